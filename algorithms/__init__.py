@@ -1,0 +1,1 @@
+"""One file and one YAML per federated method; the modules' names are what ``strata run`` takes."""

@@ -1,0 +1,101 @@
+"""FedAvg: one model, averaged.
+
+McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data", AISTATS 2017
+(arXiv 1602.05629), algorithm 1.
+
+Symbols
+    w       global model
+    w_k     client k's model after its local epochs
+    n_k     client k's training samples
+    E, B    local epochs, batch size
+
+Per round: w_k ← E epochs of SGD from w on client k's data;  w ← Σ_k (n_k / n) w_k over the cohort.
+
+Deviations: none. ``steps`` counts local work in minibatch steps instead, to compare methods at equal work.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine.algorithm import (
+    Assignment,
+    ClientInfo,
+    ClientResult,
+    ClientStep,
+    Context,
+    FlatAlgorithm,
+    Received,
+    require_cohort,
+)
+from engine.local import LocalSgd
+from engine.messages import Params, weighted_mean
+from engine.models import init_params
+from engine.requests import Pull, Trained
+
+
+@dataclass(frozen=True)
+class FedAvgConfig(LocalSgd):
+    """Settings of FedAvg."""
+
+
+@dataclass(frozen=True)
+class Global:
+    """Global state: the model w."""
+
+    w: Params
+
+
+@dataclass(frozen=True)
+class Down:
+    """Server → client: the model, and how long to train it."""
+
+    w: Params
+    epochs: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Up:
+    """Client → server: the trained model w_k."""
+
+    w: Params
+
+
+class FedAvg(FlatAlgorithm[Global, None, Down, Up]):
+    """See the module's docstring."""
+
+    Config = FedAvgConfig
+    config: FedAvgConfig
+
+    def init_global(self, seed: int) -> Global:
+        """A freshly initialised model."""
+        return Global(init_params(self.model, seed))
+
+    def default_assignment(self, info: ClientInfo) -> Assignment:
+        """Everybody trains equally long."""
+        return {"epochs": self.config.epochs, "steps": self.config.steps}
+
+    def to_client(self, g: Global, info: ClientInfo, assignment: Assignment) -> Down:
+        """The global model."""
+        return Down(g.w, int(assignment["epochs"]), int(assignment["steps"]))
+
+    def client_step(self, info: ClientInfo, state: None, down: Down, context: Context) -> ClientStep[None, Up]:
+        """w_k ← local SGD from w."""
+        trained: Trained = yield self.config.train(self.model, down.w, down.epochs, down.steps, self.pull(down))
+        return ClientResult(Up(trained.params), None)
+
+    def pull(self, down: Down) -> tuple[Pull, ...]:
+        """No proximal term; FedProx has one."""
+        return ()
+
+    def global_step(self, g: Global, ups: Sequence[Received[Up]]) -> Global:
+        """w ← Σ_k (n_k / n) w_k."""
+        require_cohort("FedAvg", ups)
+        return Global(weighted_mean([up.message.w for up in ups], [up.samples for up in ups]))
+
+    def global_model(self, g: Global) -> Params:
+        """W."""
+        return g.w
+
+
+METHOD = FedAvg

@@ -1,0 +1,249 @@
+"""PerMFL: personalised multi-tier federated learning. Devices, teams and the global server each keep a model.
+
+"Personalized Multi-tier Federated Learning" (arXiv 2407.14251). Objective: min over x, w, θ of
+mean_m { γ/2 ‖w_m − x‖² + mean_{j∈m} [ f_mj(θ_mj) + λ/2 ‖θ_mj − w_m‖² ] }.
+
+Symbols
+    x           global model (GM)
+    w_m         model of team m (TM)
+    θ_mj        personal model of device j of team m (PM)
+    λ_d, λ_t    pull between device and team, as the device and as the team applies it; the paper has one λ
+    γ           pull between team and global model
+    α, η, β     step sizes of device, team, global server
+    K, L        team rounds per global round, minibatch steps per team round
+
+Per global round: w_m ← x, then K team rounds of
+    θ ← w_m; L times  θ ← θ − α ∇f(θ; batch) − α λ_d (θ − w_m)
+    w_m ← (1 − ηλ_t − ηγ) w_m + ηγ x + ηλ_t θ̄_m          (θ̄_m: uniform mean of the team's participating devices)
+and then
+    x ← (1 − βγ) x + βγ w̄                                (w̄: uniform mean of the participating teams)
+
+Choices of ours, which no source states: λ_d and λ_t can differ (the released code gives its devices another λ than it
+means to); ``upload_fraction`` < 1 sends only the largest changes of w_m to the global server, beside the K team rounds
+that already make that link sparse in time. The batch size is the released code's default.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from engine.algorithm import (
+    Assignment,
+    ClientInfo,
+    ClientResult,
+    ClientStep,
+    Context,
+    Received,
+    TieredAlgorithm,
+    require_cohort,
+)
+from engine.errors import ConfigError, StrataWarning
+from engine.messages import Params, flatten, unflatten, uniform_mean
+from engine.models import init_params
+from engine.options import Validated, option
+from engine.requests import Pull, Sgd, Train, Trained
+
+
+@dataclass(frozen=True)
+class PerMFLConfig(Validated):
+    """Settings of PerMFL; the defaults are the paper's published ones."""
+
+    lambda_device: float = option(0.5, "λ_d: how strongly a device's model is pulled to its team's", ge=0)
+    lambda_team: float | None = option(None, "λ_t: how strongly a team's model is pulled to its devices'; null: λ_d", ge=0)
+    gamma: float = option(1.5, "γ: pull between team and global model", gt=0)
+    alpha: float = option(0.01, "α: step size of a device", gt=0)
+    eta: float = option(0.03, "η: step size of a team", gt=0)
+    beta: float = option(0.6, "β: step size of the global server", gt=0)
+    team_rounds: int = option(10, "K: team rounds per global round", ge=1)
+    local_steps: int = option(20, "L: minibatch steps of a device per team round", ge=1)
+    batch_size: int = option(124, "samples per minibatch step", ge=1)
+    upload_fraction: float = option(
+        1.0, "share of w_m's largest changes that a team sends up; 1: all of it", gt=0, le=1
+    )
+
+    @property
+    def lambda_t(self) -> float:
+        """λ_t, which is λ_d unless it is given."""
+        return self.lambda_device if self.lambda_team is None else self.lambda_team
+
+    def validate(self, path: str) -> None:
+        """Stability: 0 < βγ < 2 and 0 < η(λ_t + γ) < 2 are needed; γ > 2λ is the theorems' condition, a warning."""
+        outer = self.beta * self.gamma
+        if not 0 < outer < 2:
+            raise ConfigError(f"{path}beta·{path}gamma = {outer:g} makes the global model diverge: expected < 2.")
+        team = self.eta * (self.lambda_t + self.gamma)
+        if not 0 < team < 2:
+            raise ConfigError(
+                f"{path}eta·({path}lambda_team + {path}gamma) = {team:g} makes team models diverge: expected < 2."
+            )
+        device = self.alpha * self.lambda_device
+        if not device < 2:
+            raise ConfigError(
+                f"{path}alpha·{path}lambda_device = {device:g} makes device models diverge: expected < 2."
+            )
+        largest = max(self.lambda_device, self.lambda_t)
+        if not self.gamma > 2 * largest:
+            warnings.warn(
+                f"{path}gamma={self.gamma:g} is not above 2λ = {2 * largest:g}: PerMFL's theorems do not hold here.",
+                StrataWarning,
+                stacklevel=2,
+            )
+
+
+@dataclass(frozen=True)
+class Global:
+    """Global state: x."""
+
+    x: Params
+
+
+@dataclass(frozen=True)
+class TeamDown:
+    """Global server → team: x."""
+
+    x: Params
+
+
+@dataclass(frozen=True)
+class Team:
+    """Team state: w_m, and the x it started from."""
+
+    w: Params
+    x: Params
+
+
+@dataclass(frozen=True)
+class Personal:
+    """Private state of a device: its personal model θ, None before its first call."""
+
+    theta: Params | None = None
+
+
+@dataclass(frozen=True)
+class Down:
+    """Team → device: w_m, and the number of steps L."""
+
+    w: Params
+    steps: int
+
+
+@dataclass(frozen=True)
+class Up:
+    """Device → team: θ."""
+
+    theta: Params
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """The largest changes of a model: positions ``(k,)`` int32 in the flattened model, and their values ``(k,)``."""
+
+    positions: Tensor
+    values: Tensor
+
+
+@dataclass(frozen=True)
+class TeamUp:
+    """Team → global server: w_m, or its largest changes against x."""
+
+    w: Params | Sparse
+
+
+class PerMFL(TieredAlgorithm[Global, Team, Personal, TeamDown, Down, Up, TeamUp]):
+    """See the module's docstring."""
+
+    Config = PerMFLConfig
+    config: PerMFLConfig
+
+    def init_global(self, seed: int) -> Global:
+        """A freshly initialised x."""
+        return Global(init_params(self.model, seed))
+
+    def init_client(self, info: ClientInfo, seed: int) -> Personal:
+        """No personal model before the first call."""
+        return Personal()
+
+    @property
+    def team_rounds(self) -> int:
+        """K."""
+        return self.config.team_rounds
+
+    def to_team(self, g: Global) -> TeamDown:
+        """Send x."""
+        return TeamDown(g.x)
+
+    def start_team(self, down: TeamDown, previous: Team | None) -> Team:
+        """w_m ← x."""
+        return Team(down.x, down.x)
+
+    def default_assignment(self, info: ClientInfo) -> Assignment:
+        """L steps for every device."""
+        return {"steps": self.config.local_steps}
+
+    def to_client(self, team: Team, info: ClientInfo, assignment: Assignment) -> Down:
+        """Send w_m."""
+        return Down(team.w, int(assignment["steps"]))
+
+    def client_step(self, info: ClientInfo, state: Personal, down: Down, context: Context) -> ClientStep[Personal, Up]:
+        """L times θ ← θ − α ∇f(θ; batch) − α λ_d (θ − w_m), from θ = w_m."""
+        config = self.config
+        trained: Trained = yield Train(
+            self.model,
+            down.w,
+            Sgd(config.alpha),
+            config.batch_size,
+            steps=down.steps,
+            pull=(Pull(down.w, config.lambda_device),) if config.lambda_device else (),
+        )
+        return ClientResult(Up(trained.params), Personal(trained.params))
+
+    def team_step(self, team: Team, ups: Sequence[Received[Up]]) -> Team:
+        """w_m ← (1 − ηλ_t − ηγ) w_m + ηγ x + ηλ_t θ̄."""
+        require_cohort("PerMFL", ups)
+        eta_lambda, eta_gamma = self.config.eta * self.config.lambda_t, self.config.eta * self.config.gamma
+        theta = uniform_mean([up.message.theta for up in ups])
+        keep = 1 - eta_lambda - eta_gamma
+        w = {name: keep * team.w[name] + eta_gamma * team.x[name] + eta_lambda * theta[name] for name in team.w}
+        return Team(w, team.x)
+
+    def to_global(self, team: Team) -> TeamUp:
+        """Send w_m, or the largest of its changes."""
+        if self.config.upload_fraction == 1:
+            return TeamUp(team.w)
+        change = flatten(team.w) - flatten(team.x)
+        count = max(1, round(self.config.upload_fraction * change.numel()))
+        positions = change.abs().topk(count).indices.sort().values
+        return TeamUp(Sparse(positions.to(torch.int32), change[positions]))
+
+    def global_step(self, g: Global, ups: Sequence[Received[TeamUp]]) -> Global:
+        """x ← (1 − βγ) x + βγ w̄."""
+        require_cohort("PerMFL", ups)
+        step = self.config.beta * self.config.gamma
+        w = uniform_mean([_dense(up.message.w, g.x) for up in ups])
+        return Global({name: (1 - step) * g.x[name] + step * w[name] for name in g.x})
+
+    def personal_model(self, state: Personal) -> Params | None:
+        """θ."""
+        return state.theta
+
+    def team_model(self, team: Team) -> Params:
+        """w_m."""
+        return team.w
+
+    def global_model(self, g: Global) -> Params:
+        """x."""
+        return g.x
+
+
+def _dense(w: Params | Sparse, x: Params) -> Params:
+    if not isinstance(w, Sparse):
+        return w
+    vector = flatten(x)
+    vector[w.positions.long()] += w.values
+    return unflatten(vector, x)
+
+
+METHOD = PerMFL

@@ -1,0 +1,242 @@
+"""The ``strata`` command."""
+
+import argparse
+import sys
+import textwrap
+import traceback
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from engine.config import RunConfig, load_config, load_method, method_names, parse_overrides, to_yaml
+from engine.errors import StrataError, StrataWarning
+
+DESCRIPTION = "Simulate personalised, heterogeneous, multi-tier federated learning."
+
+EXAMPLES = """
+examples:
+  strata run permfl                                   PerMFL at its published setting, on the data that ship with Strata
+  strata run permfl rounds=20 seed=3 seeds=[1,2,3]    fewer rounds; several seeds give mean ± std
+  strata run fedavg data=fashion_mnist partition=dirichlet partition.alpha=0.1
+  strata run permfl clients.num_gpus=0.1              ten clients share a GPU and its memory
+  strata run permfl runtime=inprocess                 without Ray, for a debugger
+  strata run permfl ray.address=auto                  on a Ray cluster that runs already
+  strata run my.yaml                                  a file of your own: `algorithm: permfl` and what differs
+  strata run resume=runs/permfl-20260101-120000-seed0 continue after Ctrl-C, a crash or a kill
+  strata compare permfl hsgd fedavg rounds=20         several methods on the same clients, in one table
+  strata data partition=dirichlet --plot who.png      who holds what
+  strata config permfl                                every setting, with its meaning and its range
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code (0 done, 1 failed, 2 wrong usage, 130 interrupted)."""
+    _show_warnings_briefly()
+    parser = _parser()
+    parsed = parser.parse_args(arguments)
+    errors = Console(stderr=True, highlight=False)
+    try:
+        code: int = parsed.command(parsed)
+        return code
+    except StrataError as error:
+        errors.print("[bold red]error:[/]", end=" ")
+        errors.print(str(error), markup=False, soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        errors.print("stopped; the last checkpoint can be resumed.")
+        return 130
+    except BrokenPipeError:
+        return 1
+    except Exception:
+        traceback.print_exc()
+        errors.print("This is a defect in Strata or in a method of your own, not in your configuration.")
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="strata", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, action: Any, help: str, example: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name,
+            help=help,
+            description=help,
+            epilog=f"example:\n  {example}\n\nSettings are written key=value; `strata config NAME` lists them all.",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.set_defaults(command=action)
+        return command
+
+    run = add("run", _run, "Run a method, a YAML file, or resume a run.", "strata run permfl rounds=20 seed=3")
+    run.add_argument("source", metavar="METHOD|FILE.yaml|resume=RUN_DIR")
+    run.add_argument("overrides", nargs="*", metavar="key=value")
+    run.add_argument("--svg", type=Path, help="also save what the terminal showed as an SVG picture")
+    compare = add(
+        "compare", _compare, "Run several methods on the same clients, data and delays.", "strata compare permfl fedavg"
+    )
+    compare.add_argument("words", nargs="+", metavar="METHOD|key=value")
+    compare.add_argument("--svg", type=Path, help="also save what the terminal showed as an SVG picture")
+    data = add("data", _data, "Show who holds what.", "strata data partition=dirichlet --plot who.png")
+    data.add_argument("words", nargs="*", metavar="[METHOD|FILE.yaml] key=value")
+    data.add_argument("--plot", type=Path, metavar="PNG", help="also draw it")
+    config = add("config", _config, "Print a resolved configuration with comments.", "strata config permfl > my.yaml")
+    config.add_argument("source", metavar="METHOD|FILE.yaml")
+    config.add_argument("overrides", nargs="*", metavar="key=value")
+    add("list", _list, "List the methods, data sets and models.", "strata list")
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from cluster.display import display_for, seeds_table
+    from cluster.runner import resume, run_all
+
+    console = Console(record=arguments.svg is not None, highlight=False)
+    overrides = list(arguments.overrides)
+    if arguments.source.startswith("resume="):
+        display = display_for(console)
+        changes = parse_overrides(overrides)
+        code = resume(Path(arguments.source.removeprefix("resume=")), changes, display).exit_code
+    else:
+        config = _load(arguments.source, overrides)
+        summaries = run_all(config, display_for(console))
+        if len(summaries) > 1:
+            results = {seed: s.last for seed, s in zip(config.seeds, summaries, strict=False)}
+            console.print(seeds_table(results))
+        code = max(summary.exit_code for summary in summaries)
+    _save_svg(console, arguments.svg)
+    return code
+
+
+def _load(source: str, overrides: list[str]) -> RunConfig:
+    if "=" in source:
+        # `strata run algorithm=permfl …`: the method may be a key like any other.
+        overrides, source = [source, *overrides], "permfl"
+        named = parse_overrides(overrides).get("algorithm")
+        source = named if isinstance(named, str) else source
+    return load_config(source, overrides)
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from cluster.display import display_for
+    from cluster.runner import run_all
+
+    methods, overrides = _split(arguments.words)
+    if not methods:
+        raise StrataError(f"compare: name the methods to compare, e.g. {', '.join(method_names())}.")
+    configs = {method: load_config(method, overrides) for method in methods}  # all checked before anything runs
+    console = Console(record=arguments.svg is not None, highlight=False)
+    results = {}
+    for method, config in configs.items():
+        console.rule(method)
+        results[method] = run_all(config, display_for(console))
+        if results[method][-1].exit_code:
+            return results[method][-1].exit_code
+    console.print(comparison_table(results))
+    _save_svg(console, arguments.svg)
+    return 0
+
+
+def comparison_table(results: Mapping[str, Sequence[Any]]) -> Table:
+    """Methods side by side: accuracies after the last round (mean ± std over seeds), time, straggling, bytes."""
+    from cluster.display import mean_std
+    from cluster.humanise import humanise_bytes, humanise_seconds
+
+    table = Table(title="after the last round, on the same clients, data and delays")
+    for heading in ("method", "PM", "TM", "GM", "worst decile", "virtual time", "straggling", "bytes"):
+        table.add_column(heading, justify="left" if heading == "method" else "right")
+    for method, runs in results.items():
+        cells = [mean_std([run.last[kind] for run in runs if kind in run.last]) for kind in ("PM", "TM", "GM")]
+        best_kind = next(kind for kind in ("PM", "TM", "GM") if kind in runs[0].last)
+        count = len(runs)
+        table.add_row(
+            method,
+            *cells,
+            mean_std([run.worst_decile[best_kind] for run in runs]),
+            humanise_seconds(sum(run.virtual_s for run in runs) / count),
+            humanise_seconds(sum(run.straggling_s for run in runs) / count),
+            humanise_bytes(sum(run.bytes_total for run in runs) / count),
+        )
+    return table
+
+
+def _data(arguments: argparse.Namespace) -> int:
+    from engine.data import report
+    from engine.federation import build_world
+
+    sources, overrides = _split(arguments.words)
+    if len(sources) > 1:
+        raise StrataError(f"data: one method or file at most, not {', '.join(sources)}.")
+    world = build_world(load_config(sources[0] if sources else "permfl", overrides))
+    Console(highlight=False).print(report.table(world.data))
+    if arguments.plot:
+        report.plot(world.data, arguments.plot)
+        print(f"drawn to {arguments.plot}")
+    return 0
+
+
+def _config(arguments: argparse.Namespace) -> int:
+    print(to_yaml(load_config(arguments.source, arguments.overrides)), end="")
+    return 0
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    table = Table(title="methods", title_justify="left")
+    for heading in ("name", "what it is", "tiers"):
+        table.add_column(heading)
+    from engine.algorithm import TieredAlgorithm
+
+    for name in method_names():
+        method = load_method(name)
+        first = (sys.modules[method.__module__].__doc__ or "").strip().splitlines()[0]
+        tiers = "global, team, client" if issubclass(method, TieredAlgorithm) else "global, client"
+        table.add_row(name, first, tiers)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(
+        textwrap.dedent(
+            """
+            data        fashion_mnist_12k (ships with Strata), synthetic; from disk: mnist, fashion_mnist, emnist,
+                        cifar10, cifar100, or a folder or file of yours; hub:OWNER/NAME from Hugging Face
+            partitions  iid, dirichlet, labels, quantity, natural, file, flwr
+            teams       sequential, random, labels, similarity, hierarchical, file, worst, average
+            models      mclr, dnn, mlp, cnn, cnn_permfl, cnn_permfl_fmnist, or package.module:factory of yours
+            delays      none, classes, lognormal, pareto, trace
+            """
+        ).strip(),
+        markup=False,
+    )
+    return 0
+
+
+def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    return [word for word in words if "=" not in word], [word for word in words if "=" in word]
+
+
+def _save_svg(console: Console, path: Path | None) -> None:
+    if path is not None:
+        path.write_text(console.export_svg(title="strata"), encoding="utf8")
+
+
+def _show_warnings_briefly() -> None:
+    plain = warnings.showwarning
+
+    def show(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any, **options: Any
+    ) -> None:
+        if issubclass(category, StrataWarning):
+            Console(stderr=True, highlight=False).print(f"warning: {message}", markup=False, soft_wrap=True)
+        else:
+            plain(message, category, filename, lineno, *rest, **options)
+
+    warnings.showwarning = show
+
+
+if __name__ == "__main__":
+    sys.exit(main())

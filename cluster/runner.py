@@ -1,0 +1,247 @@
+"""Runs from beginning to end: a run directory, sinks, checkpoints, signals. One run per seed."""
+
+import json
+import platform
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from cluster.display import Display
+from cluster.sinks import GuardedSink, JsonlSink, RunInfo, Sink
+from cluster.tracking import WandbSink
+from engine import checkpoint
+from engine.config import RunConfig, config_from_dict, read_yaml, to_dict, to_yaml
+from engine.errors import CheckpointError, StrataError
+from engine.federation import Federation, for_seed
+from engine.records import RoundRecord
+
+CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"
+INTERRUPTED = 130  # what a shell reports for Ctrl-C
+
+
+@dataclass
+class RunSummary:
+    """What a run came to: best and last accuracies by kind of model, and totals."""
+
+    run_dir: Path
+    last: dict[str, float] = field(default_factory=dict)
+    best: dict[str, float] = field(default_factory=dict)
+    worst_decile: dict[str, float] = field(default_factory=dict)
+    rounds: int = 0
+    virtual_s: float = 0.0
+    straggling_s: float = 0.0
+    bytes_total: int = 0
+    flops: int = 0
+    exit_code: int = 0
+
+    def add(self, record: RoundRecord) -> None:
+        """Count one more round."""
+        for kind, scores in record.scores.items():
+            self.last[kind] = scores.accuracy
+            self.best[kind] = max(self.best.get(kind, 0.0), scores.accuracy)
+            self.worst_decile[kind] = scores.worst_decile
+        self.straggling_s = (self.straggling_s * self.rounds + record.straggling_s) / (self.rounds + 1)
+        self.rounds += 1
+        self.virtual_s = record.virtual_s
+        self.bytes_total += sum(
+            (record.bytes_client_down, record.bytes_client_up, record.bytes_team_down, record.bytes_team_up)
+        )
+        self.flops += record.flops
+
+    def plain(self) -> dict[str, object]:
+        """As nested plain numbers, for sinks."""
+        return {
+            "last": self.last,
+            "best": self.best,
+            "worst_decile": self.worst_decile,
+            "rounds": self.rounds,
+            "virtual_s": self.virtual_s,
+            "straggling_s": self.straggling_s,
+            "bytes": self.bytes_total,
+            "flops": self.flops,
+        }
+
+
+def new_run_dir(config: RunConfig) -> Path:
+    """A folder of its own for a run, under ``config.output``, with the resolved configuration in it."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    base = Path(config.output) / f"{config.algorithm.rsplit('.', 1)[-1]}-{stamp}-seed{config.seed}"
+    for number in range(1000):
+        path = base if not number else base.with_name(f"{base.name}-{number}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise StrataError(f"output={config.output}: the run's folder cannot be made: {error}.") from None
+        (path / CONFIG).write_text(to_yaml(config), encoding="utf8")
+        return path
+    raise StrataError(f"output={config.output}: {base} and a thousand like it exist already.")
+
+
+def run_all(config: RunConfig, display: Display) -> list[RunSummary]:
+    """One run per seed; ends early when one is interrupted."""
+    summaries = []
+    for seed in config.seeds or [config.seed]:
+        one = for_seed(config, seed)
+        summaries.append(run_one(one, new_run_dir(one), display))
+        if summaries[-1].exit_code:
+            break
+    return summaries
+
+
+def resume(run_dir: Path, overrides: Mapping[str, Any], display: Display) -> RunSummary:
+    """Continue a run where its newest checkpoint left it, or from the start where there is none yet.
+
+    Args:
+        run_dir: folder of the run.
+        overrides: plain nested keys to change: the number of rounds, or anything about placement.
+        display: where to show it.
+
+    Raises:
+        CheckpointError: when there is no run there, or its checkpoint is refused.
+    """
+    if not (run_dir / CONFIG).is_file():
+        raise CheckpointError(f"{run_dir}: no run was found there ({CONFIG} is missing).")
+    config = config_from_dict(_merged(read_yaml(run_dir / CONFIG), overrides), str(run_dir / CONFIG))
+    return run_one(config, run_dir, display)
+
+
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in changes.items():
+        held = result.get(key)
+        result[key] = _merged(held, value) if isinstance(held, dict) and isinstance(value, dict) else value
+    return result
+
+
+def run_one(config: RunConfig, run_dir: Path, display: Display) -> RunSummary:
+    """One run of one seed, resumed when its folder holds a checkpoint.
+
+    Ctrl-C ends it after the round under way, with a checkpoint; a second one ends it at once.
+    """
+    federation = Federation(config, display.message)
+    summary = RunSummary(run_dir)
+    with federation, _interrupts() as interrupted:
+        _restore(federation, run_dir, display)
+        sinks = _sinks(config, run_dir, display)
+        info = RunInfo(
+            run_dir=run_dir,
+            algorithm=config.algorithm,
+            config=to_dict(config),
+            seed=config.seed,
+            versions=versions(),
+            rounds=config.rounds,
+            resumed_round=federation.round,
+        )
+        for sink in sinks:
+            sink.start(info)
+        try:
+            _rounds(federation, config, run_dir, sinks, summary, display, interrupted)
+        except BaseException:
+            summary.exit_code = 1
+            raise
+        finally:
+            for sink in sinks:
+                sink.finish(summary.plain(), summary.exit_code)
+    if summary.exit_code == INTERRUPTED:
+        display.message(f"Interrupted after round {federation.round}. Continue with: strata run resume={run_dir}")
+    return summary
+
+
+def _restore(federation: Federation, run_dir: Path, display: Display) -> None:
+    saved = checkpoint.found(run_dir / CHECKPOINTS)
+    if saved:
+        federation.restore(saved[-1])
+        display.message(f"Resumed after round {federation.round} from {saved[-1]}")
+
+
+def _rounds(
+    federation: Federation,
+    config: RunConfig,
+    run_dir: Path,
+    sinks: Sequence[Sink],
+    summary: RunSummary,
+    display: Display,
+    interrupted: Callable[[], bool],
+) -> None:
+    every = config.checkpoint.every
+    for record in federation:
+        summary.add(record)
+        for sink in sinks:
+            sink.round(record)
+        stop = interrupted()
+        last = record.round == config.rounds
+        if stop or (every and (record.round % every == 0 or last)):
+            _save(federation, run_dir, display, final=stop or last)
+        if stop and not last:
+            summary.exit_code = INTERRUPTED
+            return
+
+
+def _save(federation: Federation, run_dir: Path, display: Display, final: bool) -> None:
+    try:
+        federation.save(run_dir / CHECKPOINTS)
+    except CheckpointError as error:
+        if final:
+            raise
+        # Earlier checkpoints are whole; the run goes on and tries again at the next one.
+        display.message(f"warning: {error}")
+
+
+def _sinks(config: RunConfig, run_dir: Path, display: Display) -> list[Sink]:
+    sinks: list[Sink] = [JsonlSink(), GuardedSink(display, "display", display.message)]
+    if config.tracking.wandb != "disabled":
+        sinks.append(GuardedSink(WandbSink(config.tracking), "Weights & Biases", display.message))
+    return sinks
+
+
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """Turns the first Ctrl-C (or SIGTERM) into a question that the round loop asks; the second one is immediate."""
+    seen: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(number)
+        sys.stderr.write("\nFinishing this round, then saving. Press Ctrl-C again to stop at once.\n")
+
+    try:
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread, e.g. in a notebook's executor: leave signals to their owner
+        yield lambda: False
+        return
+    try:
+        yield lambda: bool(seen)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that enter results."""
+    found = {"python": platform.python_version()}
+    for name in ("strata-fl", "torch", "numpy", "ray", "omegaconf", "wandb"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def history(run_dir: Path) -> list[dict[str, Any]]:
+    """All rounds of a run as plain records."""
+    lines = (run_dir / "metrics.jsonl").read_text(encoding="utf8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+
+

@@ -1,0 +1,208 @@
+"""The interface of a federated method.
+
+State is split by owner: a global state G on the global server, a team state T on each team server, a private state C on
+each client. A step takes state and returns new state; it never changes what it was given. What crosses the network is a
+frozen dataclass of tensors and numbers, and nothing else crosses.
+
+A method is one module with a frozen dataclass of :func:`engine.options.option` fields for its configuration, and
+``METHOD``, the class. It is found by the module's name: ``algorithms.NAME``, or any dotted path.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import EmptyCohortError
+from engine.messages import Params
+from engine.models import Buildable
+from engine.requests import Evaluate, Evaluation, Train
+
+G = TypeVar("G")  # global state
+T = TypeVar("T")  # team state
+C = TypeVar("C")  # private client state
+Down = TypeVar("Down")  # server → client
+Up = TypeVar("Up")  # client → server
+TeamDown = TypeVar("TeamDown")  # global server → team server
+TeamUp = TypeVar("TeamUp")  # team server → global server
+M = TypeVar("M", covariant=True)
+
+Assignment = Mapping[str, float | int | str]
+"""What a client is told to do this round (epochs, size, …): plain data, from the method's default or from an agent."""
+
+
+@dataclass(frozen=True)
+class ClientInfo:
+    """What servers know of a client.
+
+    ``label_counts`` has one entry per class, of the client's training samples; ``flops_per_s`` is its nominal speed.
+    """
+
+    id: int
+    team: int | None
+    train_samples: int
+    test_samples: int
+    label_counts: NDArray[np.int64]
+    device: str
+    flops_per_s: float
+
+
+@dataclass(frozen=True)
+class Context:
+    """When a client step happens: global round and team round, both from 1; a seed that is this step's own."""
+
+    round: int
+    team_round: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class ClientResult(Generic[C, Up]):
+    """What a client step ends with: the upload, the new private state, and numbers worth logging."""
+
+    up: Up
+    state: C
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Received(Generic[M]):
+    """An upload as a server sees it: who sent it, and on how many training samples it rests."""
+
+    sender: int
+    samples: int
+    message: M
+
+
+ClientStep = Generator[Train | Evaluate, Any, ClientResult[C, Up]]
+"""Yields :class:`Train` and :class:`Evaluate` requests, is sent their answers, returns a :class:`ClientResult`."""
+
+
+def require_cohort(method: str, ups: Sequence[object]) -> None:
+    """Refuse to aggregate nothing.
+
+    Raises:
+        EmptyCohortError: when ``ups`` is empty.
+    """
+    if not ups:
+        raise EmptyCohortError(f"{method}: nothing to aggregate; at least one upload is needed")
+
+
+class Algorithm(ABC, Generic[G, C, Down, Up]):
+    """What flat and tiered methods have in common. Write a :class:`FlatAlgorithm` or a :class:`TieredAlgorithm`."""
+
+    Config: ClassVar[type]
+
+    def __init__(self, config: Any, model: Buildable) -> None:
+        """Keep the method's own configuration (an instance of ``Config``) and the architecture that clients share."""
+        self.config = config
+        self.model = model
+
+    @abstractmethod
+    def init_global(self, seed: int) -> G:
+        """The global state before the first round."""
+
+    def init_client(self, info: ClientInfo, seed: int) -> C:
+        """A client's private state before its first call; None for methods without one."""
+        return None  # type: ignore[return-value]
+
+    def default_assignment(self, info: ClientInfo) -> Assignment:
+        """What a client does when no agent decides."""
+        return {}
+
+    @abstractmethod
+    def client_step(self, info: ClientInfo, state: C, down: Down, context: Context) -> ClientStep[C, Up]:
+        """One client call, as a generator of requests."""
+
+    def personal_model(self, state: C) -> Params | None:
+        """The client's personal model (PM), None where the method has none or the client has not trained yet."""
+        return None
+
+    @abstractmethod
+    def global_model(self, g: G) -> Params:
+        """The global model (GM)."""
+
+    def client_evaluate(
+        self, info: ClientInfo, state: C, shared: Mapping[str, Params]
+    ) -> Generator[Evaluate, Evaluation, Mapping[str, Evaluation]]:
+        """Evaluate PM and the ``shared`` models (TM, GM) on the client's test data.
+
+        A client without a personal model of its own yet is served by its team's model, or else by the global one.
+        """
+        models = dict(shared)
+        if self.has_personal_model:
+            own = self.personal_model(state) if state is not None else None
+            models["PM"] = own if own is not None else shared.get("TM", shared["GM"])
+        scores = {}
+        for name, params in models.items():
+            scores[name] = yield Evaluate(self.model, params)
+        return scores
+
+    @property
+    def has_personal_model(self) -> bool:
+        """Whether the method defines personal models at all."""
+        return type(self).personal_model is not Algorithm.personal_model
+
+
+class FlatAlgorithm(Algorithm[G, C, Down, Up]):
+    """A method without a team tier: clients talk to the global server."""
+
+    @abstractmethod
+    def to_client(self, g: G, info: ClientInfo, assignment: Assignment) -> Down:
+        """What a client receives. Return the same object for all clients where it is the same: it is sent once."""
+
+    @abstractmethod
+    def global_step(self, g: G, ups: Sequence[Received[Up]]) -> G:
+        """Aggregate the cohort's uploads, ordered by client id.
+
+        Raises:
+            EmptyCohortError: when there are none.
+        """
+
+
+class TieredAlgorithm(Algorithm[G, C, Down, Up], Generic[G, T, C, TeamDown, Down, Up, TeamUp]):
+    """A method with team servers between the clients and the global server."""
+
+    @property
+    @abstractmethod
+    def team_rounds(self) -> int:
+        """Rounds a team makes with its clients per global round (K)."""
+
+    @abstractmethod
+    def to_team(self, g: G) -> TeamDown:
+        """What the global server sends to every participating team."""
+
+    @abstractmethod
+    def start_team(self, down: TeamDown, previous: T | None) -> T:
+        """A team meets the new global model; ``previous`` is its state of the last global round it took part in."""
+
+    @abstractmethod
+    def to_client(self, team: T, info: ClientInfo, assignment: Assignment) -> Down:
+        """What a client receives in a team round. Return the same object for all clients where it is the same."""
+
+    @abstractmethod
+    def team_step(self, team: T, ups: Sequence[Received[Up]]) -> T:
+        """Aggregate one team round's uploads, ordered by client id.
+
+        Raises:
+            EmptyCohortError: when there are none.
+        """
+
+    @abstractmethod
+    def to_global(self, team: T) -> TeamUp:
+        """What a team sends up after its rounds."""
+
+    @abstractmethod
+    def global_step(self, g: G, ups: Sequence[Received[TeamUp]]) -> G:
+        """Aggregate the teams' uploads, ordered by team id.
+
+        Raises:
+            EmptyCohortError: when there are none.
+        """
+
+    @abstractmethod
+    def team_model(self, team: T) -> Params:
+        """The team's model (TM)."""

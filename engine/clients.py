@@ -1,0 +1,168 @@
+"""The client tier: private states, client calls, and what they cost in virtual time. Free of Ray."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from engine.algorithm import Assignment, Context
+from engine.delays import Profile, call_timing, drops_out
+from engine.messages import Params, count_bytes
+from engine.records import CallRecord
+from engine.requests import Evaluation
+from engine.seeding import derive
+from engine.trainer import Trainer
+from engine.world import World
+
+
+@dataclass(frozen=True)
+class ClientCall:
+    """An invitation: which client, when, and what it receives."""
+
+    client: int
+    round: int
+    team_round: int
+    down: Any
+
+
+@dataclass(frozen=True)
+class ClientReply:
+    """What comes back of a call; ``up`` is None when the client was lost on the way."""
+
+    client: int
+    up: Any
+    record: CallRecord
+
+
+@dataclass(frozen=True)
+class EvaluationCall:
+    """Evaluate the ``shared`` models (TM, GM) and the personal models of some clients."""
+
+    clients: Sequence[int]
+    shared: Mapping[str, Params]
+
+
+Evaluations = dict[int, Mapping[str, Evaluation]]
+"""By client id: one :class:`~engine.requests.Evaluation` per kind of model."""
+
+
+class ClientPool(Protocol):
+    """How a server reaches clients, wherever they live. Replies come in the order of the calls."""
+
+    def run(self, calls: Sequence[ClientCall]) -> list[ClientReply]:
+        """Make client calls side by side."""
+
+    def evaluate(self, call: EvaluationCall) -> Evaluations:
+        """Evaluate on the clients' own test data."""
+
+    def states(self, clients: Iterable[int]) -> dict[int, Any]:
+        """Private states of those clients that have one yet."""
+
+    def restore(self, states: Mapping[int, Any]) -> None:
+        """Put private states back."""
+
+
+class ClientHost:
+    """The clients of one process. Serves as a :class:`ClientPool` when everything runs in one process."""
+
+    def __init__(self, world: World, device: str) -> None:
+        """Start without states: a client's is made at its first call. ``device`` is torch's name of where to train."""
+        self._world = world
+        self._trainer = Trainer(world.data.dataset, device, world.evaluation_batch)
+        self._states: dict[int, Any] = {}
+
+    def run(self, calls: Sequence[ClientCall]) -> list[ClientReply]:
+        """Make the calls one after the other.
+
+        Raises:
+            TrainingError: naming client, team and round when local training breaks.
+        """
+        return [self._run(call) for call in calls]
+
+    def evaluate(self, call: EvaluationCall) -> Evaluations:
+        """Evaluate the given clients; see :class:`EvaluationCall`."""
+        return {client: self._evaluate(client, call.shared) for client in call.clients}
+
+    def states(self, clients: Iterable[int]) -> dict[int, Any]:
+        """States of those clients that have been called at least once."""
+        return {client: self._states[client] for client in clients if client in self._states}
+
+    def restore(self, states: Mapping[int, Any]) -> None:
+        """Replace the states of the given clients."""
+        self._states.update(states)
+
+    def _state(self, client: int) -> Any:
+        if client not in self._states:
+            seed = derive(self._world.seed, "client", client)
+            self._states[client] = self._world.algorithm.init_client(self._world.infos[client], seed)
+        return self._states[client]
+
+    def _run(self, call: ClientCall) -> ClientReply:
+        world, client = self._world, call.client
+        info, profile, rows = world.infos[client], world.profiles[client], world.data.clients[client]
+        key = (call.round, call.team_round, client)
+        context = Context(call.round, call.team_round, derive(world.seed, "step", *key))
+        steps = world.algorithm.client_step(info, self._state(client), call.down, context)
+        result, work = self._trainer.drive(steps, rows.train, rows.test, context.seed, _where(info.team, call))
+        bytes_down, bytes_up = count_bytes(call.down), count_bytes(result.up)
+        timing = call_timing(
+            profile,
+            self._parent(info.team),
+            bytes_down=bytes_down,
+            bytes_up=bytes_up,
+            flops=work.flops,
+            seed=world.seed,
+            key=key,
+        )
+        lost_after = drops_out(profile, world.seed, key)
+        share = 1.0 if lost_after is None else lost_after
+        if lost_after is None:
+            self._states[client] = result.state
+        record = CallRecord(
+            client=client,
+            team=info.team,
+            team_round=call.team_round,
+            device=profile.device,
+            status="ok" if lost_after is None else "lost",
+            bytes_down=bytes_down,
+            bytes_up=bytes_up if lost_after is None else 0,
+            flops=work.flops,
+            samples=work.samples,
+            steps=work.steps,
+            download_s=timing.download_s * share,
+            compute_s=timing.compute_s * share,
+            upload_s=timing.upload_s * share,
+            loss=work.loss if lost_after is None else None,
+            metrics=result.metrics,
+        )
+        if world.sleep_scale:
+            time.sleep(record.total_s * world.sleep_scale)
+        return ClientReply(client, result.up if lost_after is None else None, record)
+
+    def _parent(self, team: int | None) -> Profile:
+        return self._world.server_profile if team is None else self._world.team_profile
+
+    def _evaluate(self, client: int, shared: Mapping[str, Params]) -> Mapping[str, Evaluation]:
+        rows, state = self._world.data.clients[client], self._states.get(client)
+        steps = self._world.algorithm.client_evaluate(self._world.infos[client], state, shared)
+        scores, _ = self._trainer.drive(steps, rows.train, rows.test, 0, f"client {client}, evaluation")
+        return scores
+
+
+def client_calls(
+    world: World, cohort: Sequence[int], owner_state: Any, round: int, team_round: int
+) -> list[ClientCall]:
+    """The calls of a cohort: what the method sends to each client, given its server's state."""
+    method: Any = world.algorithm  # flat and tiered methods share the name to_client, not the type of the state
+    calls = []
+    for client in cohort:
+        info = world.infos[client]
+        assignment: Assignment = method.default_assignment(info)
+        calls.append(ClientCall(client, round, team_round, method.to_client(owner_state, info, assignment)))
+    return calls
+
+
+def _where(team: int | None, call: ClientCall) -> str:
+    if team is None:
+        return f"client {call.client}, round {call.round}"
+    return f"client {call.client} (team {team}), round {call.round}, team round {call.team_round}"

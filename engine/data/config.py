@@ -1,0 +1,73 @@
+"""The ``data``, ``partition`` and ``teams.formation`` parts of the configuration."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from engine.options import option
+
+PartitionName = Literal["iid", "dirichlet", "labels", "quantity", "natural", "file", "flwr"]
+SizesName = Literal["equal", "powerlaw", "lognormal", "permfl"]
+FormationName = Literal["sequential", "random", "labels", "similarity", "hierarchical", "file", "worst", "average"]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which data set, where it lies, and what is done to it."""
+
+    name: str = option(
+        "fashion_mnist_12k",
+        "fashion_mnist_12k (ships with Strata), mnist, fashion_mnist, emnist, cifar10, cifar100, synthetic, "
+        "hub:OWNER/NAME or hub:OWNER/NAME/CONFIG (Hugging Face), or a folder or file, absolute or under data.root",
+    )
+    root: str = option("", "where local sets are looked for; empty: $STRATA_DATA, else ~/.cache/strata")
+    format: str = option(
+        "auto", "of a local set: auto, idx, cifar, images (a folder per class), csv, tsv, parquet, jsonl, npz"
+    )
+    target: str = option("label", "csv, tsv, parquet, jsonl, hub: the column with the class")
+    inputs: str = option("", "csv, tsv, parquet, jsonl, hub: the input columns, comma separated; empty: all others")
+    client_column: str = option("", "the column (npz: array) that names the client of a sample, for partition=natural")
+    layout: Literal["first", "last"] = option(
+        "first", "npz: where the channels lie in X: first (N, C, ...) or last (N, ..., C)"
+    )
+    limit: int = option(0, "keep this many samples, class-balanced where possible; 0: all", ge=0)
+    test_fraction: float = option(0.25, "share of each client's samples held out as its test data", gt=0, lt=1)
+    split: Literal["client", "published"] = option(
+        "client",
+        "client: samples are pooled, then each client's are split by test_fraction; published: the published test "
+        "split is partitioned like the training split and test_fraction is ignored",
+    )
+    label_noise: float = option(0.0, "share of training labels replaced by another class at random", ge=0, lt=1)
+    alpha: float = option(0.5, "synthetic: how much the clients' models differ", ge=0)
+    beta: float = option(0.5, "synthetic: how much the clients' inputs differ", ge=0)
+
+
+@dataclass(frozen=True)
+class PartitionConfig:
+    """How samples are dealt to clients."""
+
+    name: PartitionName = option(
+        "labels", "iid, dirichlet, labels (a few classes each), quantity (sizes differ), natural, file, flwr"
+    )
+    alpha: float = option(0.3, "dirichlet: concentration; small is heterogeneous", gt=0)
+    labels_per_client: int = option(2, "labels: classes each client holds", ge=1)
+    sizes: SizesName = option(
+        "equal",
+        "labels, quantity: equal, powerlaw, lognormal, or permfl (lognormal(0,2) power law + U{300..600} a label)",
+    )
+    skew: float = option(1.0, "powerlaw: exponent; lognormal: sigma of the sizes", ge=0)
+    min_samples: int = option(10, "no client gets fewer samples than this", ge=2)
+    path: str = option("", "file: a JSON file {client id: [sample indices]}")
+    partitioner: str = option("", "flwr: name of a partitioner of flwr-datasets, e.g. DirichletPartitioner")
+    options: dict[str, Any] = option({}, "flwr: its keyword arguments")
+
+
+@dataclass(frozen=True)
+class FormationConfig:
+    """How clients form teams."""
+
+    name: FormationName = option(
+        "sequential",
+        "sequential blocks, random, labels (by label distribution), similarity (by model updates, k-means), "
+        "hierarchical (by model updates, agglomerative), file, worst and average (PerMFL's ablation)",
+    )
+    path: str = option("", "file: a JSON file {team id: [client ids]}")

@@ -1,0 +1,69 @@
+"""What the engine knows of data: an array of inputs, an array of targets, and who holds which rows.
+
+# N samples, C clients
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Inputs and targets of one task, all splits joined.
+
+    Attributes:
+        name: what it is called in tables, e.g. ``fashion_mnist``.
+        x: inputs ``(N, ...)``, C-contiguous. Any shape: images are ``(N, channels, height, width)``, tables
+            ``(N, features)``, series ``(N, channels, length)``, token ids ``(N, length)``. ``uint8`` or ``float32`` or
+            ``int64``. ``uint8`` inputs reach the model as ``(x / 255 - shift) / scale`` in float32, others as they are.
+        y: class of each sample, ``(N,)`` int64 in ``0..classes-1``.
+        classes: number of classes K.
+        class_names: K names, for tables and plots.
+        natural: name of the client each sample comes from, ``(N,)`` of str, or None where no client is known.
+        natural_test: True for the samples of the published test split, ``(N,)`` bool, or None where there is none.
+        shift: see ``x``; 0.5 with ``scale`` 0.5 maps pixels to [-1, 1].
+        scale: see ``x``.
+    """
+
+    name: str
+    x: NDArray[np.generic]
+    y: IntArray
+    classes: int
+    class_names: Sequence[str] = ()
+    natural: NDArray[np.str_] | None = None
+    natural_test: NDArray[np.bool_] | None = None
+    shift: float = 0.5
+    scale: float = 0.5
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input, without the batch dimension."""
+        return tuple(self.x.shape[1:])
+
+
+@dataclass(frozen=True)
+class ClientData:
+    """The rows of one client: indices into the :class:`Dataset`, each ``(n,)`` int64, disjoint."""
+
+    train: IntArray
+    test: IntArray
+
+
+@dataclass(frozen=True)
+class FederatedData:
+    """A data set and who holds which rows of it.
+
+    Attributes:
+        dataset: all samples; ``dataset.y`` carries the label noise, if any was asked for.
+        clients: one :class:`ClientData` per client, in the order of client ids 0..C-1.
+        teams: members of each team (client ids, ascending) by team id; empty for a federation without a team tier.
+    """
+
+    dataset: Dataset
+    clients: Sequence[ClientData]
+    teams: Mapping[int, Sequence[int]] = field(default_factory=dict)

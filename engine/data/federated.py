@@ -1,0 +1,46 @@
+"""From configuration to a federation: load, deal, add label noise, form teams."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.data.config import DataConfig, FormationConfig, PartitionConfig
+from engine.data.dataset import ClientData, Dataset, FederatedData
+from engine.data.partition import partition as deal_to_clients
+from engine.data.partition import with_label_noise
+from engine.data.sources import load
+from engine.data.teams import form_teams
+
+
+def build(
+    data: DataConfig,
+    partition: PartitionConfig,
+    formation: FormationConfig,
+    clients: int,
+    teams: int,
+    seed: int,
+    updates: Callable[[Dataset, Sequence[ClientData]], NDArray[np.floating]] | None = None,
+) -> FederatedData:
+    """Load the data set, deal it to ``clients`` clients and put these into ``teams`` teams.
+
+    Args:
+        data: which data set.
+        partition: how samples are dealt to clients.
+        formation: how clients form teams.
+        clients: number of clients C.
+        teams: number of teams; 0 for a federation without a team tier.
+        seed: the run's seed.
+        updates: makes the clients' model updates ``(C, D)`` for the formations that compare them; called at most once,
+            with the data set after label noise.
+
+    Raises:
+        DataError: if the data set cannot be had, or cannot be dealt or grouped as asked.
+    """
+    clean = load(data, clients, seed)
+    parts = deal_to_clients(clean, clients, partition, data, seed)
+    dataset = with_label_noise(clean, parts, data.label_noise, seed)
+    if teams == 0:
+        return FederatedData(dataset, parts)
+    make = None if updates is None else lambda: updates(dataset, parts)
+    return FederatedData(dataset, parts, form_teams(dataset, parts, teams, formation, seed, make))

@@ -1,0 +1,57 @@
+"""Everything Strata raises on purpose, as one tree.
+
+::
+
+    StrataError                  what the user can mend; the command prints it without a traceback
+    ├── ConfigError              a key, type or value of the configuration
+    ├── DataError                a data set that is missing, malformed or impossible to partition
+    ├── ResourceError            what was asked for does not fit the machine or the cluster
+    ├── ClusterError             a Ray cluster cannot be reached, or does not answer
+    ├── CheckpointError          a checkpoint that is missing, damaged or of another run
+    ├── EmptyCohortError         an aggregation was asked for without a single participant
+    ├── TrainingError            local training broke: a loss or a parameter is not finite
+    └── ActorDiedError           the process of a client or a server ended during a round
+
+A message says what was expected, what arrived, and what to do. Every error survives pickling, because it may be
+raised inside an actor and caught in the driver.
+"""
+
+
+class StrataError(Exception):
+    """Base of all errors that a user can mend."""
+
+
+class ConfigError(StrataError):
+    """A key, a type or a value of the configuration is wrong."""
+
+
+class DataError(StrataError):
+    """A data set is missing, malformed, or cannot be partitioned as asked."""
+
+
+class ResourceError(StrataError):
+    """The actors asked for do not fit the machine or the cluster."""
+
+
+class ClusterError(StrataError):
+    """A Ray cluster cannot be reached, or does not answer in time."""
+
+
+class CheckpointError(StrataError):
+    """A checkpoint is missing, damaged, or belongs to another run."""
+
+
+class EmptyCohortError(StrataError):
+    """An aggregation was asked for without a single participant."""
+
+
+class TrainingError(StrataError):
+    """Local training broke; the message names client, team, round and step."""
+
+
+class ActorDiedError(StrataError):
+    """The process of a client or a server ended during a round."""
+
+
+class StrataWarning(UserWarning):
+    """Something the user should know, and may have meant."""

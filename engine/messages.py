@@ -1,0 +1,129 @@
+"""Trees of tensors and numbers: what crosses the network, and what is kept between rounds.
+
+A tree is a tensor, a number, a string, None, or a dataclass, dict, list or tuple of trees. Everything here walks trees
+in one fixed order, so bytes, hashes and files do not depend on how a tree was built.
+"""
+
+import dataclasses
+import hashlib
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Params = dict[str, Tensor]
+"""Parameters and floating-point buffers of one model, by name."""
+
+# Ray hands out read-only views of its object store. Tensors made of them are never written to: methods return new
+# state, and the trainer copies into its own module. torch warns about such views once per process.
+warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
+
+
+def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """All leaves of a tree with their paths, in a fixed order (dict keys sorted by their text).
+
+    Raises:
+        TypeError: for a leaf that is neither tensor, array, number, string nor None.
+    """
+    if tree is None or isinstance(tree, Tensor | np.ndarray | bool | int | float | str):
+        yield path, tree
+    elif dataclasses.is_dataclass(tree):
+        for field in dataclasses.fields(tree):
+            yield from leaves(getattr(tree, field.name), f"{path}.{field.name}")
+    elif isinstance(tree, Mapping):
+        for key in sorted(tree, key=str):
+            yield from leaves(tree[key], f"{path}[{key}]")
+    elif isinstance(tree, Sequence):
+        for index, item in enumerate(tree):
+            yield from leaves(item, f"{path}[{index}]")
+    else:
+        raise TypeError(f"{path or 'message'}: a {type(tree).__name__} cannot cross the network; use tensors and numbers")
+
+
+def map_leaves(tree: Any, change: Callable[[Any], Any]) -> Any:
+    """The same tree with every leaf replaced by ``change(leaf)``."""
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        fields = {f.name: map_leaves(getattr(tree, f.name), change) for f in dataclasses.fields(tree)}
+        return type(tree)(**fields)
+    if isinstance(tree, Mapping):
+        return {key: map_leaves(value, change) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(map_leaves(item, change) for item in tree)
+    return change(tree)
+
+
+def count_bytes(message: Any) -> int:
+    """Bytes a message takes on the wire: tensors at their size, numbers at 8, booleans at 1, text in UTF-8."""
+    return sum(_leaf_bytes(leaf) for _, leaf in leaves(message))
+
+
+def _leaf_bytes(leaf: Any) -> int:
+    if leaf is None:
+        return 0
+    if isinstance(leaf, Tensor | np.ndarray):
+        return int(leaf.nbytes)
+    if isinstance(leaf, str):
+        return len(leaf.encode())
+    return 1 if isinstance(leaf, bool) else 8
+
+
+def to_wire(message: Any) -> Any:
+    """The message with tensors as numpy arrays, which travel between processes without being copied."""
+    return map_leaves(message, lambda leaf: leaf.detach().cpu().numpy() if isinstance(leaf, Tensor) else leaf)
+
+
+def from_wire(message: Any) -> Any:
+    """Inverse of :func:`to_wire`; the tensors may be read-only."""
+    return map_leaves(message, lambda leaf: torch.from_numpy(leaf) if isinstance(leaf, np.ndarray) else leaf)
+
+
+def fingerprint(tree: Any) -> str:
+    """SHA-256 over every path, type, shape and value of a tree: equal to the bit, or different."""
+    digest = hashlib.sha256()
+    for path, leaf in leaves(tree):
+        digest.update(path.encode())
+        if isinstance(leaf, Tensor):
+            leaf = leaf.detach().cpu().contiguous().numpy()
+        if isinstance(leaf, np.ndarray):
+            digest.update(f"{leaf.dtype}{leaf.shape}".encode())
+            digest.update(leaf.tobytes())
+        else:
+            digest.update(f"{type(leaf).__name__}{leaf!r}".encode())
+    return digest.hexdigest()
+
+
+def weighted_mean(trees: Sequence[Params], weights: Sequence[float]) -> Params:
+    """Σ w_i · tree_i / Σ w_i, added up in the order given.
+
+    Raises:
+        ValueError: when there is nothing to average, or the weights do not sum to something positive.
+    """
+    total = float(sum(weights))
+    if not trees or total <= 0:
+        raise ValueError(f"cannot average {len(trees)} models with weights that sum to {total}")
+    mean: Params = {}
+    for name in trees[0]:
+        accumulated = trees[0][name] * (weights[0] / total)
+        for tree, weight in zip(trees[1:], weights[1:], strict=True):
+            accumulated.add_(tree[name], alpha=weight / total)
+        mean[name] = accumulated
+    return mean
+
+
+def uniform_mean(trees: Sequence[Params]) -> Params:
+    """The mean with equal weights; see :func:`weighted_mean`."""
+    return weighted_mean(trees, [1.0] * len(trees))
+
+
+def flatten(params: Params) -> Tensor:
+    """All values as one vector ``(D,)``, in the order of the names as they stand."""
+    return torch.cat([value.reshape(-1) for value in params.values()])
+
+
+def unflatten(vector: Tensor, like: Params) -> Params:
+    """Inverse of :func:`flatten` for a model of the same shapes as ``like``."""
+    parts = vector.split([value.numel() for value in like.values()])
+    return {name: part.view_as(value) for (name, value), part in zip(like.items(), parts, strict=True)}

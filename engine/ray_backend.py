@@ -1,0 +1,131 @@
+"""Starting the tiers on Ray: connecting, counting resources, seating actors."""
+
+import importlib
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from engine.actors import ActorFederation
+from engine.config import RayConfig, RunConfig
+from engine.errors import ClusterError
+from engine.federation import Notify
+from engine.placement import Node, Seat, Share, plan_seats
+from engine.world import World
+
+
+class RayBackend(ActorFederation):
+    """Actors, and the local Ray they live on if this run started one."""
+
+    def __init__(self, world: World, seats: list[Seat], config: RunConfig, owns_ray: bool) -> None:
+        """Start all actors; see :class:`~engine.actors.ActorFederation`."""
+        self._owns_ray = owns_ray
+        super().__init__(world, seats, config.training.device, config.ray.start_timeout_s)
+
+    def close(self) -> None:
+        """End the actors; shut down the local Ray if this run started it, else leave the cluster as it is."""
+        super().close()
+        if self._owns_ray:
+            ray.shutdown()
+
+
+def start(config: RunConfig, world: World, shares: Mapping[int, Share], notify: Notify) -> RayBackend:
+    """Connect, check that the actors fit, start them side by side.
+
+    Raises:
+        ClusterError: when the cluster cannot be reached.
+        ResourceError: when the actors do not fit or cannot be started.
+    """
+    began = time.perf_counter()
+    owns_ray = connect(config.ray, _method_package(config.algorithm))
+    try:
+        seats = _seats(config, world, shares)
+        backend = RayBackend(world, seats, config, owns_ray)
+    except BaseException:
+        if owns_ray:
+            ray.shutdown()
+        raise
+    notify(f"{describe(seats)}: started in {time.perf_counter() - began:.1f} s")
+    return backend
+
+
+def connect(config: RayConfig, package: str) -> bool:
+    """Join the configured cluster, or start a local Ray; True when it was started here.
+
+    A Ray that this process is connected to already is used as it is.
+
+    Raises:
+        ClusterError: when there is no such cluster.
+    """
+    if ray.is_initialized():
+        return False
+    # A fractional or zero GPU share must not change what the actors see of the machine's variables.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if not config.address:
+        ray.init(
+            address="local",
+            num_cpus=config.num_cpus or None,
+            num_gpus=config.num_gpus or None,
+            include_dashboard=False,
+            **options,
+        )
+        return True
+    try:
+        ray.init(address=config.address, runtime_env={"py_modules": _modules(package)}, **options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ClusterError(
+            f"ray.address={config.address}: no Ray cluster answers there: {first} Start one with `ray start --head`, "
+            "or leave ray.address empty for a local Ray."
+        ) from None
+    return True
+
+
+def describe(seats: list[Seat]) -> str:
+    """What is started, in one line."""
+    sizes = [len(seat.clients) for seat in seats if seat.tier == "client"]
+    teams = sum(seat.tier == "team" for seat in seats)
+    each = f"{min(sizes)}" if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
+    nodes = len({seat.node for seat in seats})
+    return ", ".join(
+        [f"{len(sizes)} client actor{'s' * (len(sizes) > 1)} with {each} client{'s' * (max(sizes) > 1)} each"]
+        + [f"{teams} team server{'s' * (teams > 1)}"] * bool(teams)
+        + [f"1 global server on {nodes} node{'s' * (nodes > 1)}"]
+    )
+
+
+def _seats(config: RunConfig, world: World, shares: Mapping[int, Share]) -> list[Seat]:
+    # Clients of one team side by side, so that a team round reaches few actors.
+    order = sorted(shares, key=lambda client: (world.team_of.get(client, 0), client))
+    return plan_seats(
+        nodes(),
+        Share(config.server.num_cpus, config.server.num_gpus),
+        Share(config.teams.num_cpus, config.teams.num_gpus),
+        sorted(world.data.teams),
+        order,
+        shares,
+        config.clients_per_actor,
+        config.ray.placement,
+    )
+
+
+def nodes() -> list[Node]:
+    """The cluster's living nodes with their total resources, by node id."""
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    parts = [(n["NodeID"], n["Resources"].get("CPU", 0.0), n["Resources"].get("GPU", 0.0)) for n in alive]
+    return [Node(*part) for part in sorted(parts)]
+
+
+def _method_package(algorithm: str) -> str:
+    return algorithm.split(".")[0] if "." in algorithm else "algorithms"
+
+
+def _modules(package: str) -> list[str]:
+    """Folders of the packages that the cluster's nodes need."""
+    names = dict.fromkeys(["engine", "algorithms", package])
+    return [str(Path(str(importlib.import_module(name).__file__)).parent) for name in names]

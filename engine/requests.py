@@ -1,0 +1,124 @@
+"""What a method asks of the trainer, and what it gets back. A method never loops over batches itself."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from engine.messages import Params
+from engine.models import Buildable
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One minibatch: inputs ``x`` (B, ...), classes ``y`` (B,), and the request's ``constants``."""
+
+    x: Tensor
+    y: Tensor
+    constants: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+Loss = Callable[[nn.Module, Batch], Tensor]
+"""The loss of a batch, a scalar. A module-level function or a frozen dataclass: FLOPs are cached by it."""
+
+
+def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
+    """Mean cross-entropy of the model's logits."""
+    return F.cross_entropy(model(batch.x), batch.y)
+
+
+@dataclass(frozen=True)
+class Sgd:
+    """Stochastic gradient descent: learning rate, momentum, L2 weight decay."""
+
+    lr: float
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class Pull:
+    """A proximal term ``strength/2 · ‖θ − to‖²``: adds ``strength · (θ − to)`` to the gradient of each step.
+
+    Names missing in ``to`` are not pulled.
+    """
+
+    to: Params
+    strength: float
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a model on the client's own training data.
+
+    Attributes:
+        model: architecture; a :class:`~engine.models.Joint` trains several together.
+        start: parameters to start from; not modified.
+        optimizer: fresh for every request.
+        batch_size: samples per step; a smaller client trains on all it has. An epoch's last batch may be smaller.
+        steps: number of minibatch steps, or None to count in ``epochs``.
+        epochs: passes over the client's training data; exactly one of ``steps`` and ``epochs`` is given.
+        loss: see :data:`Loss`.
+        trainable: names to update; None: all. The others keep their values.
+        pull: proximal terms.
+        constants: tensors the loss needs beside the batch, e.g. prototypes.
+    """
+
+    model: Buildable
+    start: Params
+    optimizer: Sgd
+    batch_size: int
+    steps: int | None = None
+    epochs: int | None = None
+    loss: Loss = cross_entropy
+    trainable: frozenset[str] | None = None
+    pull: tuple[Pull, ...] = ()
+    constants: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Answer to :class:`Train`: new parameters, and the mean of the steps' losses."""
+
+    params: Params
+    loss: float
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Evaluate a model on the client's own data."""
+
+    model: Buildable
+    params: Params
+    split: Literal["train", "test"] = "test"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Answer to :class:`Evaluate`: counts that pool by addition. ``loss_sum`` is Σ cross-entropy over the samples."""
+
+    correct: int
+    samples: int
+    loss_sum: float
+
+    @property
+    def accuracy(self) -> float:
+        """Share of samples classified correctly, 0..1."""
+        return self.correct / self.samples
+
+
+@dataclass
+class Work:
+    """What a client call has cost so far, counted by the trainer."""
+
+    flops: int = 0
+    samples: int = 0
+    steps: int = 0
+    loss_sum: float = 0.0
+
+    @property
+    def loss(self) -> float | None:
+        """Mean loss of all steps so far, None before the first."""
+        return self.loss_sum / self.steps if self.steps else None

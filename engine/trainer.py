@@ -1,0 +1,262 @@
+"""The one place where models train and are evaluated. Methods ask for it by :mod:`engine.requests`.
+
+The trainer picks the device, draws the batches, counts FLOPs and samples, and refuses losses that are not finite.
+# B batch, n samples of one client
+"""
+
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from engine.data.dataset import Dataset, IntArray
+from engine.errors import TrainingError
+from engine.messages import Params
+from engine.models import Buildable
+from engine.requests import Batch, Evaluate, Evaluation, Sgd, Train, Trained, Work
+from engine.seeding import derive, generator, torch_scope
+
+R = TypeVar("R")
+
+GATHER_SAMPLES = 4096  # rows fetched at once: large enough to cost little per step, small enough to stay in cache
+
+
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """One torch thread for the calling thread: the split of a sum over threads would change its bits."""
+    before = torch.get_num_threads()
+    if before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class Rows:
+    """The samples of a data set on the trainer's device, fetched by row."""
+
+    def __init__(self, dataset: Dataset, device: torch.device) -> None:
+        """Share the data set's memory on the CPU; copy it once on another device."""
+        self._x = torch.from_numpy(dataset.x).to(device)
+        self._y = torch.from_numpy(dataset.y).to(device)
+        self._shift, self._scale = dataset.shift, dataset.scale
+        self.device = device
+
+    def fetch(self, rows: IntArray) -> tuple[Tensor, Tensor]:
+        """Inputs (n, ...) ready for a model, and classes (n,)."""
+        index = torch.from_numpy(rows).to(self.device)
+        x = self._x[index]
+        if x.dtype == torch.uint8:
+            x = x.to(torch.float32).div_(255.0).sub_(self._shift).div_(self._scale)
+        return x, self._y[index]
+
+
+def plan_batches(n: int, request: Train, seed: int) -> list[IntArray]:
+    """Positions 0..n-1 of each step's batch: shuffled passes over the data, the last batch of a pass may be smaller."""
+    if (request.steps is None) == (request.epochs is None):
+        raise ValueError(f"give either steps or epochs, not steps={request.steps} and epochs={request.epochs}")
+    per_pass = -(-n // request.batch_size)
+    steps = request.steps if request.steps is not None else per_pass * (request.epochs or 0)
+    rng = generator(seed, "batches")
+    batches: list[IntArray] = []
+    while len(batches) < steps:
+        order = rng.permutation(n)
+        batches += [order[i : i + request.batch_size] for i in range(0, n, request.batch_size)]
+    return batches[:steps]
+
+
+class Trainer:
+    """Answers the requests of the clients of one process, one after the other.
+
+    Raises:
+        TrainingError: when a loss or a trained parameter is not finite.
+    """
+
+    def __init__(self, dataset: Dataset, device: str = "cpu", evaluation_batch: int = 1024) -> None:
+        """``device``: where models and data live; ``evaluation_batch``: samples per forward pass of an evaluation."""
+        self._device = torch.device(device)
+        self._rows = Rows(dataset, self._device)
+        self._evaluation_batch = evaluation_batch
+        self._modules: dict[Buildable, nn.Module] = {}
+        self._flops: dict[tuple[object, ...], int] = {}
+
+    def drive(
+        self, steps: Generator[Any, Any, R], train: IntArray, test: IntArray, seed: int, where: str
+    ) -> tuple[R, Work]:
+        """Run a method's generator to its end.
+
+        Args:
+            steps: yields :class:`Train` and :class:`Evaluate` requests.
+            train: the client's training rows ``(n,)``.
+            test: its test rows ``(n,)``.
+            seed: of this client call; each request derives its own from it.
+            where: who asks, for errors, e.g. ``client 3 (team 1), round 7``.
+
+        Returns:
+            What the generator returned, and the work counted.
+        """
+        work, answer, number = Work(), None, 0
+        with single_thread():
+            while True:
+                try:
+                    request = steps.send(answer)
+                except StopIteration as stop:
+                    return stop.value, work
+                rows = test if isinstance(request, Evaluate) and request.split == "test" else train
+                if isinstance(request, Train):
+                    answer = self._train(request, rows, derive(seed, "request", number), work, where)
+                else:
+                    answer = self._evaluate(request, rows)
+                number += 1
+
+    def _load(self, model: Buildable, params: Params) -> nn.Module:
+        """The cached module of an architecture, holding ``params``."""
+        if model not in self._modules:
+            with torch_scope(0):  # the initial values are overwritten, but drawing them must not move the global generator
+                self._modules[model] = model.build().to(self._device)
+        module = self._modules[model]
+        slots = dict(module.named_parameters()) | dict(module.named_buffers())
+        with torch.no_grad():
+            for name, value in params.items():
+                slots[name].copy_(value)
+        return module
+
+    def _train(self, request: Train, rows: IntArray, seed: int, work: Work, where: str) -> Trained:
+        module = self._load(request.model, request.start).train()
+        trainable = _select_trainable(module, request.trainable)
+        optimizer = _optimizer(trainable, request.optimizer)
+        pulls = [_on_device(pull.to, trainable, self._device) + (pull.strength,) for pull in request.pull]
+        constants = {name: tensor.to(self._device) for name, tensor in request.constants.items()}
+        losses = []
+        with torch_scope(seed) if _draws_at_random(module) else _no_scope():
+            for x, y in self._batches(request, rows, seed):
+                batch = Batch(x, y, constants)
+                work.flops += self._count_flops(request, batch, module)
+                optimizer.zero_grad()
+                loss = request.loss(module, batch)
+                loss.backward()  # type: ignore[no-untyped-call]
+                for parameters, to, strength in pulls:
+                    _add_pull(parameters, to, strength)
+                optimizer.step()
+                losses.append(loss.detach())
+                work.samples += len(y)
+        work.steps += len(losses)
+        total = _finite_sum(losses, where)
+        work.loss_sum += total
+        params = _take(module, request.start)
+        _require_finite(params, where, len(losses))
+        return Trained(params, total / len(losses) if losses else float("nan"))
+
+    def _batches(self, request: Train, rows: IntArray, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        plan = plan_batches(len(rows), request, seed)
+        per_fetch = max(1, GATHER_SAMPLES // request.batch_size)
+        for first in range(0, len(plan), per_fetch):
+            chunk = plan[first : first + per_fetch]
+            x, y = self._rows.fetch(rows[np.concatenate(chunk)])
+            sizes = [len(part) for part in chunk]
+            yield from zip(x.split(sizes), y.split(sizes), strict=True)
+
+    def _evaluate(self, request: Evaluate, rows: IntArray) -> Evaluation:
+        module = self._load(request.model, request.params).eval()
+        correct, loss_sum = 0, 0.0
+        with torch.inference_mode():
+            for first in range(0, len(rows), self._evaluation_batch):
+                x, y = self._rows.fetch(rows[first : first + self._evaluation_batch])
+                logits = module(x)
+                correct += int((logits.argmax(1) == y).sum())
+                loss_sum += float(F.cross_entropy(logits, y, reduction="sum"))
+        return Evaluation(correct, len(rows), loss_sum)
+
+    def _count_flops(self, request: Train, batch: Batch, module: nn.Module) -> int:
+        """FLOPs of one step's forward and backward pass, counted once per architecture, loss and batch shape."""
+        key = (request.model, request.loss, request.trainable, tuple(batch.x.shape))
+        if key not in self._flops:
+            self._flops[key] = count_step_flops(request, batch)
+        return self._flops[key]
+
+
+def count_step_flops(request: Train, batch: Batch) -> int:
+    """FLOPs of one training step (forward and backward) as ``torch.utils.flop_counter`` counts them.
+
+    The step is traced on the meta device, where nothing is computed.
+    """
+    with torch_scope(0):
+        module = request.model.build().to("meta").train()
+    _select_trainable(module, request.trainable)
+    shadow = Batch(
+        batch.x.to("meta"), batch.y.to("meta"), {name: value.to("meta") for name, value in batch.constants.items()}
+    )
+    with FlopCounterMode(display=False) as counter:
+        request.loss(module, shadow).backward()  # type: ignore[no-untyped-call]
+    return int(counter.get_total_flops())
+
+
+def _select_trainable(module: nn.Module, names: frozenset[str] | None) -> dict[str, nn.Parameter]:
+    chosen = {}
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(names is None or name in names)
+        if parameter.requires_grad:
+            chosen[name] = parameter
+    return chosen
+
+
+def _optimizer(trainable: Mapping[str, nn.Parameter], sgd: Sgd) -> torch.optim.Optimizer:
+    return torch.optim.SGD(
+        list(trainable.values()), lr=sgd.lr, momentum=sgd.momentum, weight_decay=sgd.weight_decay, foreach=True
+    )
+
+
+def _on_device(
+    to: Params, trainable: Mapping[str, nn.Parameter], device: torch.device
+) -> tuple[list[nn.Parameter], list[Tensor]]:
+    names = [name for name in trainable if name in to]
+    return [trainable[name] for name in names], [to[name].to(device) for name in names]
+
+
+def _add_pull(parameters: list[nn.Parameter], to: list[Tensor], strength: float) -> None:
+    with torch.no_grad():
+        gradients = [parameter.grad for parameter in parameters]
+        torch._foreach_add_(gradients, torch._foreach_sub(parameters, to), alpha=strength)
+
+
+def _draws_at_random(module: nn.Module) -> bool:
+    return any(isinstance(child, nn.modules.dropout._DropoutNd) and child.p > 0 for child in module.modules())
+
+
+@contextmanager
+def _no_scope() -> Iterator[None]:
+    yield
+
+
+def _finite_sum(losses: list[Tensor], where: str) -> float:
+    if not losses:
+        return 0.0
+    values = torch.stack(losses).to("cpu", torch.float64)
+    broken = (~torch.isfinite(values)).nonzero()
+    if len(broken):
+        step = int(broken[0])
+        raise TrainingError(
+            f"{where}: loss is {float(values[step]):g} after step {step + 1}. Lower the learning rate or the pull."
+        )
+    return float(values.sum())
+
+
+def _take(module: nn.Module, like: Params) -> Params:
+    slots = dict(module.named_parameters()) | dict(module.named_buffers())
+    return {name: slots[name].detach().to("cpu", copy=True) for name in like}
+
+
+def _require_finite(params: Params, where: str, steps: int) -> None:
+    for name, value in params.items():
+        if not bool(torch.isfinite(value).all()):
+            raise TrainingError(
+                f"{where}: parameter {name} is not finite after step {steps}. Lower the learning rate or the pull."
+            )

@@ -1,0 +1,162 @@
+"""What every method owes the engine. A new file in ``algorithms/`` is tested here without touching anything."""
+
+import copy
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from engine import checkpoint
+from engine.algorithm import ClientInfo, Context, FlatAlgorithm, Received, TieredAlgorithm
+from engine.clients import ClientHost
+from engine.config import load_config, load_method, method_names
+from engine.errors import EmptyCohortError
+from engine.federation import Federation, build_world
+from engine.messages import count_bytes, fingerprint, from_wire, leaves, to_wire
+from engine.trainer import Trainer
+from tests.small import small
+
+METHODS = method_names()
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def world(request):
+    return build_world(small(request.param))
+
+
+def client_call(world, method, state, down, client=0, seed=7):
+    rows = world.data.clients[client]
+    steps = method.client_step(world.infos[client], state, down, Context(1, 1, seed))
+    return Trainer(world.data.dataset).drive(steps, rows.train, rows.test, seed, "client")
+
+
+def one_round(world):
+    """Every message and state of one round with two clients, in the order in which they are made."""
+    method = world.algorithm
+    g = method.init_global(1)
+    made = {"global": g}
+    owner = g
+    if isinstance(method, TieredAlgorithm):
+        made["team down"] = method.to_team(g)
+        owner = made["team"] = method.start_team(made["team down"], None)
+    ups = []
+    for client in (0, 1):
+        info = world.infos[client]
+        state = method.init_client(info, 5)
+        down = made[f"down {client}"] = method.to_client(owner, info, method.default_assignment(info))
+        result, _ = client_call(world, method, state, down, client)
+        made[f"up {client}"], made[f"client {client}"] = result.up, result.state
+        ups.append(Received(client, info.train_samples, result.up))
+    if isinstance(method, TieredAlgorithm):
+        made["team after"] = method.team_step(owner, ups)
+        made["team up"] = method.to_global(made["team after"])
+        ups = [Received(0, 1, made["team up"])]
+    made["global after"] = method.global_step(g, ups)
+    return made
+
+
+def test_there_are_methods_and_each_has_its_yaml():
+    assert {"fedavg", "fedprox", "hsgd", "permfl"} <= set(METHODS)
+    for name in METHODS:
+        assert Path("algorithms", f"{name}.yaml").is_file(), f"algorithms/{name}.yaml is missing"
+        assert load_config(name).algorithm == name
+
+
+def test_it_is_flat_or_tiered_and_says_how_it_is_configured(world):
+    assert isinstance(world.algorithm, FlatAlgorithm | TieredAlgorithm)
+    assert dataclasses.is_dataclass(type(world.algorithm).Config)
+    for field in dataclasses.fields(type(world.algorithm).Config):
+        assert field.metadata.get("help"), f"{field.name} has no help text"
+
+
+def test_its_module_cites_its_source_and_lists_deviations(world):
+    import sys
+
+    text = sys.modules[type(world.algorithm).__module__].__doc__
+    assert "arXiv" in text or "20" in text
+    assert "Deviations" in text or "Choices of ours" in text
+
+
+def test_the_same_seed_gives_the_same_bits(world):
+    first, second = one_round(world), one_round(world)
+    assert {k: fingerprint(v) for k, v in first.items()} == {k: fingerprint(v) for k, v in second.items()}
+    assert fingerprint(first["global"]) != fingerprint(first["global after"])
+
+
+def test_steps_do_not_change_what_they_are_given(world):
+    method = world.algorithm
+    made = one_round(world)
+    before = {key: fingerprint(value) for key, value in made.items()}
+    client_call(world, method, made["client 0"], made["down 0"])
+    ups = [Received(c, 3, made[f"up {c}"]) for c in (0, 1)]
+    if isinstance(method, TieredAlgorithm):
+        method.team_step(made["team"], ups)
+        method.to_global(made["team after"])
+        ups = [Received(0, 1, made["team up"])]
+    method.global_step(made["global"], ups)
+    assert {key: fingerprint(value) for key, value in made.items()} == before
+
+
+def test_messages_have_a_price_and_are_frozen(world):
+    made = one_round(world)
+    for key, message in made.items():
+        if key.startswith(("down", "up", "team down", "team up")):
+            assert dataclasses.is_dataclass(message), f"{key} is a {type(message).__name__}"
+            assert message.__dataclass_params__.frozen, f"{key} can be changed on its way"
+            assert count_bytes(message) == sum(
+                leaf.numel() * leaf.element_size() if isinstance(leaf, torch.Tensor) else 8
+                for _, leaf in leaves(message)
+            )
+            assert count_bytes(message) > 0
+
+
+def test_states_and_messages_survive_the_wire_and_the_disk(world, tmp_path):
+    made = one_round(world)
+    assert fingerprint(from_wire(copy.deepcopy(to_wire(made)))) == fingerprint(made)
+    path = checkpoint.save(tmp_path, 1, made, {}, keep=1)
+    modules = {kind.__module__ for kind in type(world.algorithm).__mro__}
+    assert fingerprint(checkpoint.load(path, {}, modules)) == fingerprint(made)
+
+
+def test_an_empty_cohort_is_refused(world):
+    method, made = world.algorithm, one_round(world)
+    with pytest.raises(EmptyCohortError, match="nothing to aggregate"):
+        method.global_step(made["global"], [])
+    if isinstance(method, TieredAlgorithm):
+        with pytest.raises(EmptyCohortError, match="nothing to aggregate"):
+            method.team_step(made["team"], [])
+
+
+def test_it_learns(world):
+    config = small(world.algorithm.__module__.removeprefix("algorithms."), "rounds=6")
+    with Federation(config) as federation:
+        records = list(federation)
+    losses = [record.train_loss for record in records]
+    assert losses[-1] < losses[0], f"training loss went {losses}"
+    assert records[-1].scores["GM"].accuracy > 0.15  # chance is 0.1
+
+
+def test_a_client_that_was_never_called_is_evaluated_too(world):
+    host = ClientHost(world, "cpu")
+    method = world.algorithm
+    shared = {"GM": method.global_model(method.init_global(1))}
+    scores = host._evaluate(0, shared)
+    assert set(scores) == {"GM", "PM"} if method.has_personal_model else {"GM"}
+    assert scores["GM"].samples == len(world.data.clients[0].test)
+
+
+def test_infos_carry_what_agents_need(world):
+    info = world.infos[0]
+    assert isinstance(info, ClientInfo)
+    assert info.label_counts.sum() == info.train_samples
+    assert isinstance(info.label_counts, np.ndarray)
+    assert info.flops_per_s > 0
+
+
+def test_unknown_methods_are_named_with_the_closest():
+    from engine.errors import ConfigError
+
+    with pytest.raises(ConfigError, match="Did you mean permfl"):
+        load_method("permlf")

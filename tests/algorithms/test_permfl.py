@@ -1,0 +1,165 @@
+"""PerMFL against an independent numpy implementation of its three equations, and at its limits."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from algorithms.permfl import PerMFL, PerMFLConfig, Personal, Received, Sparse, Team, TeamUp, Up
+from engine.errors import ConfigError, StrataWarning
+from engine.federation import Federation
+from engine.models import ModelSpec
+from engine.options import check
+from tests.small import small
+
+FULL_BATCH = 10_000
+
+
+def gradient(weight, bias, x, y):
+    """Mean cross-entropy gradient of softmax regression; x (n, d), y (n,)."""
+    logits = x @ weight.T + bias
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    p[np.arange(len(y)), y] -= 1
+    return p.T @ x / len(y), p.mean(0)
+
+
+def reference(start, clients, teams, *, rounds, K, L, alpha, eta, beta, gamma, lam_d, lam_t):
+    """Equations of the paper, in float64, on full batches (the order within a batch does not matter)."""
+    x = [v.copy() for v in start]
+    theta, w = {}, {}
+    for _ in range(rounds):
+        for m, members in teams.items():
+            w[m] = [v.copy() for v in x]
+            for _ in range(K):
+                for j in members:
+                    t = [v.copy() for v in w[m]]
+                    for _ in range(L):
+                        g = gradient(*t, *clients[j])
+                        t = [tv - alpha * gv - alpha * lam_d * (tv - wv) for tv, gv, wv in zip(t, g, w[m], strict=True)]
+                    theta[j] = t
+                mean = [np.mean([theta[j][i] for j in members], axis=0) for i in range(2)]
+                w[m] = [
+                    (1 - eta * lam_t - eta * gamma) * wv + eta * gamma * xv + eta * lam_t * tv
+                    for wv, xv, tv in zip(w[m], x, mean, strict=True)
+                ]
+        mean_w = [np.mean([w[m][i] for m in teams], axis=0) for i in range(2)]
+        x = [(1 - beta * gamma) * xv + beta * gamma * wv for xv, wv in zip(x, mean_w, strict=True)]
+    return x, w, theta
+
+
+def test_three_tiers_match_a_numpy_reference_to_1e_6():
+    settings = {"alpha": 0.1, "eta": 0.3, "beta": 0.5, "gamma": 1.7, "lam_d": 0.4, "lam_t": 0.8}
+    config = small(
+        "permfl",
+        "rounds=2",
+        "method.team_rounds=3",
+        "method.local_steps=4",
+        f"method.batch_size={FULL_BATCH}",
+        "method.alpha=0.1",
+        "method.eta=0.3",
+        "method.beta=0.5",
+        "method.gamma=1.7",
+        "method.lambda_device=0.4",
+        "method.lambda_team=0.8",
+    )
+    with Federation(config) as federation:
+        data = federation.world.data
+        start = federation._backend.snapshot().server.x
+        for _ in federation:
+            pass
+        end = federation._backend.snapshot()
+    pixels = (data.dataset.x.reshape(len(data.dataset.x), -1) / 255.0 - data.dataset.shift) / data.dataset.scale
+    rows = {c: (pixels[r.train], data.dataset.y[r.train]) for c, r in enumerate(data.clients)}
+    names = list(start)
+    assert [tuple(start[n].shape) for n in names] == [(10, 784), (10,)]
+    x, w, theta = reference(
+        [start[n].double().numpy() for n in names], rows, data.teams, rounds=2, K=3, L=4, **settings
+    )
+    for i, name in enumerate(names):
+        np.testing.assert_allclose(end.server.x[name].numpy(), x[i], atol=1e-6)
+        for team in data.teams:
+            np.testing.assert_allclose(end.teams[team].w[name].numpy(), w[team][i], atol=1e-6)
+        for client in range(8):
+            np.testing.assert_allclose(end.clients[client].theta[name].numpy(), theta[client][i], atol=1e-6)
+    moved = max(abs(end.server.x[n].numpy() - start[n].numpy()).max() for n in names)
+    assert moved > 1e-3, "the comparison would hold for a method that does nothing"
+
+
+def method(**settings):
+    return PerMFL(PerMFLConfig(**settings), ModelSpec("mclr", (2,), 2, ()))
+
+
+def test_without_a_pull_a_device_descends_plainly_and_a_team_ignores_it():
+    import torch
+
+    permfl = method(lambda_device=0.0)
+    (request,) = [permfl.client_step(None, Personal(), permfl.to_client(team(1.0), None, {"steps": 5}), None).send(None)]
+    assert request.pull == ()
+    assert request.steps == 5
+    after = permfl.team_step(team(1.0), [Received(0, 3, Up({"w": torch.full((3,), 9.0)}))])
+    # w ← (1 − 0 − ηγ)·1 + ηγ·1 + 0·9 = 1
+    torch.testing.assert_close(after.w["w"], torch.ones(3))
+
+
+def team(value):
+    import torch
+
+    return Team({"w": torch.full((3,), value)}, {"w": torch.ones(3)})
+
+
+def test_sparse_upload_sends_the_largest_changes_only():
+    import torch
+
+    permfl = method(upload_fraction=0.5)
+    state = Team({"a": torch.tensor([5.0, 1.1]), "b": torch.tensor([[1.0, -3.0]])}, {"a": torch.ones(2), "b": torch.ones(1, 2)})
+    up = permfl.to_global(state)
+    assert isinstance(up.w, Sparse)
+    assert up.w.positions.tolist() == [0, 3]
+    assert up.w.values.tolist() == [4.0, -4.0]
+    from algorithms.permfl import Global
+
+    g = permfl.global_step(Global(state.x), [Received(0, 1, up)])
+    step = 0.6 * 1.5  # βγ: x ← x + βγ (w̃ − x), with w̃ = x + the sent changes
+    torch.testing.assert_close(g.x["a"], torch.tensor([1 + step * 4, 1.0]))
+    torch.testing.assert_close(g.x["b"], torch.tensor([[1.0, 1 - step * 4]]))
+
+
+def test_uploading_everything_is_the_same_as_uploading_the_model():
+    import torch
+
+    dense = method().global_step(_global(), [Received(0, 1, TeamUp({"w": torch.tensor([2.0, 4.0])}))])
+    state = Team({"w": torch.tensor([2.0, 4.0])}, _global().x)
+    change = Sparse(torch.tensor([0, 1], dtype=torch.int32), state.w["w"] - state.x["w"])
+    sparse = method().global_step(_global(), [Received(0, 1, TeamUp(change))])
+    torch.testing.assert_close(dense.x, sparse.x)
+
+
+def _global():
+    import torch
+
+    from algorithms.permfl import Global
+
+    return Global({"w": torch.ones(2)})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"beta": 2.0, "gamma": 1.0}, "beta.*gamma = 2 makes the global model diverge: expected < 2"),
+        ({"eta": 1.0, "gamma": 1.5}, r"eta.*= 2 makes team models diverge"),
+        ({"alpha": 5.0}, "makes device models diverge"),
+        ({"gamma": 0.0}, "gamma=0 is out of range: expected > 0"),
+    ],
+)
+def test_settings_that_diverge_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        check(PerMFLConfig(**settings))
+
+
+def test_settings_outside_the_theorems_are_warned_about():
+    with pytest.warns(StrataWarning, match="not above 2λ = 40"):
+        check(PerMFLConfig(lambda_device=20.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check(PerMFLConfig())  # γ = 1.5 > 2λ = 1: the published setting

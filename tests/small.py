@@ -1,0 +1,32 @@
+"""Federations small enough for a test, on real images."""
+
+from collections.abc import Sequence
+
+from engine.config import RunConfig, load_config
+
+SMALL = (
+    "rounds=3",
+    "data.limit=600",
+    "clients.count=8",
+    "teams.count=2",
+    "partition=labels",
+    "delays=classes",
+    "tracking.wandb=disabled",
+    "ray.num_cpus=2",
+)
+FEW_STEPS = {
+    "permfl": ("method.team_rounds=3", "method.local_steps=2", "method.batch_size=16"),
+    "hsgd": ("method.team_rounds=3", "method.steps=2", "method.batch_size=16"),
+    "fedavg": ("method.batch_size=16",),
+    "fedprox": ("method.batch_size=16",),
+}
+
+
+def small(method: str, *overrides: str, runtime: str = "inprocess") -> RunConfig:
+    """A run of a few seconds: 8 clients, 600 images of Fashion-MNIST."""
+    return load_config(method, small_overrides(method, *overrides, runtime=runtime))
+
+
+def small_overrides(method: str, *overrides: str, runtime: str = "inprocess") -> Sequence[str]:
+    """The overrides behind :func:`small`."""
+    return [*SMALL, *FEW_STEPS.get(method, ()), f"runtime={runtime}", *overrides]
