@@ -89,7 +89,7 @@ class FedAvg(FlatAlgorithm[Global, None, Down, Up]):
         return ()
 
     def global_step(self, g: Global, ups: Sequence[Received[Up]]) -> Global:
-        """w ← Σ_k (n_k / n) w_k."""
+        """W ← Σ_k (n_k / n) w_k."""
         require_cohort("FedAvg", ups)
         return Global(weighted_mean([up.message.w for up in ups], [up.samples for up in ups]))
 

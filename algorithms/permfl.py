@@ -52,7 +52,9 @@ class PerMFLConfig(Validated):
     """Settings of PerMFL; the defaults are the paper's published ones."""
 
     lambda_device: float = option(0.5, "λ_d: how strongly a device's model is pulled to its team's", ge=0)
-    lambda_team: float | None = option(None, "λ_t: how strongly a team's model is pulled to its devices'; null: λ_d", ge=0)
+    lambda_team: float | None = option(
+        None, "λ_t: how strongly a team's model is pulled to its devices'; null: λ_d", ge=0
+    )
     gamma: float = option(1.5, "γ: pull between team and global model", gt=0)
     alpha: float = option(0.01, "α: step size of a device", gt=0)
     eta: float = option(0.03, "η: step size of a team", gt=0)
@@ -219,7 +221,7 @@ class PerMFL(TieredAlgorithm[Global, Team, Personal, TeamDown, Down, Up, TeamUp]
         return TeamUp(Sparse(positions.to(torch.int32), change[positions]))
 
     def global_step(self, g: Global, ups: Sequence[Received[TeamUp]]) -> Global:
-        """x ← (1 − βγ) x + βγ w̄."""
+        """X ← (1 − βγ) x + βγ w̄."""
         require_cohort("PerMFL", ups)
         step = self.config.beta * self.config.gamma
         w = uniform_mean([_dense(up.message.w, g.x) for up in ups])
@@ -234,7 +236,7 @@ class PerMFL(TieredAlgorithm[Global, Team, Personal, TeamDown, Down, Up, TeamUp]
         return team.w
 
     def global_model(self, g: Global) -> Params:
-        """x."""
+        """X."""
         return g.x
 
 

@@ -241,7 +241,3 @@ def history(run_dir: Path) -> list[dict[str, Any]]:
     """All rounds of a run as plain records."""
     lines = (run_dir / "metrics.jsonl").read_text(encoding="utf8").splitlines()
     return [json.loads(line) for line in lines]
-
-
-
-

@@ -20,6 +20,7 @@ from engine.placement import Seat
 from engine.servers import GlobalServer, Outcome, Snapshot, TeamCall, TeamReply, TeamServer, merge
 from engine.world import World
 
+Actor = ActorHandle[Any]
 
 INLINE_BYTES = 100_000  # what is larger goes through the object store once; Ray's own limit for inlined arguments
 
@@ -69,7 +70,7 @@ class ClientShell:
 class RayClients:
     """A :class:`~engine.clients.ClientPool` over client actors."""
 
-    def __init__(self, actors: Mapping[int, ActorHandle], owner: str = "") -> None:
+    def __init__(self, actors: Mapping[int, Actor], owner: str = "") -> None:
         """Actor by client id; several clients may share one. ``owner`` names the team in errors."""
         self._actors, self._owner = actors, owner
 
@@ -84,7 +85,7 @@ class RayClients:
             if id(call.down) not in downs:
                 wire = to_wire(call.down)
                 downs[id(call.down)] = ray.put(wire) if count_bytes(wire) > INLINE_BYTES else wire
-        pending = []
+        pending: list[tuple[list[ClientCall], Any]] = []
         for actor, mine in self._by_actor(call.client for call in calls):
             own = [call for call in calls if call.client in mine]
             ids = list(dict.fromkeys(id(call.down) for call in own))
@@ -92,7 +93,7 @@ class RayClients:
             pending.append((own, actor.run.remote(indexed, *(downs[i] for i in ids))))
         replies: dict[int, ClientReply] = {}
         for own, ref in pending:
-            for reply in _get(ref, lambda own=own: self._where(own)):
+            for reply in _get(ref, self._where(own)):
                 replies[reply.client] = replace(reply, up=from_wire(reply.up))
         return [replies[call.client] for call in calls]
 
@@ -100,27 +101,35 @@ class RayClients:
         """Evaluate on all actors side by side."""
         wire = to_wire(call.shared)
         shared = ray.put(wire) if count_bytes(wire) > INLINE_BYTES else wire
-        refs = [(mine, actor.evaluate.remote(mine, shared)) for actor, mine in self._by_actor(call.clients)]
-        return merge(_get(ref, lambda mine=mine: f"{_names(mine)}, evaluation") for mine, ref in refs)
+        refs: list[tuple[list[int], Any]] = [
+            (mine, actor.evaluate.remote(mine, shared)) for actor, mine in self._by_actor(call.clients)
+        ]
+        return merge(_get(ref, f"{_names(mine)}, evaluation") for mine, ref in refs)
 
     def states(self, clients: Iterable[int]) -> dict[int, Any]:
         """States of those clients that have one."""
-        refs = [(mine, actor.states.remote(mine)) for actor, mine in self._by_actor(clients)]
-        return merge(from_wire(_get(ref, lambda mine=mine: f"{_names(mine)}, checkpoint")) for mine, ref in refs)
+        refs: list[tuple[list[int], Any]] = [
+            (mine, actor.states.remote(mine)) for actor, mine in self._by_actor(clients)
+        ]
+        return merge(from_wire(_get(ref, f"{_names(mine)}, checkpoint")) for mine, ref in refs)
 
     def restore(self, states: Mapping[int, Any]) -> None:
         """Put states back."""
         for actor, mine in self._by_actor(states):
             part = to_wire({client: states[client] for client in mine})
-            _get(actor.restore.remote(part), lambda mine=mine: f"{_names(mine)}, resume")
+            _get(actor.restore.remote(part), f"{_names(mine)}, resume")
 
     def _where(self, calls: Sequence[ClientCall]) -> str:
         first = calls[0]
         names = _names([call.client for call in calls]) + self._owner
-        return f"{names}, round {first.round}, team round {first.team_round}" if self._owner else f"{names}, round {first.round}"
+        return (
+            f"{names}, round {first.round}, team round {first.team_round}"
+            if self._owner
+            else f"{names}, round {first.round}"
+        )
 
-    def _by_actor(self, clients: Iterable[int]) -> list[tuple[ActorHandle, list[int]]]:
-        groups: dict[Any, tuple[ActorHandle, list[int]]] = {}
+    def _by_actor(self, clients: Iterable[int]) -> list[tuple[Actor, list[int]]]:
+        groups: dict[Any, tuple[Actor, list[int]]] = {}
         for client in clients:
             actor = self._actors[client]
             groups.setdefault(actor._actor_id, (actor, []))[1].append(client)
@@ -130,7 +139,7 @@ class RayClients:
 class TeamShell:
     """One team server."""
 
-    def __init__(self, world: World, team: int, clients: Mapping[int, ActorHandle]) -> None:
+    def __init__(self, world: World, team: int, clients: Mapping[int, Actor]) -> None:
         """See :class:`~engine.servers.TeamServer`."""
         self._server = TeamServer(world, team, RayClients(clients, f" (team {team})"))
 
@@ -159,7 +168,7 @@ class TeamShell:
 class RayTeams:
     """A :class:`~engine.servers.TeamPool` over team actors."""
 
-    def __init__(self, actors: Mapping[int, ActorHandle], members: Mapping[int, Sequence[int]]) -> None:
+    def __init__(self, actors: Mapping[int, Actor], members: Mapping[int, Sequence[int]]) -> None:
         """Actor by team id, and each team's clients."""
         self._actors, self._members = actors, members
 
@@ -170,9 +179,9 @@ class RayTeams:
             ActorDiedError: naming what died, and the round.
         """
         down = ray.put(to_wire(calls[0].down))
-        refs = [self._actors[call.team].run.remote(replace(call, down=None), down) for call in calls]
-        pairs = zip(calls, refs, strict=True)
-        replies = [_get(ref, lambda c=call: f"team server {c.team}, round {c.round}") for call, ref in pairs]
+        refs: list[Any] = [self._actors[call.team].run.remote(replace(call, down=None), down) for call in calls]
+        pairs = list(zip(calls, refs, strict=True))
+        replies: list[TeamReply] = [_get(ref, f"team server {call.team}, round {call.round}") for call, ref in pairs]
         return [replace(reply, up=from_wire(reply.up)) for reply in replies]
 
     def evaluate(self, shared: Mapping[str, Params]) -> Evaluations:
@@ -189,23 +198,21 @@ class RayTeams:
     def restore(self, teams: Mapping[int, Any], clients: Mapping[int, Any]) -> None:
         """Put both back."""
 
-        def part(team: int, actor: ActorHandle) -> Any:
+        def part(team: int, actor: Actor) -> Any:
             own = {client: clients[client] for client in self._members[team] if client in clients}
             return actor.restore.remote(to_wire(teams.get(team)), to_wire(own))
 
         self._all(part, "resume")
 
     def _all(self, call: Any, purpose: str) -> dict[int, Any]:
-        refs = {team: call(team, actor) for team, actor in self._actors.items()}
-        return {team: _get(ref, lambda team=team: f"team server {team}, {purpose}") for team, ref in refs.items()}
+        refs: dict[int, Any] = {team: call(team, actor) for team, actor in self._actors.items()}
+        return {team: _get(ref, f"team server {team}, {purpose}") for team, ref in refs.items()}
 
 
 class GlobalShell:
     """The global server."""
 
-    def __init__(
-        self, world: World, clients: Mapping[int, ActorHandle], teams: Mapping[int, ActorHandle] | None
-    ) -> None:
+    def __init__(self, world: World, clients: Mapping[int, Actor], teams: Mapping[int, Actor] | None) -> None:
         """See :class:`~engine.servers.GlobalServer`."""
         pool = None if teams is None else RayTeams(teams, world.data.teams)
         self._server = GlobalServer(world, RayClients(clients), pool)
@@ -240,27 +247,30 @@ class ActorFederation:
         Raises:
             ResourceError: when actors cannot be scheduled within ``timeout_s`` seconds.
         """
-        ref = ray.put(world)
-        self._handles: list[ActorHandle] = []
-        clients: dict[int, ActorHandle] = {}
+        ref: Any = ray.put(world)
+        self._handles: list[Actor] = []
+        clients: dict[int, Actor] = {}
         for seat in (s for s in seats if s.tier == "client"):
-            actor = self._start(seat, ClientShell, f"clients {_names(seat.clients)}", ref, device, seat.share.gpus)
+            actor = self._start(seat, ClientShell, ref, device, seat.share.gpus)
             clients.update(dict.fromkeys(seat.clients, actor))
         teams = {}
-        for seat in (s for s in seats if s.tier == "team" and s.team is not None):
+        for seat in (s for s in seats if s.tier == "team"):
+            assert seat.team is not None
             members = {client: clients[client] for client in world.data.teams[seat.team]}
-            teams[seat.team] = self._start(seat, TeamShell, f"team {seat.team}", ref, seat.team, members)
+            teams[seat.team] = self._start(seat, TeamShell, ref, seat.team, members)
         (top,) = (s for s in seats if s.tier == "server")
-        self._server = self._start(top, GlobalShell, "global server", ref, clients, teams or None)
+        self._server = self._start(top, GlobalShell, ref, clients, teams or None)
         self._await(timeout_s)
 
     def run_round(self) -> Outcome:
         """One global round."""
-        return self._ask(self._server.run_round.remote())
+        outcome: Outcome = self._ask(self._server.run_round.remote())
+        return outcome
 
     def evaluate(self) -> Evaluations:
         """Evaluate every model on every client's test data."""
-        return self._ask(self._server.evaluate.remote())
+        evaluations: Evaluations = self._ask(self._server.evaluate.remote())
+        return evaluations
 
     def snapshot(self) -> Snapshot:
         """All state of the federation."""
@@ -276,15 +286,16 @@ class ActorFederation:
         for handle in self._handles:
             ray.kill(handle)
 
-    def _start(self, seat: Seat, shell: type, name: str, *args: Any) -> ActorHandle:
+    def _start(self, seat: Seat, shell: type, *args: Any) -> Actor:
         affinity = NodeAffinitySchedulingStrategy(seat.node, soft=False)
         options = {"num_cpus": seat.share.cpus, "num_gpus": seat.share.gpus, "scheduling_strategy": affinity}
-        actor = ray.remote(shell).options(**options, max_restarts=0).remote(*args)
+        remote: Any = ray.remote(shell)
+        actor: Actor = remote.options(**options, max_restarts=0).remote(*args)
         self._handles.append(actor)
         return actor
 
     def _await(self, timeout_s: float) -> None:
-        refs = [handle.ready.remote() for handle in self._handles]
+        refs: list[Any] = [handle.ready.remote() for handle in self._handles]
         try:
             ray.get(refs, timeout=timeout_s)
         except GetTimeoutError:
@@ -303,17 +314,17 @@ class ActorFederation:
             raise ActorDiedError(f"an actor died while it started: {_reason(error)}") from None
 
     def _ask(self, ref: Any) -> Any:
-        return _get(ref, lambda: "global server")
+        return _get(ref, "global server")
 
 
-def _get(ref: Any, where: Any) -> Any:
+def _get(ref: Any, where: str) -> Any:
     try:
         return ray.get(ref)
     except RayTaskError as error:
         _unwrap(error)
     except RayActorError as error:
         raise ActorDiedError(
-            f"{where()}: the actor's process ended: {_reason(error)}. Nothing of this round was kept; the last "
+            f"{where}: the actor's process ended: {_reason(error)}. Nothing of this round was kept; the last "
             "checkpoint can be resumed."
         ) from None
 
@@ -336,5 +347,3 @@ def _reason(error: RayActorError) -> str:
 def _names(clients: Sequence[int]) -> str:
     shown = ", ".join(map(str, clients[:8])) + (", …" if len(clients) > 8 else "")
     return f"client{'s' * (len(clients) > 1)} {shown}"
-
-

@@ -91,7 +91,9 @@ class ServerConfig:
 class RayConfig:
     """Where the actors run."""
 
-    address: str = option("", "empty: a local Ray, started and shut down with the run; auto or HOST:PORT: join a cluster")
+    address: str = option(
+        "", "empty: a local Ray, started and shut down with the run; auto or HOST:PORT: join a cluster"
+    )
     num_cpus: int = option(0, "local Ray: CPUs it may use; 0: all", ge=0)
     num_gpus: int = option(0, "local Ray: GPUs it may use, logical ones where there is no CUDA; 0: those found", ge=0)
     placement: Literal["pack", "spread"] = option("pack", "fill a node before the next, or spread over the nodes")
@@ -181,7 +183,9 @@ def load_method(name: str) -> type[Algorithm[Any, Any, Any, Any]]:
     module = _method_module(name)
     method = getattr(module, "METHOD", None)
     if not (isinstance(method, type) and issubclass(method, Algorithm)):
-        raise ConfigError(f"algorithm={name}: {module.__name__} must define METHOD, a FlatAlgorithm or TieredAlgorithm.")
+        raise ConfigError(
+            f"algorithm={name}: {module.__name__} must define METHOD, a FlatAlgorithm or TieredAlgorithm."
+        )
     return method
 
 
@@ -306,10 +310,23 @@ def _assign(merged: DictConfig, key: str, value: Any, where: str) -> None:
     if isinstance(node, DictConfig) and not _is_free(node):
         raise ConfigError(f"{key}={value!r}: expected keys of its own ({', '.join(map(str, node))}), in {where}.")
     try:
-        OmegaConf.update(merged, key, value, merge=False)
+        OmegaConf.update(merged, key, _typed(node, value), merge=False)
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"{key}={value!r}: {_expected(merged, key, reason)}, in {where}.") from None
+
+
+def _typed(node: Any, value: Any) -> Any:
+    """The value, with the entries of a dict of settings (resources by device class) as settings of their type."""
+    kind = node._metadata.element_type if isinstance(node, DictConfig) else None
+    if not dataclasses.is_dataclass(kind) or not isinstance(value, Mapping):
+        return value
+    entries = {}
+    for name, part in value.items():
+        entries[name] = OmegaConf.structured(kind)
+        _unlock(entries[name])
+        entries[name].merge_with(part)
+    return entries
 
 
 def _expected(merged: DictConfig, key: str, reason: str) -> str:

@@ -21,7 +21,7 @@ OPTIONAL = ("availability", "dropout")
 
 @dataclass(frozen=True)
 class Profile:
-    """What a device computes and transfers, and how reliable it is. Without arguments: infinitely fast and reliable.
+    """What a device computes and transfers, and how reliable it is. By default infinitely fast and reliable.
 
     Attributes:
         device: name of the device class.
@@ -35,7 +35,7 @@ class Profile:
         dropout: probability of failing during a call.
     """
 
-    device: str = "unlimited"
+    device: str
     flops_per_s: float = math.inf
     down_bytes_per_s: float = math.inf
     up_bytes_per_s: float = math.inf
@@ -46,7 +46,7 @@ class Profile:
     dropout: float = 0.0
 
 
-def read_devices(path: str) -> dict[str, Profile]:
+def device_classes(path: str) -> dict[str, Profile]:
     """Device classes by name, of a YAML file; an empty path is the one that ships with Strata.
 
     Raises:

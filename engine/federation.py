@@ -174,7 +174,17 @@ class Federation:
         self.close()
 
 
-PLACEMENT_KEYS = ("output", "runtime", "clients_per_actor", "ray", "tracking", "checkpoint", "rounds", "seeds", "training")
+PLACEMENT_KEYS = (
+    "output",
+    "runtime",
+    "clients_per_actor",
+    "ray",
+    "tracking",
+    "checkpoint",
+    "rounds",
+    "seeds",
+    "training",
+)
 
 
 def identity(config: RunConfig) -> dict[str, str]:
@@ -200,7 +210,7 @@ def build_world(config: RunConfig) -> World:
     kind, seed, clients = config.method_class, config.seed, config.clients.count
     teams = config.teams.count if issubclass(kind, TieredAlgorithm) else 0
 
-    def updates(dataset: Dataset, rows: Sequence[ClientData]) -> NDArray[np.generic]:
+    def updates(dataset: Dataset, rows: Sequence[ClientData]) -> NDArray[np.floating[Any]]:
         spec = spec_of(config.model, dataset.input_shape, dataset.classes)
         return first_updates(spec, dataset, rows, seed)
 
@@ -222,7 +232,7 @@ def build_world(config: RunConfig) -> World:
 
 def first_updates(
     spec: ModelSpec, dataset: Dataset, clients: Sequence[ClientData], seed: int, epochs: int = 1
-) -> NDArray[np.generic]:
+) -> NDArray[np.floating[Any]]:
     """Each client's change of a common fresh model after an epoch of SGD (lr 0.1, batch 32): ``(C, D)`` float32.
 
     What ``teams.formation=similarity`` and ``hierarchical`` cluster. Costs no virtual time.
@@ -253,7 +263,9 @@ def resources(config: ClientsConfig, world: World) -> dict[int, Share]:
     present = {profile.device for profile in world.profiles}
     for name in config.classes:
         if name not in present:
-            raise ConfigError(f"clients.classes.{name}: no client is of that class. Present: {', '.join(sorted(present))}.")
+            raise ConfigError(
+                f"clients.classes.{name}: no client is of that class. Present: {', '.join(sorted(present))}."
+            )
     default = Share(config.num_cpus, config.num_gpus)
     by_class = {name: Share(part.num_cpus, part.num_gpus) for name, part in config.classes.items()}
     return {client: by_class.get(profile.device, default) for client, profile in enumerate(world.profiles)}

@@ -6,7 +6,6 @@ in one fixed order, so bytes, hashes and files do not depend on how a tree was b
 
 import dataclasses
 import hashlib
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,10 +15,6 @@ from torch import Tensor
 
 Params = dict[str, Tensor]
 """Parameters and floating-point buffers of one model, by name."""
-
-# Ray hands out read-only views of its object store. Tensors made of them are never written to: methods return new
-# state, and the trainer copies into its own module. torch warns about such views once per process.
-warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
 
 
 def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -40,7 +35,9 @@ def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         for index, item in enumerate(tree):
             yield from leaves(item, f"{path}[{index}]")
     else:
-        raise TypeError(f"{path or 'message'}: a {type(tree).__name__} cannot cross the network; use tensors and numbers")
+        raise TypeError(
+            f"{path or 'message'}: a {type(tree).__name__} cannot cross the network; use tensors and numbers"
+        )
 
 
 def map_leaves(tree: Any, change: Callable[[Any], Any]) -> Any:
@@ -76,8 +73,13 @@ def to_wire(message: Any) -> Any:
 
 
 def from_wire(message: Any) -> Any:
-    """Inverse of :func:`to_wire`; the tensors may be read-only."""
-    return map_leaves(message, lambda leaf: torch.from_numpy(leaf) if isinstance(leaf, np.ndarray) else leaf)
+    """Inverse of :func:`to_wire`."""
+    return map_leaves(message, lambda leaf: _tensor(leaf) if isinstance(leaf, np.ndarray) else leaf)
+
+
+def _tensor(array: np.ndarray[Any, Any]) -> Tensor:
+    # What comes out of Ray's object store is a read-only view; torch would let a method write to it, and crash.
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
 def fingerprint(tree: Any) -> str:

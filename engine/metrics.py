@@ -15,7 +15,7 @@ from engine.servers import Outcome
 
 
 def score(evaluations: Mapping[int, Evaluation]) -> Scores:
-    """Pool one kind of model over clients; see :class:`~engine.records.Scores`. Clients without test data are left out."""
+    """Pool one kind of model over those clients that have test rows; see :class:`~engine.records.Scores`."""
     counted = {client: e for client, e in evaluations.items() if e.samples}
     accuracies = np.array([e.accuracy for e in counted.values()])
     samples = sum(e.samples for e in counted.values())

@@ -3,10 +3,13 @@
 # B batch, K classes, F features
 """
 
+import copy
+import difflib
 import importlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
@@ -14,17 +17,20 @@ from torch import Tensor, nn
 
 from engine.errors import ConfigError
 from engine.messages import Params
-from engine.options import option
+from engine.options import Validated, option
 from engine.seeding import torch_scope
+
+Shape = tuple[int, ...]
+"""Of one input, without the batch."""
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(Validated):
     """Which architecture, and its size."""
 
     name: str = option(
         "mclr",
-        "mclr (softmax regression), dnn (one hidden layer of 20), mlp, cnn (scalable), cnn_permfl and cnn_permfl_fmnist "
+        "mclr (softmax regression), dnn (one hidden layer of 20), mlp, cnn (scalable), cnn_permfl, cnn_permfl_fmnist "
         "(PerMFL's two), or package.module:factory of your own, called with (input_shape, classes, **options)",
     )
     hidden: list[int] = option([200], "mlp: sizes of the hidden layers", ge=1)
@@ -32,12 +38,23 @@ class ModelConfig:
     depth: int = option(2, "cnn: number of convolution blocks", ge=1)
     options: dict[str, Any] = option({}, "keyword arguments of your own factory")
 
+    def validate(self, path: str) -> None:
+        """Check that there is such a model, and that options are given to one that takes them."""
+        if ":" in self.name:
+            return
+        _require_known(self.name, path)
+        if self.options:
+            raise ConfigError(
+                f"{path}options={dict(self.options)}: {path}name={self.name} takes none; they are for a "
+                "package.module:factory of your own."
+            )
+
 
 class Buildable(Protocol):
     """A hashable description of an architecture."""
 
     def build(self) -> nn.Module:
-        """A new module; its initial values come from torch's global generator, so build inside a derived scope."""
+        """Make a module; its initial values come from torch's global generator, so build inside a derived scope."""
 
     def __hash__(self) -> int:
         """Equal specifications share one module."""
@@ -70,15 +87,16 @@ class ModelSpec:
     """
 
     name: str
-    input_shape: tuple[int, ...]
+    input_shape: Shape
     classes: int
     options: tuple[tuple[str, Any], ...] = ()
 
     def build(self) -> nn.Module:
-        """A new module.
+        """Make a module.
 
         Raises:
-            ConfigError: when the architecture does not exist or does not take such inputs.
+            ConfigError: when there is no such architecture.
+            ValueError: when it does not take such inputs; what a factory of the user's own raises is up to it.
         """
         return _factory(self.name)(self.input_shape, self.classes, **dict(self.options))
 
@@ -89,8 +107,13 @@ class Joint:
 
     children: tuple[tuple[str, Buildable], ...]
 
+    def __post_init__(self) -> None:
+        names = [name for name, _ in self.children]
+        if not names or len(set(names)) < len(names) or any("." in name for name in names):
+            raise ValueError(f"the children of a Joint need distinct names without a dot, not {names}")
+
     def build(self) -> nn.Module:
-        """A new module."""
+        """Make a module."""
         return _JointModule({name: child.build() for name, child in self.children})
 
 
@@ -99,39 +122,64 @@ class _JointModule(nn.ModuleDict):
         return {name: child(x) for name, child in self.items()}
 
 
-def spec_of(config: ModelConfig, input_shape: tuple[int, ...], classes: int) -> ModelSpec:
-    """The specification that a configuration means for one data set; it is built once to find misfits early.
+def spec_of(config: ModelConfig, input_shape: Shape, classes: int) -> ModelSpec:
+    """Turn a configuration into the specification for one data set; it is built once, to find misfits early.
 
     Raises:
         ConfigError: when the architecture does not exist or does not take such inputs.
     """
     options: Mapping[str, Any] = {}
     if ":" in config.name:
-        options = config.options
+        options = {name: _frozen(name, value) for name, value in config.options.items()}
     elif config.name == "mlp":
         options = {"hidden": tuple(config.hidden)}
     elif config.name == "cnn":
         options = {"width": config.width, "depth": config.depth}
     spec = ModelSpec(config.name, tuple(input_shape), classes, tuple(sorted(options.items())))
-    try:
-        parameter_count(spec)
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise ConfigError(
-            f"model.name={config.name} does not take inputs of shape {tuple(input_shape)}: {error}. mclr and mlp take any."
-        ) from None
+    _require_fit(spec)
     return spec
 
 
+def _require_fit(spec: ModelSpec) -> None:
+    try:
+        with torch_scope(0):
+            module = spec.build()
+    except ConfigError:
+        raise
+    except Exception as error:  # a factory of the user's own may raise anything
+        fits, cause = (" mclr, dnn and mlp take any.", None) if spec.name in MODELS else ("", error)
+        raise ConfigError(
+            f"model.name={spec.name} does not take inputs of shape {spec.input_shape}: {error}.{fits}"
+        ) from cause
+    if not isinstance(module, nn.Module):
+        raise ConfigError(f"model.name={spec.name}: expected a torch.nn.Module, it made a {type(module).__name__}.")
+
+
+def _frozen(name: str, value: Any) -> Any:
+    """Turn lists into tuples, so that a specification can be hashed."""
+    if isinstance(value, list | tuple):
+        return tuple(_frozen(name, item) for item in value)
+    if isinstance(value, bool | int | float | str | None):
+        return value
+    raise ConfigError(
+        f"model.options.{name}={value!r}: expected a number, text, true, false, null, or a list of those."
+    )
+
+
 def init_params(spec: Buildable, seed: int) -> Params:
-    """Fresh parameters and floating-point buffers (batch-norm statistics), float32 on the CPU; a function of the seed."""
+    """Draw fresh parameters and floating-point buffers (batch-norm statistics) from a seed: float32 on the CPU."""
     with torch_scope(seed):
         module = spec.build()
     named = [*module.named_parameters(), *module.named_buffers()]
-    return {name: value.detach().clone().contiguous() for name, value in named if value.is_floating_point()}
+    return {
+        name: value.detach().to("cpu", torch.float32, copy=True, memory_format=torch.contiguous_format)
+        for name, value in named
+        if value.is_floating_point()
+    }
 
 
 def parameter_count(spec: Buildable) -> int:
-    """Number of trainable parameters."""
+    """Count the parameters, buffers aside."""
     with torch_scope(0):
         return sum(parameter.numel() for parameter in spec.build().parameters())
 
@@ -144,41 +192,50 @@ def size_mib(spec: Buildable) -> float:
 Factory = Callable[..., nn.Module]
 
 
+def _require_known(name: str, path: str) -> None:
+    if name not in MODELS:
+        near = difflib.get_close_matches(name, MODELS, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise ConfigError(
+            f"{path}name={name}: no such model.{hint} Found: {', '.join(MODELS)}; "
+            "package.module:factory names your own."
+        )
+
+
 def _factory(name: str) -> Factory:
     if name in MODELS:
         return MODELS[name]
     module, colon, attribute = name.partition(":")
     if not colon:
-        raise ConfigError(
-            f"model.name={name}: no such model. Found: {', '.join(MODELS)}; package.module:factory names your own."
-        )
+        _require_known(name, "model.")
     try:
         factory: Factory = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"model.name={name}: cannot be imported: {error}. Is its folder on PYTHONPATH?") from None
     return factory
 
 
-def _mclr(input_shape: tuple[int, ...], classes: int) -> nn.Module:
+def _mclr(input_shape: Shape, classes: int) -> FeatureModel:
     return FeatureModel(nn.Flatten(), nn.Linear(math.prod(input_shape), classes))
 
 
-def _mlp(input_shape: tuple[int, ...], classes: int, hidden: tuple[int, ...]) -> nn.Module:
+def _mlp(input_shape: Shape, classes: int, hidden: tuple[int, ...]) -> FeatureModel:
     sizes = [math.prod(input_shape), *hidden]
     layers: list[nn.Module] = [nn.Flatten()]
-    for a, b in zip(sizes, sizes[1:], strict=False):
+    for a, b in pairwise(sizes):
         layers += [nn.Linear(a, b), nn.ReLU()]
     return FeatureModel(nn.Sequential(*layers), nn.Linear(sizes[-1], classes))
 
 
-def _dnn(input_shape: tuple[int, ...], classes: int) -> nn.Module:
+def _dnn(input_shape: Shape, classes: int) -> FeatureModel:
     # PerMFL's network for the synthetic data: 60–20–10.
     return _mlp(input_shape, classes, (20,))
 
 
-def _cnn_permfl(input_shape: tuple[int, ...], classes: int) -> nn.Module:
+def _cnn_permfl(input_shape: Shape, classes: int) -> FeatureModel:
+    # PerMFL's network for MNIST. No source states a padding; none is our choice.
     convolutions = nn.Sequential(
-        nn.Conv2d(_channels(input_shape), 16, 2),
+        nn.Conv2d(_channels(input_shape, least=5), 16, 2),
         nn.ReLU(),
         nn.MaxPool2d(2, stride=1),
         nn.Conv2d(16, 32, 2),
@@ -189,9 +246,10 @@ def _cnn_permfl(input_shape: tuple[int, ...], classes: int) -> nn.Module:
     return _with_dense_layer(convolutions, input_shape, classes)
 
 
-def _cnn_permfl_fmnist(input_shape: tuple[int, ...], classes: int) -> nn.Module:
+def _cnn_permfl_fmnist(input_shape: Shape, classes: int) -> FeatureModel:
+    # PerMFL's network for Fashion-MNIST; padding as above.
     convolutions = nn.Sequential(
-        nn.Conv2d(_channels(input_shape), 32, 3),
+        nn.Conv2d(_channels(input_shape, least=10), 32, 3),
         nn.ReLU(),
         nn.MaxPool2d(2),
         nn.Conv2d(32, 64, 3),
@@ -202,29 +260,31 @@ def _cnn_permfl_fmnist(input_shape: tuple[int, ...], classes: int) -> nn.Module:
     return _with_dense_layer(convolutions, input_shape, classes)
 
 
-def _cnn(input_shape: tuple[int, ...], classes: int, width: float, depth: int) -> nn.Module:
-    channels = [_channels(input_shape), *(max(1, round(32 * width * 2**i)) for i in range(depth))]
+def _cnn(input_shape: Shape, classes: int, width: float, depth: int) -> FeatureModel:
+    # Every block halves height and width.
+    channels = [_channels(input_shape, least=2**depth), *(max(1, round(32 * width * 2**i)) for i in range(depth))]
     layers: list[nn.Module] = []
-    for a, b in zip(channels, channels[1:], strict=False):
+    for a, b in pairwise(channels):
         layers += [nn.Conv2d(a, b, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
     features = nn.Sequential(*layers, nn.Flatten())
     return FeatureModel(features, nn.Linear(_width_after(features, input_shape), classes))
 
 
-def _channels(input_shape: tuple[int, ...]) -> int:
-    if len(input_shape) != 3:
-        raise ValueError("a convolutional network needs images (channels, height, width)")
+def _channels(input_shape: Shape, least: int) -> int:
+    """Channels of an image; a ValueError when it is none, or smaller than ``least`` pixels either way."""
+    if len(input_shape) != 3 or min(input_shape[1:]) < least:
+        raise ValueError(f"it needs images (channels, height, width) of at least {least}×{least} pixels")
     return input_shape[0]
 
 
-def _with_dense_layer(convolutions: nn.Sequential, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+def _with_dense_layer(convolutions: nn.Sequential, input_shape: Shape, classes: int) -> FeatureModel:
     dense = nn.Linear(_width_after(convolutions, input_shape), 128)
     return FeatureModel(nn.Sequential(*convolutions, dense, nn.ReLU()), nn.Linear(128, classes))
 
 
-def _width_after(module: nn.Module, input_shape: tuple[int, ...]) -> int:
-    with torch.no_grad():
-        width: int = module(torch.zeros(1, *input_shape)).shape[1]
+def _width_after(module: nn.Module, input_shape: Shape) -> int:
+    # On the meta device nothing is computed.
+    width: int = copy.deepcopy(module).to("meta")(torch.empty(1, *input_shape, device="meta")).shape[1]
     return width
 
 

@@ -6,7 +6,7 @@ value and names the key, the value and the allowed range of the first that is im
 
 import dataclasses
 import math
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from engine.errors import ConfigError
 
@@ -30,7 +30,7 @@ def option(
     if isinstance(default, dict | list):
         empty: Any = type(default)
         copied = default
-        return dataclasses.field(default_factory=lambda: empty(copied), metadata=metadata)  # type: ignore[return-value]
+        return cast(T, dataclasses.field(default_factory=lambda: empty(copied), metadata=metadata))
     if dataclasses.is_dataclass(default):
         return dataclasses.field(default_factory=lambda: default, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -79,5 +79,5 @@ class Validated:
     """Base of configurations with checks that concern several fields at once."""
 
     def validate(self, path: str) -> None:
-        """Raise :class:`~engine.errors.ConfigError` where the fields do not fit together; ``path`` prefixes the keys."""
+        """Raise :class:`~engine.errors.ConfigError` where fields do not fit together; ``path`` prefixes the keys."""
         raise NotImplementedError

@@ -6,6 +6,7 @@ Placement never changes a result; it decides only what runs side by side.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from engine.errors import ResourceError
@@ -54,7 +55,7 @@ def group_clients(clients: Sequence[int], shares: Mapping[int, Share], per_actor
         alike = [client for client in clients if shares[client] == share]
         count = -(-len(alike) // per_actor)
         bounds = [round(i * len(alike) / count) for i in range(count + 1)]
-        groups += [tuple(alike[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)]
+        groups += [tuple(alike[a:b]) for a, b in pairwise(bounds)]
     return groups
 
 

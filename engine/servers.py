@@ -158,7 +158,9 @@ class TeamServer:
         seconds = world.team_profile.latency_s + transfer_s(
             bytes_down, link[0].up_bytes_per_s, link[1].down_bytes_per_s
         )
-        straggling, calls, senders = [], [], set()
+        straggling: list[float] = []
+        calls: list[CallRecord] = []
+        senders: set[int] = set()
         for team_round in range(1, method.team_rounds + 1):
             cohort = run_cohort(world, self._clients, self._members, state, call.round, team_round, self.team)
             if cohort.ups:

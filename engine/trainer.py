@@ -4,6 +4,7 @@ The trainer picks the device, draws the batches, counts FLOPs and samples, and r
 # B batch, n samples of one client
 """
 
+import warnings
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -45,18 +46,21 @@ class Rows:
 
     def __init__(self, dataset: Dataset, device: torch.device) -> None:
         """Share the data set's memory on the CPU; copy it once on another device."""
-        self._x = torch.from_numpy(dataset.x).to(device)
-        self._y = torch.from_numpy(dataset.y).to(device)
+        with warnings.catch_warnings():
+            # In an actor the arrays are read-only views of the object store. Nothing here ever writes to them.
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
+            self._x = torch.from_numpy(dataset.x).to(device)
+            self._y = torch.from_numpy(dataset.y).to(device)
         self._shift, self._scale = dataset.shift, dataset.scale
         self.device = device
 
     def fetch(self, rows: IntArray) -> tuple[Tensor, Tensor]:
         """Inputs (n, ...) ready for a model, and classes (n,)."""
         index = torch.from_numpy(rows).to(self.device)
-        x = self._x[index]
+        x = self._x.index_select(0, index)
         if x.dtype == torch.uint8:
             x = x.to(torch.float32).div_(255.0).sub_(self._shift).div_(self._scale)
-        return x, self._y[index]
+        return x, self._y.index_select(0, index)
 
 
 def plan_batches(n: int, request: Train, seed: int) -> list[IntArray]:
@@ -103,7 +107,8 @@ class Trainer:
         Returns:
             What the generator returned, and the work counted.
         """
-        work, answer, number = Work(), None, 0
+        work, number = Work(), 0
+        answer: Trained | Evaluation | None = None
         with single_thread():
             while True:
                 try:
@@ -120,7 +125,9 @@ class Trainer:
     def _load(self, model: Buildable, params: Params) -> nn.Module:
         """The cached module of an architecture, holding ``params``."""
         if model not in self._modules:
-            with torch_scope(0):  # the initial values are overwritten, but drawing them must not move the global generator
+            with torch_scope(
+                0
+            ):  # the initial values are overwritten, but drawing them must not move the global generator
                 self._modules[model] = model.build().to(self._device)
         module = self._modules[model]
         slots = dict(module.named_parameters()) | dict(module.named_buffers())
@@ -133,7 +140,7 @@ class Trainer:
         module = self._load(request.model, request.start).train()
         trainable = _select_trainable(module, request.trainable)
         optimizer = _optimizer(trainable, request.optimizer)
-        pulls = [_on_device(pull.to, trainable, self._device) + (pull.strength,) for pull in request.pull]
+        pulls = [(*_on_device(pull.to, trainable, self._device), pull.strength) for pull in request.pull]
         constants = {name: tensor.to(self._device) for name, tensor in request.constants.items()}
         losses = []
         with torch_scope(seed) if _draws_at_random(module) else _no_scope():
@@ -142,7 +149,7 @@ class Trainer:
                 work.flops += self._count_flops(request, batch, module)
                 optimizer.zero_grad()
                 loss = request.loss(module, batch)
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 for parameters, to, strength in pulls:
                     _add_pull(parameters, to, strength)
                 optimizer.step()
@@ -195,7 +202,7 @@ def count_step_flops(request: Train, batch: Batch) -> int:
         batch.x.to("meta"), batch.y.to("meta"), {name: value.to("meta") for name, value in batch.constants.items()}
     )
     with FlopCounterMode(display=False) as counter:
-        request.loss(module, shadow).backward()  # type: ignore[no-untyped-call]
+        request.loss(module, shadow).backward()
     return int(counter.get_total_flops())
 
 
@@ -223,8 +230,9 @@ def _on_device(
 
 def _add_pull(parameters: list[nn.Parameter], to: list[Tensor], strength: float) -> None:
     with torch.no_grad():
-        gradients = [parameter.grad for parameter in parameters]
-        torch._foreach_add_(gradients, torch._foreach_sub(parameters, to), alpha=strength)
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        values: list[Tensor] = list(parameters)
+        torch._foreach_add_(gradients, torch._foreach_sub(values, to), alpha=strength)
 
 
 def _draws_at_random(module: nn.Module) -> bool:

@@ -12,20 +12,34 @@ RESTARTS = 8
 MAX_STEPS = 50
 
 
-def unit_rows(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rows of length 1; zero rows stay zero."""
+def cosines(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the cosine of each pair of rows, ``(C, C)``; 0 for pairs with a zero row."""
+    units = unit_rows(vectors)
+    return np.clip(np.asarray(units @ units.T, np.float64), -1.0, 1.0)
+
+
+def unit_rows(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Scale rows to length 1; zero rows stay zero."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.where(lengths > 0, lengths, 1.0), np.float64)
+    return np.asarray(vectors / np.where(lengths > 0, lengths, 1.0), vectors.dtype)
+
+
+def _compact_units(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return unit rows in at most C dimensions with the same inner products; a model's D would cost C·D per step."""
+    if vectors.shape[1] <= len(vectors):
+        return np.asarray(unit_rows(vectors), np.float64)
+    eigenvalues, axes = np.linalg.eigh(cosines(vectors))
+    return np.asarray(axes * np.sqrt(np.clip(eigenvalues, 0.0, None)), np.float64)
 
 
 def cosine_clusters(
-    vectors: NDArray[np.float64], clusters: int, draws: np.random.Generator, *, balanced: bool
+    vectors: NDArray[np.floating], clusters: int, draws: np.random.Generator, *, balanced: bool
 ) -> IntArray:
     """Cluster labels ``(C,)`` that make the summed cosine to the cluster's mean direction large.
 
     The best of several k-means++ starts. ``clusters`` is at most C. Balanced: sizes differ by at most one.
     """
-    units = unit_rows(vectors)
+    units = _compact_units(vectors)
     best, best_score = np.zeros(len(units), np.int64), -np.inf
     for _ in range(RESTARTS):
         labels, score = _one_start(units, clusters, draws, balanced)
@@ -47,7 +61,8 @@ def _one_start(
         if np.array_equal(assigned, labels):
             break
         labels = assigned
-        centres = unit_rows(np.stack([units[labels == cluster].sum(axis=0) for cluster in range(clusters)]))
+        sums = np.stack([units[labels == cluster].sum(axis=0) for cluster in range(clusters)])
+        centres = np.asarray(unit_rows(sums), np.float64)
     return labels, float((units * centres[labels]).sum())
 
 

@@ -1,6 +1,7 @@
 """The partitioners of ``flwr-datasets``, by name: the field's standard collection, an optional extra."""
 
 import inspect
+import warnings
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,8 @@ def flower_parts(dataset: Dataset, pool: IntArray, clients: int, config: Partiti
         seed: the run's seed.
 
     Raises:
-        DataError: if the extra is not installed, there is no such partitioner, it refuses its options, it splits
-            columns rather than rows, or it makes another number of partitions.
+        DataError: if the extra is not installed, there is no such partitioner, it refuses its options, it makes
+            another number of partitions, or it gives a row to several of them.
     """
     partitioner = _construct(config, clients, seed)
     rows = generator(seed, "partition", "flwr").permutation(pool)
@@ -37,8 +38,22 @@ def flower_parts(dataset: Dataset, pool: IntArray, clients: int, config: Partiti
     if dataset.natural is not None:
         columns["client"] = dataset.natural[rows].astype(object)
     try:
-        from datasets import Dataset as Table
+        parts = _load_partitions(partitioner, columns, clients, config)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, NotImplementedError) as error:
+        raise DataError(f"{config.partitioner} cannot deal {len(pool)} samples of {dataset.name}: {error}") from error
+    dealt = [np.array(part[ROW][:], np.int64) for part in parts]
+    if len(np.unique(np.concatenate(dealt))) != sum(map(len, dealt)):
+        raise DataError(f"{config.partitioner} gives a sample to several clients; rows of clients must be disjoint.")
+    return dealt
 
+
+def _load_partitions(partitioner: Any, columns: dict[str, Any], clients: int, config: PartitionConfig) -> list[Any]:
+    """Return the partitions, as tables of ``datasets``."""
+    from datasets import Dataset as Table
+
+    with warnings.catch_warnings():
+        # datasets sorts by a keyword that pyarrow 25 deprecates; nothing that we or the user could change.
+        warnings.filterwarnings("ignore", message="Specifying null_placement", category=FutureWarning)
         partitioner.dataset = Table.from_dict(columns)
         count = int(partitioner.num_partitions)
         if count != clients:
@@ -46,12 +61,7 @@ def flower_parts(dataset: Dataset, pool: IntArray, clients: int, config: Partiti
                 f"{config.partitioner} makes {count} partitions, {clients} clients were asked for. Set the number of "
                 f"clients to {count}, or change partition.options."
             )
-        parts = [partitioner.load_partition(client) for client in range(clients)]
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, NotImplementedError) as error:
-        raise DataError(f"{config.partitioner} cannot deal {len(pool)} samples of {dataset.name}: {error}") from error
-    if any(ROW not in part.column_names or len(part.column_names) != len(columns) for part in parts):
-        raise DataError(f"{config.partitioner} splits columns, not rows. Choose a partitioner that deals samples.")
-    return [np.array(part[ROW][:], np.int64) for part in parts]
+        return [partitioner.load_partition(client) for client in range(clients)]
 
 
 def _construct(config: PartitionConfig, clients: int, seed: int) -> Any:
@@ -67,6 +77,8 @@ def _construct(config: PartitionConfig, clients: int, seed: int) -> Any:
     filled = {"num_partitions": clients, "partition_by": column, "seed": derive(seed, "partition", "flwr") % 2**31}
     taken = inspect.signature(kind).parameters
     arguments = {name: value for name, value in filled.items() if name in taken} | config.options
+    if "distribution_array" in arguments:  # a list in a YAML file
+        arguments["distribution_array"] = np.asarray(arguments["distribution_array"])
     try:
         return kind(**arguments)
     except (ValueError, TypeError) as error:

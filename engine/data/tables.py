@@ -111,7 +111,7 @@ def _read_jsonl(path: Path) -> pd.DataFrame:
     with path.open(encoding="utf-8") as file:
         rows = [json.loads(line) for line in file if line.strip()]
     if not all(isinstance(row, dict) for row in rows):
-        raise ValueError("every line must be an object such as {\"text\": ..., \"label\": ...}")
+        raise ValueError('every line must be an object such as {"text": ..., "label": ...}')
     return pd.DataFrame(rows)
 
 

@@ -15,7 +15,7 @@ from scipy.spatial.distance import squareform
 
 from engine.data.allocation import label_counts
 from engine.data.assigned import read_json_lists
-from engine.data.clusters import cosine_clusters, unit_rows
+from engine.data.clusters import cosine_clusters, cosines
 from engine.data.config import FormationConfig
 from engine.data.dataset import ClientData, Dataset, IntArray
 from engine.errors import DataError
@@ -104,14 +104,14 @@ def _from_file(path: str, teams: int, clients: int) -> Teams:
 
 def _checked_updates(
     updates: Callable[[], NDArray[np.floating]] | None, clients: int, name: str
-) -> NDArray[np.float64]:
+) -> NDArray[np.floating]:
     """Return the updates ``(C, D)``."""
     if updates is None:
         raise DataError(
             f"teams.formation.name={name} compares model updates, and none are available here. "
             "Choose sequential, random, labels, file, worst or average."
         )
-    vectors = np.asarray(updates(), np.float64)
+    vectors = np.asarray(updates())
     if vectors.ndim != 2 or len(vectors) != clients:
         raise DataError(f"teams.formation.name={name}: updates have shape {vectors.shape}, expected ({clients}, D).")
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
@@ -120,15 +120,14 @@ def _checked_updates(
     return vectors
 
 
-def agglomerated(vectors: NDArray[np.float64], teams: int) -> IntArray:
+def agglomerated(vectors: NDArray[np.floating], teams: int) -> IntArray:
     """Cluster labels ``(C,)`` by average linkage on cosine distance, cut at ``teams`` clusters.
 
     A zero vector has distance 1 to everything else.
     """
     if len(vectors) == 1:
         return np.zeros(1, np.int64)
-    units = unit_rows(vectors)
-    distance_CC = np.clip(1.0 - units @ units.T, 0.0, 2.0)
+    distance_CC = 1.0 - cosines(vectors)
     np.fill_diagonal(distance_CC, 0.0)
     tree = linkage(squareform(distance_CC, checks=False), method="average")
     return np.asarray(cut_tree(tree, n_clusters=teams)[:, 0], np.int64)

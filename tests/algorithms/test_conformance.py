@@ -135,7 +135,9 @@ def test_it_learns(world):
         records = list(federation)
     losses = [record.train_loss for record in records]
     assert losses[-1] < losses[0], f"training loss went {losses}"
-    assert records[-1].scores["GM"].accuracy > 0.15  # chance is 0.1
+    first, last = records[0].scores, records[-1].scores
+    assert last["GM"].loss < first["GM"].loss
+    assert max(scores.accuracy for scores in last.values()) > 0.3  # chance is 0.1
 
 
 def test_a_client_that_was_never_called_is_evaluated_too(world):

@@ -94,7 +94,9 @@ def test_without_a_pull_a_device_descends_plainly_and_a_team_ignores_it():
     import torch
 
     permfl = method(lambda_device=0.0)
-    (request,) = [permfl.client_step(None, Personal(), permfl.to_client(team(1.0), None, {"steps": 5}), None).send(None)]
+    (request,) = [
+        permfl.client_step(None, Personal(), permfl.to_client(team(1.0), None, {"steps": 5}), None).send(None)
+    ]
     assert request.pull == ()
     assert request.steps == 5
     after = permfl.team_step(team(1.0), [Received(0, 3, Up({"w": torch.full((3,), 9.0)}))])
@@ -112,7 +114,9 @@ def test_sparse_upload_sends_the_largest_changes_only():
     import torch
 
     permfl = method(upload_fraction=0.5)
-    state = Team({"a": torch.tensor([5.0, 1.1]), "b": torch.tensor([[1.0, -3.0]])}, {"a": torch.ones(2), "b": torch.ones(1, 2)})
+    state = Team(
+        {"a": torch.tensor([5.0, 1.1]), "b": torch.tensor([[1.0, -3.0]])}, {"a": torch.ones(2), "b": torch.ones(1, 2)}
+    )
     up = permfl.to_global(state)
     assert isinstance(up.w, Sparse)
     assert up.w.positions.tolist() == [0, 3]

@@ -28,7 +28,10 @@ def write_cifar():
 
     def write(path, labels, label_bytes=1):
         pixels = np.random.default_rng(len(labels)).integers(0, 256, (len(labels), 3, 32, 32), dtype=np.uint8)
-        records = [bytes([7] * (label_bytes - 1) + [label]) + image.tobytes() for label, image in zip(labels, pixels)]
+        records = [
+            bytes([7] * (label_bytes - 1) + [label]) + image.tobytes()
+            for label, image in zip(labels, pixels, strict=True)
+        ]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"".join(records))
         return pixels

@@ -24,7 +24,9 @@ def config(path, tmp_path, **options):
 
 
 def test_local_parquet_and_jsonl_go_through_the_same_path(tmp_path):
-    table = pd.DataFrame({"a": np.arange(30.0), "kind": ["u", "v", "w"] * 10, "who": ["x", "y"] * 15, "label": [0, 2] * 15})
+    table = pd.DataFrame(
+        {"a": np.arange(30.0), "kind": ["u", "v", "w"] * 10, "who": ["x", "y"] * 15, "label": [0, 2] * 15}
+    )
     table.to_parquet(tmp_path / "t.parquet")
     table.to_json(tmp_path / "t.jsonl", orient="records", lines=True)
     sets = [load(config(tmp_path / name, tmp_path, client_column="who"), 1, 0) for name in ("t.parquet", "t.jsonl")]
@@ -36,12 +38,18 @@ def test_local_parquet_and_jsonl_go_through_the_same_path(tmp_path):
 
 
 def test_images_with_class_names_and_a_test_file(tmp_path):
-    features = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"]), "coarse": datasets.Value("int64")})
+    features = datasets.Features(
+        {"img": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"]), "coarse": datasets.Value("int64")}
+    )
     pixels = np.random.default_rng(0).integers(0, 256, (6, 4, 5, 3), dtype=np.uint8)
     for name, rows in (("train", range(4)), ("test", range(4, 6))):
         from PIL import Image
 
-        part = {"img": [Image.fromarray(pixels[row]) for row in rows], "label": [row % 2 for row in rows], "coarse": [0 for _ in rows]}
+        part = {
+            "img": [Image.fromarray(pixels[row]) for row in rows],
+            "label": [row % 2 for row in rows],
+            "coarse": [0 for _ in rows],
+        }
         datasets.Dataset.from_dict(part, features=features).to_parquet(tmp_path / f"{name}.parquet")
     loaded = load(config(tmp_path / "train.parquet", tmp_path), 1, 0)
     assert loaded.x.dtype == np.uint8
@@ -53,7 +61,7 @@ def test_images_with_class_names_and_a_test_file(tmp_path):
 
 def test_a_wrong_column_lists_the_columns(tmp_path):
     pd.DataFrame({"a": [1.0, 2.0], "fine_label": [0, 1]}).to_parquet(tmp_path / "t.parquet")
-    with pytest.raises(DataError, match="has no column 'label'. Set data.target to one of: a, fine_label"):
+    with pytest.raises(DataError, match=r"has no column 'label'. Set data.target to one of: a, fine_label"):
         load(config(tmp_path / "t.parquet", tmp_path), 1, 0)
 
 

@@ -76,10 +76,10 @@ def test_damaged_idx(tmp_path, content, message):
 
 def test_damaged_compression_and_missing_labels(tmp_path, write_idx):
     (tmp_path / "a.gz").write_bytes(b"\x1f\x8bnonsense")
-    with pytest.raises(DataError, match="cannot be decompressed"):
+    with pytest.raises(DataError, match=r"cannot be decompressed"):
         read_idx_array(tmp_path / "a.gz")
     write_idx(tmp_path / "train-images-idx3-ubyte", np.zeros((1, 2, 2), np.uint8))
-    with pytest.raises(DataError, match="expected train-labels-idx1-ubyte or train-labels-idx1-ubyte.gz"):
+    with pytest.raises(DataError, match=r"expected train-labels-idx1-ubyte or train-labels-idx1-ubyte.gz"):
         read_idx(tmp_path)
 
 
@@ -107,7 +107,7 @@ def test_cifar100_takes_the_fine_label(tmp_path, write_cifar):
 
 def test_cifar_of_wrong_length_or_label(tmp_path, write_cifar):
     (tmp_path / "data_batch_1.bin").write_bytes(b"x" * 3000)
-    with pytest.raises(DataError, match="has 3000 bytes, not a multiple of 3073"):
+    with pytest.raises(DataError, match=r"has 3000 bytes, not a multiple of 3073"):
         read_cifar(tmp_path)
     write_cifar(tmp_path / "data_batch_1.bin", [200])
     with pytest.raises(DataError, match=r"labels 200\.\.200, expected 0\.\.9"):
@@ -116,7 +116,7 @@ def test_cifar_of_wrong_length_or_label(tmp_path, write_cifar):
 
 def test_cifar_python_version_is_refused_with_the_reason(tmp_path):
     (tmp_path / "data_batch_1").write_bytes(b"\x80\x03")
-    with pytest.raises(DataError, match="Python version, a pickle: loading one runs whatever code"):
+    with pytest.raises(DataError, match=r"Python version, a pickle: loading one runs whatever code"):
         load(DataConfig(name=str(tmp_path)), 1, 0)
 
 
@@ -151,8 +151,8 @@ def test_grey_pictures_keep_one_channel(tmp_path):
 def test_pictures_of_different_size_or_unreadable(tmp_path):
     save(tmp_path / "a/1.png", np.zeros((3, 3), np.uint8))
     save(tmp_path / "b/2.png", np.zeros((3, 4), np.uint8))
-    with pytest.raises(DataError, match="2.png is 4×3 pixels, .*1.png is 3×3. Resize"):
+    with pytest.raises(DataError, match=r"2.png is 4×3 pixels, .*1.png is 3×3. Resize"):
         read_picture_folders(tmp_path)
     (tmp_path / "b/2.png").write_bytes(b"not a picture")
-    with pytest.raises(DataError, match="2.png cannot be read as a picture"):
+    with pytest.raises(DataError, match=r"2.png cannot be read as a picture"):
         read_picture_folders(tmp_path)

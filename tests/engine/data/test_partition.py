@@ -47,10 +47,12 @@ def test_invariants_of_every_partition(make_dataset, owned_rows, config, data):
     else:
         assert min(len(client.train) + len(client.test) for client in clients) >= config.min_samples
     again = partition(dataset, 20, config, data, seed=1)
-    assert all(np.array_equal(a.train, b.train) and np.array_equal(a.test, b.test) for a, b in zip(clients, again))
+    assert all(
+        np.array_equal(a.train, b.train) and np.array_equal(a.test, b.test) for a, b in zip(clients, again, strict=True)
+    )
     if config.name != "natural" or data is CLIENT:
         other = partition(dataset, 20, config, data, seed=2)
-        assert any(not np.array_equal(a.train, b.train) for a, b in zip(clients, other))
+        assert any(not np.array_equal(a.train, b.train) for a, b in zip(clients, other, strict=True))
 
 
 def test_iid_sizes_differ_by_at_most_one(make_dataset):
@@ -177,20 +179,35 @@ def test_file_errors(make_dataset, tmp_path, content, message):
 
 
 def test_file_that_is_not_there(make_dataset):
-    with pytest.raises(DataError, match="partition.path is empty"):
+    with pytest.raises(DataError, match=r"partition.path is empty"):
         partition(make_dataset(), 2, PartitionConfig("file"), CLIENT, 0)
-    with pytest.raises(DataError, match="partition.path=/no/such.json cannot be read"):
+    with pytest.raises(DataError, match=r"partition.path=/no/such.json cannot be read"):
         partition(make_dataset(), 2, PartitionConfig("file", path="/no/such.json"), CLIENT, 0)
 
 
 @pytest.mark.parametrize(
     ("clients", "config", "data", "message"),
     [
-        (500, PartitionConfig(), CLIENT, r"500 clients × partition.min_samples=10 = 5000 samples, made has 600.* to 60"),
+        (
+            500,
+            PartitionConfig(),
+            CLIENT,
+            r"500 clients × partition.min_samples=10 = 5000 samples, made has 600.* to 60",
+        ),
         (0, PartitionConfig(), CLIENT, "needs at least 1 client, 0 were asked for"),
         (4, PartitionConfig(labels_per_client=11), CLIENT, "labels_per_client=11, made has 10 classes"),
-        (11, PartitionConfig(labels_per_client=1, min_samples=40), CLIENT, "label 0 of made has 60 samples for 2 clients"),
-        (4, PartitionConfig("natural"), CLIENT, "does not say which client a sample comes from. Set data.client_column"),
+        (
+            11,
+            PartitionConfig(labels_per_client=1, min_samples=40),
+            CLIENT,
+            "label 0 of made has 60 samples for 2 clients",
+        ),
+        (
+            4,
+            PartitionConfig("natural"),
+            CLIENT,
+            "does not say which client a sample comes from. Set data.client_column",
+        ),
         (4, PartitionConfig(), PUBLISHED, "made has no published test split. Set data.split=client"),
     ],
 )
@@ -200,9 +217,9 @@ def test_impossible_requests(make_dataset, clients, config, data, message):
 
 
 def test_too_few_natural_clients(make_dataset):
-    with pytest.raises(DataError, match="31 clients were asked for; made has 30 natural clients, 30 of them"):
+    with pytest.raises(DataError, match=r"31 clients were asked for; made has 30 natural clients, 30 of them"):
         partition(make_dataset(natural=30), 31, PartitionConfig("natural"), CLIENT, 0)
-    with pytest.raises(DataError, match="has 30 natural clients, 0 of them with partition.min_samples=21"):
+    with pytest.raises(DataError, match=r"has 30 natural clients, 0 of them with partition.min_samples=21"):
         partition(make_dataset(natural=30), 9, PartitionConfig("natural", min_samples=21), CLIENT, 0)
 
 
@@ -216,7 +233,9 @@ def test_client_split_is_stratified(make_dataset):
 
 @pytest.mark.parametrize("fraction", [0.001, 0.999])
 def test_both_sides_keep_a_sample(make_dataset, fraction):
-    clients = partition(make_dataset(), 300, PartitionConfig("iid", min_samples=2), DataConfig(test_fraction=fraction), 0)
+    clients = partition(
+        make_dataset(), 300, PartitionConfig("iid", min_samples=2), DataConfig(test_fraction=fraction), 0
+    )
     assert {(len(client.train), len(client.test)) for client in clients} == {(1, 1)}
 
 
@@ -233,7 +252,7 @@ def test_published_split_gives_everyone_a_test_sample(make_dataset, owned_rows):
     # 10 test rows a class for 18 holders: most shares round to nothing, so the few are dealt one by one.
     dataset = make_dataset(per_class=500, test_share=0.02)
     owned_rows(partition(dataset, 90, PartitionConfig("iid"), PUBLISHED, 0), 5000)
-    with pytest.raises(DataError, match="gets none of the 100 published test samples of made .120 clients"):
+    with pytest.raises(DataError, match=r"gets none of the 100 published test samples of made .120 clients"):
         partition(dataset, 120, PartitionConfig("iid"), PUBLISHED, 0)
 
 
@@ -257,7 +276,7 @@ def test_label_noise_changes_the_asked_share_of_training_rows_only(make_dataset)
 def test_label_noise_needs_two_classes(make_dataset):
     dataset = make_dataset(classes=1)
     clients = partition(dataset, 2, PartitionConfig("iid"), CLIENT, 0)
-    with pytest.raises(DataError, match="label_noise=0.1 needs at least 2 classes, made has 1"):
+    with pytest.raises(DataError, match=r"label_noise=0.1 needs at least 2 classes, made has 1"):
         with_label_noise(dataset, clients, 0.1, 0)
 
 
@@ -265,7 +284,7 @@ def test_apportion_by_largest_remainder():
     assert apportion(10, np.array([1.0, 1.0, 1.0])).tolist() == [4, 3, 3]
     assert apportion(10, np.array([5.0, 3.0, 0.0]), floor=1).tolist() == [5, 4, 1]  # 7·5/8 = 4.375, 7·3/8 = 2.625
     assert apportion(3, np.zeros(2)).tolist() == [2, 1]
-    with pytest.raises(ValueError, match="3 shares of at least 4 do not fit into 10"):
+    with pytest.raises(ValueError, match=r"3 shares of at least 4 do not fit into 10"):
         apportion(10, np.ones(3), floor=4)
 
 

@@ -27,7 +27,7 @@ def test_embedded_set(embedded):
 
 
 def test_embedded_classes_are_what_their_names_say(embedded):
-    # Trousers are the narrow ones, and little of a bag's frame is empty: true of the pictures, not of a mere label.
+    # Trousers have the fewest lit columns: true of the pictures, not of a mere label.
     lit = [(embedded.x[embedded.y == label][:, 0] > 40).any(axis=1).sum(axis=1).mean() for label in range(10)]
     assert int(np.argmin(lit)) == 1
 
@@ -59,9 +59,9 @@ def test_missing_set_names_three_ways(tmp_path, name):
 def test_pickles_are_refused_with_the_reason(tmp_path, name):
     (tmp_path / name).write_bytes(b"\x80\x04.")
     for config in (DataConfig(name=str(tmp_path / name)), DataConfig(name=str(tmp_path / name), format="npz")):
-        with pytest.raises(DataError, match="is a pickle, and loading a pickle runs whatever code it holds"):
+        with pytest.raises(DataError, match=r"is a pickle, and loading a pickle runs whatever code it holds"):
             load(config, 1, 0)
-    with pytest.raises(DataError, match="is a pickle"):
+    with pytest.raises(DataError, match=r"is a pickle"):
         load(DataConfig(name=str(tmp_path)), 1, 0)
 
 
@@ -111,21 +111,21 @@ def test_malformed_npz(tmp_path, arrays, config, message):
 
 def test_not_an_archive(tmp_path):
     (tmp_path / "m.npz").write_bytes(b"PK\x03\x04 truncated")
-    with pytest.raises(DataError, match="cannot be read as .npz"):
+    with pytest.raises(DataError, match=r"cannot be read as .npz"):
         load(DataConfig(name=str(tmp_path / "m.npz")), 1, 0)
     with zipfile.ZipFile(tmp_path / "n.npz", "w") as archive:
         archive.writestr("readme.txt", "no arrays")
-    with pytest.raises(DataError, match="has no array x"):
+    with pytest.raises(DataError, match=r"has no array x"):
         load(DataConfig(name=str(tmp_path / "n.npz")), 1, 0)
 
 
 def test_unknown_formats(tmp_path):
     (tmp_path / "a.xyz").write_text("?")
-    with pytest.raises(DataError, match="is in no known format. Set data.format to one of: idx"):
+    with pytest.raises(DataError, match=r"is in no known format. Set data.format to one of: idx"):
         load(DataConfig(name=str(tmp_path / "a.xyz")), 1, 0)
-    with pytest.raises(DataError, match="holds nothing in a known format"):
+    with pytest.raises(DataError, match=r"holds nothing in a known format"):
         load(DataConfig(name=str(tmp_path)), 1, 0)
-    with pytest.raises(DataError, match="data.format='xlsx' is unknown"):
+    with pytest.raises(DataError, match=r"data.format='xlsx' is unknown"):
         load(DataConfig(name=str(tmp_path), format="xlsx"), 1, 0)
 
 
@@ -142,5 +142,5 @@ def test_limit_takes_all_of_a_rare_class(make_dataset):
     dataset = sources.take(make_dataset(per_class=50, classes=3), np.r_[0:4, 50:150])
     assert np.bincount(limited(dataset, 30, 0).y).tolist() == [4, 13, 13]
     assert limited(dataset, 1000, 0) is dataset
-    with pytest.raises(DataError, match="data.limit=2 leaves some of the 3 classes empty"):
+    with pytest.raises(DataError, match=r"data.limit=2 leaves some of the 3 classes empty"):
         limited(dataset, 2, 0)

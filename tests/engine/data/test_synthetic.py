@@ -45,7 +45,7 @@ def test_labels_come_from_one_linear_model_per_client():
         weights = np.linalg.lstsq(inputs, np.eye(10)[y], rcond=None)[0]
         fits.append((inputs, y, weights))
     own = np.mean([((x @ w).argmax(1) == y).mean() for x, y, w in fits])
-    swapped = np.mean([((x @ w).argmax(1) == y).mean() for (x, y, _), (_, _, w) in zip(fits, reversed(fits))])
+    swapped = np.mean([((x @ w).argmax(1) == y).mean() for (x, y, _), (_, _, w) in zip(fits, fits[::-1], strict=True)])
     assert own > 0.75
     assert swapped < own - 0.3
 

@@ -85,7 +85,11 @@ def test_token_lists_are_taken_as_they_are(tmp_path):
         ({}, {"client_column": "user"}, "has no column 'user'. Set data.client_column to one of"),
         ({}, {"inputs": "size,weight"}, "weight cannot be an input. Set data.inputs to some of: size"),
         ({"note": [f"sentence {row}" for row in range(40)]}, {}, "column 'note' has 40 distinct texts in 40 rows"),
-        ({"when": pd.date_range("2024-01-01", periods=40)}, {}, "column 'when' holds .* values, which have no encoding"),
+        (
+            {"when": pd.date_range("2024-01-01", periods=40)},
+            {},
+            "column 'when' holds .* values, which have no encoding",
+        ),
         ({"label": np.linspace(0, 1, 40)}, {}, "the target has fractional values"),
         ({"label": [None] * 3 + [1.0] * 37}, {}, "column 'label' lacks 3 of 40 labels"),
         ({"size": [np.inf] + [1.0] * 39}, {}, "'size' has infinite values"),
@@ -101,7 +105,7 @@ def test_errors_name_the_column(tmp_path, change, config, message):
 def test_many_categories_are_free_text_even_in_a_large_table(tmp_path):
     table = pd.DataFrame({"id": [f"u{row % 300}" for row in range(3000)], "a": 1.0, "label": 0})
     table.to_csv(tmp_path / "t.csv", index=False)
-    with pytest.raises(DataError, match="column 'id' has 300 distinct texts"):
+    with pytest.raises(DataError, match=r"column 'id' has 300 distinct texts"):
         load(DataConfig(name=str(tmp_path / "t.csv")), 1, 0)
 
 
@@ -111,16 +115,16 @@ def test_unclear_folders_and_files(tmp_path):
     with pytest.raises(DataError, match=r"expected one .csv file, or one that ends in train .* found a.csv, b.csv"):
         load(DataConfig(name=str(tmp_path)), 1, 0)
     (tmp_path / "c.jsonl").write_text("{broken")
-    with pytest.raises(DataError, match="files of several formats. Set data.format to one of: csv, jsonl"):
+    with pytest.raises(DataError, match=r"files of several formats. Set data.format to one of: csv, jsonl"):
         load(DataConfig(name=str(tmp_path)), 1, 0)
-    with pytest.raises(DataError, match="c.jsonl cannot be read as jsonl"):
+    with pytest.raises(DataError, match=r"c.jsonl cannot be read as jsonl"):
         load(DataConfig(name=str(tmp_path / "c.jsonl")), 1, 0)
 
 
 def test_train_and_test_with_different_columns(tmp_path):
     frame().to_csv(tmp_path / "x_train.csv", index=False)
     frame().drop(columns="flag").to_csv(tmp_path / "x_test.csv", index=False)
-    with pytest.raises(DataError, match="different columns: flag"):
+    with pytest.raises(DataError, match=r"different columns: flag"):
         load(DataConfig(name=str(tmp_path)), 1, 0)
 
 
@@ -145,9 +149,9 @@ def test_ucr_series(tmp_path, name):
 
 def test_ucr_series_with_gaps_or_unequal_files(tmp_path):
     write_series(tmp_path / "G_TRAIN.tsv", [1, 2], missing=True)
-    with pytest.raises(DataError, match="1 of 3 series have missing values"):
+    with pytest.raises(DataError, match=r"1 of 3 series have missing values"):
         load(DataConfig(name="G", root=str(tmp_path)), 1, 0)
     write_series(tmp_path / "U_TRAIN.tsv", [1, 2], length=5)
     write_series(tmp_path / "U_TEST.tsv", [1, 2], length=6)
-    with pytest.raises(DataError, match="has series of length 5, .* of 6"):
+    with pytest.raises(DataError, match=r"has series of length 5, .* of 6"):
         load(DataConfig(name="U", root=str(tmp_path)), 1, 0)

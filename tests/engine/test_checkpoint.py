@@ -1,0 +1,152 @@
+"""Checkpoints: exact, atomic, and refused with a reason when they are not to be trusted."""
+
+import errno
+import json
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from engine import checkpoint
+from engine.errors import CheckpointError
+from engine.federation import Federation
+from engine.messages import fingerprint
+from tests.small import small
+
+
+@dataclass(frozen=True)
+class State:
+    w: dict
+    more: tuple
+    nothing: None = None
+
+
+TREE = State({"a": torch.randn(3, 2), "n": torch.arange(4)}, (1, 2.5, "x", True, [torch.zeros(0)], {7: "seven"}))
+ME = {"seed": "1"}
+
+
+def saved(tmp_path, **options):
+    return checkpoint.save(tmp_path, 3, TREE, ME, **{"keep": 2, **options})
+
+
+def load(path, identity=None, modules=(__name__,)):
+    return checkpoint.load(path, identity or ME, modules)
+
+
+def test_a_tree_comes_back_to_the_bit(tmp_path):
+    back = load(saved(tmp_path))
+    assert fingerprint(back) == fingerprint(TREE)
+    assert back.more[5] == {7: "seven"}
+    assert isinstance(back.more, tuple)
+    assert isinstance(back.more[4], list)
+
+
+def test_tensors_that_share_memory_are_kept_apart(tmp_path):
+    w = torch.ones(3)
+    back = load(checkpoint.save(tmp_path, 1, State({"a": w, "b": w}, ()), ME, keep=1))
+    assert torch.equal(back.w["a"], back.w["b"])
+
+
+def test_only_the_newest_are_kept(tmp_path):
+    for number in (1, 2, 3):
+        checkpoint.save(tmp_path, number, TREE, ME, keep=2)
+    assert [path.name for path in checkpoint.found(tmp_path)] == ["round-000002", "round-000003"]
+
+
+@pytest.mark.parametrize("name", ["state.json", "tensors.safetensors"])
+def test_a_missing_file_is_named(tmp_path, name):
+    path = saved(tmp_path)
+    (path / name).unlink()
+    with pytest.raises(CheckpointError, match=f"{name} is missing"):
+        load(path)
+
+
+def test_a_flipped_bit_is_found(tmp_path):
+    path = saved(tmp_path)
+    data = bytearray((path / "tensors.safetensors").read_bytes())
+    data[-1] ^= 1
+    (path / "tensors.safetensors").write_bytes(data)
+    with pytest.raises(CheckpointError, match="is damaged: its SHA-256"):
+        load(path)
+
+
+def test_a_torn_state_is_refused(tmp_path):
+    path = saved(tmp_path)
+    text = (path / "state.json").read_text()
+    (path / "state.json").write_text(text[: len(text) // 2])
+    with pytest.raises(CheckpointError, match=r"state.json cannot be read"):
+        load(path)
+
+
+def test_another_format_is_refused(tmp_path):
+    path = saved(tmp_path)
+    state = json.loads((path / "state.json").read_text())
+    (path / "state.json").write_text(json.dumps({**state, "format": 99}))
+    with pytest.raises(CheckpointError, match="not a checkpoint of this version"):
+        load(path)
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="it is of another run: seed is '1' there and '2' here"):
+        load(saved(tmp_path), {"seed": "2"})
+
+
+def test_types_that_are_not_the_methods_are_refused(tmp_path):
+    path = saved(tmp_path)
+    state = json.loads((path / "state.json").read_text())
+    state["state"]["type"] = "subprocess:Popen"
+    (path / "state.json").write_text(json.dumps(state))
+    with pytest.raises(CheckpointError, match="subprocess:Popen, which is none of the method's"):
+        load(path)
+
+
+def test_a_full_disk_leaves_earlier_checkpoints(tmp_path, monkeypatch):
+    first = checkpoint.save(tmp_path, 1, TREE, ME, keep=2)
+
+    def full(path, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "_write", full)
+    with pytest.raises(CheckpointError, match=r"cannot be written.*No space left"):
+        saved(tmp_path)
+    assert checkpoint.found(tmp_path) == [first]
+    assert fingerprint(load(first)) == fingerprint(TREE)
+
+
+def test_a_kill_while_writing_leaves_no_half_checkpoint(tmp_path, monkeypatch):
+    def killed(self, target):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pathlib.Path.rename", killed)
+    with pytest.raises(KeyboardInterrupt):
+        saved(tmp_path)
+    assert checkpoint.found(tmp_path) == []
+
+
+@pytest.mark.parametrize("method", ["permfl", "fedavg"])
+def test_a_federation_continues_to_the_same_bits(tmp_path, method):
+    with Federation(small(method, "rounds=4")) as whole:
+        records = list(whole)
+        expected = whole.fingerprint()
+    with Federation(small(method, "rounds=4")) as first:
+        first.run_round()
+        first.run_round()
+        path = first.save(tmp_path)
+    with Federation(small(method, "rounds=4")) as second:
+        second.restore(path)
+        assert second.round == 2
+        rest = list(second)
+        assert second.fingerprint() == expected
+    assert [r.scores for r in rest] == [r.scores for r in records[2:]]
+
+
+def test_a_federation_with_another_configuration_refuses_it(tmp_path):
+    with Federation(small("permfl")) as federation:
+        path = federation.save(tmp_path)
+    with (
+        Federation(small("permfl", "method.gamma=1.6")) as other,
+        pytest.raises(CheckpointError, match="another run: configuration"),
+    ):
+        other.restore(path)
+    with Federation(small("permfl", "rounds=9", "checkpoint.every=3")) as longer:
+        longer.restore(path)  # more rounds, or another cadence, is the same run

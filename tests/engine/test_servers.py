@@ -1,0 +1,193 @@
+"""Cohorts, deadlines, dropouts and the clock: closed forms on a method whose work is known."""
+
+import pytest
+
+from engine.clients import ClientReply
+from engine.federation import Federation, build_world
+from engine.messages import count_bytes
+from engine.records import CallRecord
+from engine.servers import choose, cohort_size, gather, invite_clients
+from engine.world import TierPlan
+from tests.small import small
+
+SYNC = TierPlan("sync", 0.0, 1.0)
+
+
+def reply(client, seconds, status="ok"):
+    record = CallRecord(client, None, 1, "toy", status, 10, 20, 30, 4, 5, 0.0, seconds, 0.0)
+    return ClientReply(client, f"upload {client}", record)
+
+
+def test_a_synchronous_server_waits_for_its_slowest_client():
+    gathered = gather([reply(0, 2.0), reply(1, 5.0), reply(2, 3.0)], SYNC)
+    assert gathered.seconds == 5.0
+    assert gathered.straggling == 3.0  # 5 − 2
+    assert [up.message for up in gathered.ups] == ["upload 0", "upload 1", "upload 2"]
+
+
+def test_a_deadline_drops_and_counts_late_uploads_and_ends_the_wait():
+    gathered = gather([reply(0, 2.0), reply(1, 5.0), reply(2, 3.0)], TierPlan("deadline", 3.0, 1.0))
+    assert gathered.seconds == 3.0
+    assert [record.status for record in gathered.calls] == ["ok", "late", "ok"]
+    assert [up.sender for up in gathered.ups] == [0, 2]
+    assert gathered.straggling == 1.0
+
+
+def test_a_lost_client_is_waited_for_until_it_is_lost_and_does_not_count():
+    gathered = gather([reply(0, 2.0), reply(1, 4.0, "lost")], SYNC)
+    assert gathered.seconds == 4.0
+    assert [up.sender for up in gathered.ups] == [0]
+    assert gathered.straggling == 0.0
+
+
+def test_nobody_there_takes_no_time():
+    gathered = gather([], SYNC)
+    assert (gathered.seconds, gathered.ups, gathered.straggling) == (0.0, [], 0.0)
+
+
+def test_cohorts_have_their_size_and_are_drawn_by_the_seed():
+    assert cohort_size(TierPlan("sync", 0, 0.1), 100) == 10
+    assert cohort_size(TierPlan("sync", 0, 0.01), 8) == 1
+    drawn = choose(range(100), 10, 1, "cohort", 1)
+    assert drawn == sorted(set(drawn))
+    assert len(drawn) == 10
+    assert drawn == choose(range(100), 10, 1, "cohort", 1) != choose(range(100), 10, 1, "cohort", 2)
+    counts = [sum(client in choose(range(20), 5, 1, "cohort", t) for t in range(400)) for client in range(20)]
+    assert 60 < min(counts) <= max(counts) < 140  # each is drawn 400 · 5/20 = 100 times in the mean
+
+
+def test_unavailable_clients_are_not_invited():
+    world = build_world(small("fedavg", "delays.availability=0.5"))
+    cohorts = [invite_clients(world, range(8), t, 1, -1) for t in range(300)]
+    assert 3.6 < sum(map(len, cohorts)) / 300 < 4.4
+
+
+def one_call(world):
+    """Bytes, FLOPs and steps of one FedAvg call of every client, by hand."""
+    model = 4 * (784 * 10 + 10)
+    down = model + 8 + 8  # and two numbers, epochs and steps
+    return down, model
+
+
+def test_the_clock_of_a_flat_round_is_its_formula():
+    config = small("fedavg", "rounds=1", "delays.jitter=none", "delays.server_latency_s=0.5")
+    with Federation(config) as federation:
+        (record,) = federation
+        world = federation.world
+    bytes_down, bytes_up = one_call(world)
+    totals = []
+    for client, profile in enumerate(world.profiles):
+        n = len(world.data.clients[client].train)
+        flops = 2 * (2 * n * 784 * 10)  # forward, and the gradient of the weights; one epoch sees every sample once
+        totals.append(
+            profile.latency_s
+            + bytes_down / profile.down_bytes_per_s
+            + flops / profile.flops_per_s
+            + bytes_up / profile.up_bytes_per_s
+        )
+        call = record.calls[client]
+        assert (call.client, call.bytes_down, call.bytes_up, call.flops) == (client, bytes_down, bytes_up, flops)
+        assert call.total_s == pytest.approx(totals[-1], rel=1e-12)
+    assert record.round_s == pytest.approx(max(totals) + 0.5, rel=1e-12)
+    assert record.straggling_s == pytest.approx(max(totals) - min(totals), rel=1e-12)
+    assert record.virtual_s == record.round_s
+    assert record.bytes_client_down == 8 * bytes_down
+
+
+def test_nested_tiers_add_up():
+    config = small(
+        "hsgd", "rounds=1", "delays.jitter=none", "delays.team_latency_s=0.25", "delays.team_down_bytes_per_s=1e6",
+        "delays.team_up_bytes_per_s=5e5",
+    )  # fmt: skip
+    with Federation(config) as federation:
+        (record,) = federation
+        world = federation.world
+    model = 4 * (784 * 10 + 10)
+    seconds = []
+    for team in world.data.teams:
+        total = 0.25 + model / 1e6  # the team receives x
+        for k in (1, 2, 3):
+            total += max(c.total_s for c in record.calls if c.team == team and c.team_round == k)
+        seconds.append(total + model / 5e5)  # and sends w_m
+    assert record.round_s == pytest.approx(max(seconds), rel=1e-12)
+    assert (record.bytes_team_down, record.bytes_team_up) == (2 * model, 2 * model)
+
+
+def test_a_clients_rate_is_limited_by_its_servers():
+    config = small("fedavg", "rounds=1", "delays=none", "delays.server_up_bytes_per_s=1000", "delays.jitter=none")
+    with Federation(config) as federation:
+        (record,) = federation
+    assert record.calls[0].download_s == pytest.approx(count_bytes_down(record) / 1000)
+    assert record.calls[0].compute_s == 0.0
+
+
+def count_bytes_down(record):
+    return record.calls[0].bytes_down
+
+
+def test_participation_of_clients_and_teams():
+    config = small("permfl", "clients.participation=0.5", "teams.participation=0.5", "rounds=2")
+    with Federation(config) as federation:
+        records = list(federation)
+    for record in records:
+        assert len({call.team for call in record.calls}) == 1
+        for k in (1, 2, 3):
+            assert sum(call.team_round == k for call in record.calls) == 2  # half of the team's four
+
+
+def test_dropouts_lose_the_upload_and_keep_the_clients_state():
+    config = small("permfl", "rounds=1", "delays.dropout=1.0")
+    with Federation(config) as federation:
+        before = federation.fingerprint()["models"]
+        (record,) = federation
+        states = federation._backend.snapshot()
+    assert (record.completed, record.lost) == (0, 8 * 3)
+    assert record.train_loss is None
+    assert record.bytes_client_up == 0
+    assert all(state.theta is None for state in states.clients.values())
+    assert before != ""
+    with Federation(config) as fresh:
+        start = fresh._backend.snapshot().server
+    from engine.messages import fingerprint
+
+    assert fingerprint(states.server) == fingerprint(start)  # nobody answered, so the global model stays
+
+
+def test_deadlines_of_both_tiers_count_what_they_drop():
+    config = small("permfl", "rounds=1", "delays.jitter=none")
+    with Federation(config) as federation:
+        (free,) = federation
+    limit = sorted(call.total_s for call in free.calls)[len(free.calls) // 2]
+    config = small("permfl", "rounds=1", "delays.jitter=none", "clients.mode=deadline", f"clients.deadline_s={limit}")
+    with Federation(config) as federation:
+        (bounded,) = federation
+    assert bounded.late == sum(call.total_s > limit for call in free.calls) > 0
+    assert bounded.completed + bounded.late == bounded.invited
+    assert bounded.round_s < free.round_s
+    config = small("permfl", "rounds=1", "delays.jitter=none", "teams.mode=deadline", "teams.deadline_s=0.0001")
+    with Federation(config) as federation:
+        (nobody,) = federation
+    assert nobody.metrics == {"teams": 2, "late_teams": 2}
+    assert nobody.bytes_team_up == 0
+    assert nobody.round_s == pytest.approx(0.0001)
+
+
+def test_sleep_mode_sleeps_and_reports_the_same_seconds():
+    import time
+
+    quick = small("fedavg", "rounds=1")
+    with Federation(quick) as federation:
+        (expected,) = federation
+    slow = small("fedavg", "rounds=1", "delays.mode=sleep", "delays.sleep_scale=0.5")
+    with Federation(slow) as federation:
+        began = time.perf_counter()
+        (record,) = federation
+        took = time.perf_counter() - began
+    assert record.calls == expected.calls
+    assert took >= 0.5 * sum(call.total_s for call in record.calls)
+
+
+def test_messages_have_their_price():
+    import torch
+
+    assert count_bytes({"a": torch.zeros(3), "b": [1, 2.0, True, None, "é"]}) == 12 + 8 + 8 + 1 + 0 + 2

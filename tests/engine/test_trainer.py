@@ -1,0 +1,187 @@
+"""The trainer against closed forms."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from engine.data.dataset import Dataset
+from engine.errors import TrainingError
+from engine.messages import fingerprint
+from engine.models import ModelSpec, init_params
+from engine.requests import Batch, Evaluate, Pull, Sgd, Train, cross_entropy
+from engine.trainer import Trainer, plan_batches, single_thread
+
+D, K, N = 5, 3, 12
+RNG = np.random.default_rng(0)
+DATA = Dataset("toy", RNG.normal(size=(N, D)).astype("f4"), np.arange(N) % K, K)
+SPEC = ModelSpec("mclr", (D,), K)
+ROWS = np.arange(N)
+
+
+def quadratic(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """½‖θ‖², whatever the data: its gradient is θ, so SGD has a closed form."""
+    return sum((p**2).sum() for p in model.parameters()) / 2 + 0 * model(batch.x).sum()
+
+
+def exploding(model: nn.Module, batch: Batch) -> torch.Tensor:
+    return quadratic(model, batch) * batch.constants["factor"]
+
+
+def ask(request, seed=1, trainer=None, rows=ROWS):
+    def steps():
+        return (yield request)
+
+    return (trainer or Trainer(DATA)).drive(steps(), rows, rows[:6], seed, "client 3 (team 1), round 7")
+
+
+def train(**changes):
+    settings = {"steps": 4, "loss": quadratic, "batch_size": 4, "optimizer": Sgd(0.1)} | changes
+    return Train(SPEC, init_params(SPEC, 0), **settings)
+
+
+def test_plain_sgd_on_a_quadratic():
+    answer, _ = ask(train())
+    start = init_params(SPEC, 0)
+    for name, value in answer.params.items():
+        torch.testing.assert_close(value, start[name] * 0.9**4)  # θ ← θ − 0.1 θ, four times
+
+
+def test_momentum_and_weight_decay():
+    answer, _ = ask(train(steps=2, optimizer=Sgd(0.1, momentum=0.5, weight_decay=1.0)))
+    theta, velocity = 1.0, 0.0
+    for _ in range(2):
+        velocity = 0.5 * velocity + (theta + 1.0 * theta)
+        theta -= 0.1 * velocity
+    start = init_params(SPEC, 0)
+    torch.testing.assert_close(answer.params["head.weight"], start["head.weight"] * theta)
+
+
+def test_a_pull_adds_its_gradient_exactly():
+    start = init_params(SPEC, 0)
+    to = {name: torch.full_like(value, 2.0) for name, value in start.items()}
+    answer, _ = ask(train(steps=1, pull=(Pull(to, 0.5),)))
+    for name, value in answer.params.items():
+        torch.testing.assert_close(value, start[name] - 0.1 * (start[name] + 0.5 * (start[name] - 2)))
+
+
+def test_frozen_parameters_stay():
+    start = init_params(SPEC, 0)
+    answer, _ = ask(train(trainable=frozenset({"head.bias"})))
+    assert torch.equal(answer.params["head.weight"], start["head.weight"])
+    assert not torch.equal(answer.params["head.bias"], start["head.bias"])
+
+
+def test_a_frozen_request_does_not_leak_into_the_next():
+    trainer = Trainer(DATA)
+    ask(train(trainable=frozenset({"head.bias"})), trainer=trainer)
+    answer, _ = ask(train(), trainer=trainer)
+    torch.testing.assert_close(answer.params["head.weight"], init_params(SPEC, 0)["head.weight"] * 0.9**4)
+
+
+def test_work_is_counted():
+    _, work = ask(train(steps=None, epochs=2, batch_size=5))
+    assert (work.steps, work.samples) == (6, 24)  # 12 samples in batches of 5, 5, 2; twice
+
+
+def test_flops_are_those_of_the_matrix_products():
+    _, work = ask(train(steps=1, batch_size=4, loss=cross_entropy))
+    forward = 2 * 4 * D * K  # B × D × K multiplications and additions
+    weight_gradient = 2 * 4 * D * K  # the input needs no gradient
+    assert work.flops == forward + weight_gradient
+
+
+def test_cross_entropy_training_matches_numpy():
+    answer, _ = ask(Train(SPEC, init_params(SPEC, 0), Sgd(0.5), batch_size=N, steps=3))
+    start = init_params(SPEC, 0)
+    w, b = start["head.weight"].double().numpy(), start["head.bias"].double().numpy()
+    for _ in range(3):
+        p = np.exp(DATA.x @ w.T + b)
+        p /= p.sum(1, keepdims=True)
+        p[np.arange(N), DATA.y] -= 1
+        w, b = w - 0.5 * p.T @ DATA.x / N, b - 0.5 * p.mean(0)
+    np.testing.assert_allclose(answer.params["head.weight"].numpy(), w, atol=1e-6)
+    np.testing.assert_allclose(answer.params["head.bias"].numpy(), b, atol=1e-6)
+
+
+def test_batches_cover_each_pass_once_and_depend_on_the_seed_alone():
+    request = train(steps=None, epochs=3, batch_size=5)
+    plan = plan_batches(N, request, 1)
+    assert [len(batch) for batch in plan] == [5, 5, 2] * 3
+    for first in (0, 3, 6):
+        assert sorted(np.concatenate(plan[first : first + 3])) == list(range(N))
+    again = plan_batches(N, request, 1)
+    assert all((a == b).all() for a, b in zip(plan, again, strict=True))
+    assert any((a != b).any() for a, b in zip(plan, plan_batches(N, request, 2), strict=True))
+
+
+def test_steps_and_epochs_exclude_each_other():
+    with pytest.raises(ValueError, match="either steps or epochs"):
+        plan_batches(N, train(steps=1, epochs=1), 1)
+
+
+def test_evaluation_counts():
+    params = {"head.weight": torch.zeros(K, D), "head.bias": torch.tensor([0.0, 1.0, 0.0])}
+    answer, work = ask(Evaluate(SPEC, params, split="test"))
+    assert (answer.correct, answer.samples) == (2, 6)  # always class 1; six test rows with classes 0 1 2 0 1 2
+    log_sum = np.log(2 + np.e)
+    assert answer.loss_sum == pytest.approx(4 * log_sum + 2 * (log_sum - 1), rel=1e-6)
+    assert work.flops == 0
+
+
+def test_evaluation_does_not_depend_on_its_batches():
+    params = init_params(SPEC, 3)
+    one, _ = ask(Evaluate(SPEC, params), trainer=Trainer(DATA, evaluation_batch=1))
+    all_, _ = ask(Evaluate(SPEC, params), trainer=Trainer(DATA, evaluation_batch=100))
+    assert one.correct == all_.correct
+    assert one.loss_sum == pytest.approx(all_.loss_sum, rel=1e-6)
+
+
+def test_a_loss_that_is_not_finite_names_client_and_step():
+    request = train(loss=exploding, optimizer=Sgd(1.0), steps=200, constants={"factor": torch.tensor(100.0)})
+    with pytest.raises(TrainingError, match=r"client 3 \(team 1\), round 7: loss is (inf|nan) after step \d+"):
+        ask(request)
+
+
+def test_parameters_that_are_not_finite_are_caught_even_when_the_losses_were_not():
+    request = train(loss=exploding, optimizer=Sgd(1e30), steps=1, constants={"factor": torch.tensor(1e15)})
+    with pytest.raises(TrainingError, match=r"parameter head\.\w+ is not finite after step 1"):
+        ask(request)
+
+
+def test_dropout_is_derived_and_leaves_the_global_generator_alone(monkeypatch):
+    from engine import models
+
+    def with_dropout(shape, classes):
+        return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(D, classes))
+
+    monkeypatch.setattr(models, "MODELS", {**models.MODELS, "dropout": with_dropout})
+    spec = ModelSpec("dropout", (D,), K)
+    request = Train(spec, init_params(spec, 0), Sgd(0.5), batch_size=4, steps=5)
+    before = torch.get_rng_state()
+    first, _ = ask(request)
+    torch.rand(3)
+    second, _ = ask(request)
+    other, _ = ask(request, seed=2)
+    assert fingerprint(first.params) == fingerprint(second.params) != fingerprint(other.params)
+    torch.set_rng_state(before)
+    ask(request)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_thread_count_is_restored():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    with single_thread():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(before)
+
+
+def test_pixels_are_scaled():
+    from engine.trainer import Rows
+
+    data = Dataset("pixels", np.array([[0], [255]], dtype="u1"), np.array([0, 1]), 2, shift=0.5, scale=0.5)
+    x, y = Rows(data, torch.device("cpu")).fetch(np.array([0, 1]))
+    assert x.tolist() == [[-1.0], [1.0]]
+    assert y.tolist() == [0, 1]

@@ -1,0 +1,93 @@
+"""Rules about the source itself: who may import whom, and what every file owes its readers."""
+
+import ast
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from engine.config import RunConfig, load_config, load_method, method_names, to_yaml
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("engine", "algorithms", "cluster")
+SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+ALLOWED = {
+    "engine": {"engine"},
+    "algorithms": {"engine", "algorithms"},
+    "cluster": {"engine", "algorithms", "cluster"},
+}
+ONLY_IN = {
+    "ray": {"engine/actors.py", "engine/ray_backend.py"},
+    "wandb": {"cluster/tracking.py"},
+    "omegaconf": {"engine/config.py"},
+}
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return names
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_downwards_only(path):
+    package = path.relative_to(ROOT).parts[0]
+    ours = {name.split(".")[0] for name in imported(path)} & set(PACKAGES)
+    assert ours <= ALLOWED[package], f"{path} imports {ours - ALLOWED[package]}"
+    for library, places in ONLY_IN.items():
+        if library in {name.split(".")[0] for name in imported(path)}:
+            assert str(path.relative_to(ROOT)) in places, f"{path} imports {library}"
+
+
+def test_the_rule_sees_an_upward_import(tmp_path):
+    bad = tmp_path / "bad.py"
+    bad.write_text("def f():\n    from cluster.cli import main\n")
+    assert "cluster.cli" in imported(bad)
+
+
+def test_every_setting_says_what_it_is():
+    def check(kind, path):
+        for field in dataclasses.fields(kind):
+            assert field.metadata.get("help"), f"{path}{field.name} has no help text"
+            default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+            if dataclasses.is_dataclass(default):
+                check(default, f"{path}{field.name}.")
+
+    check(RunConfig, "")
+    for name in method_names():
+        check(load_method(name).Config, f"{name}: method.")
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_the_printed_configuration_loads_back_to_the_same(name, tmp_path):
+    config = load_config(name)
+    path = tmp_path / "printed.yaml"
+    path.write_text(to_yaml(config), encoding="utf8")
+    assert load_config(str(path)) == config
+
+
+def test_nothing_loads_pickles_or_names_a_registry():
+    hosts = re.compile("py" + r"pi\.org|python" + r"hosted\.org")
+    for path in [*SOURCES, *ROOT.glob("*.toml"), *ROOT.glob("*.txt"), *ROOT.glob("*.md")]:
+        text = path.read_text(encoding="utf8")
+        assert not hosts.search(text), f"{path} names a package registry"
+        for call in ("pickle.load", "torch.load(", "allow_pickle=True"):
+            assert call not in text, f"{path} unpickles"
+
+
+def test_every_readme_command_parses():
+    from cluster.cli import _parser
+
+    text = (ROOT / "README.md").read_text(encoding="utf8")
+    commands = re.findall(r"^strata (.+?)(?:\s+#.*)?$", text, re.MULTILINE)
+    assert len(commands) >= 8
+    for command in commands:
+        words = command.split()
+        _parser().parse_args(words)
+        if words[0] in ("run", "config") and not words[1].startswith("resume=") and not words[1].endswith(".yaml"):
+            load_config(words[1], [word for word in words[2:] if "=" in word])
