@@ -68,7 +68,7 @@ class PlainDisplay:
         if self._seen and self._seen.add(record):
             total = str(self._seen.run.rounds)
             cells = [f"round {record.round:>{len(total)}}/{total}"]
-            cells += [f"{kind} {humanise_accuracy(s.accuracy):>8}" for kind, s in record.scores.items()]
+            cells += [f"{k} {humanise_accuracy(record.scores[k].accuracy):>8}" for k in ordered_kinds(record.scores)]
             cells += [f"{name} {value:>{WIDTHS[name]}}" for name, value in figures(record).items()]
             self.message("  ".join(cells))
 

@@ -1,6 +1,5 @@
 """Runs from beginning to end: a run directory, sinks, checkpoints, signals. One run per seed."""
 
-import json
 import platform
 import signal
 import sys
@@ -14,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from cluster.display import Display
-from cluster.sinks import GuardedSink, JsonlSink, RunInfo, Sink
+from cluster.sinks import METRICS, GuardedSink, JsonlSink, RunInfo, Sink, read_metrics, record_from_plain
 from cluster.tracking import WandbSink
 from engine import checkpoint
 from engine.config import RunConfig, config_from_dict, read_yaml, to_dict, to_yaml
@@ -143,6 +142,8 @@ def run_one(config: RunConfig, run_dir: Path, display: Display) -> RunSummary:
         )
         for sink in sinks:
             sink.start(info)
+        for plain in read_metrics(run_dir / METRICS):  # the rounds before a resume; none in a fresh run
+            summary.add(record_from_plain(plain))
         try:
             _rounds(federation, config, run_dir, sinks, summary, display, interrupted)
         except BaseException:
@@ -199,7 +200,7 @@ def _save(federation: Federation, run_dir: Path, display: Display, final: bool) 
 def _sinks(config: RunConfig, run_dir: Path, display: Display) -> list[Sink]:
     sinks: list[Sink] = [JsonlSink(), GuardedSink(display, "display", display.message)]
     if config.tracking.wandb != "disabled":
-        sinks.append(GuardedSink(WandbSink(config.tracking), "Weights & Biases", display.message))
+        sinks.append(GuardedSink(WandbSink(config.tracking, display.message), "Weights & Biases", display.message))
     return sinks
 
 
@@ -235,9 +236,3 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "not installed"
     return found
-
-
-def history(run_dir: Path) -> list[dict[str, Any]]:
-    """All rounds of a run as plain records."""
-    lines = (run_dir / "metrics.jsonl").read_text(encoding="utf8").splitlines()
-    return [json.loads(line) for line in lines]

@@ -19,7 +19,7 @@ from cluster.humanise import (
     humanise_seconds,
     sparkline,
 )
-from cluster.sinks import RunInfo
+from cluster.sinks import METRICS, RunInfo, read_metrics, record_from_plain
 from engine.algorithm import TieredAlgorithm
 from engine.config import load_method
 from engine.errors import ConfigError
@@ -38,12 +38,16 @@ def ordered_kinds(found: Iterable[str]) -> list[str]:
 
 
 class Seen:
-    """What both displays remember of the run that goes on."""
+    """What both displays remember of a run; a resumed one begins with the rounds that its folder holds."""
 
     def __init__(self, run: RunInfo) -> None:
         self.run = run
         self.recent: deque[RoundRecord] = deque(maxlen=ROWS)  # evaluated rounds only
         self.accuracies: dict[str, list[float]] = {}
+        metrics = run.run_dir / METRICS
+        if run.resumed_round and metrics.exists():
+            for plain in read_metrics(metrics):
+                self.add(record_from_plain(plain))
 
     def add(self, record: RoundRecord) -> bool:
         """Take in a round; returns whether it was evaluated, which is what people want to see."""
@@ -85,7 +89,7 @@ def _joined(*names: object) -> str:
 
 def _mix(shares: Mapping[str, float]) -> str:
     total = sum(shares.values()) or 1.0
-    ordered = sorted(shares.items(), key=lambda item: -item[1])
+    ordered = sorted(shares.items(), key=lambda item: (-item[1], item[0]))
     return ", ".join(f"{100 * share / total:.0f} % {name}" for name, share in ordered)
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -76,14 +77,22 @@ def connect(config: RayConfig, package: str) -> bool:
         )
         return True
     try:
+        _require_listener(config.address)
         ray.init(address=config.address, runtime_env={"py_modules": _modules(package)}, **options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0]
         raise ClusterError(
             f"ray.address={config.address}: no Ray cluster answers there: {first} Start one with `ray start --head`, "
             "or leave ray.address empty for a local Ray."
         ) from None
     return True
+
+
+def _require_listener(address: str) -> None:
+    # Ray itself keeps trying a dead address for many minutes.
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
 
 
 def describe(seats: list[Seat]) -> str:

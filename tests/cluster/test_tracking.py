@@ -86,6 +86,7 @@ def logged(run_dir: Path) -> list[Logged]:
 
 def complete(file: Path) -> Logged:
     """What a file holds once W&B's process, which writes behind the run's back, has written the end of the run."""
+    wandb.teardown()  # what otherwise happens when Python ends
     deadline = time.monotonic() + 10
     while (found := Logged(file)).exit_code is None:
         assert time.monotonic() < deadline, f"{file} has no end"

@@ -1,0 +1,209 @@
+"""The command as a user runs it: real processes, real output."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cluster.cli import main
+from engine.config import load_config, method_names
+from tests.small import small_overrides
+
+STRATA = [sys.executable, "-m", "cluster.cli"]
+ROOT = Path(__file__).parent.parent.parent
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        [*STRATA, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+        start_new_session=True,
+    )
+
+
+def finish(process, code=0):
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == code, out
+    return out
+
+
+def only_run(folder):
+    (run_dir,) = Path(folder).iterdir()
+    return run_dir
+
+
+def rounds_written(folder):
+    found = list(Path(folder).glob("*/metrics.jsonl"))
+    return len(found[0].read_text().splitlines()) if found else 0
+
+
+def wait_for_rounds(process, folder, rounds):
+    for _ in range(1200):
+        if rounds_written(folder) >= rounds:
+            return
+        assert process.poll() is None, f"it ended early: {process.communicate()[0]}"
+        time.sleep(0.05)
+    raise AssertionError("no rounds within a minute")
+
+
+def family(pid):
+    """A process and all its descendants."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+    found, grew = {pid}, True
+    while grew:
+        more = {child for child, parent in parents.items() if parent in found} - found
+        grew = bool(more)
+        found |= more
+    return found
+
+
+def final_state(run_dir):
+    newest = sorted((run_dir / "checkpoints").glob("round-*"))[-1]
+    state = json.loads((newest / "state.json").read_text())
+    return newest.name, state["tensors_sha256"], state["state"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["permfl", "fedavg"])
+def test_a_run_that_was_killed_outright_resumes_to_the_same_hashes(tmp_path, method):
+    words = ["run", method, *small_overrides(method, "rounds=60", "checkpoint.every=3", runtime="ray")]
+    finish(start(*[word.replace("runtime=ray", "runtime=inprocess") for word in words], f"output={tmp_path}/whole"))
+    killed = start(*words, f"output={tmp_path}/killed")
+    wait_for_rounds(killed, tmp_path / "killed", random.randint(2, 20))
+    for pid in family(killed.pid):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    killed.communicate(timeout=20)
+    run_dir = only_run(tmp_path / "killed")
+    done = rounds_written(tmp_path / "killed")
+    assert done < 60, "it was over before it was killed"
+    out = finish(start("run", f"resume={run_dir}"))
+    assert "Resumed after round" in out or done < 3
+    whole = only_run(tmp_path / "whole")
+    assert final_state(run_dir) == final_state(whole)
+    assert (run_dir / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+
+
+def test_ctrl_c_leaves_a_run_that_can_be_resumed(tmp_path):
+    words = ["run", "permfl", *small_overrides("permfl", "rounds=400", "evaluation.every=100", "checkpoint.every=0")]
+    process = start(*words, f"output={tmp_path}")
+    wait_for_rounds(process, tmp_path, 3)
+    process.send_signal(signal.SIGINT)
+    out = finish(process, code=130)
+    run_dir = only_run(tmp_path)
+    assert f"Continue with: strata run resume={run_dir}" in out
+    done = rounds_written(tmp_path)
+    assert 3 <= done < 400
+    out = finish(start("run", f"resume={run_dir}", f"rounds={done + 2}"))
+    assert f"Resumed after round {done}" in out
+    assert rounds_written(tmp_path) == done + 2
+
+
+def test_a_damaged_checkpoint_is_refused_with_its_reason(tmp_path, capsys):
+    words = small_overrides("permfl", "rounds=2", f"output={tmp_path}")
+    assert main(["run", "permfl", *words]) == 0
+    run_dir = only_run(tmp_path)
+    tensors = run_dir / "checkpoints" / "round-000002" / "tensors.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-1] + b"x")
+    capsys.readouterr()
+    assert main(["run", f"resume={run_dir}", "rounds=3"]) == 1
+    assert "tensors.safetensors is damaged" in " ".join(capsys.readouterr().err.split())
+    assert main(["run", f"resume={tmp_path}/nothing"]) == 1
+    assert "no run was found there" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_resumed_run_may_not_change_what_enters_its_results(tmp_path, capsys):
+    assert main(["run", "fedavg", *small_overrides("fedavg", "rounds=2", f"output={tmp_path}")]) == 0
+    run_dir = only_run(tmp_path)
+    assert main(["run", f"resume={run_dir}", "rounds=3", "method.lr=0.5"]) == 1
+    assert "it is of another run" in " ".join(capsys.readouterr().err.split())
+
+
+def test_several_seeds_give_mean_and_deviation(tmp_path, capsys):
+    words = small_overrides("fedavg", "rounds=1", "seeds=[1,2,3]", f"output={tmp_path}")
+    assert main(["run", "fedavg", *words]) == 0
+    out = capsys.readouterr().out
+    finals = []
+    for seed in (1, 2, 3):
+        (folder,) = tmp_path.glob(f"*seed{seed}")
+        finals.append(json.loads((folder / "metrics.jsonl").read_text())["scores"]["GM"]["accuracy"] * 100)
+    mean = sum(finals) / 3
+    std = (sum((x - mean) ** 2 for x in finals) / 2) ** 0.5
+    assert f"{mean:.2f}" in out
+    assert f"{std:.2f}" in out
+
+
+def test_compare_runs_on_the_same_clients_and_prints_one_table(tmp_path, capsys):
+    words = [word for word in small_overrides("x", "rounds=1", f"output={tmp_path}")]
+    assert main(["compare", "permfl", "fedavg", *words]) == 0
+    table = capsys.readouterr().out.split("after the last round")[1]
+    assert "permfl" in table
+    assert "fedavg" in table
+    runs = {path.name.split("-")[0]: json.loads((path / "metrics.jsonl").read_text()) for path in tmp_path.iterdir()}
+    devices = {name: [call["device"] for call in run["calls"][:8]] for name, run in runs.items()}
+    assert devices["permfl"][:4] == devices["fedavg"][:4]
+    assert main(["compare", "rounds=1"]) == 1
+
+
+def test_config_prints_a_file_that_runs(tmp_path, capsys):
+    assert main(["config", "permfl", *small_overrides("permfl", "rounds=1", f"output={tmp_path}/runs")]) == 0
+    printed = capsys.readouterr().out
+    assert "gamma: 1.5  # γ" in printed
+    (tmp_path / "mine.yaml").write_text(printed)
+    assert main(["run", str(tmp_path / "mine.yaml")]) == 0
+    assert load_config(str(only_run(tmp_path / "runs") / "config.yaml")).rounds == 1
+
+
+def test_list_names_every_method(capsys):
+    assert main(["list"]) == 0
+    out = capsys.readouterr().out
+    for name in method_names():
+        assert name in out
+
+
+def test_data_shows_who_holds_what(tmp_path, capsys):
+    plot = tmp_path / "who.png"
+    assert main(["data", "clients.count=6", "teams.count=2", "data.limit=600", "--plot", str(plot)]) == 0
+    assert "client" in capsys.readouterr().out
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_help_teaches(capsys):
+    for words in (["--help"], ["run", "--help"], ["compare", "--help"], ["data", "--help"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(words)
+        assert stopped.value.code == 0
+        assert "example" in capsys.readouterr().out
+
+
+def test_without_a_cluster_an_address_fails_in_seconds(tmp_path, capsys):
+    began = time.perf_counter()
+    code = main(
+        ["run", "permfl", *small_overrides("permfl", "ray.address=127.0.0.1:9", f"output={tmp_path}", runtime="ray")]
+    )
+    assert code == 1
+    assert time.perf_counter() - began < 15
+    assert "ray.address=127.0.0.1:9: no Ray cluster answers there" in " ".join(capsys.readouterr().err.split())
+
+
+def test_an_output_folder_that_cannot_be_made_is_said(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["run", "fedavg", *small_overrides("fedavg", f"output={tmp_path}/file")]) == 1
+    assert "the run's folder cannot be made" in " ".join(capsys.readouterr().err.split())
