@@ -3,12 +3,21 @@
 import importlib
 import os
 import socket
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+# Ray reads these when it is imported. Only who holds the cluster's token may run code on it, unless the user says
+# RAY_AUTH_MODE=disabled; a fractional or zero GPU share must not change what actors see of the machine's variables.
+if "ray" not in sys.modules:
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
 import ray
+from ray.exceptions import RayError
 
 from engine.actors import ActorFederation
 from engine.config import RayConfig, RunConfig
@@ -63,9 +72,6 @@ def connect(config: RayConfig, package: str) -> bool:
     """
     if ray.is_initialized():
         return False
-    # A fractional or zero GPU share must not change what the actors see of the machine's variables.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if not config.address:
         ray.init(
@@ -79,11 +85,12 @@ def connect(config: RayConfig, package: str) -> bool:
     try:
         _require_listener(config.address)
         ray.init(address=config.address, runtime_env={"py_modules": _modules(package)}, **options)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, RayError) as error:
         first = str(error).strip().splitlines()[0]
         raise ClusterError(
-            f"ray.address={config.address}: no Ray cluster answers there: {first} Start one with `ray start --head`, "
-            "or leave ray.address empty for a local Ray."
+            f"ray.address={config.address}: no Ray cluster answers there: {first.rstrip('.')}. Start one with "
+            "`ray start --head`, give this machine its token (~/.ray/auth_token, or RAY_AUTH_TOKEN), or leave "
+            "ray.address empty for a local Ray."
         ) from None
     return True
 

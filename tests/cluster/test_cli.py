@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import pytest
 
 from cluster.cli import main
 from engine.config import load_config, method_names
+from tests.bench import family
 from tests.small import small_overrides
 
 STRATA = [sys.executable, "-m", "cluster.cli"]
@@ -53,23 +55,6 @@ def wait_for_rounds(process, folder, rounds):
         assert process.poll() is None, f"it ended early: {process.communicate()[0]}"
         time.sleep(0.05)
     raise AssertionError("no rounds within a minute")
-
-
-def family(pid):
-    """A process and all its descendants."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-    found, grew = {pid}, True
-    while grew:
-        more = {child for child, parent in parents.items() if parent in found} - found
-        grew = bool(more)
-        found |= more
-    return found
 
 
 def final_state(run_dir):
@@ -207,3 +192,56 @@ def test_an_output_folder_that_cannot_be_made_is_said(tmp_path, capsys):
     (tmp_path / "file").touch()
     assert main(["run", "fedavg", *small_overrides("fedavg", f"output={tmp_path}/file")]) == 1
     assert "the run's folder cannot be made" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.slow
+def test_a_running_cluster_is_joined_by_its_address_and_goes_on_without_the_run(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ray_command = Path(sys.executable).with_name("ray")
+    environment = {**os.environ, "RAY_AUTH_MODE": "token", "HOME": str(tmp_path)}  # a token of its own
+    subprocess.run([str(ray_command), "get-auth-token", "--generate"], env=environment, check=True, capture_output=True)
+    head = [
+        str(ray_command),
+        "start",
+        "--head",
+        f"--port={port}",
+        "--num-cpus=2",
+        "--include-dashboard=false",
+        "--block",
+    ]
+    cluster = subprocess.Popen(head, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        words = small_overrides("permfl", f"ray.address=127.0.0.1:{port}", f"output={tmp_path}/runs", runtime="ray")
+        wait_for_port(port)
+        done = subprocess.run(
+            [*STRATA, "run", "permfl", *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "2 client actors with 4 clients each, 2 team servers" in done.stdout
+        assert cluster.poll() is None
+        here = small_overrides("permfl", f"output={tmp_path}/here")
+        assert main(["run", "permfl", *here]) == 0
+        assert final_state(only_run(tmp_path / "runs")) == final_state(only_run(tmp_path / "here"))
+        stranger = {**environment, "RAY_AUTH_TOKEN": "0" * 64}
+        refused = subprocess.run(
+            [*STRATA, "run", "permfl", *words], cwd=ROOT, env=stranger, capture_output=True, text=True, timeout=120
+        )
+        assert refused.returncode == 1
+        assert "give this machine its token" in " ".join(refused.stderr.split())
+        assert "Traceback" not in refused.stderr
+    finally:
+        for pid in family(cluster.pid):
+            os.kill(pid, signal.SIGKILL)
+        cluster.wait()
+
+
+def wait_for_port(port):
+    for _ in range(300):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError("the cluster did not start within 30 s")

@@ -1,0 +1,123 @@
+"""What the engine itself costs: ``make bench``. Figures and ratios of one machine in one run, never a test.
+
+* per client call: a FedAvg round over two client actors whose clients train one step on a tiny model, against the same
+  training driven in-process, so that the difference is the engine's and Ray's own cost;
+* start to first round with 100 clients in two actors;
+* memory of a whole run (all its processes) with 100 and with 1,000 clients in two actors.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from engine.config import RunConfig, load_config
+from engine.federation import Federation
+
+TINY = (
+    "data.limit=12000",
+    "model=mclr",
+    "method.steps=1",
+    "method.batch_size=1",
+    "partition=iid",
+    "tracking.wandb=disabled",
+)
+ROUNDS, CLIENTS = 40, 100
+
+
+def config(clients: int, *more: str) -> RunConfig:
+    """FedAvg over ``clients`` clients in two actors, evaluated at the end only."""
+    words = [f"clients.count={clients}", "ray.num_cpus=2", "evaluation.every=100000", "rounds=100000", *TINY, *more]
+    return load_config("fedavg", words)
+
+
+def seconds_per_round(federation: Federation) -> float:
+    """Median over some rounds after a warm-up."""
+    times = []
+    for number in range(ROUNDS + 5):
+        began = time.perf_counter()
+        federation.run_round()
+        if number >= 5:
+            times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def call_overhead() -> None:
+    """Print what one client call costs beyond its training."""
+    with Federation(config(CLIENTS, "runtime=inprocess")) as federation:
+        alone = seconds_per_round(federation) / CLIENTS
+    with Federation(config(CLIENTS)) as federation:
+        actors = seconds_per_round(federation) / CLIENTS
+    print(f"in-process: {alone * 1e3:.3f} ms per client call, everything included (one step, one thread)")
+    print(f"two client actors: {actors * 1e3:.3f} ms per client call, wall clock, two calls at a time")
+    print(f"engine and Ray beyond half of the in-process figure: {(actors - alone / 2) * 1e3:.3f} ms per client call")
+
+
+def start_and_memory(clients: int) -> None:
+    """Print start-up seconds and the memory of all processes of a run, in a fresh process."""
+    code = f"""
+        import time
+        began = time.perf_counter()
+        from tests.bench import config
+        from engine.federation import Federation
+        with Federation(config({clients})) as federation:
+            federation.run_round()
+            print(time.perf_counter() - began, flush=True)
+            for _ in range(5):
+                federation.run_round()
+            print("measure", flush=True)
+            input()
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    started = float(process.stdout.readline())
+    process.stdout.readline()
+    memory = sum(proportional_memory(pid) for pid in family(process.pid))
+    process.communicate("\n")
+    print(f"{clients} clients in two actors: first round done after {started:.1f} s, {memory / 2**30:.2f} GiB in all")
+
+
+def proportional_memory(pid: int) -> int:
+    """Bytes of one process, pages that are shared counted by share (PSS)."""
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        pass
+    return 0
+
+
+def family(pid: int) -> set[int]:
+    """A process and all its descendants."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+    found, grew = {pid}, True
+    while grew:
+        more = {child for child, parent in parents.items() if parent in found} - found
+        grew = bool(more)
+        found |= more
+    return found
+
+
+def main() -> None:
+    """Run all benchmarks, one after the other."""
+    os.environ["PYTHONWARNINGS"] = "ignore"
+    steps: list[Callable[[], None]] = [call_overhead, lambda: start_and_memory(100), lambda: start_and_memory(1000)]
+    for step in steps:
+        step()
+
+
+if __name__ == "__main__":
+    main()
