@@ -3,11 +3,16 @@
 import ast
 import dataclasses
 import re
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from engine.config import RunConfig, load_config, load_method, method_names, to_yaml
+from engine.federation import Federation
+from tests.small import small
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("engine", "algorithms", "cluster")
@@ -84,10 +89,42 @@ def test_every_readme_command_parses():
     from cluster.cli import _parser
 
     text = (ROOT / "README.md").read_text(encoding="utf8")
-    commands = re.findall(r"^strata (.+?)(?:\s+#.*)?$", text, re.MULTILINE)
+    commands = re.findall(r"^strata (.+)$", text, re.MULTILINE)
     assert len(commands) >= 8
     for command in commands:
-        words = command.split()
+        words = shlex.split(command, comments=True)
         _parser().parse_args(words)
         if words[0] in ("run", "config") and not words[1].startswith("resume=") and not words[1].endswith(".yaml"):
             load_config(words[1], [word for word in words[2:] if "=" in word])
+
+
+def readme_programs():
+    return re.findall(r"```python\n(.+?)```", (ROOT / "README.md").read_text(encoding="utf8"), re.DOTALL)
+
+
+def test_the_readmes_program_runs(capsys):
+    (program,) = [text for text in readme_programs() if "Federation.from_config" in text]
+    quick = program.replace('"rounds=5"', '"rounds=2", "runtime=inprocess", "data.limit=600"')
+    assert quick != program
+    exec(compile(quick, "README.md", "exec"), {})
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("1 0.")
+    assert second.startswith("2 0.")
+
+
+def test_the_readmes_method_runs(tmp_path, monkeypatch):
+    (source,) = [text for text in readme_programs() if "METHOD" in text]
+    (tmp_path / "silly").mkdir()
+    (tmp_path / "silly" / "__init__.py").touch()
+    (tmp_path / "silly" / "fedsilly.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with Federation(small("silly.fedsilly", "rounds=1", "method.shrink=0.5", "method.batch_size=16")) as silly:
+        (record,) = silly
+        halved = silly._backend.snapshot().server.w
+    with Federation(small("fedavg", "rounds=1")) as fedavg:
+        list(fedavg)
+        whole = fedavg._backend.snapshot().server.w
+    assert record.completed == 8
+    for name in whole:
+        torch.testing.assert_close(halved[name], whole[name] / 2)
+    sys.modules.pop("silly.fedsilly")
