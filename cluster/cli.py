@@ -97,7 +97,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from cluster.display import display_for, seeds_table
     from cluster.runner import resume, run_all
 
-    console = Console(record=arguments.svg is not None, highlight=False)
+    console = _console(arguments.svg)
     overrides = list(arguments.overrides)
     if arguments.source.startswith("resume="):
         display = display_for(console)
@@ -131,7 +131,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     if not methods:
         raise StrataError(f"compare: name the methods to compare, e.g. {', '.join(method_names())}.")
     configs = {method: load_config(method, overrides) for method in methods}  # all checked before anything runs
-    console = Console(record=arguments.svg is not None, highlight=False)
+    console = _console(arguments.svg)
     results = {}
     for method, config in configs.items():
         console.rule(method)
@@ -217,6 +217,14 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return [word for word in words if "=" not in word], [word for word in words if "=" in word]
+
+
+def _console(svg: Path | None) -> Console:
+    """The terminal, recorded if a picture is wanted; pipes and files get lines wide enough for the tables."""
+    if svg is not None and not svg.resolve().parent.is_dir():
+        raise StrataError(f"--svg {svg}: there is no folder {svg.parent}.")
+    console = Console(record=svg is not None, highlight=False)
+    return console if console.is_terminal else Console(record=svg is not None, highlight=False, width=120)
 
 
 def _save_svg(console: Console, path: Path | None) -> None:

@@ -76,13 +76,19 @@ def new_run_dir(config: RunConfig) -> Path:
         path = base if not number else base.with_name(f"{base.name}-{number}")
         try:
             path.mkdir(parents=True)
+            _write_config(config, path)
         except FileExistsError:
             continue
         except OSError as error:
             raise StrataError(f"output={config.output}: the run's folder cannot be made: {error}.") from None
-        (path / CONFIG).write_text(to_yaml(config), encoding="utf8")
         return path
     raise StrataError(f"output={config.output}: {base} and a thousand like it exist already.")
+
+
+def _write_config(config: RunConfig, run_dir: Path) -> None:
+    partial = run_dir / f".{CONFIG}"
+    partial.write_text(to_yaml(config), encoding="utf8")
+    partial.replace(run_dir / CONFIG)
 
 
 def run_all(config: RunConfig, display: Display) -> list[RunSummary]:
@@ -110,7 +116,7 @@ def resume(run_dir: Path, overrides: Mapping[str, Any], display: Display) -> Run
     if not (run_dir / CONFIG).is_file():
         raise CheckpointError(f"{run_dir}: no run was found there ({CONFIG} is missing).")
     config = config_from_dict(_merged(read_yaml(run_dir / CONFIG), overrides), str(run_dir / CONFIG))
-    return run_one(config, run_dir, display)
+    return run_one(config, run_dir, display, resumed=True)
 
 
 def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,7 +127,7 @@ def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
     return result
 
 
-def run_one(config: RunConfig, run_dir: Path, display: Display) -> RunSummary:
+def run_one(config: RunConfig, run_dir: Path, display: Display, resumed: bool = False) -> RunSummary:
     """One run of one seed, resumed when its folder holds a checkpoint.
 
     Ctrl-C ends it after the round under way, with a checkpoint; a second one ends it at once.
@@ -130,6 +136,8 @@ def run_one(config: RunConfig, run_dir: Path, display: Display) -> RunSummary:
     summary = RunSummary(run_dir)
     with federation, _interrupts() as interrupted:
         _restore(federation, run_dir, display)
+        if resumed:  # accepted: what was changed holds for the next resume too
+            _write_config(config, run_dir)
         sinks = _sinks(config, run_dir, display)
         info = RunInfo(
             run_dir=run_dir,

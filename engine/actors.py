@@ -4,20 +4,21 @@ Each actor is built from the same :class:`~engine.world.World`, which lies in th
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NoReturn
 
 import ray
-import torch
 from ray.actor import ActorHandle
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from engine.clients import ClientCall, ClientHost, ClientReply, EvaluationCall, Evaluations
-from engine.errors import ActorDiedError, ResourceError
+from engine.errors import ActorDiedError, ClusterError, ResourceError
 from engine.messages import Params, count_bytes, from_wire, to_wire
 from engine.placement import Seat
 from engine.servers import GlobalServer, Outcome, Snapshot, TeamCall, TeamReply, TeamServer, merge
+from engine.trainer import resolve_device
 from engine.world import World
 
 Actor = ActorHandle[Any]
@@ -25,24 +26,12 @@ Actor = ActorHandle[Any]
 INLINE_BYTES = 100_000  # what is larger goes through the object store once; Ray's own limit for inlined arguments
 
 
-def device_for(requested: str, gpus: float) -> str:
-    """Where a client process trains: ``auto`` takes CUDA when the process was given a share of a GPU that is there.
-
-    Enforces the share: torch may take no more than that fraction of the GPU's memory.
-    """
-    if requested == "cpu" or not torch.cuda.is_available() or (requested == "auto" and not gpus):
-        return "cpu"
-    if 0 < gpus < 1:
-        torch.cuda.set_per_process_memory_fraction(gpus)
-    return "cuda"
-
-
 class ClientShell:
     """One or several clients in one process."""
 
     def __init__(self, world: World, device: str, gpus: float) -> None:
         """See :class:`~engine.clients.ClientHost`; ``gpus`` is this actor's share."""
-        self._host = ClientHost(world, device_for(device, gpus))
+        self._host = ClientHost(world, resolve_device(device, gpus))
 
     def run(self, calls: Sequence[ClientCall], *downs: Any) -> list[ClientReply]:
         """Make the calls; each one's ``down`` is an index into ``downs``, so that equal messages travel once."""
@@ -83,8 +72,7 @@ class RayClients:
         downs: dict[int, Any] = {}
         for call in calls:
             if id(call.down) not in downs:
-                wire = to_wire(call.down)
-                downs[id(call.down)] = ray.put(wire) if count_bytes(wire) > INLINE_BYTES else wire
+                downs[id(call.down)] = _shared(call.down)
         pending: list[tuple[list[ClientCall], Any]] = []
         for actor, mine in self._by_actor(call.client for call in calls):
             own = [call for call in calls if call.client in mine]
@@ -99,8 +87,7 @@ class RayClients:
 
     def evaluate(self, call: EvaluationCall) -> Evaluations:
         """Evaluate on all actors side by side."""
-        wire = to_wire(call.shared)
-        shared = ray.put(wire) if count_bytes(wire) > INLINE_BYTES else wire
+        shared = _shared(call.shared)
         refs: list[tuple[list[int], Any]] = [
             (mine, actor.evaluate.remote(mine, shared)) for actor, mine in self._by_actor(call.clients)
         ]
@@ -247,8 +234,16 @@ class ActorFederation:
         Raises:
             ResourceError: when actors cannot be scheduled within ``timeout_s`` seconds.
         """
-        ref: Any = ray.put(world)
         self._handles: list[Actor] = []
+        try:
+            self._start_all(world, seats, device)
+            self._await(timeout_s)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start_all(self, world: World, seats: Sequence[Seat], device: str) -> None:
+        ref: Any = ray.put(world)
         clients: dict[int, Actor] = {}
         for seat in (s for s in seats if s.tier == "client"):
             actor = self._start(seat, ClientShell, ref, device, seat.share.gpus)
@@ -260,7 +255,6 @@ class ActorFederation:
             teams[seat.team] = self._start(seat, TeamShell, ref, seat.team, members)
         (top,) = (s for s in seats if s.tier == "server")
         self._server = self._start(top, GlobalShell, ref, clients, teams or None)
-        self._await(timeout_s)
 
     def run_round(self) -> Outcome:
         """One global round."""
@@ -284,7 +278,8 @@ class ActorFederation:
     def close(self) -> None:
         """End all actors. A cluster that was joined goes on."""
         for handle in self._handles:
-            ray.kill(handle)
+            with suppress(RayError):  # one that is gone already must not keep the others
+                ray.kill(handle)
 
     def _start(self, seat: Seat, shell: type, *args: Any) -> Actor:
         affinity = NodeAffinitySchedulingStrategy(seat.node, soft=False)
@@ -300,21 +295,24 @@ class ActorFederation:
             ray.get(refs, timeout=timeout_s)
         except GetTimeoutError:
             _, waiting = ray.wait(refs, num_returns=len(refs), timeout=0)
-            self.close()
             raise ResourceError(
                 f"{len(waiting)} of {len(refs)} actors did not start within {timeout_s:g} s: the cluster is busy with "
                 "other work, or out of memory. Free it, ask for less (clients.num_cpus, clients_per_actor), or raise "
                 "ray.start_timeout_s."
             ) from None
         except RayTaskError as error:
-            self.close()
             _unwrap(error)
         except RayActorError as error:
-            self.close()
             raise ActorDiedError(f"an actor died while it started: {_reason(error)}") from None
 
     def _ask(self, ref: Any) -> Any:
         return _get(ref, "global server")
+
+
+def _shared(message: Any) -> Any:
+    """A message on the wire, once: a large one by way of the object store."""
+    wire = to_wire(message)
+    return ray.put(wire) if count_bytes(message) > INLINE_BYTES else wire
 
 
 def _get(ref: Any, where: str) -> Any:
@@ -327,6 +325,12 @@ def _get(ref: Any, where: str) -> Any:
             f"{where}: the actor's process ended: {_reason(error)}. Nothing of this round was kept; the last "
             "checkpoint can be resumed."
         ) from None
+    except RayError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ClusterError(
+            f"{where}: Ray lost or could not keep what it held ({type(error).__name__}: {reason}). The "
+            "last checkpoint can be resumed."
+        ) from None
 
 
 def _unwrap(error: RayTaskError) -> NoReturn:
@@ -337,8 +341,10 @@ def _unwrap(error: RayTaskError) -> NoReturn:
 
 
 def _reason(error: RayActorError) -> str:
-    for line in str(error).splitlines():
-        text = line.strip()
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if any("in its creation task" in line for line in lines):
+        return lines[-1]  # what the actor's own start raised
+    for text in lines:
         if text.startswith("The actor is dead because"):
             return text.removeprefix("The actor is dead because ").rstrip(".")
     return "it was killed or crashed (out of memory is the usual cause)"

@@ -5,9 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from torch import Tensor
+
 from engine.algorithm import Assignment, Context
-from engine.delays import Profile, call_timing, drops_out
-from engine.messages import Params, count_bytes
+from engine.delays import Profile, Timing, call_timing, drops_out
+from engine.messages import Params, count_bytes, leaves
 from engine.records import CallRecord
 from engine.requests import Evaluation
 from engine.seeding import derive
@@ -115,9 +117,10 @@ class ClientHost:
             key=key,
         )
         lost_after = drops_out(profile, world.seed, key)
-        share = 1.0 if lost_after is None else lost_after
         if lost_after is None:
             self._states[client] = result.state
+        else:
+            timing = _cut(timing, lost_after * timing.total_s)
         record = CallRecord(
             client=client,
             team=info.team,
@@ -129,9 +132,9 @@ class ClientHost:
             flops=work.flops,
             samples=work.samples,
             steps=work.steps,
-            download_s=timing.download_s * share,
-            compute_s=timing.compute_s * share,
-            upload_s=timing.upload_s * share,
+            download_s=timing.download_s,
+            compute_s=timing.compute_s,
+            upload_s=timing.upload_s,
             loss=work.loss if lost_after is None else None,
             metrics=result.metrics,
         )
@@ -149,16 +152,27 @@ class ClientHost:
         return scores
 
 
+def _cut(timing: Timing, seconds: float) -> Timing:
+    """The part of a call that happened before the client was lost."""
+    download = min(timing.download_s, seconds)
+    compute = min(timing.compute_s, seconds - download)
+    return Timing(download, compute, seconds - download - compute)
+
+
 def client_calls(
     world: World, cohort: Sequence[int], owner_state: Any, round: int, team_round: int
 ) -> list[ClientCall]:
     """The calls of a cohort: what the method sends to each client, given its server's state."""
     method: Any = world.algorithm  # flat and tiered methods share the name to_client, not the type of the state
     calls = []
+    distinct: dict[tuple[Any, ...], Any] = {}
     for client in cohort:
         info = world.infos[client]
         assignment: Assignment = method.default_assignment(info)
-        calls.append(ClientCall(client, round, team_round, method.to_client(owner_state, info, assignment)))
+        down = method.to_client(owner_state, info, assignment)
+        # Messages of the same tensors and numbers become one object, which travels once.
+        key = tuple((path, id(leaf) if isinstance(leaf, Tensor) else leaf) for path, leaf in leaves(down))
+        calls.append(ClientCall(client, round, team_round, distinct.setdefault(key, down)))
     return calls
 
 

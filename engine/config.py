@@ -36,6 +36,11 @@ class ResourceConfig:
     num_gpus: float = option(0.0, "GPUs of each actor; fractions share a GPU and its memory", ge=0)
 
 
+def _check_gpus(path: str, gpus: float) -> None:
+    if gpus > 1 and gpus != int(gpus):
+        raise ConfigError(f"{path}num_gpus={gpus:g} is out of range: expected a fraction ≤ 1, or a whole number.")
+
+
 def _check_deadline(path: str, mode: str, deadline_s: float) -> None:
     if mode == "deadline" and deadline_s <= 0:
         raise ConfigError(f"{path}deadline_s={deadline_s:g}: {path}mode=deadline needs a deadline > 0 virtual seconds.")
@@ -58,8 +63,10 @@ class ClientsConfig(Validated):
     def validate(self, path: str) -> None:
         """A deadline tier needs a deadline; class resources have the same bounds."""
         _check_deadline(path, self.mode, self.deadline_s)
+        _check_gpus(path, self.num_gpus)
         for name, resources in self.classes.items():
             check(resources, f"{path}classes.{name}.")
+            _check_gpus(f"{path}classes.{name}.", resources.num_gpus)
 
 
 @dataclass(frozen=True)
@@ -190,6 +197,8 @@ def load_method(name: str) -> type[Algorithm[Any, Any, Any, Any]]:
 
 
 def _method_module(name: str) -> ModuleType:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ConfigError(f"algorithm={name}: expected a name or a dotted path. Found: {', '.join(method_names())}.")
     path = name if "." in name else f"algorithms.{name}"
     if "." not in name and name not in method_names():
         raise ConfigError(
@@ -249,7 +258,10 @@ def _merge(layers: Sequence[tuple[dict[str, Any], str]], name: str) -> RunConfig
         _check_keys(layer, merged, where)
         for key, value in _leaves(layer, merged):
             _assign(merged, key, value, where)
-    config: RunConfig = OmegaConf.to_object(merged)  # type: ignore[assignment]
+    try:
+        config: RunConfig = OmegaConf.to_object(merged)  # type: ignore[assignment]
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{str(error).splitlines()[0]}. Expected plain values, without ??? and ${{…}}.") from None
     config = dataclasses.replace(config, algorithm=name)
     check(config)
     return config
@@ -309,9 +321,11 @@ def _assign(merged: DictConfig, key: str, value: Any, where: str) -> None:
     node = OmegaConf.select(merged, key)
     if isinstance(node, DictConfig) and not _is_free(node):
         raise ConfigError(f"{key}={value!r}: expected keys of its own ({', '.join(map(str, node))}), in {where}.")
+    if isinstance(value, str) and (value == "???" or "${" in value):
+        raise ConfigError(f"{key}={value!r}: expected a plain value; ??? and ${{…}} mean nothing here, in {where}.")
     try:
         OmegaConf.update(merged, key, _typed(node, value), merge=False)
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"{key}={value!r}: {_expected(merged, key, reason)}, in {where}.") from None
 

@@ -37,7 +37,7 @@ from engine.records import RoundRecord
 from engine.requests import Sgd, Train
 from engine.seeding import derive
 from engine.servers import GlobalServer, LocalTeams, Outcome, Snapshot
-from engine.trainer import Trainer
+from engine.trainer import Trainer, resolve_device
 from engine.world import TierPlan, World
 
 Notify = Callable[[str], None]
@@ -66,8 +66,8 @@ class InProcess:
     """All tiers in this process, without Ray."""
 
     def __init__(self, world: World, device: str) -> None:
-        """``device`` is torch's name, or ``auto`` for CUDA where it is."""
-        clients = ClientHost(world, _local_device(device))
+        """``device`` is torch's name of where to train."""
+        clients = ClientHost(world, device)
         teams = LocalTeams(world, clients) if world.data.teams else None
         self._server = GlobalServer(world, clients, teams)
         self.run_round = self._server.run_round
@@ -144,7 +144,9 @@ class Federation:
     def save(self, folder: Path) -> Path:
         """Write a checkpoint of the state as it is now, between two rounds; returns its path."""
         saved = Saved(self._backend.snapshot(), self._digest)
-        return checkpoint.save(folder, self.round, saved, identity(self.config), self.config.checkpoint.keep)
+        return checkpoint.save(
+            folder, self.round, saved, identity(self.config, self.world), self.config.checkpoint.keep
+        )
 
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint.
@@ -153,7 +155,7 @@ class Federation:
             CheckpointError: when it is damaged or of another run; the federation is as it was.
         """
         states = {module.__module__ for module in type(self.world.algorithm).__mro__} - {"abc", "builtins", "typing"}
-        saved = checkpoint.load(path, identity(self.config), {*states, __name__, "engine.servers"})
+        saved = checkpoint.load(path, identity(self.config, self.world), {*states, __name__, "engine.servers"})
         if not isinstance(saved, Saved):
             raise CheckpointError(f"{path}: it holds no federation.")
         self._backend.restore(saved.snapshot)
@@ -174,6 +176,7 @@ class Federation:
         self.close()
 
 
+# What decides where and how fast a run is computed, or how far, and never what comes out.
 PLACEMENT_KEYS = (
     "output",
     "runtime",
@@ -184,20 +187,33 @@ PLACEMENT_KEYS = (
     "rounds",
     "seeds",
     "training",
+    "server",
+    "clients.num_cpus",
+    "clients.num_gpus",
+    "clients.classes",
+    "teams.num_cpus",
+    "teams.num_gpus",
+    "delays.mode",
+    "delays.sleep_scale",
 )
 
 
-def identity(config: RunConfig) -> dict[str, str]:
+def identity(config: RunConfig, world: World) -> dict[str, str]:
     """What must be equal for one run to continue another's checkpoint: all that enters a result, none of the placement.
 
-    The number of rounds is left out, so that a finished run can be prolonged.
+    The number of rounds is left out, so that a finished run can be prolonged (an evaluation after its former last round
+    stays in its metrics). Data, rows, teams and profiles enter as they are, not as the names of their files.
     """
-    plain = {key: value for key, value in to_dict(config).items() if key not in PLACEMENT_KEYS}
+    plain = to_dict(config)
+    for key in PLACEMENT_KEYS:
+        *parents, last = key.split(".")
+        del (plain[parents[0]] if parents else plain)[last]
     text = json.dumps(plain, sort_keys=True, default=str)
     return {
         "algorithm": config.algorithm,
         "seed": str(config.seed),
         "configuration": hashlib.sha256(text.encode()).hexdigest()[:16],
+        "data": world.fingerprint[:16],
     }
 
 
@@ -282,13 +298,7 @@ def _tier_plan(config: Any) -> TierPlan:
 
 def _start(config: RunConfig, world: World, notify: Notify) -> Backend:
     if config.runtime == "inprocess":
-        return InProcess(world, config.training.device)
+        return InProcess(world, resolve_device(config.training.device, config.clients.num_gpus))
     from engine.ray_backend import start  # Ray is imported only where it is used
 
     return start(config, world, resources(config.clients, world), notify)
-
-
-def _local_device(requested: str) -> str:
-    import torch
-
-    return "cuda" if requested != "cpu" and torch.cuda.is_available() else "cpu"

@@ -21,9 +21,9 @@ def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """All leaves of a tree with their paths, in a fixed order (dict keys sorted by their text).
 
     Raises:
-        TypeError: for a leaf that is neither tensor, array, number, string nor None.
+        TypeError: for a leaf that is neither tensor, number, string nor None.
     """
-    if tree is None or isinstance(tree, Tensor | np.ndarray | bool | int | float | str):
+    if tree is None or isinstance(tree, Tensor | bool | int | float | str):
         yield path, tree
     elif dataclasses.is_dataclass(tree):
         for field in dataclasses.fields(tree):
@@ -60,7 +60,7 @@ def count_bytes(message: Any) -> int:
 def _leaf_bytes(leaf: Any) -> int:
     if leaf is None:
         return 0
-    if isinstance(leaf, Tensor | np.ndarray):
+    if isinstance(leaf, Tensor):
         return int(leaf.nbytes)
     if isinstance(leaf, str):
         return len(leaf.encode())
@@ -88,10 +88,9 @@ def fingerprint(tree: Any) -> str:
     for path, leaf in leaves(tree):
         digest.update(path.encode())
         if isinstance(leaf, Tensor):
-            leaf = leaf.detach().cpu().contiguous().numpy()
-        if isinstance(leaf, np.ndarray):
-            digest.update(f"{leaf.dtype}{leaf.shape}".encode())
-            digest.update(leaf.tobytes())
+            array = leaf.detach().cpu().contiguous().numpy()
+            digest.update(f"{array.dtype}{array.shape}".encode())
+            digest.update(array.tobytes())
         else:
             digest.update(f"{type(leaf).__name__}{leaf!r}".encode())
     return digest.hexdigest()

@@ -63,7 +63,7 @@ def check(config: Any, path: str = "") -> None:
                 continue
             bounds = field.metadata.get("bounds", {})
             wrong = (
-                math.isnan(item)
+                not math.isfinite(item)
                 or (bounds.get("gt") is not None and not item > bounds["gt"])
                 or (bounds.get("ge") is not None and not item >= bounds["ge"])
                 or (bounds.get("lt") is not None and not item < bounds["lt"])

@@ -3,9 +3,10 @@
 Placement never changes a result; it decides only what runs side by side.
 """
 
+import copy
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -108,21 +109,40 @@ def _could_fit(
     return cpus <= there[0] + TOLERANCE and gpus <= there[1] + TOLERANCE
 
 
+class _Free:
+    """What is left of a node: CPUs, and of each GPU its share, because an actor's fraction must lie on one GPU."""
+
+    def __init__(self, node: Node) -> None:
+        self.cpus = node.cpus
+        self.gpus = [1.0] * int(node.gpus)
+
+    def take(self, share: Share) -> "_Free | None":
+        """What is left after seating one more actor; None when it does not fit."""
+        left = copy.deepcopy(self)
+        left.cpus -= share.cpus
+        whole, part = divmod(share.gpus, 1.0) if share.gpus >= 1 else (0.0, share.gpus)
+        for need in [1.0] * int(whole) + [part] * (part > 0):
+            fitting = [i for i, gpu in enumerate(left.gpus) if gpu + TOLERANCE >= need]
+            if not fitting:
+                return None
+            # The fullest that still fits, as Ray does, so that whole GPUs stay whole.
+            left.gpus[min(fitting, key=lambda i: left.gpus[i])] -= need
+        return left if left.cpus >= -TOLERANCE else None
+
+
 def _assign(wanted: Sequence[Seat], nodes: Sequence[Node], strategy: Strategy) -> list[Seat] | None:
-    left = {node.id: [node.cpus, node.gpus] for node in nodes}
+    left = {node.id: _Free(node) for node in nodes}
     seats = []
     for seat in wanted:
-        fits = [
-            name
-            for name, (cpus, gpus) in left.items()
-            if cpus + TOLERANCE >= seat.share.cpus and gpus + TOLERANCE >= seat.share.gpus
-        ]
-        if not fits:
+        order = sorted(left, key=lambda name: -left[name].cpus) if strategy == "spread" else list(left)
+        for name in order:
+            after = left[name].take(seat.share)
+            if after is not None:
+                left[name] = after
+                seats.append(replace(seat, node=name))
+                break
+        else:
             return None
-        node = fits[0] if strategy == "pack" else max(fits, key=lambda name: (left[name][0], left[name][1]))
-        left[node][0] -= seat.share.cpus
-        left[node][1] -= seat.share.gpus
-        seats.append(Seat(seat.tier, seat.share, node, seat.clients, seat.team))
     return seats
 
 
@@ -147,7 +167,10 @@ def _explain(wanted: Sequence[Seat], nodes: Sequence[Node], clients: int) -> str
             remedies.append(f"lower clients.{key} to {int(there / actors * 1e4) / 1e4:g}")
         elif need > there:
             remedies.append(f"set clients.{key}=0, or join a cluster that has {need:g} (ray.address=…)")
-    remedies.append(f"set clients_per_actor=auto or more than {clients // max(1, actors)}")
+    if actors > 1:
+        remedies.append(f"set clients_per_actor=auto or more than {clients // actors}")
+    else:
+        remedies.append("ask for less per actor: each must fit one node, and a fraction of a GPU one GPU")
     return (
         f"{asked} = {cpus:g} CPU and {gpus:g} GPU; the cluster has {len(nodes)} node{'s' * (len(nodes) != 1)} "
         f"with {has}. {' or '.join(remedies).capitalize()}."

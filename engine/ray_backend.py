@@ -5,8 +5,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 # Ray reads these when it is imported. Only who holds the cluster's token may run code on it, unless the user says
@@ -50,7 +49,7 @@ def start(config: RunConfig, world: World, shares: Mapping[int, Share], notify: 
         ResourceError: when the actors do not fit or cannot be started.
     """
     began = time.perf_counter()
-    owns_ray = connect(config.ray, _method_package(config.algorithm))
+    owns_ray = connect(config.ray, _packages(config))
     try:
         seats = _seats(config, world, shares)
         backend = RayBackend(world, seats, config, owns_ray)
@@ -62,10 +61,10 @@ def start(config: RunConfig, world: World, shares: Mapping[int, Share], notify: 
     return backend
 
 
-def connect(config: RayConfig, package: str) -> bool:
+def connect(config: RayConfig, packages: Sequence[str]) -> bool:
     """Join the configured cluster, or start a local Ray; True when it was started here.
 
-    A Ray that this process is connected to already is used as it is.
+    A Ray that this process is connected to already is used as it is. ``packages`` are shipped to a cluster's nodes.
 
     Raises:
         ClusterError: when there is no such cluster.
@@ -74,17 +73,16 @@ def connect(config: RayConfig, package: str) -> bool:
         return False
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if not config.address:
-        ray.init(
-            address="local",
-            num_cpus=config.num_cpus or None,
-            num_gpus=config.num_gpus or None,
-            include_dashboard=False,
-            **options,
-        )
+        sizes: dict[str, Any] = {"num_cpus": config.num_cpus or None, "num_gpus": config.num_gpus or None}
+        try:
+            ray.init(address="local", include_dashboard=False, **sizes, **options)
+        except (OSError, ValueError, RuntimeError, RayError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise ClusterError(f"a local Ray could not be started: {first} runtime=inprocess needs none.") from None
         return True
     try:
         _require_listener(config.address)
-        ray.init(address=config.address, runtime_env={"py_modules": _modules(package)}, **options)
+        ray.init(address=config.address, runtime_env={"py_modules": _folders(packages)}, **options)
     except (OSError, ValueError, RuntimeError, RayError) as error:
         first = str(error).strip().splitlines()[0]
         raise ClusterError(
@@ -137,11 +135,14 @@ def nodes() -> list[Node]:
     return [Node(*part) for part in sorted(parts)]
 
 
-def _method_package(algorithm: str) -> str:
-    return algorithm.split(".")[0] if "." in algorithm else "algorithms"
+def _packages(config: RunConfig) -> list[str]:
+    """Top-level packages that the cluster's nodes need: Strata's own, and those of a user's method and model."""
+    own = [config.algorithm] if "." in config.algorithm else []
+    own += [config.model.name.partition(":")[0]] if ":" in config.model.name else []
+    return list(dict.fromkeys(["engine", "algorithms", *(name.split(".")[0] for name in own)]))
 
 
-def _modules(package: str) -> list[str]:
-    """Folders of the packages that the cluster's nodes need."""
-    names = dict.fromkeys(["engine", "algorithms", package])
-    return [str(Path(str(importlib.import_module(name).__file__)).parent) for name in names]
+def _folders(packages: Sequence[str]) -> list[str]:
+    """Where those packages lie; a module that is a single file is shipped as that file."""
+    modules = [importlib.import_module(name) for name in packages]
+    return [str(next(iter(m.__path__))) if hasattr(m, "__path__") else str(m.__file__) for m in modules]

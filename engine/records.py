@@ -9,6 +9,7 @@ class CallRecord:
     """One client call: what it cost in bytes and FLOPs, and in virtual seconds.
 
     Attributes:
+        flops, samples, steps: of the whole call, also when it was lost on the way.
         status: ``ok``, ``late`` (dropped by a deadline) or ``lost`` (the client dropped out).
         loss: mean training loss, or None where nothing was trained or the call was lost.
     """

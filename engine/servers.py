@@ -276,7 +276,7 @@ class GlobalServer:
             straggling=[value for reply in replies for value in reply.straggling],
             calls=[call for reply in replies for call in reply.calls],
             bytes_team_down=sum(reply.bytes_down for reply in replies),
-            bytes_team_up=sum(reply.bytes_up for reply in on_time),
+            bytes_team_up=sum(reply.bytes_up for reply in replies),
             late_teams=len(replies) - len(on_time),
             teams=len(replies),
         )

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from engine.data.dataset import Dataset, IntArray
-from engine.errors import TrainingError
+from engine.errors import ResourceError, TrainingError
 from engine.messages import Params
 from engine.models import Buildable
 from engine.requests import Batch, Evaluate, Evaluation, Sgd, Train, Trained, Work
@@ -25,6 +25,27 @@ from engine.seeding import derive, generator, torch_scope
 R = TypeVar("R")
 
 GATHER_SAMPLES = 4096  # rows fetched at once: large enough to cost little per step, small enough to stay in cache
+
+
+def resolve_device(requested: str, gpus: float) -> str:
+    """Where a process trains: ``auto`` takes CUDA when it was given GPUs (a share suffices) and there is one.
+
+    On CUDA the share is enforced, as the fraction of the GPU's memory that this process may take, and torch is told to
+    choose deterministic kernels.
+
+    Raises:
+        ResourceError: when CUDA is asked for and not there.
+    """
+    there = torch.cuda.is_available()
+    if requested == "cuda" and not there:
+        raise ResourceError("training.device=cuda: torch finds no CUDA device here. Set training.device=auto or cpu.")
+    if requested == "cpu" or not there or (requested == "auto" and not gpus):
+        return "cpu"
+    if 0 < gpus < 1:
+        torch.cuda.set_per_process_memory_fraction(gpus)
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    return "cuda"
 
 
 @contextmanager
@@ -116,21 +137,27 @@ class Trainer:
                 except StopIteration as stop:
                     return stop.value, work
                 rows = test if isinstance(request, Evaluate) and request.split == "test" else train
-                if isinstance(request, Train):
-                    answer = self._train(request, rows, derive(seed, "request", number), work, where)
-                else:
-                    answer = self._evaluate(request, rows)
+                try:
+                    if isinstance(request, Train):
+                        answer = self._train(request, rows, derive(seed, "request", number), work, where)
+                    else:
+                        answer = self._evaluate(request, rows)
+                except torch.cuda.OutOfMemoryError as error:
+                    raise ResourceError(
+                        f"{where}: out of GPU memory ({str(error).splitlines()[0]}). Raise clients.num_gpus, the share of "
+                        "a GPU that each client actor may fill, or lower the batch size."
+                    ) from None
                 number += 1
 
     def _load(self, model: Buildable, params: Params) -> nn.Module:
         """The cached module of an architecture, holding ``params``."""
         if model not in self._modules:
-            with torch_scope(
-                0
-            ):  # the initial values are overwritten, but drawing them must not move the global generator
+            with torch_scope(0):  # what is drawn is overwritten; the global generator must not move
                 self._modules[model] = model.build().to(self._device)
         module = self._modules[model]
-        slots = dict(module.named_parameters()) | dict(module.named_buffers())
+        slots = _slots(module)
+        if missing := [name for name in slots if name not in params]:
+            raise ValueError(f"parameters are missing for the model: {', '.join(missing)}")
         with torch.no_grad():
             for name, value in params.items():
                 slots[name].copy_(value)
@@ -143,10 +170,10 @@ class Trainer:
         pulls = [(*_on_device(pull.to, trainable, self._device), pull.strength) for pull in request.pull]
         constants = {name: tensor.to(self._device) for name, tensor in request.constants.items()}
         losses = []
-        with torch_scope(seed) if _draws_at_random(module) else _no_scope():
+        with torch_scope(seed):  # for dropout and whatever else a user's model draws
             for x, y in self._batches(request, rows, seed):
                 batch = Batch(x, y, constants)
-                work.flops += self._count_flops(request, batch, module)
+                work.flops += self._count_flops(request, batch)
                 optimizer.zero_grad()
                 loss = request.loss(module, batch)
                 loss.backward()
@@ -182,9 +209,10 @@ class Trainer:
                 loss_sum += float(F.cross_entropy(logits, y, reduction="sum"))
         return Evaluation(correct, len(rows), loss_sum)
 
-    def _count_flops(self, request: Train, batch: Batch, module: nn.Module) -> int:
+    def _count_flops(self, request: Train, batch: Batch) -> int:
         """FLOPs of one step's forward and backward pass, counted once per architecture, loss and batch shape."""
-        key = (request.model, request.loss, request.trainable, tuple(batch.x.shape))
+        constants = tuple((name, tuple(value.shape)) for name, value in batch.constants.items())
+        key = (request.model, request.loss, request.trainable, tuple(batch.x.shape), constants)
         if key not in self._flops:
             self._flops[key] = count_step_flops(request, batch)
         return self._flops[key]
@@ -193,16 +221,22 @@ class Trainer:
 def count_step_flops(request: Train, batch: Batch) -> int:
     """FLOPs of one training step (forward and backward) as ``torch.utils.flop_counter`` counts them.
 
-    The step is traced on the meta device, where nothing is computed.
+    The step is traced on the meta device, where nothing is computed; a model that looks at values, which has none
+    there, is counted on a real copy.
     """
+    try:
+        return _count_on(torch.device("meta"), request, batch)
+    except (RuntimeError, NotImplementedError):
+        return _count_on(batch.x.device, request, batch)
+
+
+def _count_on(device: torch.device, request: Train, batch: Batch) -> int:
     with torch_scope(0):
-        module = request.model.build().to("meta").train()
-    _select_trainable(module, request.trainable)
-    shadow = Batch(
-        batch.x.to("meta"), batch.y.to("meta"), {name: value.to("meta") for name, value in batch.constants.items()}
-    )
-    with FlopCounterMode(display=False) as counter:
-        request.loss(module, shadow).backward()
+        module = request.model.build().to(device).train()
+        _select_trainable(module, request.trainable)
+        constants = {name: value.to(device) for name, value in batch.constants.items()}
+        with FlopCounterMode(display=False) as counter:
+            request.loss(module, Batch(batch.x.to(device), batch.y.to(device), constants)).backward()
     return int(counter.get_total_flops())
 
 
@@ -229,19 +263,12 @@ def _on_device(
 
 
 def _add_pull(parameters: list[nn.Parameter], to: list[Tensor], strength: float) -> None:
+    # A parameter that the loss did not touch has no gradient, and the optimiser leaves it where it is.
+    used = [(p, p.grad, t) for p, t in zip(parameters, to, strict=True) if p.grad is not None]
     with torch.no_grad():
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        values: list[Tensor] = list(parameters)
-        torch._foreach_add_(gradients, torch._foreach_sub(values, to), alpha=strength)
-
-
-def _draws_at_random(module: nn.Module) -> bool:
-    return any(isinstance(child, nn.modules.dropout._DropoutNd) and child.p > 0 for child in module.modules())
-
-
-@contextmanager
-def _no_scope() -> Iterator[None]:
-    yield
+        values: list[Tensor] = [p for p, _, _ in used]
+        distances = torch._foreach_sub(values, [t for _, _, t in used])
+        torch._foreach_add_([g for _, g, _ in used], distances, alpha=strength)
 
 
 def _finite_sum(losses: list[Tensor], where: str) -> float:
@@ -257,8 +284,13 @@ def _finite_sum(losses: list[Tensor], where: str) -> float:
     return float(values.sum())
 
 
+def _slots(module: nn.Module) -> dict[str, Tensor]:
+    named: list[tuple[str, Tensor]] = [*module.named_parameters(), *module.named_buffers()]
+    return {name: value for name, value in named if value.is_floating_point()}
+
+
 def _take(module: nn.Module, like: Params) -> Params:
-    slots = dict(module.named_parameters()) | dict(module.named_buffers())
+    slots = _slots(module)
     return {name: slots[name].detach().to("cpu", copy=True) for name in like}
 
 

@@ -1,5 +1,6 @@
 """Everything a tier needs to know of the run, fixed at its start. Sent to every actor once."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,6 +53,20 @@ class World:
     seed: int
     evaluation_batch: int = 1024
     sleep_scale: float = 0.0
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the data, who holds which rows, the teams, and the delay profiles."""
+        digest = hashlib.sha256()
+        for array in (self.data.dataset.x, self.data.dataset.y):
+            digest.update(f"{array.dtype}{array.shape}".encode())
+            digest.update(array.data)
+        for rows in self.data.clients:
+            for part in (rows.train, rows.test):
+                digest.update(part.tobytes() + b"/")
+        teams = {team: list(map(int, members)) for team, members in sorted(self.data.teams.items())}
+        digest.update(repr((teams, list(self.profiles), self.team_profile, self.server_profile)).encode())
+        return digest.hexdigest()
 
     @cached_property
     def team_of(self) -> Mapping[int, int]:

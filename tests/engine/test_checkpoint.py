@@ -150,3 +150,19 @@ def test_a_federation_with_another_configuration_refuses_it(tmp_path):
         other.restore(path)
     with Federation(small("permfl", "rounds=9", "checkpoint.every=3")) as longer:
         longer.restore(path)  # more rounds, or another cadence, is the same run
+    with Federation(
+        small("permfl", "clients.num_cpus=0.5", "delays.mode=sleep", "delays.sleep_scale=1e-6")
+    ) as elsewhere:
+        elsewhere.restore(path)  # so is another placement
+
+
+def test_another_file_under_the_same_name_is_another_run(tmp_path):
+    trace = tmp_path / "trace.csv"
+    header = "client,flops_per_s,down_bytes_per_s,up_bytes_per_s,latency_s\n"
+    trace.write_text(header + "0,1e9,1e6,1e6,0.1\n")
+    words = ("fedavg", "delays=trace", f"delays.trace={trace}")
+    with Federation(small(*words)) as federation:
+        path = federation.save(tmp_path)
+    trace.write_text(header + "0,1e8,1e6,1e6,0.1\n")
+    with Federation(small(*words)) as other, pytest.raises(CheckpointError, match="another run: data"):
+        other.restore(path)

@@ -55,6 +55,12 @@ MISTAKES = [
     (["permfl", "clients.classes={laptop: {num_cpus: 0}}"], "clients.classes.laptop.num_cpus=0 is out of range"),
     (["permfl", "clients.classes={toaster: {num_cpus: 1}}", "runtime=ray"], "clients.classes.toaster: no client is"),
     (["permfl", "clients.count=100000", "runtime=inprocess"], "100000"),
+    (["permfl", "clients.num_gpus=1.5"], "clients.num_gpus=1.5 is out of range: expected a fraction ≤ 1, or a whole"),
+    (["permfl", "delays.team_latency_s=.inf"], "delays.team_latency_s=inf is out of range"),
+    (["permfl", "clients.classes.laptop=3"], "clients.classes={'laptop': 3}"),
+    (["permfl", "tracking.project=${foo}"], "tracking.project='${foo}': expected a plain value"),
+    (["permfl", "data.root=???"], "data.root='???': expected a plain value"),
+    (["algorithm=.x"], "algorithm=.x: expected a name or a dotted path"),
     # words that are not settings, files that are not there
     (["permfl", "rounds"], "'rounds': expected key=value"),
     (["permfl", "=5"], "'=5': expected key=value"),

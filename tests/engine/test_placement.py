@@ -57,6 +57,18 @@ def test_what_does_not_fit_is_said_with_numbers_and_a_remedy():
     )
 
 
+def test_a_fraction_of_a_gpu_must_lie_on_one_gpu():
+    with pytest.raises(ResourceError, match=r"3 client actors of 0.1 CPU and 0.6 GPU each"):
+        plan([Node("a", 16, 2)], 3, Share(0.1, 0.6), per_actor=1)
+    assert len(client_seats(plan([Node("a", 16, 2)], 6, Share(0.1, 0.6)))) == 2
+    assert len(client_seats(plan([Node("a", 16, 4)], 2, Share(0.1, 2), per_actor=1))) == 2
+
+
+def test_one_actor_too_large_for_every_node():
+    with pytest.raises(ResourceError, match="each must fit one node"):
+        plan([Node("a", 2, 0), Node("b", 2, 0)], 1, Share(3, 0))
+
+
 def test_its_remedy_works():
     assert len(client_seats(plan([Node("a", 8, 1)], 6, Share(0.5, 0.1666), per_actor=1))) == 6
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.clients import ClientReply
+from engine.clients import ClientReply, client_calls
 from engine.federation import Federation, build_world
 from engine.messages import count_bytes
 from engine.records import CallRecord
@@ -168,8 +168,29 @@ def test_deadlines_of_both_tiers_count_what_they_drop():
     with Federation(config) as federation:
         (nobody,) = federation
     assert nobody.metrics == {"teams": 2, "late_teams": 2}
-    assert nobody.bytes_team_up == 0
+    assert nobody.bytes_team_up == 2 * 4 * (784 * 10 + 10)  # late uploads travel all the same
     assert nobody.round_s == pytest.approx(0.0001)
+
+
+def test_a_lost_call_ends_within_its_phase():
+    with Federation(small("fedavg", "rounds=1", "delays.jitter=none")) as federation:
+        (whole,) = federation
+    with Federation(small("fedavg", "rounds=1", "delays.jitter=none", "delays.dropout=1")) as federation:
+        (lost,) = federation
+    for full, part in zip(whole.calls, lost.calls, strict=True):
+        assert 0 < part.total_s < full.total_s
+        assert part.download_s == full.download_s or part.compute_s == part.upload_s == 0
+        assert part.compute_s == full.compute_s or part.upload_s == 0
+
+
+@pytest.mark.parametrize("method", ["fedavg", "fedprox", "hsgd", "permfl"])
+def test_a_model_that_goes_to_a_whole_cohort_is_one_message(method):
+    world = build_world(small(method))
+    owner = world.algorithm.init_global(1)
+    if world.data.teams:
+        owner = world.algorithm.start_team(world.algorithm.to_team(owner), None)
+    calls = client_calls(world, range(4), owner, 1, 1)
+    assert len({id(call.down) for call in calls}) == 1
 
 
 def test_sleep_mode_sleeps_and_reports_the_same_seconds():

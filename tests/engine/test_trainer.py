@@ -6,11 +6,11 @@ import torch
 from torch import nn
 
 from engine.data.dataset import Dataset
-from engine.errors import TrainingError
+from engine.errors import ResourceError, TrainingError
 from engine.messages import fingerprint
 from engine.models import ModelSpec, init_params
 from engine.requests import Batch, Evaluate, Pull, Sgd, Train, cross_entropy
-from engine.trainer import Trainer, plan_batches, single_thread
+from engine.trainer import Trainer, plan_batches, resolve_device, single_thread
 
 D, K, N = 5, 3, 12
 RNG = np.random.default_rng(0)
@@ -147,6 +147,63 @@ def test_parameters_that_are_not_finite_are_caught_even_when_the_losses_were_not
     request = train(loss=exploding, optimizer=Sgd(1e30), steps=1, constants={"factor": torch.tensor(1e15)})
     with pytest.raises(TrainingError, match=r"parameter head\.\w+ is not finite after step 1"):
         ask(request)
+
+
+class Drawing(nn.Module):
+    """A user's model: functional dropout, a branch on a value, and a layer that the output does not use."""
+
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.head = nn.Linear(*shape, classes)
+        self.unused = nn.Linear(2, 2)
+
+    def forward(self, x):
+        x = nn.functional.dropout(x, 0.5, self.training)
+        return self.head(x) if float(x.abs().sum()) > 0 else self.head(x) * 2
+
+
+DRAWING = ModelSpec(f"{__name__}:Drawing", (D,), K)
+
+
+def test_whatever_a_model_draws_is_derived():
+    request = Train(DRAWING, init_params(DRAWING, 0), Sgd(0.5), batch_size=4, steps=5)
+    first, _ = ask(request)
+    torch.rand(3)
+    second, _ = ask(request)
+    other, _ = ask(request, seed=2)
+    assert fingerprint(first.params) == fingerprint(second.params) != fingerprint(other.params)
+
+
+def test_flops_of_a_model_that_looks_at_values_are_counted():
+    _, work = ask(Train(DRAWING, init_params(DRAWING, 0), Sgd(0.5), batch_size=4, steps=1))
+    assert work.flops == 2 * (2 * 4 * D * K)
+
+
+def test_a_pull_leaves_a_parameter_alone_that_the_loss_does_not_touch():
+    start = init_params(DRAWING, 0)
+    to = {name: torch.zeros_like(value) for name, value in start.items()}
+    answer, _ = ask(Train(DRAWING, start, Sgd(0.5), batch_size=4, steps=1, pull=(Pull(to, 1.0),)))
+    assert torch.equal(answer.params["unused.weight"], start["unused.weight"])
+    assert not torch.equal(answer.params["head.weight"], start["head.weight"])
+
+
+def test_a_model_with_parameters_missing_is_refused():
+    start = init_params(SPEC, 0)
+    del start["head.bias"]
+    with pytest.raises(ValueError, match=r"parameters are missing for the model: head.bias"):
+        ask(Train(SPEC, start, Sgd(0.1), 4, steps=1))
+
+
+def test_cuda_that_is_not_there_is_refused_and_auto_takes_it_only_with_a_share(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_device("auto", 1.0) == "cpu"
+    with pytest.raises(ResourceError, match=r"training.device=cuda: torch finds no CUDA device"):
+        resolve_device("cuda", 1.0)
+    capped = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", capped.append)
+    assert (resolve_device("auto", 0.0), resolve_device("cpu", 0.5), capped) == ("cpu", "cpu", [])
+    assert (resolve_device("auto", 0.25), capped) == ("cuda", [0.25])
 
 
 def test_dropout_is_derived_and_leaves_the_global_generator_alone(monkeypatch):
