@@ -12,8 +12,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from engine.config import RunConfig, load_config, load_method, method_names, parse_overrides, to_yaml
+from engine.config import load_config, parse_overrides, to_yaml
 from engine.errors import StrataError, StrataWarning
+from engine.schema import RunConfig, load_method, method_names
 
 DESCRIPTION = "Simulate personalised, heterogeneous, multi-tier federated learning."
 

@@ -16,10 +16,11 @@ from cluster.display import Display
 from cluster.sinks import METRICS, GuardedSink, JsonlSink, RunInfo, Sink, read_metrics, record_from_plain
 from cluster.tracking import WandbSink
 from engine import checkpoint
-from engine.config import RunConfig, config_from_dict, read_yaml, to_dict, to_yaml
+from engine.config import config_from_dict, read_yaml, to_dict, to_yaml
 from engine.errors import CheckpointError, StrataError
 from engine.federation import Federation, for_seed
 from engine.records import RoundRecord
+from engine.schema import RunConfig
 
 CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"
 INTERRUPTED = 130  # what a shell reports for Ctrl-C

@@ -21,9 +21,9 @@ from cluster.humanise import (
 )
 from cluster.sinks import METRICS, RunInfo, read_metrics, record_from_plain
 from engine.algorithm import TieredAlgorithm
-from engine.config import load_method
 from engine.errors import ConfigError
 from engine.records import RoundRecord
+from engine.schema import load_method
 
 KINDS = {"PM": "cyan", "TM": "magenta", "GM": "yellow"}
 NAMES = {"PM": "personal", "TM": "team", "GM": "global"}

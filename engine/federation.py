@@ -12,7 +12,7 @@ Example::
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from engine import checkpoint
 from engine.algorithm import TieredAlgorithm
 from engine.clients import ClientHost, Evaluations
-from engine.config import ClientsConfig, RunConfig, load_config, to_dict
+from engine.config import load_config, to_dict
 from engine.data.dataset import ClientData, Dataset
 from engine.data.federated import build
 from engine.delays import client_profiles, server_profile, team_profile
@@ -33,14 +33,13 @@ from engine.messages import fingerprint, flatten
 from engine.metrics import chain, record, score_all
 from engine.models import ModelSpec, init_params, spec_of
 from engine.placement import Share
-from engine.records import RoundRecord
+from engine.records import Notify, RoundRecord
 from engine.requests import Sgd, Train
+from engine.schema import ClientsConfig, RunConfig
 from engine.seeding import derive
 from engine.servers import GlobalServer, LocalTeams, Outcome, Snapshot
 from engine.trainer import Trainer, resolve_device
 from engine.world import TierPlan, World
-
-Notify = Callable[[str], None]
 
 
 class Backend(Protocol):

@@ -19,10 +19,10 @@ import ray
 from ray.exceptions import RayError
 
 from engine.actors import ActorFederation
-from engine.config import RayConfig, RunConfig
 from engine.errors import ClusterError
-from engine.federation import Notify
 from engine.placement import Node, Seat, Share, plan_seats
+from engine.records import Notify
+from engine.schema import RayConfig, RunConfig
 from engine.world import World
 
 

@@ -1,7 +1,10 @@
 """What a run reports: plain records. Sinks (JSONL, W&B, the terminal) sit at the edge, in the driver."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+Notify = Callable[[str], None]
+"""Takes a line about what is being done, for people."""
 
 
 @dataclass(frozen=True)

@@ -144,8 +144,8 @@ class Trainer:
                         answer = self._evaluate(request, rows)
                 except torch.cuda.OutOfMemoryError as error:
                     raise ResourceError(
-                        f"{where}: out of GPU memory ({str(error).splitlines()[0]}). Raise clients.num_gpus, the share of "
-                        "a GPU that each client actor may fill, or lower the batch size."
+                        f"{where}: out of GPU memory ({str(error).splitlines()[0]}). Raise clients.num_gpus, the share "
+                        "of a GPU that each client actor may fill, or lower the batch size."
                     ) from None
                 number += 1
 

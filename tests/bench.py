@@ -15,8 +15,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from engine.config import RunConfig, load_config
+from engine.config import load_config
 from engine.federation import Federation
+from engine.schema import RunConfig
 
 TINY = (
     "data.limit=12000",

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from engine.config import RunConfig, load_config
+from engine.config import load_config
+from engine.schema import RunConfig
 
 SMALL = (
     "rounds=3",

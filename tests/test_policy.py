@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.config import RunConfig, load_config, load_method, method_names, to_yaml
+from engine.config import load_config, to_yaml
 from engine.errors import StrataWarning
 from engine.federation import Federation
+from engine.schema import RunConfig, load_method, method_names
 from tests.small import small
 
 ROOT = Path(__file__).parent.parent

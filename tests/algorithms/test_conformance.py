@@ -11,10 +11,11 @@ import torch
 from engine import checkpoint
 from engine.algorithm import ClientInfo, Context, FlatAlgorithm, Received, TieredAlgorithm
 from engine.clients import ClientHost
-from engine.config import load_config, load_method, method_names
+from engine.config import load_config
 from engine.errors import EmptyCohortError
 from engine.federation import Federation, build_world
 from engine.messages import count_bytes, fingerprint, from_wire, leaves, to_wire
+from engine.schema import load_method, method_names
 from engine.trainer import Trainer
 from tests.small import small
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from cluster.cli import main
-from engine.config import load_config, method_names
+from engine.config import load_config
+from engine.schema import method_names
 from tests.bench import family
 from tests.small import small_overrides
 
