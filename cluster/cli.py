@@ -175,7 +175,7 @@ def _data(arguments: argparse.Namespace) -> int:
     if len(sources) > 1:
         raise StrataError(f"data: one method or file at most, not {', '.join(sources)}.")
     world = build_world(load_config(sources[0] if sources else "permfl", overrides))
-    Console(highlight=False).print(report.table(world.data))
+    _console(None).print(report.table(world.data))
     if arguments.plot:
         report.plot(world.data, arguments.plot)
         print(f"drawn to {arguments.plot}")
@@ -198,7 +198,7 @@ def _list(arguments: argparse.Namespace) -> int:
         first = (sys.modules[method.__module__].__doc__ or "").strip().splitlines()[0]
         tiers = "global, team, client" if issubclass(method, TieredAlgorithm) else "global, client"
         table.add_row(name, first, tiers)
-    console = Console(highlight=False)
+    console = _console(None)
     console.print(table)
     console.print(
         textwrap.dedent(
@@ -212,6 +212,7 @@ def _list(arguments: argparse.Namespace) -> int:
             """
         ).strip(),
         markup=False,
+        soft_wrap=True,
     )
     return 0
 

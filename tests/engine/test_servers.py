@@ -193,6 +193,15 @@ def test_a_model_that_goes_to_a_whole_cohort_is_one_message(method):
     assert len({id(call.down) for call in calls}) == 1
 
 
+@pytest.mark.parametrize("formation", ["similarity", "hierarchical"])
+def test_teams_formed_by_model_updates_gather_clients_with_the_same_labels(formation):
+    # Clients 0..7 hold labels (u, u+1) mod 10: neighbours share one, so updates of neighbours are alike.
+    world = build_world(small("permfl", f"teams.formation={formation}", "clients.count=20", "teams.count=2"))
+    assert sorted(c for members in world.data.teams.values() for c in members) == list(range(20))
+    twins = sum(world.team_of[u] == world.team_of[u + 10] for u in range(10))  # u and u+10 hold the same labels
+    assert twins >= 9
+
+
 def test_sleep_mode_sleeps_and_reports_the_same_seconds():
     import time
 
