@@ -169,7 +169,11 @@ def run_one(config: RunConfig, run_dir: Path, display: Display, resumed: bool = 
 def _restore(federation: Federation, run_dir: Path, display: Display) -> None:
     saved = checkpoint.found(run_dir / CHECKPOINTS)
     if saved:
-        federation.restore(saved[-1])
+        try:
+            federation.restore(saved[-1])
+        except CheckpointError as error:
+            before = f"from {saved[-2]}" if len(saved) > 1 else "from the start"
+            raise CheckpointError(f"{error} To continue {before} instead, delete {saved[-1]}.") from None
         display.message(f"Resumed after round {federation.round} from {saved[-1]}")
 
 

@@ -60,6 +60,7 @@ class Train:
         batch_size: samples per step; a smaller client trains on all it has. An epoch's last batch may be smaller.
         steps: number of minibatch steps, or None to count in ``epochs``.
         epochs: passes over the client's training data; exactly one of ``steps`` and ``epochs`` is given.
+        repeat_batch: all steps see the same batch (the inner problem of a Moreau envelope).
         loss: see :data:`Loss`.
         trainable: names to update; None: all. The others keep their values.
         pull: proximal terms.
@@ -72,6 +73,7 @@ class Train:
     batch_size: int
     steps: int | None = None
     epochs: int | None = None
+    repeat_batch: bool = False
     loss: Loss = cross_entropy
     trainable: frozenset[str] | None = None
     pull: tuple[Pull, ...] = ()

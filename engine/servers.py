@@ -153,11 +153,9 @@ class TeamServer:
         """
         world, method = self._world, self._method
         state = method.start_team(call.down, self._state)
-        link = (world.server_profile, world.team_profile)
+        top, own = world.server_profile, world.team_profile
         bytes_down = count_bytes(call.down)
-        seconds = world.team_profile.latency_s + transfer_s(
-            bytes_down, link[0].up_bytes_per_s, link[1].down_bytes_per_s
-        )
+        seconds = own.latency_s + transfer_s(bytes_down, own.down_bytes_per_s, top.up_bytes_per_s)
         straggling: list[float] = []
         calls: list[CallRecord] = []
         senders: set[int] = set()
@@ -172,7 +170,7 @@ class TeamServer:
         self._state = state
         up = method.to_global(state)
         bytes_up = count_bytes(up)
-        seconds += transfer_s(bytes_up, link[1].up_bytes_per_s, link[0].down_bytes_per_s)
+        seconds += transfer_s(bytes_up, own.up_bytes_per_s, top.down_bytes_per_s)
         samples = sum(world.infos[client].train_samples for client in senders)
         return TeamReply(self.team, samples, up, seconds, straggling, calls, bytes_down, bytes_up)
 

@@ -91,6 +91,8 @@ def plan_batches(n: int, request: Train, seed: int) -> list[IntArray]:
     per_pass = -(-n // request.batch_size)
     steps = request.steps if request.steps is not None else per_pass * (request.epochs or 0)
     rng = generator(seed, "batches")
+    if request.repeat_batch:
+        return [rng.permutation(n)[: request.batch_size]] * steps
     batches: list[IntArray] = []
     while len(batches) < steps:
         order = rng.permutation(n)

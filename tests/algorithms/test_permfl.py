@@ -10,18 +10,8 @@ from engine.errors import ConfigError, StrataWarning
 from engine.federation import Federation
 from engine.models import ModelSpec
 from engine.options import check
+from tests.algorithms.softmax import FULL_BATCH, client_arrays, gradient
 from tests.small import small
-
-FULL_BATCH = 10_000
-
-
-def gradient(weight, bias, x, y):
-    """Mean cross-entropy gradient of softmax regression; x (n, d), y (n,)."""
-    logits = x @ weight.T + bias
-    p = np.exp(logits - logits.max(1, keepdims=True))
-    p /= p.sum(1, keepdims=True)
-    p[np.arange(len(y)), y] -= 1
-    return p.T @ x / len(y), p.mean(0)
 
 
 def reference(start, clients, teams, *, rounds, K, L, alpha, eta, beta, gamma, lam_d, lam_t):
@@ -69,8 +59,7 @@ def test_three_tiers_match_a_numpy_reference_to_1e_6():
         for _ in federation:
             pass
         end = federation._backend.snapshot()
-    pixels = (data.dataset.x.reshape(len(data.dataset.x), -1) / 255.0 - data.dataset.shift) / data.dataset.scale
-    rows = {c: (pixels[r.train], data.dataset.y[r.train]) for c, r in enumerate(data.clients)}
+    rows = client_arrays(data)
     names = list(start)
     assert [tuple(start[n].shape) for n in names] == [(10, 784), (10,)]
     x, w, theta = reference(

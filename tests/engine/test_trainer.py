@@ -115,6 +115,13 @@ def test_batches_cover_each_pass_once_and_depend_on_the_seed_alone():
     assert any((a != b).any() for a, b in zip(plan, plan_batches(N, request, 2), strict=True))
 
 
+def test_a_repeated_batch_is_one_batch_drawn_by_the_seed():
+    plan = plan_batches(N, train(steps=3, batch_size=5, repeat_batch=True), 1)
+    assert [batch.tolist() for batch in plan] == [plan[0].tolist()] * 3
+    assert len(set(plan[0].tolist())) == 5
+    assert plan[0].tolist() != plan_batches(N, train(steps=3, batch_size=5, repeat_batch=True), 2)[0].tolist()
+
+
 def test_steps_and_epochs_exclude_each_other():
     with pytest.raises(ValueError, match="either steps or epochs"):
         plan_batches(N, train(steps=1, epochs=1), 1)
