@@ -6,6 +6,7 @@ value and names the key, the value and the allowed range of the first that is im
 
 import dataclasses
 import math
+from abc import ABC, abstractmethod
 from typing import Any, TypeVar, cast
 
 from engine.errors import ConfigError
@@ -75,9 +76,9 @@ def check(config: Any, path: str = "") -> None:
         config.validate(path)
 
 
-class Validated:
+class Validated(ABC):
     """Base of configurations with checks that concern several fields at once."""
 
+    @abstractmethod
     def validate(self, path: str) -> None:
         """Raise :class:`~engine.errors.ConfigError` where fields do not fit together; ``path`` prefixes the keys."""
-        raise NotImplementedError
