@@ -3,7 +3,6 @@
 Placement never changes a result; it decides only what runs side by side.
 """
 
-import copy
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -116,18 +115,20 @@ class _Free:
         self.cpus = node.cpus
         self.gpus = [1.0] * int(node.gpus)
 
-    def take(self, share: Share) -> "_Free | None":
-        """What is left after seating one more actor; None when it does not fit."""
-        left = copy.deepcopy(self)
-        left.cpus -= share.cpus
+    def take(self, share: Share) -> bool:
+        """Seat one more actor; False, and nothing taken, when it does not fit."""
+        if self.cpus + TOLERANCE < share.cpus:
+            return False
+        gpus = list(self.gpus)
         whole, part = divmod(share.gpus, 1.0) if share.gpus >= 1 else (0.0, share.gpus)
         for need in [1.0] * int(whole) + [part] * (part > 0):
-            fitting = [i for i, gpu in enumerate(left.gpus) if gpu + TOLERANCE >= need]
+            fitting = [i for i, gpu in enumerate(gpus) if gpu + TOLERANCE >= need]
             if not fitting:
-                return None
+                return False
             # The fullest that still fits, as Ray does, so that whole GPUs stay whole.
-            left.gpus[min(fitting, key=lambda i: left.gpus[i])] -= need
-        return left if left.cpus >= -TOLERANCE else None
+            gpus[min(fitting, key=gpus.__getitem__)] -= need
+        self.cpus, self.gpus = self.cpus - share.cpus, gpus
+        return True
 
 
 def _assign(wanted: Sequence[Seat], nodes: Sequence[Node], strategy: Strategy) -> list[Seat] | None:
@@ -135,14 +136,10 @@ def _assign(wanted: Sequence[Seat], nodes: Sequence[Node], strategy: Strategy) -
     seats = []
     for seat in wanted:
         order = sorted(left, key=lambda name: -left[name].cpus) if strategy == "spread" else list(left)
-        for name in order:
-            after = left[name].take(seat.share)
-            if after is not None:
-                left[name] = after
-                seats.append(replace(seat, node=name))
-                break
-        else:
+        node = next((name for name in order if left[name].take(seat.share)), None)
+        if node is None:
             return None
+        seats.append(replace(seat, node=node))
     return seats
 
 

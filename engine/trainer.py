@@ -113,6 +113,7 @@ class Trainer:
         self._rows = Rows(dataset, self._device)
         self._evaluation_batch = evaluation_batch
         self._modules: dict[Buildable, nn.Module] = {}
+        self._counters: dict[Buildable, Params] = {}
         self._flops: dict[tuple[object, ...], int] = {}
 
     def drive(
@@ -156,6 +157,8 @@ class Trainer:
         if model not in self._modules:
             with torch_scope(0):  # what is drawn is overwritten; the global generator must not move
                 self._modules[model] = model.build().to(self._device)
+            buffers = self._modules[model].named_buffers()
+            self._counters[model] = {name: b.clone() for name, b in buffers if not b.is_floating_point()}
         module = self._modules[model]
         slots = _slots(module)
         if missing := [name for name in slots if name not in params]:
@@ -163,6 +166,9 @@ class Trainer:
         with torch.no_grad():
             for name, value in params.items():
                 slots[name].copy_(value)
+            # What is no parameter (batch norm's counter) starts anew, or one client's would reach the next.
+            for name, value in self._counters[model].items():
+                module.get_buffer(name).copy_(value)
         return module
 
     def _train(self, request: Train, rows: IntArray, seed: int, work: Work, where: str) -> Trained:

@@ -181,6 +181,28 @@ def test_whatever_a_model_draws_is_derived():
     assert fingerprint(first.params) == fingerprint(second.params) != fingerprint(other.params)
 
 
+class Counting(nn.Module):
+    """A user's model whose batch norm averages over all batches so far, by an integer counter."""
+
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(*shape, momentum=None)
+        self.head = nn.Linear(*shape, classes)
+
+    def forward(self, x):
+        return self.head(self.norm(x))
+
+
+def test_one_clients_counters_do_not_reach_the_next():
+    spec = ModelSpec(f"{__name__}:Counting", (D,), K)
+    request = Train(spec, init_params(spec, 0), Sgd(0.1), batch_size=4, steps=3)
+    alone, _ = ask(request)
+    trainer = Trainer(DATA)
+    ask(request, seed=9, trainer=trainer)
+    after_another, _ = ask(request, trainer=trainer)
+    assert fingerprint(after_another.params) == fingerprint(alone.params)
+
+
 def test_flops_of_a_model_that_looks_at_values_are_counted():
     _, work = ask(Train(DRAWING, init_params(DRAWING, 0), Sgd(0.5), batch_size=4, steps=1))
     assert work.flops == 2 * (2 * 4 * D * K)
