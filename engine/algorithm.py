@@ -122,8 +122,8 @@ class Algorithm(ABC, Generic[G, C, Down, Up]):
         return None
 
     @abstractmethod
-    def global_model(self, g: G) -> Params:
-        """The global model (GM)."""
+    def global_model(self, g: G) -> Params | None:
+        """The global model (GM); None where clients' models differ and nothing but a part of them is shared."""
 
     def client_evaluate(
         self, info: ClientInfo, state: C, shared: Mapping[str, Params]
@@ -131,11 +131,14 @@ class Algorithm(ABC, Generic[G, C, Down, Up]):
         """Evaluate PM and the ``shared`` models (TM, GM) on the client's test data.
 
         A client without a personal model of its own yet is served by its team's model, or else by the global one.
+        Methods whose models differ by client override this.
         """
         models = dict(shared)
         if self.has_personal_model:
             own = self.personal_model(state) if state is not None else None
-            models["PM"] = own if own is not None else shared.get("TM", shared["GM"])
+            served = own if own is not None else shared.get("TM", shared.get("GM"))
+            if served is not None:
+                models["PM"] = served
         scores = {}
         for name, params in models.items():
             scores[name] = yield Evaluate(self.model, params)

@@ -176,9 +176,12 @@ class TeamServer:
 
     def evaluate(self, shared: Mapping[str, Params]) -> Evaluations:
         """Evaluate the team's clients; adds the team's own model as TM."""
-        gm = shared["GM"]
-        tm = gm if self._state is None else self._method.team_model(self._state)
-        return self._clients.evaluate(EvaluationCall(self._members, {**shared, "TM": tm}))
+        models = dict(shared)
+        if self._state is not None:
+            models["TM"] = self._method.team_model(self._state)
+        elif "GM" in shared:
+            models["TM"] = shared["GM"]
+        return self._clients.evaluate(EvaluationCall(self._members, models))
 
     def snapshot(self) -> tuple[Any, dict[int, Any]]:
         """The team's state (None before its first round) and its clients' states."""
@@ -281,7 +284,8 @@ class GlobalServer:
 
     def evaluate(self) -> Evaluations:
         """Evaluate every model on every client's test data; costs no virtual time."""
-        shared = {"GM": self._world.algorithm.global_model(self.state)}
+        model = self._world.algorithm.global_model(self.state)
+        shared = {} if model is None else {"GM": model}
         if self._teams is not None:
             return self._teams.evaluate(shared)
         return self._clients.evaluate(EvaluationCall(range(len(self._world.data.clients)), shared))

@@ -1,0 +1,1 @@
+"""RLlib policies that decide for federated methods: modules, learners, the training loop."""

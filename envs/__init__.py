@@ -1,0 +1,1 @@
+"""Environments that wrap federated rounds, generic over every method that exports a control."""
