@@ -5,7 +5,7 @@ import sys
 import textwrap
 import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +80,18 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("overrides", nargs="*", metavar="key=value")
     run.add_argument("--svg", type=Path, help="also save what the terminal showed as an SVG picture")
     compare = add(
-        "compare", _compare, "Run several methods on the same clients, data and delays.", "strata compare permfl fedavg"
+        "compare",
+        _compare,
+        "Run several methods in one setting, that of the first, or report about runs that exist: table, plots, HTML.",
+        "strata compare permfl fedavg fedprox:method.mu=0.1 rounds=20 --against fedavg\n"
+        "  strata compare --report runs/permfl-*-seed0 runs/fedavg-*-seed0",
     )
-    compare.add_argument("words", nargs="+", metavar="METHOD|key=value")
+    compare.add_argument("words", nargs="*", metavar="METHOD|METHOD:key=value,…|key=value")
+    compare.add_argument(
+        "--against", action="append", default=[], metavar="METHOD", help="columns relative to this one"
+    )
+    compare.add_argument("--report", nargs="+", type=Path, metavar="RUN_DIR", help="of these runs, without training")
+    compare.add_argument("--output", type=Path, metavar="FOLDER", help="folder for report.html and the plots")
     compare.add_argument("--svg", type=Path, help="also save what the terminal showed as an SVG picture")
     data = add("data", _data, "Show who holds what.", "strata data partition=dirichlet --plot who.png")
     data.add_argument("words", nargs="*", metavar="[METHOD|FILE.yaml] key=value")
@@ -125,46 +134,17 @@ def _load(source: str, overrides: list[str]) -> RunConfig:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from cluster.display import display_for
-    from cluster.runner import run_all
+    from cluster.compare import Wanted, compare_methods, report_runs
 
-    methods, overrides = _split(arguments.words)
-    if not methods:
-        raise StrataError(f"compare: name the methods to compare, e.g. {', '.join(method_names())}.")
-    configs = {method: load_config(method, overrides) for method in methods}  # all checked before anything runs
-    console = _console(arguments.svg)
-    results = {}
-    for method, config in configs.items():
-        console.rule(method)
-        results[method] = run_all(config, display_for(console))
-        if results[method][-1].exit_code:
-            return results[method][-1].exit_code
-    console.print(comparison_table(results))
+    console, wanted = _console(arguments.svg), Wanted(arguments.against, arguments.output)
+    if arguments.report and arguments.words:
+        raise StrataError(f"--report reads runs that exist; leave out {' '.join(arguments.words)}.")
+    if arguments.report:
+        code = report_runs(arguments.report, wanted, console)
+    else:
+        code = compare_methods(arguments.words, wanted, console)
     _save_svg(console, arguments.svg)
-    return 0
-
-
-def comparison_table(results: Mapping[str, Sequence[Any]]) -> Table:
-    """Methods side by side: accuracies after the last round (mean ± std over seeds), time, straggling, bytes."""
-    from cluster.display import mean_std
-    from cluster.humanise import humanise_bytes, humanise_seconds
-
-    table = Table(title="after the last round, on the same clients, data and delays")
-    for heading in ("method", "PM", "TM", "GM", "worst decile", "virtual time", "straggling", "bytes"):
-        table.add_column(heading, justify="left" if heading == "method" else "right")
-    for method, runs in results.items():
-        cells = [mean_std([run.last[kind] for run in runs if kind in run.last]) for kind in ("PM", "TM", "GM")]
-        best_kind = next(kind for kind in ("PM", "TM", "GM") if kind in runs[0].last)
-        count = len(runs)
-        table.add_row(
-            method,
-            *cells,
-            mean_std([run.worst_decile[best_kind] for run in runs]),
-            humanise_seconds(sum(run.virtual_s for run in runs) / count),
-            humanise_seconds(sum(run.straggling_s for run in runs) / count),
-            humanise_bytes(sum(run.bytes_total for run in runs) / count),
-        )
-    return table
+    return code
 
 
 def _data(arguments: argparse.Namespace) -> int:

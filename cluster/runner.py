@@ -13,12 +13,13 @@ from types import FrameType
 from typing import Any
 
 from cluster.display import Display
+from cluster.session import AGENTS, Session
 from cluster.sinks import METRICS, GuardedSink, JsonlSink, RunInfo, Sink, read_metrics, record_from_plain
 from cluster.tracking import WandbSink
 from engine import checkpoint
 from engine.config import config_from_dict, read_yaml, to_dict, to_yaml
 from engine.errors import CheckpointError, StrataError
-from engine.federation import Federation, for_seed
+from engine.federation import for_seed
 from engine.records import RoundRecord
 from engine.schema import RunConfig
 
@@ -133,10 +134,10 @@ def run_one(config: RunConfig, run_dir: Path, display: Display, resumed: bool = 
 
     Ctrl-C ends it after the round under way, with a checkpoint; a second one ends it at once.
     """
-    federation = Federation(config, display.message)
+    session = Session(config, display.message, fresh=not checkpoint.found(run_dir / CHECKPOINTS))
     summary = RunSummary(run_dir)
-    with federation, _interrupts() as interrupted:
-        _restore(federation, run_dir, display)
+    with session, _interrupts() as interrupted:
+        _restore(session, run_dir, display)
         if resumed:  # accepted: what was changed holds for the next resume too
             _write_config(config, run_dir)
         sinks = _sinks(config, run_dir, display)
@@ -147,14 +148,14 @@ def run_one(config: RunConfig, run_dir: Path, display: Display, resumed: bool = 
             seed=config.seed,
             versions=versions(),
             rounds=config.rounds,
-            resumed_round=federation.round,
+            resumed_round=session.round,
         )
         for sink in sinks:
             sink.start(info)
         for plain in read_metrics(run_dir / METRICS):  # the rounds before a resume; none in a fresh run
             summary.add(record_from_plain(plain))
         try:
-            _rounds(federation, config, run_dir, sinks, summary, display, interrupted)
+            _rounds(session, config, run_dir, sinks, summary, display, interrupted)
         except BaseException:
             summary.exit_code = 1
             raise
@@ -162,23 +163,23 @@ def run_one(config: RunConfig, run_dir: Path, display: Display, resumed: bool = 
             for sink in sinks:
                 sink.finish(summary.plain(), summary.exit_code)
     if summary.exit_code == INTERRUPTED:
-        display.message(f"Interrupted after round {federation.round}. Continue with: strata run resume={run_dir}")
+        display.message(f"Interrupted after round {session.round}. Continue with: strata run resume={run_dir}")
     return summary
 
 
-def _restore(federation: Federation, run_dir: Path, display: Display) -> None:
+def _restore(session: Session, run_dir: Path, display: Display) -> None:
     saved = checkpoint.found(run_dir / CHECKPOINTS)
     if saved:
         try:
-            federation.restore(saved[-1])
+            session.restore(saved[-1])
         except CheckpointError as error:
             before = f"from {saved[-2]}" if len(saved) > 1 else "from the start"
             raise CheckpointError(f"{error} To continue {before} instead, delete {saved[-1]}.") from None
-        display.message(f"Resumed after round {federation.round} from {saved[-1]}")
+        display.message(f"Resumed after round {session.round} from {saved[-1]}")
 
 
 def _rounds(
-    federation: Federation,
+    session: Session,
     config: RunConfig,
     run_dir: Path,
     sinks: Sequence[Sink],
@@ -187,22 +188,25 @@ def _rounds(
     interrupted: Callable[[], bool],
 ) -> None:
     every = config.checkpoint.every
-    for record in federation:
+    while session.round < config.rounds:
+        record = session.run_round()
         summary.add(record)
         for sink in sinks:
             sink.round(record)
         stop = interrupted()
         last = record.round == config.rounds
         if stop or (every and (record.round % every == 0 or last)):
-            _save(federation, run_dir, display, final=stop or last)
+            _save(session, run_dir, display, final=stop or last)
         if stop and not last:
             summary.exit_code = INTERRUPTED
             return
 
 
-def _save(federation: Federation, run_dir: Path, display: Display, final: bool) -> None:
+def _save(session: Session, run_dir: Path, display: Display, final: bool) -> None:
     try:
-        federation.save(run_dir / CHECKPOINTS)
+        session.save(run_dir / CHECKPOINTS)
+        if final:
+            session.save_agents(run_dir / AGENTS)
     except CheckpointError as error:
         if final:
             raise

@@ -88,7 +88,7 @@ class JsonlSink:
         Raises:
             StrataError: when it cannot be written, e.g. on a full disk.
         """
-        timing = {"round": record.round, "wall_s": record.wall_s}
+        timing = {"round": record.round, "wall_s": record.wall_s, "agents_wall_s": record.agents_wall_s}
         with _explained(self._dir):
             for file, plain in zip(self._files, (to_plain(record), timing), strict=True):
                 file.write(json.dumps(_strict(plain), allow_nan=False) + "\n")

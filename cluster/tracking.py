@@ -11,7 +11,7 @@ import netrc
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -43,6 +43,8 @@ class WandbSink:
         config: the ``tracking`` part of the configuration.
         report: where one line about online or offline goes.
     """
+
+    job_type: str | None = None
 
     def __init__(self, config: TrackingConfig, report: Callable[[str], None] = to_stderr) -> None:
         self._config, self._report = config, report
@@ -101,6 +103,7 @@ class WandbSink:
             project=config.project,
             entity=config.entity or None,
             group=config.group or None,
+            job_type=self.job_type,
             name=config.name or run.run_dir.resolve().name,
             tags=config.tags,
             config=config_of(run),
@@ -121,6 +124,42 @@ class WandbSink:
         # After a failed start W&B's process holds the id as in use; only a new process takes it again.
         wandb.teardown()
         return self._init(run, "offline")
+
+
+class ComparisonSink(WandbSink):
+    """Logs a comparison as one W&B run of the job type ``compare``: its table and its pictures, and no rounds.
+
+    Args:
+        config: the ``tracking`` part of the configuration.
+        headings: of the table.
+        rows: of the table, a cell a heading.
+        pictures: PNG files by name.
+        report: where one line about online or offline goes.
+    """
+
+    job_type = "compare"
+
+    def __init__(
+        self,
+        config: TrackingConfig,
+        headings: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        pictures: Mapping[str, Path],
+        report: Callable[[str], None] = to_stderr,
+    ) -> None:
+        super().__init__(config, report)
+        self._headings, self._rows, self._pictures = headings, rows, pictures
+
+    def start(self, run: RunInfo) -> None:
+        """Begin the W&B run and log everything; within seconds, also when the service cannot be reached."""
+        super().start(run)
+        if self._run is None:
+            return
+        import wandb
+
+        table = wandb.Table(columns=list(self._headings), data=list(map(list, self._rows)))
+        pictures = {f"comparison/{name}": wandb.Image(str(path)) for name, path in self._pictures.items()}
+        self._run.log({"comparison/table": table, **pictures})
 
 
 def _settings(known: Mapping[str, object]) -> dict[str, Any]:

@@ -14,9 +14,11 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from engine.clients import ClientCall, ClientHost, ClientReply, EvaluationCall, Evaluations
+from engine.control import Decisions
 from engine.errors import ActorDiedError, ClusterError, ResourceError
 from engine.messages import Params, count_bytes, from_wire, to_wire
 from engine.placement import Seat
+from engine.records import CallRecord
 from engine.servers import GlobalServer, Outcome, Snapshot, TeamCall, TeamReply, TeamServer, merge
 from engine.trainer import resolve_device
 from engine.world import World
@@ -204,9 +206,17 @@ class GlobalShell:
         pool = None if teams is None else RayTeams(teams, world.data.teams)
         self._server = GlobalServer(world, RayClients(clients), pool)
 
-    def run_round(self) -> Outcome:
+    def invite(self) -> list[int]:
+        """Who is invited to the next round."""
+        return self._server.invite()
+
+    def probe(self, clients: Sequence[int]) -> list[CallRecord]:
+        """Assess the speed of clients before the next round."""
+        return self._server.probe(clients)
+
+    def run_round(self, decisions: Decisions | None = None) -> Outcome:
         """One global round."""
-        return self._server.run_round()
+        return self._server.run_round(decisions)
 
     def evaluate(self) -> Evaluations:
         """Evaluate every model on every client's test data."""
@@ -256,9 +266,19 @@ class ActorFederation:
         (top,) = (s for s in seats if s.tier == "server")
         self._server = self._start(top, GlobalShell, ref, clients, teams or None)
 
-    def run_round(self) -> Outcome:
+    def invite(self) -> list[int]:
+        """Who is invited to the next round."""
+        clients: list[int] = self._ask(self._server.invite.remote())
+        return clients
+
+    def probe(self, clients: Sequence[int]) -> list[CallRecord]:
+        """Assess the speed of clients before the next round."""
+        records: list[CallRecord] = self._ask(self._server.probe.remote(clients))
+        return records
+
+    def run_round(self, decisions: Decisions | None = None) -> Outcome:
         """One global round."""
-        outcome: Outcome = self._ask(self._server.run_round.remote())
+        outcome: Outcome = self._ask(self._server.run_round.remote(decisions))
         return outcome
 
     def evaluate(self) -> Evaluations:

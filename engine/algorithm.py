@@ -11,7 +11,7 @@ A method is one module with a frozen dataclass of :func:`engine.options.option` 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from engine.errors import EmptyCohortError
 from engine.messages import Params
 from engine.models import Buildable
 from engine.requests import Evaluate, Evaluation, Train
+
+if TYPE_CHECKING:
+    from engine.control import Control
 
 G = TypeVar("G")  # global state
 T = TypeVar("T")  # team state
@@ -49,6 +52,12 @@ class ClientInfo:
     device: str
     flops_per_s: float
 
+    @property
+    def label_entropy(self) -> float:
+        """Entropy of the label distribution, in nats."""
+        shares = self.label_counts[self.label_counts > 0] / self.label_counts.sum()
+        return float(-(shares * np.log(shares)).sum())
+
 
 @dataclass(frozen=True)
 class Context:
@@ -70,11 +79,12 @@ class ClientResult(Generic[C, Up]):
 
 @dataclass(frozen=True)
 class Received(Generic[M]):
-    """An upload as a server sees it: who sent it, and on how many training samples it rests."""
+    """An upload as a server sees it: who sent it, on how many training samples it rests, what the sender was told."""
 
     sender: int
     samples: int
     message: M
+    assignment: Assignment = field(default_factory=dict)
 
 
 ClientStep = Generator[Train | Evaluate, Any, ClientResult[C, Up]]
@@ -92,9 +102,15 @@ def require_cohort(method: str, ups: Sequence[object]) -> None:
 
 
 class Algorithm(ABC, Generic[G, C, Down, Up]):
-    """What flat and tiered methods have in common. Write a :class:`FlatAlgorithm` or a :class:`TieredAlgorithm`."""
+    """What flat and tiered methods have in common. Write a :class:`FlatAlgorithm` or a :class:`TieredAlgorithm`.
+
+    Attributes:
+        Config: the dataclass of its settings.
+        Control: the decisions that agents can make for it, None where there are none; see :mod:`engine.control`.
+    """
 
     Config: ClassVar[type]
+    Control: ClassVar["type[Control] | None"] = None
 
     def __init__(self, config: Any, model: Buildable) -> None:
         """Keep the method's own configuration (an instance of ``Config``) and the architecture that clients share."""
@@ -112,6 +128,18 @@ class Algorithm(ABC, Generic[G, C, Down, Up]):
     def default_assignment(self, info: ClientInfo) -> Assignment:
         """What a client does when no agent decides."""
         return {}
+
+    def steer(self, g: G, assignment: Assignment) -> G:
+        """The global state under what an agent decided for the server itself this round."""
+        raise NotImplementedError(f"{type(self).__name__} takes no decisions for its server")
+
+    def probe(self, g: G) -> Down | None:
+        """What a client receives to have its speed assessed; None for methods without a probe."""
+        return None
+
+    def probe_step(self, info: ClientInfo, down: Down, context: Context) -> ClientStep[None, None]:
+        """What the client does then. Only its virtual time counts, nothing is uploaded or kept."""
+        raise NotImplementedError(f"{type(self).__name__} has no probe")
 
     @abstractmethod
     def client_step(self, info: ClientInfo, state: C, down: Down, context: Context) -> ClientStep[C, Up]:

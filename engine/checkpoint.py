@@ -11,7 +11,7 @@ import importlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,18 +39,25 @@ def save(folder: Path, round: int, tree: Any, identity: Mapping[str, str], keep:
     Raises:
         CheckpointError: when it cannot be written; earlier checkpoints stay as they are.
     """
+    target = folder / f"round-{round:06d}"
+    write(target, tree, {"round": round, "identity": dict(identity)})
+    for old in found(folder)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def write(target: Path, tree: Any, header: Mapping[str, Any]) -> None:
+    """Write a tree and some plain facts about it as a folder, which is there as a whole or not at all.
+
+    Raises:
+        CheckpointError: when it cannot be written; what was there before stays.
+    """
     tensors: dict[str, Tensor] = {}
     skeleton = _encode(tree, tensors)
     payload = save_tensors(tensors)
-    state = {
-        "format": FORMAT,
-        "round": round,
-        "identity": dict(identity),
-        "tensors_sha256": hashlib.sha256(payload).hexdigest(),
-        "state": skeleton,
-    }
-    target = folder / f"round-{round:06d}"
-    partial = folder / f".partial-{round:06d}"
+    digest = hashlib.sha256(payload).hexdigest()
+    state = {"format": FORMAT, **header, "tensors_sha256": digest, "state": skeleton}
+    partial = target.with_name(f".partial-{target.name}")
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -58,13 +65,10 @@ def save(folder: Path, round: int, tree: Any, identity: Mapping[str, str], keep:
         _write(partial / STATE, json.dumps(state).encode())
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
-        _sync_folder(folder)
+        _sync_folder(target.parent)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise CheckpointError(f"{target}: cannot be written: {error}. Free some space and resume the run.") from None
-    for old in found(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
-    return target
 
 
 def found(folder: Path) -> list[Path]:
@@ -83,6 +87,27 @@ def load(path: Path, identity: Mapping[str, str], modules: Iterable[str]) -> Any
     Raises:
         CheckpointError: when it is damaged, of another format, or of another run.
     """
+
+    def check(header: Mapping[str, Any]) -> None:
+        for key, value in identity.items():
+            theirs = header.get("identity", {}).get(key)
+            if theirs != value:
+                raise CheckpointError(f"{path}: it is of another run: {key} is {theirs!r} there and {value!r} here.")
+
+    return read(path, check, modules)
+
+
+def read(path: Path, check: Callable[[Mapping[str, Any]], None], modules: Iterable[str] = ()) -> Any:
+    """Read back what :func:`write` wrote.
+
+    Args:
+        path: its folder.
+        check: is given the plain facts first, and raises where they do not fit.
+        modules: the modules whose dataclasses may occur in it.
+
+    Raises:
+        CheckpointError: when it is missing, damaged or of another format.
+    """
     try:
         state = json.loads((path / STATE).read_text(encoding="utf8"))
         payload = (path / TENSORS).read_bytes()
@@ -92,10 +117,7 @@ def load(path: Path, identity: Mapping[str, str], modules: Iterable[str]) -> Any
         raise CheckpointError(f"{path}: {STATE} cannot be read: {error}.") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of this version of Strata (format {FORMAT}).")
-    for key, value in identity.items():
-        theirs = state.get("identity", {}).get(key)
-        if theirs != value:
-            raise CheckpointError(f"{path}: it is of another run: {key} is {theirs!r} there and {value!r} here.")
+    check(state)
     if hashlib.sha256(payload).hexdigest() != state.get("tensors_sha256"):
         raise CheckpointError(f"{path}: {TENSORS} is damaged: its SHA-256 is not the one noted in {STATE}.")
     try:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from engine.algorithm import Assignment, Context
-from engine.delays import Profile, Timing, call_timing, drops_out
+from engine.delays import call_timing, drops_out
 from engine.messages import Params, count_bytes, leaves
 from engine.records import CallRecord
 from engine.requests import Evaluation
@@ -19,12 +19,13 @@ from engine.world import World
 
 @dataclass(frozen=True)
 class ClientCall:
-    """An invitation: which client, when, and what it receives."""
+    """An invitation: which client, when, and what it receives; a probe only assesses its speed."""
 
     client: int
     round: int
     team_round: int
     down: Any
+    probe: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,29 +105,34 @@ class ClientHost:
         info, profile, rows = world.infos[client], world.profiles[client], world.data.clients[client]
         key = (call.round, call.team_round, client)
         context = Context(call.round, call.team_round, derive(world.seed, "step", *key))
-        steps = world.algorithm.client_step(info, self._state(client), call.down, context)
-        result, work = self._trainer.drive(steps, rows.train, rows.test, context.seed, _where(info.team, call))
+        if call.probe:
+            steps = world.algorithm.probe_step(info, call.down, context)
+        else:
+            steps = world.algorithm.client_step(info, self._state(client), call.down, context)
+        result, work = self._trainer.drive(
+            steps, rows.train, rows.test, context.seed, _where(info.team, call), rows.validation
+        )
         bytes_down, bytes_up = count_bytes(call.down), count_bytes(result.up)
         timing = call_timing(
             profile,
-            self._parent(info.team),
+            world.parent(client),
             bytes_down=bytes_down,
             bytes_up=bytes_up,
             flops=work.flops,
             seed=world.seed,
             key=key,
         )
-        lost_after = drops_out(profile, world.seed, key)
-        if lost_after is None:
+        lost_after = None if call.probe else drops_out(profile, world.seed, key)
+        if lost_after is not None:
+            timing = timing.cut(lost_after * timing.total_s)
+        elif not call.probe:
             self._states[client] = result.state
-        else:
-            timing = _cut(timing, lost_after * timing.total_s)
         record = CallRecord(
             client=client,
             team=info.team,
             team_round=call.team_round,
             device=profile.device,
-            status="ok" if lost_after is None else "lost",
+            status="probe" if call.probe else "ok" if lost_after is None else "lost",
             bytes_down=bytes_down,
             bytes_up=bytes_up if lost_after is None else 0,
             flops=work.flops,
@@ -142,9 +148,6 @@ class ClientHost:
             time.sleep(record.total_s * world.sleep_scale)
         return ClientReply(client, result.up if lost_after is None else None, record)
 
-    def _parent(self, team: int | None) -> Profile:
-        return self._world.server_profile if team is None else self._world.team_profile
-
     def _evaluate(self, client: int, shared: Mapping[str, Params]) -> Mapping[str, Evaluation]:
         rows, state = self._world.data.clients[client], self._states.get(client)
         steps = self._world.algorithm.client_evaluate(self._world.infos[client], state, shared)
@@ -152,28 +155,40 @@ class ClientHost:
         return scores
 
 
-def _cut(timing: Timing, seconds: float) -> Timing:
-    """The part of a call that happened before the client was lost."""
-    download = min(timing.download_s, seconds)
-    compute = min(timing.compute_s, seconds - download)
-    return Timing(download, compute, seconds - download - compute)
-
-
 def client_calls(
-    world: World, cohort: Sequence[int], owner_state: Any, round: int, team_round: int
+    world: World,
+    cohort: Sequence[int],
+    owner_state: Any,
+    round: int,
+    team_round: int,
+    assignments: Mapping[int, Assignment],
 ) -> list[ClientCall]:
-    """The calls of a cohort: what the method sends to each client, given its server's state."""
+    """The calls of a cohort: what the method sends to each client, given its server's state and its assignments."""
     method: Any = world.algorithm  # flat and tiered methods share the name to_client, not the type of the state
     calls = []
     distinct: dict[tuple[Any, ...], Any] = {}
     for client in cohort:
-        info = world.infos[client]
-        assignment: Assignment = method.default_assignment(info)
-        down = method.to_client(owner_state, info, assignment)
+        down = method.to_client(owner_state, world.infos[client], assignments[client])
         # Messages of the same tensors and numbers become one object, which travels once.
-        key = tuple((path, id(leaf) if isinstance(leaf, Tensor) else leaf) for path, leaf in leaves(down))
+        key = tuple((path, id(leaf) if isinstance(leaf, Tensor) else (type(leaf), leaf)) for path, leaf in leaves(down))
         calls.append(ClientCall(client, round, team_round, distinct.setdefault(key, down)))
     return calls
+
+
+def assignments_for(
+    world: World, cohort: Sequence[int], decided: Mapping[int, Assignment] | None
+) -> dict[int, Assignment]:
+    """What each client of a cohort is told: the method's default, overlaid by what was decided for it."""
+    defaults = {client: world.algorithm.default_assignment(world.infos[client]) for client in cohort}
+    return defaults if decided is None else {c: {**defaults[c], **decided.get(c, {})} for c in cohort}
+
+
+def probe_calls(world: World, clients: Sequence[int], g: Any, round: int) -> list[ClientCall]:
+    """The calls that assess the speed of clients before a round; they come before its first team round."""
+    down = world.algorithm.probe(g)
+    if down is None:
+        raise ValueError(f"{type(world.algorithm).__name__} has no probe")
+    return [ClientCall(client, round, 0, down, probe=True) for client in clients]
 
 
 def _where(team: int | None, call: ClientCall) -> str:

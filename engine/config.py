@@ -18,19 +18,42 @@ from engine.errors import ConfigError
 from engine.options import allowed_range, check
 from engine.schema import RunConfig, closest, load_method, method_module, method_names
 
+Layer = tuple[dict[str, Any], str]  # keys and values, and where they were written
 
-def load_config(source: str, overrides: Sequence[str] = ()) -> RunConfig:
+OWN = ("algorithm", "method", "agents")  # what belongs to a method; everything else is the setting it runs in
+
+
+def load_config(source: str, overrides: Sequence[str] = (), base: str | None = None) -> RunConfig:
     """The checked configuration of a method's name or a YAML file, with ``key=value`` overrides.
+
+    Args:
+        source: what to run.
+        overrides: of the command line; they win over everything else.
+        base: a name or file whose setting stands in for the source's own: of the source, only the method's parts
+            (:data:`OWN`) enter. So several methods run in one setting.
 
     Raises:
         ConfigError: for anything wrong with it.
     """
-    layers = [(parse_overrides(overrides), "the command line")]
-    if source.endswith((".yaml", ".yml")):
-        layers.insert(0, (read_yaml(Path(source)), source))
-    else:
-        layers.insert(0, ({"algorithm": source}, "the command line"))
-    return _resolve(layers)
+    given = parse_overrides(overrides)
+    name, layers = _layers(source, given)
+    if base is not None:
+        setting = [
+            ({key: layer[key] for key in layer if key not in OWN}, where) for layer, where in _layers(base, {})[1]
+        ]
+        own = [({key: layer[key] for key in layer if key in OWN}, where) for layer, where in layers]
+        layers = [*setting, *own]
+    return _merge([*layers, (given, "the command line")], name)
+
+
+def own_keys(source: str) -> list[str]:
+    """The keys that belong to the method of a name or a YAML file: ``method.lr``; ``agents.policy`` if it has any."""
+    name, _ = _layers(source, {})
+    schema = _schema(name)
+    nodes = {part: schema._get_node(part) for part in OWN}
+    if load_method(name).Control is None:
+        del nodes["agents"]
+    return [key for part, node in nodes.items() if isinstance(node, DictConfig) for key in _paths(node, f"{part}.")]
 
 
 def config_from_dict(plain: Mapping[str, Any], where: str) -> RunConfig:
@@ -43,24 +66,19 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def _resolve(layers: list[tuple[dict[str, Any], str]]) -> RunConfig:
-    name = "permfl"
-    for layer, _ in layers:
-        name = layer.get("algorithm", name)
+def _layers(source: str, overrides: Mapping[str, Any]) -> tuple[str, list[Layer]]:
+    """The method's name, and what is said about it: the YAML beside it, then the user's, without the overrides."""
+    file = source.endswith((".yaml", ".yml"))
+    said = (read_yaml(Path(source)), source) if file else ({"algorithm": source}, "the command line")
+    name = overrides.get("algorithm", said[0].get("algorithm", "permfl"))
     if not isinstance(name, str):
         raise ConfigError(f"algorithm={name!r}: expected the name of a method. Found: {', '.join(method_names())}.")
-    module = method_module(name)
-    beside = Path(str(module.__file__)).with_suffix(".yaml")
-    if beside.exists():
-        layers = [(read_yaml(beside), str(beside)), *layers]
-    return _merge(layers, name)
+    beside = Path(str(method_module(name).__file__)).with_suffix(".yaml")
+    return name, [(read_yaml(beside), str(beside)), said] if beside.exists() else [said]
 
 
-def _merge(layers: Sequence[tuple[dict[str, Any], str]], name: str) -> RunConfig:
-    merged: DictConfig = OmegaConf.structured(RunConfig)
-    _unlock(merged)
-    merged.method = OmegaConf.structured(load_method(name).Config)
-    _unlock(merged.method)
+def _merge(layers: Sequence[Layer], name: str) -> RunConfig:
+    merged = _schema(name)
     for layer, where in layers:
         layer = _expand_groups(layer)
         _check_keys(layer, merged, where)
@@ -73,6 +91,24 @@ def _merge(layers: Sequence[tuple[dict[str, Any], str]], name: str) -> RunConfig
     config = dataclasses.replace(config, algorithm=name)
     check(config)
     return config
+
+
+def _schema(name: str) -> DictConfig:
+    """Every key of a method's configuration, with its type and default."""
+    schema: DictConfig = OmegaConf.structured(RunConfig)
+    _unlock(schema)
+    schema.method = OmegaConf.structured(load_method(name).Config)
+    _unlock(schema.method)
+    return schema
+
+
+def _paths(node: DictConfig, path: str) -> Iterator[str]:
+    for key in map(str, node):
+        child = node._get_node(key)
+        if isinstance(child, DictConfig) and not child._is_none() and not _is_free(child):
+            yield from _paths(child, f"{path}{key}.")
+        else:
+            yield f"{path}{key}"
 
 
 def _unlock(node: DictConfig) -> None:

@@ -13,6 +13,7 @@ import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
@@ -20,7 +21,7 @@ import numpy as np
 from engine.devices import JitterName, Profile, device_classes, read_trace
 from engine.errors import ConfigError
 from engine.options import Validated, option
-from engine.seeding import generator
+from engine.seeding import generator, uniform
 
 __all__ = [
     "DelayConfig",
@@ -38,8 +39,10 @@ __all__ = [
     "transfer_s",
 ]
 
-Key = tuple[str | int, ...]
+Key = tuple[int, ...]
 """What a draw is for: round, team round, client."""
+
+NORMAL = NormalDist()
 
 DEFAULT_MIX = {"phone_budget": 0.3, "phone_mid": 0.3, "phone_flagship": 0.15, "raspberry_pi_4": 0.1, "laptop": 0.15}
 
@@ -48,9 +51,10 @@ DEFAULT_MIX = {"phone_budget": 0.3, "phone_mid": 0.3, "phone_flagship": 0.15, "r
 class DelayConfig(Validated):
     """Speeds and networks of the clients, links of the servers, and what the clock does."""
 
-    name: Literal["none", "classes", "lognormal", "pareto", "trace"] = option(
+    name: Literal["none", "classes", "lognormal", "pareto", "loguniform", "trace"] = option(
         "classes",
-        "none (infinitely fast), classes (a mix of named devices), lognormal or pareto (speeds drawn), trace (a CSV)",
+        "none (infinitely fast), classes (a mix of named devices), lognormal, pareto or loguniform (speeds drawn), "
+        "trace (a CSV)",
     )
     classes: dict[str, float] = option(
         DEFAULT_MIX, "classes: shares of named device classes, e.g. {laptop: 1, phone_mid: 3}"
@@ -61,12 +65,13 @@ class DelayConfig(Validated):
         "trace: CSV with the columns client,flops_per_s,down_bytes_per_s,up_bytes_per_s,latency_s and maybe "
         "availability,dropout,device; its rows are used again where there are more clients",
     )
-    median_flops_per_s: float = option(1e10, "lognormal, pareto: FLOP/s of the median client", gt=0)
+    median_flops_per_s: float = option(1e10, "drawn speeds: FLOP/s of the median client", gt=0)
+    spread: float = option(10.0, "loguniform: speed of the fastest over that of the slowest client", ge=1)
     sigma: float = option(0.7, "lognormal: standard deviation of the logarithm of the speed", ge=0)
     shape: float = option(1.5, "pareto: tail index of the seconds per FLOP; small is heavy-tailed", gt=0)
-    down_bytes_per_s: float = option(6e6, "lognormal, pareto: download rate of every client", gt=0)
-    up_bytes_per_s: float = option(1.2e6, "lognormal, pareto: upload rate of every client", gt=0)
-    latency_s: float = option(0.05, "lognormal, pareto: round-trip latency of one call", ge=0)
+    down_bytes_per_s: float = option(6e6, "drawn speeds: download rate of every client", gt=0)
+    up_bytes_per_s: float = option(1.2e6, "drawn speeds: upload rate of every client", gt=0)
+    latency_s: float = option(0.05, "drawn speeds: round-trip latency of one call", ge=0)
     jitter: JitterName = option("lognormal", "distribution of the random factor (mean 1) on compute seconds")
     jitter_scale: float = option(0.1, "lognormal: σ; uniform: half width; exponential: share that is random", ge=0)
     availability: float = option(-1.0, "probability that a client is there in a round; -1: its class's", ge=-1, le=1)
@@ -109,6 +114,12 @@ class Timing:
     def total_s(self) -> float:
         """All three."""
         return self.download_s + self.compute_s + self.upload_s
+
+    def cut(self, seconds: float) -> "Timing":
+        """The part of a call that happened before the client was lost."""
+        download = min(self.download_s, seconds)
+        compute = min(self.compute_s, seconds - download)
+        return Timing(download, compute, seconds - download - compute)
 
 
 def client_profiles(config: DelayConfig, clients: int, seed: int) -> list[Profile]:
@@ -168,15 +179,17 @@ def transfer_s(nbytes: int, rate_a: float, rate_b: float) -> float:
 
 def available(profile: Profile, seed: int, key: Key) -> bool:
     """Whether a client can be invited now."""
-    return profile.availability >= 1 or bool(generator(seed, "available", *key).random() < profile.availability)
+    *when, client = key
+    return profile.availability >= 1 or uniform(seed, "available", *when, member=client) < profile.availability
 
 
 def drops_out(profile: Profile, seed: int, key: Key) -> float | None:
     """None when the call completes; else the share of its seconds after which the client is lost, U(0, 1)."""
     if profile.dropout <= 0:
         return None
-    lost, share = generator(seed, "dropout", *key).random(2)
-    return float(share) if lost < profile.dropout else None
+    *when, client = key
+    lost = uniform(seed, "dropout", *when, member=client)
+    return uniform(seed, "dropout after", *when, member=client) if lost < profile.dropout else None
 
 
 def straggling_s(totals: Sequence[float]) -> float:
@@ -214,6 +227,8 @@ def _drawn(config: DelayConfig, client: int, seed: int) -> Profile:
     rng = generator(seed, "delays", config.name, client)
     if config.name == "lognormal":
         slowness = float(rng.lognormal(0.0, config.sigma))
+    elif config.name == "loguniform":
+        slowness = config.spread ** (float(rng.random()) - 0.5)
     else:
         # Time, not speed, has the Pareto tail: stragglers are rare and extreme. Divided by its median; numpy's Pareto
         # starts at 0, not at 1.
@@ -241,12 +256,13 @@ def jitter_factor(profile: Profile, seed: int, key: Key) -> float:
     scale = profile.jitter_scale
     if profile.jitter == "none" or scale == 0:
         return 1.0
-    rng = generator(seed, "jitter", *key)
+    *when, client = key
+    u = uniform(seed, "jitter", *when, member=client)
     if profile.jitter == "lognormal":
-        return math.exp(scale * rng.standard_normal() - scale**2 / 2)
+        return math.exp(scale * NORMAL.inv_cdf(u) - scale**2 / 2)
     if profile.jitter == "uniform":
-        return 1 + scale * (2 * rng.random() - 1)
-    return 1 - scale + scale * float(rng.exponential())
+        return 1 + scale * (2 * u - 1)
+    return 1 - scale - scale * math.log(u)
 
 
 def _rate(configured: float) -> float:

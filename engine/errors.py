@@ -10,7 +10,9 @@
     ├── CheckpointError          a checkpoint that is missing, damaged or of another run
     ├── EmptyCohortError         an aggregation was asked for without a single participant
     ├── TrainingError            local training broke: a loss or a parameter is not finite
-    └── ActorDiedError           the process of a client or a server ended during a round
+    ├── ActorDiedError           the process of a client or a server ended during a round
+    ├── ActionError              an agent's action lies outside its space
+    └── AgentCheckpointError     saved agents do not fit the run that wants them
 
 A message says what was expected, what arrived, and what to do. Every error survives pickling, because it may be
 raised inside an actor and caught in the driver.
@@ -51,6 +53,14 @@ class TrainingError(StrataError):
 
 class ActorDiedError(StrataError):
     """The process of a client or a server ended during a round."""
+
+
+class ActionError(StrataError):
+    """An agent's action lies outside its action space; the message names agent and round."""
+
+
+class AgentCheckpointError(StrataError):
+    """Saved agents are missing, damaged, or were made for other spaces, another layout or another version."""
 
 
 class StrataWarning(UserWarning):

@@ -25,15 +25,16 @@ from engine import checkpoint
 from engine.algorithm import TieredAlgorithm
 from engine.clients import ClientHost, Evaluations
 from engine.config import load_config, to_dict
+from engine.control import Decisions
 from engine.data.dataset import ClientData, Dataset
 from engine.data.federated import build
 from engine.delays import client_profiles, server_profile, team_profile
 from engine.errors import CheckpointError, ConfigError
 from engine.messages import fingerprint, flatten
 from engine.metrics import chain, record, score_all
-from engine.models import ModelSpec, init_params, spec_of
+from engine.models import Buildable, init_params, spec_of
 from engine.placement import Share
-from engine.records import Notify, RoundRecord
+from engine.records import CallRecord, Notify, RoundRecord
 from engine.requests import Sgd, Train
 from engine.schema import ClientsConfig, RunConfig
 from engine.seeding import derive
@@ -45,7 +46,13 @@ from engine.world import TierPlan, World
 class Backend(Protocol):
     """Where the tiers live: in this process, or in actors."""
 
-    def run_round(self) -> Outcome:
+    def invite(self) -> list[int]:
+        """Who is invited to the next round."""
+
+    def probe(self, clients: Sequence[int]) -> list[CallRecord]:
+        """Assess the speed of clients before the next round."""
+
+    def run_round(self, decisions: Decisions | None = None) -> Outcome:
         """One global round."""
 
     def evaluate(self) -> Evaluations:
@@ -69,6 +76,8 @@ class InProcess:
         clients = ClientHost(world, device)
         teams = LocalTeams(world, clients) if world.data.teams else None
         self._server = GlobalServer(world, clients, teams)
+        self.invite = self._server.invite
+        self.probe = self._server.probe
         self.run_round = self._server.run_round
         self.evaluate = self._server.evaluate
         self.snapshot = self._server.snapshot
@@ -80,10 +89,11 @@ class InProcess:
 
 @dataclass(frozen=True)
 class Saved:
-    """What a checkpoint holds: all state, and the digest of the metrics so far."""
+    """What a checkpoint holds: all state, the digest of the metrics so far, and what is kept beside (the agents)."""
 
     snapshot: Snapshot
     digest: str
+    beside: Any = None
 
 
 class Federation:
@@ -118,10 +128,18 @@ class Federation:
         while self.round < self.config.rounds:
             yield self.run_round()
 
-    def run_round(self) -> RoundRecord:
-        """One global round, evaluated if its turn has come."""
+    def invite(self) -> list[int]:
+        """Who is invited to the next round, by client id; asking again gives the same."""
+        return self._backend.invite()
+
+    def probe(self, clients: Sequence[int]) -> list[CallRecord]:
+        """Assess the speed of clients by the method's probe; the next round becomes longer by the slowest of them."""
+        return self._backend.probe(clients)
+
+    def run_round(self, decisions: Decisions | None = None) -> RoundRecord:
+        """One global round, evaluated if its turn has come; without decisions the method's defaults hold."""
         started = time.perf_counter()
-        outcome = self._backend.run_round()
+        outcome = self._backend.run_round(decisions)
         self.round += 1
         self.virtual_s += outcome.seconds
         last = self.round == self.config.rounds
@@ -140,15 +158,18 @@ class Federation:
             "metrics": self._digest,
         }
 
-    def save(self, folder: Path) -> Path:
-        """Write a checkpoint of the state as it is now, between two rounds; returns its path."""
-        saved = Saved(self._backend.snapshot(), self._digest)
+    def save(self, folder: Path, beside: Any = None) -> Path:
+        """Write a checkpoint of the state as it is now, between two rounds; returns its path.
+
+        ``beside``: a tree of tensors, numbers and text to be kept with it.
+        """
+        saved = Saved(self._backend.snapshot(), self._digest, beside)
         return checkpoint.save(
             folder, self.round, saved, identity(self.config, self.world), self.config.checkpoint.keep
         )
 
-    def restore(self, path: Path) -> None:
-        """Continue from a checkpoint.
+    def restore(self, path: Path) -> Any:
+        """Continue from a checkpoint; returns what was kept beside it.
 
         Raises:
             CheckpointError: when it is damaged or of another run; the federation is as it was.
@@ -159,6 +180,7 @@ class Federation:
             raise CheckpointError(f"{path}: it holds no federation.")
         self._backend.restore(saved.snapshot)
         self.round, self.virtual_s, self._digest = saved.snapshot.round, saved.snapshot.virtual_s, saved.digest
+        return saved.beside
 
     def close(self) -> None:
         """End the actors, and the local Ray if this run started it."""
@@ -246,7 +268,7 @@ def build_world(config: RunConfig) -> World:
 
 
 def first_updates(
-    spec: ModelSpec, dataset: Dataset, clients: Sequence[ClientData], seed: int, epochs: int = 1
+    spec: Buildable, dataset: Dataset, clients: Sequence[ClientData], seed: int, epochs: int = 1
 ) -> NDArray[np.floating[Any]]:
     """Each client's change of a common fresh model after an epoch of SGD (lr 0.1, batch 32): ``(C, D)`` float32.
 

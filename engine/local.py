@@ -6,7 +6,7 @@ from engine.errors import ConfigError
 from engine.messages import Params
 from engine.models import Buildable
 from engine.options import Validated, option
-from engine.requests import Pull, Sgd, Train
+from engine.requests import Loss, Pull, Sgd, Train, cross_entropy
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,15 @@ class LocalSgd(Validated):
         if self.epochs == 0 and self.steps == 0:
             raise ConfigError(f"{path}epochs=0 and {path}steps=0: one of the two must be ≥ 1.")
 
-    def train(self, model: Buildable, start: Params, epochs: int, steps: int, pull: tuple[Pull, ...] = ()) -> Train:
+    def train(
+        self,
+        model: Buildable,
+        start: Params,
+        epochs: int,
+        steps: int,
+        pull: tuple[Pull, ...] = (),
+        loss: Loss = cross_entropy,
+    ) -> Train:
         """The request for one client call; ``steps`` 0 counts in ``epochs``."""
         return Train(
             model,
@@ -34,5 +42,6 @@ class LocalSgd(Validated):
             self.batch_size,
             steps=steps or None,
             epochs=None if steps else epochs,
+            loss=loss,
             pull=pull,
         )

@@ -49,7 +49,7 @@ def record(round: int, virtual_s: float, outcome: Outcome, scores: Mapping[str, 
         virtual_s=virtual_s,
         round_s=outcome.seconds,
         straggling_s=float(np.mean(outcome.straggling)) if outcome.straggling else 0.0,
-        invited=len(calls),
+        invited=sum(count.values()),
         completed=count["ok"],
         late=count["late"],
         lost=count["lost"],
@@ -67,9 +67,9 @@ def record(round: int, virtual_s: float, outcome: Outcome, scores: Mapping[str, 
 
 
 def to_plain(value: RoundRecord) -> dict[str, Any]:
-    """A record as plain JSON, without the one field that differs between equal runs (``wall_s``)."""
+    """A record as plain JSON, without the fields that differ between equal runs (wall-clock seconds)."""
     plain = dataclasses.asdict(value)
-    del plain["wall_s"]
+    del plain["wall_s"], plain["agents_wall_s"]
     return plain
 
 

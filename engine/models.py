@@ -3,51 +3,22 @@
 # B batch, K classes, F features
 """
 
-import copy
-import difflib
 import importlib
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from engine.architectures import FAMILIES, MODELS, Factory
+from engine.architectures import FeatureModel as FeatureModel
+from engine.architectures import Shape as Shape
 from engine.errors import ConfigError
 from engine.messages import Params
-from engine.options import Validated, option
+from engine.model_config import ModelConfig, require_known
 from engine.seeding import torch_scope
-
-Shape = tuple[int, ...]
-"""Of one input, without the batch."""
-
-
-@dataclass(frozen=True)
-class ModelConfig(Validated):
-    """Which architecture, and its size."""
-
-    name: str = option(
-        "mclr",
-        "mclr (softmax regression), dnn (one hidden layer of 20), mlp, cnn (scalable), cnn_permfl, cnn_permfl_fmnist "
-        "(PerMFL's two), or package.module:factory of your own, called with (input_shape, classes, **options)",
-    )
-    hidden: list[int] = option([200], "mlp: sizes of the hidden layers", ge=1)
-    width: float = option(1.0, "cnn: multiplies the number of channels", gt=0)
-    depth: int = option(2, "cnn: number of convolution blocks", ge=1)
-    options: dict[str, Any] = option({}, "keyword arguments of your own factory")
-
-    def validate(self, path: str) -> None:
-        """Check that there is such a model, and that options are given to one that takes them."""
-        if ":" in self.name:
-            return
-        _require_known(self.name, path)
-        if self.options:
-            raise ConfigError(
-                f"{path}options={dict(self.options)}: {path}name={self.name} takes none; they are for a "
-                "package.module:factory of your own."
-            )
 
 
 class Buildable(Protocol):
@@ -58,21 +29,6 @@ class Buildable(Protocol):
 
     def __hash__(self) -> int:
         """Equal specifications share one module."""
-
-
-class FeatureModel(nn.Module):
-    """A model in two parts: ``features`` (B, ...) → (B, F), and ``head`` (B, F) → logits (B, K)."""
-
-    def __init__(self, features: nn.Module, head: nn.Module) -> None:
-        """Join the two parts."""
-        super().__init__()
-        self.features = features
-        self.head = head
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, K)."""
-        logits: Tensor = self.head(self.features(x))
-        return logits
 
 
 @dataclass(frozen=True)
@@ -102,6 +58,42 @@ class ModelSpec:
 
 
 @dataclass(frozen=True)
+class Family:
+    """Architectures that differ by client."""
+
+    members: tuple[ModelSpec, ...]
+
+    def of(self, client: int) -> ModelSpec:
+        """The architecture of one client: number ``client mod n`` of the members."""
+        return self.members[client % len(self.members)]
+
+    def build(self) -> nn.Module:
+        """Refuse, because it would have to be one of them.
+
+        Raises:
+            ConfigError: always.
+        """
+        names = ", ".join(dict.fromkeys(member.name for member in self.members))
+        raise ConfigError(
+            f"this method gives every client the same architecture, and the model is a family ({names}). Name one of "
+            "them as model.name, without model.family."
+        )
+
+
+def family_of(model: Buildable) -> Family:
+    """The family that a method was given; a single architecture is a family of one.
+
+    Raises:
+        TypeError: for anything else.
+    """
+    if isinstance(model, Family):
+        return model
+    if isinstance(model, ModelSpec):
+        return Family((model,))
+    raise TypeError(f"expected a ModelSpec or a Family, not a {type(model).__name__}")
+
+
+@dataclass(frozen=True)
 class Joint:
     """Several models trained together: ``forward`` gives a dict of their outputs, names are prefixed ``child.``."""
 
@@ -122,12 +114,39 @@ class _JointModule(nn.ModuleDict):
         return {name: child(x) for name, child in self.items()}
 
 
-def spec_of(config: ModelConfig, input_shape: Shape, classes: int) -> ModelSpec:
+def split_params(params: Params) -> dict[str, Params]:
+    """Parameters of a :class:`Joint`, by child and without the prefix; in the order in which the children occur.
+
+    Raises:
+        ValueError: when a name has no prefix.
+    """
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, value in params.items():
+        child, dot, rest = name.partition(".")
+        if not dot:
+            raise ValueError(f"{name} has no prefix; expected the parameters of a Joint, named child.parameter")
+        parts.setdefault(child, {})[rest] = value
+    return dict(parts)
+
+
+def join_params(**parts: Params) -> Params:
+    """Parameters of a :class:`Joint` from those of its children: the inverse of :func:`split_params`."""
+    return {f"{child}.{name}": value for child, params in parts.items() for name, value in params.items()}
+
+
+def spec_of(config: ModelConfig, input_shape: Shape, classes: int) -> ModelSpec | Family:
     """Turn a configuration into the specification for one data set; it is built once, to find misfits early.
 
     Raises:
-        ConfigError: when the architecture does not exist or does not take such inputs.
+        ConfigError: when an architecture does not exist or does not take such inputs.
     """
+    specs = tuple(_spec_of(member, tuple(input_shape), classes) for member in config.members())
+    for spec in specs:
+        _require_fit(spec)
+    return Family(specs) if config.is_family else specs[0]
+
+
+def _spec_of(config: ModelConfig, input_shape: Shape, classes: int) -> ModelSpec:
     options: Mapping[str, Any] = {}
     if ":" in config.name:
         options = {name: _frozen(name, value) for name, value in config.options.items()}
@@ -135,9 +154,9 @@ def spec_of(config: ModelConfig, input_shape: Shape, classes: int) -> ModelSpec:
         options = {"hidden": tuple(config.hidden)}
     elif config.name == "cnn":
         options = {"width": config.width, "depth": config.depth}
-    spec = ModelSpec(config.name, tuple(input_shape), classes, tuple(sorted(options.items())))
-    _require_fit(spec)
-    return spec
+    elif config.name in FAMILIES["cnn_five"]:
+        options = {"width": config.width, "features": config.features}
+    return ModelSpec(config.name, input_shape, classes, tuple(sorted(options.items())))
 
 
 def _require_fit(spec: ModelSpec) -> None:
@@ -166,6 +185,29 @@ def _frozen(name: str, value: Any) -> Any:
     )
 
 
+def scaled(spec: Buildable, factor: float) -> ModelSpec:
+    """The same architecture with ``factor`` times the width: channels of a cnn, hidden units of an mlp.
+
+    A factory of the user's own takes part by having an option ``width``.
+
+    Raises:
+        ConfigError: for an architecture without a width.
+    """
+    options = dict(spec.options) if isinstance(spec, ModelSpec) else {}
+    if "hidden" in options:
+        options["hidden"] = tuple(max(1, round(units * factor)) for units in options["hidden"])
+    elif "width" in options:
+        options["width"] *= factor
+    else:
+        name = spec.name if isinstance(spec, ModelSpec) else type(spec).__name__
+        raise ConfigError(
+            f"model.name={name} comes in one size only, and this method needs several. Choose cnn or mlp, or a "
+            "package.module:factory of your own with an option `width`."
+        )
+    assert isinstance(spec, ModelSpec)
+    return replace(spec, options=tuple(sorted(options.items())))
+
+
 def init_params(spec: Buildable, seed: int) -> Params:
     """Draw fresh parameters and floating-point buffers (batch-norm statistics) from a seed: float32 on the CPU."""
     with torch_scope(seed):
@@ -184,22 +226,28 @@ def parameter_count(spec: Buildable) -> int:
         return sum(parameter.numel() for parameter in spec.build().parameters())
 
 
+@lru_cache(maxsize=256)
+def feature_width(spec: ModelSpec) -> int:
+    """F of an architecture that exposes features: the inputs of the first linear layer of its head.
+
+    Raises:
+        ConfigError: when it is no :class:`FeatureModel`, or there is no linear layer in its head.
+    """
+    with torch_scope(0):
+        module = spec.build()
+    layers = module.head.modules() if isinstance(module, FeatureModel) else ()
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            return layer.in_features
+    raise ConfigError(
+        f"model.name={spec.name} exposes no features; expected an engine.models.FeatureModel(features, head) whose "
+        "head has a linear layer."
+    )
+
+
 def size_mib(spec: Buildable) -> float:
     """Size of the parameters in MiB, at four bytes each."""
     return parameter_count(spec) * 4 / 2**20
-
-
-Factory = Callable[..., nn.Module]
-
-
-def _require_known(name: str, path: str) -> None:
-    if name not in MODELS:
-        near = difflib.get_close_matches(name, MODELS, n=1, cutoff=0.5)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise ConfigError(
-            f"{path}name={name}: no such model.{hint} Found: {', '.join(MODELS)}; "
-            "package.module:factory names your own."
-        )
 
 
 def _factory(name: str) -> Factory:
@@ -207,92 +255,9 @@ def _factory(name: str) -> Factory:
         return MODELS[name]
     module, colon, attribute = name.partition(":")
     if not colon:
-        _require_known(name, "model.")
+        require_known(name, "model.")
     try:
         factory: Factory = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"model.name={name}: cannot be imported: {error}. Is its folder on PYTHONPATH?") from None
     return factory
-
-
-def _mclr(input_shape: Shape, classes: int) -> FeatureModel:
-    return FeatureModel(nn.Flatten(), nn.Linear(math.prod(input_shape), classes))
-
-
-def _mlp(input_shape: Shape, classes: int, hidden: tuple[int, ...]) -> FeatureModel:
-    sizes = [math.prod(input_shape), *hidden]
-    layers: list[nn.Module] = [nn.Flatten()]
-    for a, b in pairwise(sizes):
-        layers += [nn.Linear(a, b), nn.ReLU()]
-    return FeatureModel(nn.Sequential(*layers), nn.Linear(sizes[-1], classes))
-
-
-def _dnn(input_shape: Shape, classes: int) -> FeatureModel:
-    # PerMFL's network for the synthetic data: 60–20–10.
-    return _mlp(input_shape, classes, (20,))
-
-
-def _cnn_permfl(input_shape: Shape, classes: int) -> FeatureModel:
-    # PerMFL's network for MNIST. No source states a padding; none is our choice.
-    convolutions = nn.Sequential(
-        nn.Conv2d(_channels(input_shape, least=5), 16, 2),
-        nn.ReLU(),
-        nn.MaxPool2d(2, stride=1),
-        nn.Conv2d(16, 32, 2),
-        nn.ReLU(),
-        nn.MaxPool2d(2, stride=1),
-        nn.Flatten(),
-    )
-    return _with_dense_layer(convolutions, input_shape, classes)
-
-
-def _cnn_permfl_fmnist(input_shape: Shape, classes: int) -> FeatureModel:
-    # PerMFL's network for Fashion-MNIST; padding as above.
-    convolutions = nn.Sequential(
-        nn.Conv2d(_channels(input_shape, least=10), 32, 3),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(32, 64, 3),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-    )
-    return _with_dense_layer(convolutions, input_shape, classes)
-
-
-def _cnn(input_shape: Shape, classes: int, width: float, depth: int) -> FeatureModel:
-    # Every block halves height and width.
-    channels = [_channels(input_shape, least=2**depth), *(max(1, round(32 * width * 2**i)) for i in range(depth))]
-    layers: list[nn.Module] = []
-    for a, b in pairwise(channels):
-        layers += [nn.Conv2d(a, b, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
-    features = nn.Sequential(*layers, nn.Flatten())
-    return FeatureModel(features, nn.Linear(_width_after(features, input_shape), classes))
-
-
-def _channels(input_shape: Shape, least: int) -> int:
-    """Channels of an image; a ValueError when it is none, or smaller than ``least`` pixels either way."""
-    if len(input_shape) != 3 or min(input_shape[1:]) < least:
-        raise ValueError(f"it needs images (channels, height, width) of at least {least}×{least} pixels")
-    return input_shape[0]
-
-
-def _with_dense_layer(convolutions: nn.Sequential, input_shape: Shape, classes: int) -> FeatureModel:
-    dense = nn.Linear(_width_after(convolutions, input_shape), 128)
-    return FeatureModel(nn.Sequential(*convolutions, dense, nn.ReLU()), nn.Linear(128, classes))
-
-
-def _width_after(module: nn.Module, input_shape: Shape) -> int:
-    # On the meta device nothing is computed.
-    width: int = copy.deepcopy(module).to("meta")(torch.empty(1, *input_shape, device="meta")).shape[1]
-    return width
-
-
-MODELS: Mapping[str, Factory] = {
-    "mclr": _mclr,
-    "dnn": _dnn,
-    "mlp": _mlp,
-    "cnn": _cnn,
-    "cnn_permfl": _cnn_permfl,
-    "cnn_permfl_fmnist": _cnn_permfl_fmnist,
-}

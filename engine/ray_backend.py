@@ -138,7 +138,7 @@ def nodes() -> list[Node]:
 def _packages(config: RunConfig) -> list[str]:
     """Top-level packages that the cluster's nodes need: Strata's own, and those of a user's method and model."""
     own = [config.algorithm] if "." in config.algorithm else []
-    own += [config.model.name.partition(":")[0]] if ":" in config.model.name else []
+    own += [member.name.partition(":")[0] for member in config.model.members() if ":" in member.name]
     return list(dict.fromkeys(["engine", "algorithms", *(name.split(".")[0] for name in own)]))
 
 

@@ -13,7 +13,8 @@ class CallRecord:
 
     Attributes:
         flops, samples, steps: of the whole call, also when it was lost on the way.
-        status: ``ok``, ``late`` (dropped by a deadline) or ``lost`` (the client dropped out).
+        status: ``ok``, ``late`` (dropped by a deadline), ``lost`` (the client dropped out), or ``probe`` (a call that
+            only assessed the client's speed).
         loss: mean training loss, or None where nothing was trained or the call was lost.
     """
 
@@ -72,7 +73,8 @@ class RoundRecord:
         bytes_*: client tier (client ↔ its server) and team tier (team ↔ global), both directions.
         scores: ``PM`` personal, ``TM`` team, ``GM`` global model; empty in rounds without evaluation.
         train_loss: mean training loss over the completed calls, None when none completed.
-        wall_s: seconds the simulation itself took; never enters a result.
+        wall_s: seconds the simulation itself took; agents_wall_s: those spent in the agents, which come on top. Neither
+            enters a result.
     """
 
     round: int
@@ -93,3 +95,4 @@ class RoundRecord:
     calls: Sequence[CallRecord]
     metrics: Mapping[str, float] = field(default_factory=dict)
     wall_s: float = 0.0
+    agents_wall_s: float = 0.0

@@ -94,7 +94,7 @@ class Evaluate:
 
     model: Buildable
     params: Params
-    split: Literal["train", "test"] = "test"
+    split: Literal["train", "test", "validation"] = "test"
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,34 @@ class Evaluation:
     def accuracy(self) -> float:
         """Share of samples classified correctly, 0..1."""
         return self.correct / self.samples
+
+
+@dataclass(frozen=True)
+class Represent:
+    """Average a model's features over each class of the client's own data.
+
+    ``model`` builds an :class:`~engine.models.FeatureModel`; the forward passes count as work.
+    """
+
+    model: Buildable
+    params: Params
+    split: Literal["train", "test"] = "train"
+
+
+@dataclass(frozen=True)
+class Represented:
+    """Answer to :class:`Represent`, for the classes that occur: ``means`` (P, F) float32, P classes, F features.
+
+    ``classes`` (P,) are their numbers in ascending order, ``counts`` (P,) their samples; both int64.
+    """
+
+    classes: Tensor
+    means: Tensor
+    counts: Tensor
+
+
+Request = Train | Evaluate | Represent
+"""What a client step can ask for."""
 
 
 @dataclass

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Literal
 
+from engine.agents_config import AgentsConfig
 from engine.algorithm import Algorithm, TieredAlgorithm
 from engine.data.config import DataConfig, FormationConfig, PartitionConfig
 from engine.delays import DelayConfig
 from engine.errors import ConfigError
-from engine.models import ModelConfig
+from engine.heterogeneous import HeterogeneousAlgorithm
+from engine.model_config import ModelConfig
 from engine.options import Validated, check, option
 from engine.tracking_config import TrackingConfig
 
@@ -142,6 +144,7 @@ class RunConfig(Validated):
     teams: TeamsConfig = option(TeamsConfig(), "the team tier")
     server: ServerConfig = option(ServerConfig(), "the global server")
     delays: DelayConfig = option(DelayConfig(), "speeds, networks and the virtual clock")
+    agents: AgentsConfig = option(AgentsConfig(), "who makes the method's decisions, and how it learns")
     ray: RayConfig = option(RayConfig(), "Ray")
     training: TrainingConfig = option(TrainingConfig(), "local training")
     evaluation: EvaluationConfig = option(EvaluationConfig(), "evaluation")
@@ -155,6 +158,13 @@ class RunConfig(Validated):
             raise ConfigError(f"clients_per_actor={per_actor!r}: expected auto or a whole number ≥ 1.")
         if len(set(self.seeds)) != len(self.seeds):
             raise ConfigError(f"seeds={self.seeds}: every seed may be given once.")
+        if self.model.is_family and not issubclass(load_method(self.algorithm), HeterogeneousAlgorithm):
+            key = "model.family" if self.model.family else f"model.name={self.model.name}"
+            raise ConfigError(
+                f"{key}: {self.algorithm} gives every client the same architecture, expected one. Name it as "
+                "model.name, without model.family."
+            )
+        _check_agents(self.agents, self.algorithm)
         tiered = issubclass(load_method(self.algorithm), TieredAlgorithm)
         if tiered and self.teams.count > self.clients.count:
             raise ConfigError(
@@ -166,6 +176,26 @@ class RunConfig(Validated):
     def method_class(self) -> type[Algorithm[Any, Any, Any, Any]]:
         """The method's class."""
         return load_method(self.algorithm)
+
+
+def _check_agents(agents: AgentsConfig, algorithm: str) -> None:
+    """Refuse policies and layouts that the method does not know."""
+    if agents.policy == "none":
+        return
+    control = load_method(algorithm).Control
+    if control is None:
+        raise ConfigError(f"agents.policy={agents.policy}: {algorithm} leaves no decisions to agents. Set it to none.")
+    known = ["none", "rllib", *control.heuristics]
+    if agents.policy not in known:
+        raise ConfigError(
+            f"agents.policy={agents.policy}: {algorithm} knows no such policy.{closest(agents.policy, known)} "
+            f"Expected one of {', '.join(known)}."
+        )
+    if agents.layout and agents.layout not in control.layouts:
+        raise ConfigError(
+            f"agents.layout={agents.layout}: {algorithm} has no such layout.{closest(agents.layout, control.layouts)} "
+            f"Expected one of {', '.join(control.layouts)}."
+        )
 
 
 def method_names() -> list[str]:

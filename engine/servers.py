@@ -4,16 +4,27 @@ A cohort is what a server invites in one go: a team's clients in a team round, o
 clients in a round; the global server's teams in a tiered one.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from engine.algorithm import FlatAlgorithm, Received, TieredAlgorithm
-from engine.clients import ClientPool, ClientReply, EvaluationCall, Evaluations, client_calls
-from engine.delays import available, straggling_s, transfer_s
+import numpy as np
+
+from engine.algorithm import Assignment, FlatAlgorithm, Received, TieredAlgorithm
+from engine.clients import (
+    ClientPool,
+    ClientReply,
+    EvaluationCall,
+    Evaluations,
+    assignments_for,
+    client_calls,
+    probe_calls,
+)
+from engine.control import Decisions
+from engine.delays import straggling_s, transfer_s
 from engine.messages import Params, count_bytes
 from engine.records import CallRecord
-from engine.seeding import derive, generator
+from engine.seeding import derive, generator, uniforms
 from engine.world import TierPlan, World
 
 
@@ -44,6 +55,7 @@ class TeamCall:
     team: int
     round: int
     down: Any
+    assignments: Mapping[int, Assignment] | None = None
 
 
 @dataclass(frozen=True)
@@ -91,9 +103,18 @@ def cohort_size(plan: TierPlan, children: int) -> int:
 
 def invite_clients(world: World, members: Sequence[int], round: int, team_round: int, team: int) -> list[int]:
     """The cohort among the members that are available now; empty when none is."""
-    here = [c for c in members if available(world.profiles[c], world.seed, (round, team_round, c))]
+    here = members
+    if world.sometimes_away:
+        drawn = uniforms(world.seed, "available", round, team_round, members=members)
+        here = np.asarray(members)[drawn < world.availability[members]].tolist()
     size = cohort_size(world.clients_plan, len(members))
     return choose(here, size, world.seed, "cohort", round, team_round, team)
+
+
+def invite_teams(world: World, round: int) -> list[int]:
+    """The teams of a global round."""
+    teams = sorted(world.data.teams)
+    return choose(teams, cohort_size(world.teams_plan, len(teams)), world.seed, "teams", round)
 
 
 @dataclass(frozen=True)
@@ -127,12 +148,26 @@ def gather(replies: Sequence[ClientReply], plan: TierPlan) -> Gathered:
 
 
 def run_cohort(
-    world: World, clients: ClientPool, members: Sequence[int], state: Any, round: int, team_round: int, team: int
+    world: World,
+    clients: ClientPool,
+    members: Sequence[int],
+    state: Any,
+    round: int,
+    team_round: int,
+    team: int,
+    decided: Mapping[int, Assignment] | None,
 ) -> Gathered:
-    """One server's exchange with its clients: invite, call, gather."""
+    """One server's exchange with its clients: invite, call, gather.
+
+    ``decided``: what clients are told this round; of those invited, the clients in it take part. None: all of them, as
+    the method's default says.
+    """
     cohort = invite_clients(world, members, round, team_round, team)
-    gathered = gather(clients.run(client_calls(world, cohort, state, round, team_round)), world.clients_plan)
-    ups = [replace(up, samples=world.infos[up.sender].train_samples) for up in gathered.ups]
+    if decided is not None:
+        cohort = [client for client in cohort if client in decided]
+    told = assignments_for(world, cohort, decided)
+    gathered = gather(clients.run(client_calls(world, cohort, state, round, team_round, told)), world.clients_plan)
+    ups = [replace(up, samples=world.infos[up.sender].train_samples, assignment=told[up.sender]) for up in gathered.ups]
     return replace(gathered, ups=ups)
 
 
@@ -160,7 +195,9 @@ class TeamServer:
         calls: list[CallRecord] = []
         senders: set[int] = set()
         for team_round in range(1, method.team_rounds + 1):
-            cohort = run_cohort(world, self._clients, self._members, state, call.round, team_round, self.team)
+            cohort = run_cohort(
+                world, self._clients, self._members, state, call.round, team_round, self.team, call.assignments
+            )
             if cohort.ups:
                 state = method.team_step(state, cohort.ups)
                 straggling.append(cohort.straggling)
@@ -239,33 +276,55 @@ class GlobalServer:
         self.state = world.algorithm.init_global(derive(world.seed, "global"))
         self.round = 0
         self.virtual_s = 0.0
+        self._probes: list[CallRecord] = []  # of the round to come
 
-    def run_round(self) -> Outcome:
-        """One global round; a round in which nobody's upload counts leaves the global state as it is."""
-        run: Callable[[int], Outcome] = self._flat_round if self._teams is None else self._tiered_round
-        outcome = run(self.round + 1)
+    def invite(self) -> list[int]:
+        """Who is invited to the next round: its cohort, or, in a tiered method, the members of its teams."""
+        round, world = self.round + 1, self._world
+        if self._teams is None:
+            return invite_clients(world, range(len(world.data.clients)), round, 1, -1)
+        return sorted(c for team in invite_teams(world, round) for c in world.data.teams[team])
+
+    def probe(self, clients: Sequence[int]) -> list[CallRecord]:
+        """Assess the speed of clients before the next round, which becomes longer by the slowest of them."""
+        replies = self._clients.run(probe_calls(self._world, clients, self.state, self.round + 1))
+        self._probes = [reply.record for reply in replies]
+        return self._probes
+
+    def run_round(self, decisions: Decisions | None = None) -> Outcome:
+        """One global round; a round in which nobody's upload counts leaves the global state as it is.
+
+        ``decisions``: what clients and server are told; None leaves it to the method's defaults.
+        """
+        run = self._flat_round if self._teams is None else self._tiered_round
+        if decisions is not None and decisions.server:
+            self.state = self._world.algorithm.steer(self.state, decisions.server)
+        outcome = run(self.round + 1, None if decisions is None else decisions.clients)
+        if self._probes:
+            probe_s = max(record.total_s for record in self._probes)
+            outcome = replace(outcome, seconds=outcome.seconds + probe_s, calls=[*self._probes, *outcome.calls])
+            self._probes = []
         self.round += 1
         self.virtual_s += outcome.seconds
         return outcome
 
-    def _flat_round(self, round: int) -> Outcome:
+    def _flat_round(self, round: int, decided: Mapping[int, Assignment] | None) -> Outcome:
         world = self._world
         method: FlatAlgorithm[Any, Any, Any, Any] = _flat(world)
         members = range(len(world.data.clients))
-        cohort = run_cohort(world, self._clients, members, self.state, round, 1, -1)
+        cohort = run_cohort(world, self._clients, members, self.state, round, 1, -1, decided)
         if cohort.ups:
             self.state = method.global_step(self.state, cohort.ups)
         straggling = [cohort.straggling] if cohort.ups else []
         return Outcome(cohort.seconds + world.server_profile.latency_s, straggling, cohort.calls)
 
-    def _tiered_round(self, round: int) -> Outcome:
+    def _tiered_round(self, round: int, decided: Mapping[int, Assignment] | None) -> Outcome:
         world, plan = self._world, self._world.teams_plan
         method = _tiered(world)
         assert self._teams is not None
         down = method.to_team(self.state)
-        teams = sorted(world.data.teams)
-        chosen = choose(teams, cohort_size(plan, len(teams)), world.seed, "teams", round)
-        replies = self._teams.run([TeamCall(team, round, down) for team in chosen])
+        chosen = invite_teams(world, round)
+        replies = self._teams.run([TeamCall(team, round, down, decided) for team in chosen])
         limit = plan.deadline_s if plan.mode == "deadline" else float("inf")
         on_time = [reply for reply in replies if reply.seconds <= limit]
         # A team that nobody answered has nothing to say: its model is the global one it was sent.
@@ -301,6 +360,7 @@ class GlobalServer:
     def restore(self, snapshot: Snapshot) -> None:
         """Continue from a snapshot."""
         self.round, self.virtual_s, self.state = snapshot.round, snapshot.virtual_s, snapshot.server
+        self._probes = []
         if self._teams is not None:
             self._teams.restore(snapshot.teams, snapshot.clients)
         else:

@@ -1,10 +1,9 @@
 """The one place where models train and are evaluated. Methods ask for it by :mod:`engine.requests`.
 
 The trainer picks the device, draws the batches, counts FLOPs and samples, and refuses losses that are not finite.
-# B batch, n samples of one client
+# B batch, n samples of one client, F features, K classes
 """
 
-import warnings
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -13,18 +12,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from engine.batches import GATHER_SAMPLES, Rows, plan_batches
 from engine.data.dataset import Dataset, IntArray
 from engine.errors import ResourceError, TrainingError
+from engine.flops import count_feature_flops, count_step_flops, select_trainable
 from engine.messages import Params
 from engine.models import Buildable
-from engine.requests import Batch, Evaluate, Evaluation, Sgd, Train, Trained, Work
-from engine.seeding import derive, generator, torch_scope
+from engine.requests import Batch, Evaluate, Evaluation, Represent, Represented, Sgd, Train, Trained, Work
+from engine.seeding import derive, torch_scope
 
 R = TypeVar("R")
-
-GATHER_SAMPLES = 4096  # rows fetched at once: large enough to cost little per step, small enough to stay in cache
 
 
 def resolve_device(requested: str, gpus: float) -> str:
@@ -62,44 +60,6 @@ def single_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class Rows:
-    """The samples of a data set on the trainer's device, fetched by row."""
-
-    def __init__(self, dataset: Dataset, device: torch.device) -> None:
-        """Share the data set's memory on the CPU; copy it once on another device."""
-        with warnings.catch_warnings():
-            # In an actor the arrays are read-only views of the object store. Nothing here ever writes to them.
-            warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
-            self._x = torch.from_numpy(dataset.x).to(device)
-            self._y = torch.from_numpy(dataset.y).to(device)
-        self._shift, self._scale = dataset.shift, dataset.scale
-        self.device = device
-
-    def fetch(self, rows: IntArray) -> tuple[Tensor, Tensor]:
-        """Inputs (n, ...) ready for a model, and classes (n,)."""
-        index = torch.from_numpy(rows).to(self.device)
-        x = self._x.index_select(0, index)
-        if x.dtype == torch.uint8:
-            x = x.to(torch.float32).div_(255.0).sub_(self._shift).div_(self._scale)
-        return x, self._y.index_select(0, index)
-
-
-def plan_batches(n: int, request: Train, seed: int) -> list[IntArray]:
-    """Positions 0..n-1 of each step's batch: shuffled passes over the data, the last batch of a pass may be smaller."""
-    if (request.steps is None) == (request.epochs is None):
-        raise ValueError(f"give either steps or epochs, not steps={request.steps} and epochs={request.epochs}")
-    per_pass = -(-n // request.batch_size)
-    steps = request.steps if request.steps is not None else per_pass * (request.epochs or 0)
-    rng = generator(seed, "batches")
-    if request.repeat_batch:
-        return [rng.permutation(n)[: request.batch_size]] * steps
-    batches: list[IntArray] = []
-    while len(batches) < steps:
-        order = rng.permutation(n)
-        batches += [order[i : i + request.batch_size] for i in range(0, n, request.batch_size)]
-    return batches[:steps]
-
-
 class Trainer:
     """Answers the requests of the clients of one process, one after the other.
 
@@ -111,40 +71,48 @@ class Trainer:
         """``device``: where models and data live; ``evaluation_batch``: samples per forward pass of an evaluation."""
         self._device = torch.device(device)
         self._rows = Rows(dataset, self._device)
-        self._evaluation_batch = evaluation_batch
+        self._evaluation_batch, self._classes = evaluation_batch, dataset.classes
         self._modules: dict[Buildable, nn.Module] = {}
         self._counters: dict[Buildable, Params] = {}
         self._flops: dict[tuple[object, ...], int] = {}
 
     def drive(
-        self, steps: Generator[Any, Any, R], train: IntArray, test: IntArray, seed: int, where: str
+        self,
+        steps: Generator[Any, Any, R],
+        train: IntArray,
+        test: IntArray,
+        seed: int,
+        where: str,
+        validation: IntArray | None = None,
     ) -> tuple[R, Work]:
         """Run a method's generator to its end.
 
         Args:
-            steps: yields :class:`Train` and :class:`Evaluate` requests.
+            steps: yields the requests of :mod:`engine.requests`.
             train: the client's training rows ``(n,)``.
             test: its test rows ``(n,)``.
             seed: of this client call; each request derives its own from it.
             where: who asks, for errors, e.g. ``client 3 (team 1), round 7``.
+            validation: its validation rows ``(n,)``; where there are none, its training rows stand in.
 
         Returns:
             What the generator returned, and the work counted.
         """
+        held_out = train if validation is None or not len(validation) else validation
+        splits = {"train": train, "test": test, "validation": held_out}
         work, number = Work(), 0
-        answer: Trained | Evaluation | None = None
+        answer: Trained | Evaluation | Represented | None = None
         with single_thread():
             while True:
                 try:
                     request = steps.send(answer)
                 except StopIteration as stop:
                     return stop.value, work
-                rows = test if isinstance(request, Evaluate) and request.split == "test" else train
                 try:
                     if isinstance(request, Train):
-                        answer = self._train(request, rows, derive(seed, "request", number), work, where)
+                        answer = self._train(request, train, derive(seed, "request", number), work, where)
                     else:
-                        answer = self._evaluate(request, rows)
+                        answer = self._answer(request, splits[request.split], work)
                 except torch.cuda.OutOfMemoryError as error:
                     raise ResourceError(
                         f"{where}: out of GPU memory ({str(error).splitlines()[0]}). Raise clients.num_gpus, the share "
@@ -173,7 +141,7 @@ class Trainer:
 
     def _train(self, request: Train, rows: IntArray, seed: int, work: Work, where: str) -> Trained:
         module = self._load(request.model, request.start).train()
-        trainable = _select_trainable(module, request.trainable)
+        trainable = select_trainable(module, request.trainable)
         optimizer = _optimizer(trainable, request.optimizer)
         pulls = [(*_on_device(pull.to, trainable, self._device), pull.strength) for pull in request.pull]
         constants = {name: tensor.to(self._device) for name, tensor in request.constants.items()}
@@ -206,12 +174,44 @@ class Trainer:
             sizes = [len(part) for part in chunk]
             yield from zip(x.split(sizes), y.split(sizes), strict=True)
 
+    def _answer(self, request: Evaluate | Represent, rows: IntArray, work: Work) -> Evaluation | Represented:
+        if isinstance(request, Represent):
+            return self._represent(request, rows, work)
+        return self._evaluate(request, rows)
+
+    def _represent(self, request: Represent, rows: IntArray, work: Work) -> Represented:
+        features = self._load(request.model, request.params).eval().get_submodule("features")
+        sums: Tensor | None = None  # (K, F), in float64: the order of the batches must not show
+        counts = torch.zeros(self._classes, dtype=torch.int64, device=self._device)
+        with torch.inference_mode():
+            for x, y in self._evaluation_batches(rows):
+                values = features(x).to(torch.float64)
+                held = F.one_hot(y, self._classes)
+                added = held.T.to(torch.float64) @ values
+                sums = added if sums is None else sums + added
+                counts += held.sum(0)
+                work.flops += self._count_feature_flops(request.model, x)
+        if sums is None:
+            raise ValueError(f"no {request.split} samples to represent")
+        classes = counts.nonzero().squeeze(1)
+        means = (sums[classes] / counts[classes].unsqueeze(1)).to(torch.float32)
+        return Represented(classes.cpu(), means.cpu(), counts[classes].cpu())
+
+    def _count_feature_flops(self, model: Buildable, x: Tensor) -> int:
+        key = ("features", model, tuple(x.shape))
+        if key not in self._flops:
+            self._flops[key] = count_feature_flops(model, x)
+        return self._flops[key]
+
+    def _evaluation_batches(self, rows: IntArray) -> Iterator[tuple[Tensor, Tensor]]:
+        for first in range(0, len(rows), self._evaluation_batch):
+            yield self._rows.fetch(rows[first : first + self._evaluation_batch])
+
     def _evaluate(self, request: Evaluate, rows: IntArray) -> Evaluation:
         module = self._load(request.model, request.params).eval()
         correct, loss_sum = 0, 0.0
         with torch.inference_mode():
-            for first in range(0, len(rows), self._evaluation_batch):
-                x, y = self._rows.fetch(rows[first : first + self._evaluation_batch])
+            for x, y in self._evaluation_batches(rows):
                 logits = module(x)
                 correct += int((logits.argmax(1) == y).sum())
                 loss_sum += float(F.cross_entropy(logits, y, reduction="sum"))
@@ -224,37 +224,6 @@ class Trainer:
         if key not in self._flops:
             self._flops[key] = count_step_flops(request, batch)
         return self._flops[key]
-
-
-def count_step_flops(request: Train, batch: Batch) -> int:
-    """FLOPs of one training step (forward and backward) as ``torch.utils.flop_counter`` counts them.
-
-    The step is traced on the meta device, where nothing is computed; a model that looks at values, which has none
-    there, is counted on a real copy.
-    """
-    try:
-        return _count_on(torch.device("meta"), request, batch)
-    except (RuntimeError, NotImplementedError):
-        return _count_on(batch.x.device, request, batch)
-
-
-def _count_on(device: torch.device, request: Train, batch: Batch) -> int:
-    with torch_scope(0):
-        module = request.model.build().to(device).train()
-        _select_trainable(module, request.trainable)
-        constants = {name: value.to(device) for name, value in batch.constants.items()}
-        with FlopCounterMode(display=False) as counter:
-            request.loss(module, Batch(batch.x.to(device), batch.y.to(device), constants)).backward()
-    return int(counter.get_total_flops())
-
-
-def _select_trainable(module: nn.Module, names: frozenset[str] | None) -> dict[str, nn.Parameter]:
-    chosen = {}
-    for name, parameter in module.named_parameters():
-        parameter.requires_grad_(names is None or name in names)
-        if parameter.requires_grad:
-            chosen[name] = parameter
-    return chosen
 
 
 def _optimizer(trainable: Mapping[str, nn.Parameter], sgd: Sgd) -> torch.optim.Optimizer:

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.algorithm import Algorithm, ClientInfo
 from engine.data.dataset import FederatedData
@@ -62,11 +63,25 @@ class World:
             digest.update(f"{array.dtype}{array.shape}".encode())
             digest.update(array.data)
         for rows in self.data.clients:
-            for part in (rows.train, rows.test):
+            for part in (rows.train, rows.test, rows.validation):
                 digest.update(part.tobytes() + b"/")
         teams = {team: list(map(int, members)) for team, members in sorted(self.data.teams.items())}
         digest.update(repr((teams, list(self.profiles), self.team_profile, self.server_profile)).encode())
         return digest.hexdigest()
+
+    def parent(self, client: int) -> Profile:
+        """Link of the server that a client talks to."""
+        return self.team_profile if client in self.team_of else self.server_profile
+
+    @cached_property
+    def availability(self) -> NDArray[np.float64]:
+        """Probability of being there in a round, by client id."""
+        return np.array([profile.availability for profile in self.profiles])
+
+    @cached_property
+    def sometimes_away(self) -> bool:
+        """Whether any client is not always there."""
+        return bool((self.availability < 1).any())
 
     @cached_property
     def team_of(self) -> Mapping[int, int]:

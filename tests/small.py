@@ -15,11 +15,19 @@ SMALL = (
     "tracking.wandb=disabled",
     "ray.num_cpus=2",
 )
+TWO_MODELS = "model.family=[{name: mlp, hidden: [32]}, {name: mlp, hidden: [48, 32]}]"
+HETEROGENEOUS = (TWO_MODELS, "method.batch_size=16", "method.lr=0.05")
 FEW_STEPS = {
     "permfl": ("method.team_rounds=3", "method.local_steps=2", "method.batch_size=16"),
     "hsgd": ("method.team_rounds=3", "method.steps=2", "method.batch_size=16"),
     "fedavg": ("method.batch_size=16",),
     "fedprox": ("method.batch_size=16",),
+    "standalone": HETEROGENEOUS,
+    "lg_fedavg": HETEROGENEOUS,
+    "pfedlora": HETEROGENEOUS,
+    "fml": HETEROGENEOUS,
+    "fedkd": HETEROGENEOUS,
+    "fedproto": HETEROGENEOUS,
 }
 
 

@@ -31,6 +31,9 @@ class DataConfig:
     )
     limit: int = option(0, "keep this many samples, class-balanced where possible; 0: all", ge=0)
     test_fraction: float = option(0.25, "share of each client's samples held out as its test data", gt=0, lt=1)
+    validation_fraction: float = option(
+        0.0, "share of each client's training samples held out, for methods that validate locally", ge=0, lt=1
+    )
     split: Literal["client", "published"] = option(
         "client",
         "client: samples are pooled, then each client's are split by test_fraction; published: the published test "

@@ -48,10 +48,14 @@ class Dataset:
 
 @dataclass(frozen=True)
 class ClientData:
-    """The rows of one client: indices into the :class:`Dataset`, each ``(n,)`` int64, disjoint."""
+    """The rows of one client: indices into the :class:`Dataset`, each ``(n,)`` int64, disjoint.
+
+    ``validation`` is what was held out of the training rows; empty unless ``data.validation_fraction`` asks for it.
+    """
 
     train: IntArray
     test: IntArray
+    validation: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 @dataclass(frozen=True)

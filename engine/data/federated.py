@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from engine.data.config import DataConfig, FormationConfig, PartitionConfig
 from engine.data.dataset import ClientData, Dataset, FederatedData
+from engine.data.holdout import with_validation
 from engine.data.partition import partition as deal_to_clients
 from engine.data.partition import with_label_noise
 from engine.data.sources import load
@@ -39,6 +40,7 @@ def build(
     """
     clean = load(data, clients, seed)
     parts = deal_to_clients(clean, clients, partition, data, seed)
+    parts = with_validation(clean, parts, data.validation_fraction, seed)
     dataset = with_label_noise(clean, parts, data.label_noise, seed)
     if teams == 0:
         return FederatedData(dataset, parts)

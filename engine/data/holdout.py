@@ -12,7 +12,7 @@ from engine.data.allocation import apportion, deal, label_counts
 from engine.data.config import DataConfig
 from engine.data.dataset import ClientData, Dataset, IntArray
 from engine.errors import DataError
-from engine.seeding import generator
+from engine.seeding import derive, generator
 
 
 def test_flags(dataset: Dataset) -> NDArray[np.bool_]:
@@ -47,6 +47,21 @@ def _split_one(dataset: Dataset, client: int, rows: IntArray, fraction: float, s
     test = np.concatenate([group[:quota] for group, quota in zip(by_class, quotas, strict=True)])
     train = np.concatenate([group[quota:] for group, quota in zip(by_class, quotas, strict=True)])
     return ClientData(np.sort(train), np.sort(test))
+
+
+def with_validation(
+    dataset: Dataset, clients: list[ClientData], fraction: float, seed: int
+) -> list[ClientData]:
+    """Hold out ``fraction`` of each client's training rows, class by class; clients with one such row keep it."""
+    if not fraction:
+        return clients
+    validated = []
+    for client, rows in enumerate(clients):
+        if len(rows.train) > 1:
+            sides = _split_one(dataset, client, rows.train, fraction, derive(seed, "validation"))
+            rows = ClientData(sides.train, rows.test, sides.test)
+        validated.append(rows)
+    return validated
 
 
 def published_holdout(dataset: Dataset, parts: Sequence[IntArray], seed: int) -> list[ClientData]:

@@ -142,7 +142,8 @@ def test_compare_runs_on_the_same_clients_and_prints_one_table(tmp_path, capsys)
     table = capsys.readouterr().out.split("after the last round")[1]
     assert "permfl" in table
     assert "fedavg" in table
-    runs = {path.name.split("-")[0]: json.loads((path / "metrics.jsonl").read_text()) for path in tmp_path.iterdir()}
+    metrics = tmp_path.glob("*/metrics.jsonl")
+    runs = {path.parent.name.split("-")[0]: json.loads(path.read_text()) for path in metrics}
     devices = {name: [call["device"] for call in run["calls"][:8]] for name, run in runs.items()}
     assert devices["permfl"][:4] == devices["fedavg"][:4]
     assert main(["compare", "rounds=1"]) == 1

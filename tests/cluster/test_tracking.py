@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 import wandb
+from PIL import Image
 from wandb.proto.wandb_internal_pb2 import Record
 
 from cluster import tracking
 from cluster.sinks import RunInfo
-from cluster.tracking import WandbSink, flatten, has_key, metrics_of, stored_id
+from cluster.tracking import ComparisonSink, WandbSink, flatten, has_key, metrics_of, stored_id
 from engine.tracking_config import TrackingConfig
 from tests.cluster.samples import CONFIG, SUMMARY, record, run_info
 
@@ -149,6 +150,29 @@ def test_tables_of_clients_are_stored_when_asked_for(tmp_path: Path) -> None:
     accuracy, calls = [json.loads(file.read_text()) for file in files]
     assert accuracy == {"columns": ["client", "PM", "GM"], "data": [[0, 0.75, 0.5], [10, 0.375, 0.25]]}
     assert [dict(zip(calls["columns"], row, strict=True))["status"] for row in calls["data"]] == ["ok", "late"]
+
+
+def test_a_comparison_is_a_run_with_a_table_and_pictures(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "straggling.png")
+    config = TrackingConfig(wandb="offline", project="study", group="seeds")
+    rows = [["permfl", "81.25 %"], ["fedavg", "–"]]
+    sink = ComparisonSink(config, ["method", "PM"], rows, {"straggling": tmp_path / "straggling.png"})
+    sink.start(run_info(tmp_path))
+    sink.finish({"permfl": {"PM": 0.8125}}, 0)
+    (found,) = logged(tmp_path)
+    assert (found.run.project, found.run.run_group, found.run.job_type) == ("study", "seeds", "compare")
+    (file,) = tmp_path.glob("wandb/offline-run-*/files/media/table/comparison/*.table.json")
+    assert json.loads(file.read_text()) == {"columns": ["method", "PM"], "data": rows}
+    (picture,) = tmp_path.glob("wandb/offline-run-*/files/media/images/comparison/straggling*.png")
+    assert picture.read_bytes() == (tmp_path / "straggling.png").read_bytes()
+    assert found.summary["final/permfl/PM"] == 0.8125
+    assert found.exit_code == 0
+
+
+def test_a_disabled_comparison_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)  # an import of wandb raises from here on
+    drive(ComparisonSink(TrackingConfig(wandb="disabled"), ["method"], [], {}), run_info(tmp_path), range(0))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_resumed_run_goes_on_under_the_same_id(tmp_path: Path) -> None:

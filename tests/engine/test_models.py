@@ -8,14 +8,19 @@ from torch import Tensor, nn
 
 from engine.errors import ConfigError
 from engine.models import (
+    Family,
     FeatureModel,
     Joint,
     ModelConfig,
     ModelSpec,
+    family_of,
+    feature_width,
     init_params,
+    join_params,
     parameter_count,
     size_mib,
     spec_of,
+    split_params,
 )
 from engine.options import check
 from engine.seeding import torch_scope
@@ -238,3 +243,101 @@ def test_joint_prefixes_names_and_answers_by_name() -> None:
 def test_joint_needs_distinct_plain_names(names: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="distinct names"):
         Joint(tuple((name, spec("mclr")) for name in names))
+
+
+def test_the_five_cnns_have_the_published_sizes() -> None:
+    # Convolutions 5×5 and poolings 2×2 without padding: 32 → 28 → 14 → 10 → 5.
+    family = spec("cnn_five", COLOUR)
+    published = (10.00, 6.92, 5.04, 4.04, 2.56)
+    shapes = ((32, 2000), (16, 2000), (32, 1000), (32, 800), (32, 500))
+    assert isinstance(family, Family)
+    assert [round(size_mib(member), 2) for member in family.members] == list(published)
+    for member, (channels, first) in zip(family.members, shapes, strict=True):
+        convolutions = conv(3, 16, 5) + conv(16, channels, 5)
+        expected = convolutions + dense(channels * 25, first) + dense(first, 500) + dense(500, 10)
+        assert parameter_count(member) == expected
+
+
+def test_the_five_cnns_on_28_by_28_scaled() -> None:
+    # 28 → 24 → 12 → 8 → 4; width multiplies the first dense layer and nothing else.
+    family = spec("cnn_five", GREY, classes=7, width=0.1, features=30)
+    expected = conv(1, 16, 5) + conv(16, 16, 5) + dense(16 * 16, 200) + dense(200, 30) + dense(30, 7)
+    assert parameter_count(family.members[1]) == expected
+    assert {feature_width(member) for member in family.members} == {30}
+    with torch_scope(0):
+        module = family.members[1].build()
+    x = torch.ones(2, *GREY)
+    assert torch.equal(module(x), module.head(module.features(x)))
+    assert spec("cnn_five_2", GREY, classes=7, width=0.1, features=30) == family.members[1]
+
+
+@pytest.mark.parametrize("name", ["cnn_five", "cnn_five_4"])
+def test_the_five_cnns_need_images_of_16_pixels(name: str) -> None:
+    assert parameter_count(family_of(spec(name, (3, 16, 16))).of(0)) > 0
+    with pytest.raises(ConfigError, match="at least 16×16"):
+        spec(name, (3, 15, 16))
+
+
+def test_client_i_has_architecture_i_mod_n() -> None:
+    family = spec("cnn_five")
+    assert [family.of(client).name for client in (0, 4, 5, 12)] == [f"cnn_five_{i}" for i in (1, 5, 1, 3)]
+    assert pickle.loads(pickle.dumps(family)) == family
+    assert hash(pickle.loads(pickle.dumps(family))) == hash(family)
+    assert family_of(family) == family
+    assert family_of(spec("mclr")) == Family((spec("mclr"),))
+    with pytest.raises(TypeError, match="not a Joint"):
+        family_of(Joint((("a", spec("mclr")),)))
+    with pytest.raises(ConfigError, match=r"the model is a family \(cnn_five_1, "):
+        family.build()
+
+
+def test_a_family_of_ones_own() -> None:
+    entries = ["mclr", {"name": "mlp", "hidden": [7]}, {"depth": 1}]
+    family = spec("cnn", family=entries, width=0.5)
+    expected = (spec("mclr"), spec("mlp", hidden=[7]), spec("cnn", depth=1, width=0.5))
+    assert family == Family(expected)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (3, r"model\.family\[1\]=3: expected the name of a model, or settings: name, hidden"),
+        ("mclx", r"model\.family\[1\]\.name=mclx: no such model\. Did you mean mclr"),
+        ({"size": 3}, r"model\.family\[1\]\.size: no such key\. Keys of a member: name"),
+        ({"width": "wide"}, r"model\.family\[1\]\.width='wide': expected a value like 1\.0"),
+        ({"depth": True}, r"model\.family\[1\]\.depth=True: expected a value like 2"),
+        ({"hidden": [1.5]}, r"model\.family\[1\]\.hidden=\[1\.5\]: expected a value like"),
+        ({"depth": 0}, r"model\.family\[1\]\.depth=0 is out of range"),
+        ("cnn_five", r"model\.family\[1\]: cnn_five is a family itself"),
+    ],
+)
+def test_impossible_member_is_named(entry: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check(ModelConfig(family=["mclr", entry]), "model.")
+
+
+def test_feature_width_is_that_of_the_heads_first_linear_layer() -> None:
+    assert feature_width(spec("mclr", (60,))) == 60
+    assert feature_width(spec("cnn_permfl")) == 128
+    assert feature_width(spec(f"{__name__}:normed", (6,), options={"hidden": 5})) == 5
+    for factory in ("headless", "no_features"):
+        with pytest.raises(ConfigError, match="exposes no features"):
+            feature_width(spec(f"{__name__}:{factory}", (6,)))
+
+
+def headless(input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    return FeatureModel(nn.Linear(6, classes), nn.Identity())
+
+
+def no_features(input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    return nn.Linear(6, classes)
+
+
+def test_parameters_of_a_joint_are_split_and_joined() -> None:
+    one, two = {"a.b": torch.ones(1), "c": torch.zeros(2)}, {"c": torch.ones(3)}
+    joined = join_params(local=one, lite=two)
+    assert list(joined) == ["local.a.b", "local.c", "lite.c"]
+    assert split_params(joined) == {"local": one, "lite": two}
+    assert joined["local.c"] is one["c"]
+    with pytest.raises(ValueError, match="plain has no prefix"):
+        split_params({"plain": torch.ones(1)})

@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.clients import ClientReply, client_calls
+from engine.clients import ClientReply, assignments_for, client_calls
 from engine.federation import Federation, build_world
 from engine.messages import count_bytes
 from engine.records import CallRecord
@@ -189,7 +189,8 @@ def test_a_model_that_goes_to_a_whole_cohort_is_one_message(method):
     owner = world.algorithm.init_global(1)
     if world.data.teams:
         owner = world.algorithm.start_team(world.algorithm.to_team(owner), None)
-    calls = client_calls(world, range(4), owner, 1, 1)
+    told = assignments_for(world, range(4), None)
+    calls = client_calls(world, range(4), owner, 1, 1, told)
     assert len({id(call.down) for call in calls}) == 1
 
 

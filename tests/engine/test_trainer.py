@@ -5,12 +5,13 @@ import pytest
 import torch
 from torch import nn
 
+from engine.batches import plan_batches
 from engine.data.dataset import Dataset
 from engine.errors import ResourceError, TrainingError
 from engine.messages import fingerprint
 from engine.models import ModelSpec, init_params
-from engine.requests import Batch, Evaluate, Pull, Sgd, Train, cross_entropy
-from engine.trainer import Trainer, plan_batches, resolve_device, single_thread
+from engine.requests import Batch, Evaluate, Pull, Represent, Sgd, Train, cross_entropy
+from engine.trainer import Trainer, resolve_device, single_thread
 
 D, K, N = 5, 3, 12
 RNG = np.random.default_rng(0)
@@ -144,6 +145,29 @@ def test_evaluation_does_not_depend_on_its_batches():
     assert one.loss_sum == pytest.approx(all_.loss_sum, rel=1e-6)
 
 
+@pytest.mark.parametrize("evaluation_batch", [1, 5, 100])
+def test_features_are_averaged_by_class(evaluation_batch):
+    spec = ModelSpec("mlp", (D,), K, (("hidden", (4,)),))
+    params, rows = init_params(spec, 0), np.array([0, 2, 3, 5, 9, 11])  # classes 0 2 0 2 0 2: none of class 1
+    answer, work = ask(Represent(spec, params), trainer=Trainer(DATA, evaluation_batch=evaluation_batch), rows=rows)
+    w, b = params["features.1.weight"].double().numpy(), params["features.1.bias"].double().numpy()
+    features = np.maximum(DATA.x @ w.T + b, 0)
+    assert answer.classes.tolist() == [0, 2]
+    assert answer.counts.tolist() == [3, 3]
+    np.testing.assert_allclose(answer.means[0].numpy(), features[[0, 3, 9]].mean(0), atol=1e-6)
+    np.testing.assert_allclose(answer.means[1].numpy(), features[[2, 5, 11]].mean(0), atol=1e-6)
+    assert not answer.means.is_inference()
+    assert (work.flops, work.steps) == (2 * len(rows) * D * 4, 0)  # one forward pass of the features
+
+
+def test_features_of_the_test_split_and_of_nobody():
+    spec = ModelSpec("mlp", (D,), K, (("hidden", (4,)),))
+    answer, _ = ask(Represent(spec, init_params(spec, 0), split="test"), rows=ROWS)
+    assert answer.counts.tolist() == [2, 2, 2]  # six test rows
+    with pytest.raises(ValueError, match="no train samples to represent"):
+        ask(Represent(spec, init_params(spec, 0)), rows=ROWS[:0])
+
+
 def test_a_loss_that_is_not_finite_names_client_and_step():
     request = train(loss=exploding, optimizer=Sgd(1.0), steps=200, constants={"factor": torch.tensor(100.0)})
     with pytest.raises(TrainingError, match=r"client 3 \(team 1\), round 7: loss is (inf|nan) after step \d+"):
@@ -265,7 +289,7 @@ def test_the_thread_count_is_restored():
 
 
 def test_pixels_are_scaled():
-    from engine.trainer import Rows
+    from engine.batches import Rows
 
     data = Dataset("pixels", np.array([[0], [255]], dtype="u1"), np.array([0, 1]), 2, shift=0.5, scale=0.5)
     x, y = Rows(data, torch.device("cpu")).fetch(np.array([0, 1]))

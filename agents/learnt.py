@@ -1,0 +1,154 @@
+"""Learnt policies: RLlib modules and learners that decide, are paid, and learn."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.learner.learner import Learner
+
+from agents.episodes import Step, episode_of
+from agents.learners import Specs, rllib_config
+from agents.trees import from_tree, to_tree
+from engine.agents_config import AgentsConfig
+from engine.control import Actions, AgentId, Observation, Situation
+from engine.seeding import derive, torch_scope
+from engine.trainer import single_thread
+
+UPDATE = "num_env_steps_sampled_lifetime"
+
+
+@dataclass
+class Round:
+    """What happened in a round so far: one step per stage, and what came of it."""
+
+    steps: list[Step] = field(default_factory=list)
+    rewards: Mapping[AgentId, float] = field(default_factory=dict)
+
+
+class LearntPolicies:
+    """RLlib modules and learners, one learner for each family of agents.
+
+    Acting samples from the modules' distributions while ``learning``, and takes their modes otherwise. Every
+    ``rounds_per_update`` rounds the learners are given the rounds since the last update as one RLlib episode.
+    """
+
+    def __init__(self, specs: Specs, settings: AgentsConfig, seed: int) -> None:
+        """Build fresh modules; ``seed``: of the run, from which weights and actions derive."""
+        self._specs, self._settings, self._seed = specs, settings, seed
+        families: list[str] = sorted({spec.learner for spec in specs.values()})
+        self._members: dict[str, Specs] = {
+            family: {agent: spec for agent, spec in specs.items() if spec.learner == family} for family in families
+        }
+        self._learners: dict[str, Learner] = {}
+        for family, members in self._members.items():
+            with torch_scope(derive(seed, "agents", family)), single_thread():
+                config = rllib_config(family, members, settings)
+                self._learners[family] = config.build_learner(
+                    spaces={agent: (spec.observation_space, spec.action_space) for agent, spec in members.items()}
+                )
+        # Virtual agents learn from each round by itself; value decomposition also from rounds long past.
+        self._rounds_per_update = 1 if "reinforce" in families else settings.rounds_per_update
+        self._kept = settings.replay if "vdn" in families else 0
+        self._rounds: list[Round] = [Round()]
+        self._fresh = 0
+        self._decisions = 0  # stages decided so far, from which exploration derives
+        self.learning = True
+
+    def act(self, round: int, situation: Situation, chosen: Actions, seen: Mapping[AgentId, Observation]) -> Actions:
+        """Sample (or, frozen, choose) the actions of one stage's agents."""
+        step: Step = {}
+        with torch.inference_mode(), single_thread():
+            for agent, observation in seen.items():
+                with torch_scope(derive(self._seed, "agents", "act", agent, self._decisions)):
+                    step[agent] = self._act(agent, observation)
+        self._decisions += 1
+        if self.learning:
+            self._rounds[-1].steps.append(step)
+        return {agent: self._within(agent, taken[Columns.ACTIONS]) for agent, taken in step.items()}
+
+    def _act(self, agent: AgentId, observation: Observation) -> dict[str, Any]:
+        module = self._learners[self._specs[agent].learner].module[agent]
+        batch = {Columns.OBS: torch.from_numpy(observation)[None]}
+        if self.learning:
+            inputs = module.forward_exploration(batch)[Columns.ACTION_DIST_INPUTS]
+            actions = module.get_exploration_action_dist_cls().from_logits(inputs)
+        else:
+            inputs = module.forward_inference(batch)[Columns.ACTION_DIST_INPUTS]
+            actions = module.get_inference_action_dist_cls().from_logits(inputs).to_deterministic()
+        sample = actions.sample()
+        logp = actions.logp(sample)[0].numpy() if self.learning else np.float32(0)
+        return {
+            Columns.OBS: observation,
+            Columns.ACTIONS: sample[0].numpy(),
+            Columns.ACTION_DIST_INPUTS: inputs[0].numpy(),
+            Columns.ACTION_LOGP: logp,
+        }
+
+    def _within(self, agent: AgentId, action: Any) -> Any:
+        """Continuous actions come from an unbounded distribution; what is learnt from is the unclipped one."""
+        space = self._specs[agent].action_space
+        if isinstance(space, Box):
+            return np.clip(action, space.low.reshape(action.shape), space.high.reshape(action.shape)).reshape(
+                space.shape
+            )
+        return action
+
+    def learn(self, round: int, rewards: Mapping[AgentId, float]) -> Mapping[str, float]:
+        """Keep the round; update if its turn has come."""
+        if not self.learning or not self._rounds[-1].steps:
+            return {}
+        self._rounds[-1].rewards = rewards
+        self._fresh += 1
+        metrics: dict[str, float] = {}
+        if self._fresh >= self._rounds_per_update:
+            for family, learner in self._learners.items():
+                metrics |= self._update(family, learner, round)
+            self._rounds, self._fresh = self._rounds[-self._kept :] if self._kept else [], 0
+        self._rounds.append(Round())
+        return metrics
+
+    def _update(self, family: str, learner: Learner, round: int) -> dict[str, float]:
+        episode = episode_of(self._rounds, self._members[family])
+        if episode is None:
+            return {}
+        epochs = 1 if family == "reinforce" else self._settings.epochs
+        with torch_scope(derive(self._seed, "agents", "learn", family, round)), single_thread():
+            results = learner.update(episodes=[episode], timesteps={UPDATE: round}, num_epochs=epochs)
+        return _curves(results, self._members[family])
+
+    def state(self) -> Any:
+        """Modules and optimisers of all learners, and the rounds that were not learnt from yet."""
+        learners = {}
+        for family, learner in self._learners.items():
+            saved = learner.get_state(components=["rl_module", "optimizer"])
+            learners[family] = to_tree({part: saved[part] for part in ("rl_module", "optimizer")})
+        rounds = [{"steps": to_tree(done.steps), "rewards": dict(done.rewards)} for done in self._rounds]
+        return {"learners": learners, "rounds": rounds, "fresh": self._fresh, "decisions": self._decisions}
+
+    def restore(self, state: Any) -> None:
+        """Continue from what :meth:`state` gave."""
+        self.restore_learners(state["learners"])
+        self._rounds = [Round(from_tree(done["steps"]), done["rewards"]) for done in state["rounds"]]
+        self._fresh, self._decisions = state["fresh"], state["decisions"]
+
+    def restore_learners(self, learners: Mapping[str, Any]) -> None:
+        """Take over modules and optimisers, with nothing learnt from yet."""
+        for family, learner in self._learners.items():
+            learner.set_state({**from_tree(learners[family]), "weights_seq_no": 0})
+        self._rounds, self._fresh = [Round()], 0
+
+
+def _curves(results: Mapping[str, Any], agents: Sequence[AgentId] | Mapping[AgentId, Any]) -> dict[str, float]:
+    """What RLlib's learner reports of a few agents, by name."""
+    curves: dict[str, float] = {}
+    if len(agents) > 8:
+        return curves
+    for agent in agents:
+        for name in ("total_loss", "entropy", "vf_loss", "policy_loss"):
+            if name in results.get(agent, {}):
+                curves[f"agents/{agent}/{name}"] = float(results[agent][name].peek())
+    return curves

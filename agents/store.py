@@ -1,0 +1,87 @@
+"""Saved agents: RLlib's states as safetensors and JSON. Nothing that is loaded can run code.
+
+(RLlib's own checkpoint folders unpickle when they are loaded.)
+"""
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from agents.learners import Specs
+from agents.spaces import per_client
+from engine import checkpoint
+from engine.agents_config import AgentsConfig
+from engine.errors import AgentCheckpointError, CheckpointError
+
+
+def save(target: Path, learners: Any, specs: Specs, settings: AgentsConfig, layout: str, method: str) -> None:
+    """Write modules and optimisers, with what they were made for.
+
+    Args:
+        target: a folder, replaced as a whole.
+        learners: the ``learners`` part of :meth:`agents.learnt.LearntPolicies.state`.
+        specs: of the agents.
+        settings: their networks.
+        layout: how decisions are divided among them.
+        method: whose decisions they make, for people.
+
+    Raises:
+        CheckpointError: when it cannot be written.
+    """
+    header = {"made_for": _made_for(specs, settings, layout), "method": method}
+    checkpoint.write(target.resolve(), learners, header)
+
+
+def load(source: Path, specs: Specs, settings: AgentsConfig, layout: str) -> Any:
+    """Read agents for a run; the ``learners`` part of a state.
+
+    Raises:
+        AgentCheckpointError: when there are none, they are damaged, or were made for something else: another layout,
+            network, number of clients per round (except for the equivariant network), or version of RLlib.
+    """
+
+    def check(header: Mapping[str, Any]) -> None:
+        theirs = header.get("made_for")
+        if not isinstance(theirs, dict):
+            raise AgentCheckpointError(f"{source}: it holds no agents. Make some with `strata train-agents`.")
+        for key, ours in _made_for(specs, settings, layout).items():
+            if theirs.get(key) != ours:
+                raise AgentCheckpointError(
+                    f"{source}: these agents were made for another {key}: {_shown(theirs.get(key))} there, "
+                    f"{_shown(ours)} in this run. Train agents for it (`strata train-agents`), or change the run."
+                )
+
+    try:
+        return checkpoint.read(source, check)
+    except AgentCheckpointError:
+        raise
+    except CheckpointError as error:
+        raise AgentCheckpointError(str(error)) from None
+
+
+def _made_for(specs: Specs, settings: AgentsConfig, layout: str) -> dict[str, Any]:
+    """What must be equal for agents to be used, by names that an error can show."""
+    made: dict[str, Any] = {
+        "RLlib version": ".".join(version("ray").split(".")[:2]),
+        "layout": layout,
+        "set of agents": {agent: spec.learner for agent, spec in specs.items()},
+        "network": {"kind": settings.network, "hidden": settings.hidden},
+        "observation and action space": {},
+        "number of clients per round": {},
+    }
+    for agent, spec in specs.items():
+        if spec.learner == "reinforce":
+            made["observation and action space"][agent] = [int(n) for n in spec.action_space.nvec]  # type: ignore[attr-defined]
+            continue
+        pattern = per_client(spec.observation_space, spec.action_space)
+        made["observation and action space"][agent] = [pattern.features, list(pattern.choices), pattern.outputs]
+        if settings.network == "mlp" and spec.learner == "ppo":
+            made["number of clients per round"][agent] = pattern.clients
+    return made
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items()) or "any"
+    return str(value)

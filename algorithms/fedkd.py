@@ -1,0 +1,224 @@
+"""FedKD: mutual distillation with a shared model whose updates travel as truncated singular value decompositions.
+
+Wu et al., "Communication-Efficient Federated Learning via Knowledge Distillation", Nature Communications 2022
+(arXiv 2108.13323).
+
+Symbols
+    p       client k's private model, the paper's mentor (PM); p also its logits
+    g       the shared model, the paper's mentee; g_k client k's copy; g also its logits
+    Δ       a change of g: Δ_k = g_k − g on client k, Δ̄ their mean
+    e       share of a matrix' energy (Σ σ²) that the truncation keeps: from e_0 to e_1 over the first T rounds
+    n_k     client k's training samples
+    E, B    local epochs, batch size
+
+Per round, on each client E epochs of SGD from (p, g) on both losses at once:
+    L_p = CE(p) + KL(g ‖ p) / (CE(p) + CE(g)),    L_g = CE(g) + KL(p ‖ g) / (CE(p) + CE(g)).
+Up: Δ_k, each matrix as U_r Σ_r V_r with the smallest r that keeps e of its energy.  Δ̄ ← Σ_k (n_k / n) Δ_k over the
+cohort.  Down, to all: Δ̄, truncated alike.  g ← g + Δ̄ as truncated, on the server and on the clients.
+
+Choices of ours
+    - Adaptive distillation: as in the paper the sum of both task losses divides the distillation terms alone; it is a
+      weight here, without a gradient. Neither loss sends a gradient into the model that teaches in it.
+    - The paper's third term, between hidden states and attention maps, is left out: the layers of different
+      architectures do not correspond.
+    - Σ travels inside U; a matrix whose factors would be larger than itself, and every vector, travels as it is. The
+      kernels of a convolution are the matrix (outputs, inputs · height · width).
+    - The decompositions are not counted as FLOPs, which are those of training.
+    - A client that has not got the last version of g (its first call, or a round without it) is sent g as a whole.
+    - The shared architecture is the smallest of the family, or the one that ``shared`` names by its number.
+Deviations: none known beyond these.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from engine.algorithm import Assignment, ClientInfo, ClientResult, ClientStep, Context, Received, require_cohort
+from engine.errors import ConfigError
+from engine.heterogeneous import HeterogeneousAlgorithm, kl_divergence, shared_member
+from engine.local import LocalSgd
+from engine.messages import Params, weighted_mean
+from engine.models import Buildable, Joint, init_params, join_params, split_params
+from engine.options import option
+from engine.requests import Batch, Trained
+from engine.trainer import single_thread
+
+# m × n matrix, r kept singular values
+
+
+@dataclass(frozen=True)
+class FedKDConfig(LocalSgd):
+    """Settings of FedKD."""
+
+    energy_start: float = option(0.95, "e_0: share of each matrix' energy kept in the first round", gt=0, le=1)
+    energy_end: float = option(0.98, "e_1: share of each matrix' energy kept from round T on", gt=0, le=1)
+    energy_rounds: int = option(100, "T: rounds over which the share grows", ge=1)
+    shared: int = option(-1, "which architecture of the family is shared, from 0; -1: the smallest", ge=-1)
+
+    def validate(self, path: str) -> None:
+        """The energy grows."""
+        super().validate(path)
+        if self.energy_end < self.energy_start:
+            raise ConfigError(
+                f"{path}energy_end={self.energy_end:g} is out of range: expected ≥ {path}energy_start = "
+                f"{self.energy_start:g}."
+            )
+
+    def energy(self, round: int) -> float:
+        """E in a round, counted from 1."""
+        progress = min(1.0, (round - 1) / max(1, self.energy_rounds - 1))
+        return self.energy_start + (self.energy_end - self.energy_start) * progress
+
+
+def adaptive_loss(module: nn.Module, batch: Batch) -> Tensor:
+    """L_p + L_g of a joint model with the children p and g."""
+    out = module(batch.x)
+    p, g = out["p"], out["g"]
+    tasks = F.cross_entropy(p, batch.y) + F.cross_entropy(g, batch.y)
+    return tasks + (kl_divergence(g, p) + kl_divergence(p, g)) / tasks.detach()
+
+
+@dataclass(frozen=True)
+class Factored:
+    """A change of a model: by name U Σ (m, r) and V (r, n) of the matrices worth it, and the rest as it is."""
+
+    factors: dict[str, tuple[Tensor, Tensor]]
+    whole: Params
+
+
+def compress(change: Params, energy: float) -> Factored:
+    """Truncate the singular value decomposition of every matrix to the smallest rank that keeps ``energy``, 0..1."""
+    factors, whole = {}, {}
+    with single_thread():
+        for name, value in change.items():
+            pair = truncate(value.reshape(len(value), -1), energy) if value.ndim > 1 else None
+            if pair is not None and pair[0].numel() + pair[1].numel() < value.numel():
+                factors[name] = pair
+            else:
+                whole[name] = value
+    return Factored(factors, whole)
+
+
+def truncate(matrix: Tensor, energy: float) -> tuple[Tensor, Tensor]:
+    """U Σ (m, r) and V (r, n) of a matrix (m, n), r ≥ 1 the smallest with Σ_{i ≤ r} σ_i² ≥ energy · Σ σ_i²."""
+    u, sigma, v = torch.linalg.svd(matrix.double(), full_matrices=False)
+    kept = (sigma**2).cumsum(0)
+    r = int((kept[:-1] < energy * kept[-1]).sum()) + 1
+    return (u[:, :r] * sigma[:r]).float().contiguous(), v[:r].float().contiguous()
+
+
+def restore(factored: Factored, like: Params) -> Params:
+    """The change that was compressed, in the shapes of ``like``."""
+    with single_thread():
+        products = {name: u @ v for name, (u, v) in factored.factors.items()}
+    return {name: {**factored.whole, **products}[name].view_as(value) for name, value in like.items()}
+
+
+def add(g: Params, change: Params) -> Params:
+    """G + Δ."""
+    return {name: value + change[name] for name, value in g.items()}
+
+
+@dataclass(frozen=True)
+class Global:
+    """Global state: g, how often it has changed, its last change, and the clients that hold g as it was before."""
+
+    g: Params
+    version: int
+    last: Factored | None = None
+    holders: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Private:
+    """Private state of a client: p, and g as the client last knew it from the server, with its version."""
+
+    p: Params
+    g: Params | None = None
+    version: int = -1
+
+
+@dataclass(frozen=True)
+class Down:
+    """Server → client: the last change of g or all of it, its version, and how long to train."""
+
+    g: Params | None
+    change: Factored | None
+    version: int
+    epochs: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Up:
+    """Client → server: Δ_k."""
+
+    change: Factored
+
+
+class FedKD(HeterogeneousAlgorithm[Global, Private, Down, Up]):
+    """See the module's docstring."""
+
+    Config = FedKDConfig
+    config: FedKDConfig
+
+    def __init__(self, config: Any, model: Buildable) -> None:
+        """Choose the shared architecture."""
+        super().__init__(config, model)
+        self.shared = shared_member(self.family, self.config.shared)
+
+    def init_global(self, seed: int) -> Global:
+        """A freshly initialised shared model."""
+        return Global(init_params(self.shared, seed), 0)
+
+    def init_client(self, info: ClientInfo, seed: int) -> Private:
+        """A freshly initialised private model."""
+        return Private(self.fresh_model(info, seed))
+
+    def to_client(self, g: Global, info: ClientInfo, assignment: Assignment) -> Down:
+        """The last change to those who hold what it changes, all of g to the others."""
+        holds = info.id in g.holders
+        work = int(assignment["epochs"]), int(assignment["steps"])
+        return Down(None if holds else g.g, g.last if holds else None, g.version, *work)
+
+    def client_step(self, info: ClientInfo, state: Private, down: Down, context: Context) -> ClientStep[Private, Up]:
+        """(p, g_k) ← local SGD from (p, g) on L_p + L_g; the change of g_k goes up."""
+        g = received(state, down)
+        joint = Joint((("p", self.architecture(info)), ("g", self.shared)))
+        request = self.config.train(joint, join_params(p=state.p, g=g), down.epochs, down.steps)
+        trained: Trained = yield replace(request, loss=adaptive_loss)
+        parts = split_params(trained.params)
+        change = {name: parts["g"][name] - value for name, value in g.items()}
+        energy = self.config.energy(context.round)
+        return ClientResult(Up(compress(change, energy)), Private(parts["p"], g, down.version), {"energy": energy})
+
+    def global_step(self, g: Global, ups: Sequence[Received[Up]]) -> Global:
+        """Δ̄ ← Σ_k (n_k / n) Δ_k, truncated;  g ← g + Δ̄."""
+        require_cohort("FedKD", ups)
+        changes = [restore(up.message.change, g.g) for up in ups]
+        mean = weighted_mean(changes, [up.samples for up in ups])
+        last = compress(mean, self.config.energy(g.version + 1))
+        return Global(add(g.g, restore(last, g.g)), g.version + 1, last, tuple(up.sender for up in ups))
+
+    def personal_model(self, state: Private) -> Params:
+        """The private p."""
+        return state.p
+
+
+def received(state: Private, down: Down) -> Params:
+    """G as the server has it now: sent as a whole, or as a change of what the client holds."""
+    if down.g is not None:
+        return down.g
+    assert state.g is not None
+    assert down.change is not None
+    if state.version == down.version:  # it was here before, in a round from which nobody's upload counted
+        return state.g
+    assert state.version == down.version - 1
+    return add(state.g, restore(down.change, state.g))
+
+
+METHOD = FedKD

@@ -1,0 +1,113 @@
+"""LG-FedAvg: private representations under a shared head.
+
+Liang et al., "Think Locally, Act Globally: Federated Learning with Local and Global Representations", 2020
+(arXiv 2001.01523), with representations of different architectures.
+
+Symbols
+    ω_k     client k's private features, of its own architecture
+    h       the head (B, F) → (B, K), the same everywhere
+    PM      ω_k under the head as client k last trained it
+    n_k     client k's training samples
+    E, B    local epochs, batch size
+
+Per round: (ω_k, h_k) ← E epochs of SGD from (ω_k, h) on client k's data;  h ← Σ_k (n_k / n) h_k over the cohort.
+
+Choices of ours: features and head train together; a client is evaluated with the head it trained, not with the average,
+which its features have not met yet. Deviations: the representations are learnt from the labels alone; the paper's
+self-supervised and adversarial losses on them, which are optional there, are left out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engine.algorithm import Assignment, ClientInfo, ClientResult, ClientStep, Context, Received, require_cohort
+from engine.errors import ConfigError
+from engine.heterogeneous import HeterogeneousAlgorithm, common_width, only_prefixed
+from engine.local import LocalSgd
+from engine.messages import Params, weighted_mean
+from engine.models import Buildable, init_params
+from engine.requests import Trained
+
+HEAD = "head."
+
+
+@dataclass(frozen=True)
+class LgFedAvgConfig(LocalSgd):
+    """Settings of LG-FedAvg."""
+
+
+@dataclass(frozen=True)
+class Global:
+    """Global state: the head h, under its names in the models."""
+
+    h: Params
+
+
+@dataclass(frozen=True)
+class Private:
+    """Private state of a client: its whole model, features ω_k and head h_k."""
+
+    model: Params
+
+
+@dataclass(frozen=True)
+class Down:
+    """Server → client: the head, and how long to train."""
+
+    h: Params
+    epochs: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Up:
+    """Client → server: the trained head h_k."""
+
+    h: Params
+
+
+class LgFedAvg(HeterogeneousAlgorithm[Global, Private, Down, Up]):
+    """See the module's docstring."""
+
+    Config = LgFedAvgConfig
+    config: LgFedAvgConfig
+
+    def __init__(self, config: Any, model: Buildable) -> None:
+        """Refuse a family whose heads differ."""
+        super().__init__(config, model)
+        common_width(self.family, "LG-FedAvg")
+        heads = [only_prefixed(init_params(member, 0), HEAD) for member in self.family.members]
+        shapes = [{name: tuple(value.shape) for name, value in head.items()} for head in heads]
+        if any(other != shapes[0] for other in shapes):
+            raise ConfigError("LG-FedAvg shares the head, and those of model.family differ. Give all the same layers.")
+
+    def init_global(self, seed: int) -> Global:
+        """A freshly initialised head."""
+        return Global(only_prefixed(init_params(self.family.members[0], seed), HEAD))
+
+    def init_client(self, info: ClientInfo, seed: int) -> Private:
+        """A freshly initialised private model."""
+        return Private(self.fresh_model(info, seed))
+
+    def to_client(self, g: Global, info: ClientInfo, assignment: Assignment) -> Down:
+        """Send the head."""
+        return Down(g.h, int(assignment["epochs"]), int(assignment["steps"]))
+
+    def client_step(self, info: ClientInfo, state: Private, down: Down, context: Context) -> ClientStep[Private, Up]:
+        """(ω_k, h_k) ← local SGD from (ω_k, h)."""
+        start = {**state.model, **down.h}
+        trained: Trained = yield self.config.train(self.architecture(info), start, down.epochs, down.steps)
+        return ClientResult(Up(only_prefixed(trained.params, HEAD)), Private(trained.params))
+
+    def global_step(self, g: Global, ups: Sequence[Received[Up]]) -> Global:
+        """H ← Σ_k (n_k / n) h_k."""
+        require_cohort("LG-FedAvg", ups)
+        return Global(weighted_mean([up.message.h for up in ups], [up.samples for up in ups]))
+
+    def personal_model(self, state: Private) -> Params:
+        """ω_k under h_k."""
+        return state.model
+
+
+METHOD = LgFedAvg

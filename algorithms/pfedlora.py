@@ -1,0 +1,253 @@
+"""pFedLoRA: a small homogeneous low-rank adapter beside heterogeneous private models; only the adapter travels.
+
+Yi et al., "pFedLoRA: Model-Heterogeneous Personalized Federated Learning with LoRA Tuning", 2023 (arXiv 2310.13283).
+
+Symbols
+    ω_k     client k's private model F_k: features (B, F) of any architecture, and a head
+    θ       the adapter A, (B, F) → (B, K), beside the head: the same small shape on every client
+    ŷ_F     logits of the head;  ŷ_A logits of the adapter, on the same features
+    μ       weight of the adapter ("mu")
+    r       size of the adapter's bottleneck ("rank"); 0: no adapter
+    n_k     client k's training samples
+    E, B    local epochs, batch size
+
+Per round, with θ from the server:
+    step A  θ frozen, E epochs on ω_k;    step B  ω_k frozen, E epochs on θ_k;    θ ← Σ_k (n_k / n) θ_k over the cohort.
+    mixing = loss      step A minimises μ CE(ŷ_A) + (1 − μ) CE(ŷ_F), step B CE(ŷ_A).
+    mixing = output    both steps minimise CE(μ ŷ_A + (1 − μ) ŷ_F).
+
+Adapters: "reduction" is the chain linear(F, r) – ReLU – linear(r, K) with biases; "decomposition" replaces the F × K
+matrix by F × r times r × K, the first Gaussian, the second zero, without a bias. With r = 0 the method is Standalone,
+to the bit.
+
+Choices of ours
+    - Which of the two mixings the paper prints could not be settled; both are here.
+    - The adapter sits on the features that the head sees (500 in the five CNNs), the one width that all models share.
+      The Gaussian factor has standard deviation 1/√F, which keeps the scale of the features.
+    - The personal model answers with ŷ_F under mixing=loss: there no loss ever trained a sum of the two outputs, and
+      ŷ_F is what the client keeps and fits to its own data. Under mixing=output it answers with μ ŷ_A + (1 − μ) ŷ_F,
+      with the client's own θ_k, which is exactly what was trained.
+    - While ω_k is frozen it is in evaluation mode, so that batch norm's statistics and dropout are frozen too.
+    - training=simultaneous (the ablation that the paper argues against) trains ω_k and θ_k at once, E epochs, on step
+      A's loss. Iterative training makes twice as many steps.
+Deviations: none known beyond these.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from engine.algorithm import Assignment, ClientInfo, ClientResult, ClientStep, Context, Received, require_cohort
+from engine.heterogeneous import HeterogeneousAlgorithm, common_width
+from engine.local import LocalSgd
+from engine.messages import Params, weighted_mean
+from engine.models import Buildable, FeatureModel, ModelSpec, init_params, join_params, split_params
+from engine.options import option
+from engine.requests import Batch, Evaluate, Trained
+
+# B batch, K classes, F features, r rank
+
+Structure = Literal["reduction", "decomposition"]
+
+
+@dataclass(frozen=True)
+class PFedLoRAConfig(LocalSgd):
+    """Settings of pFedLoRA."""
+
+    structure: Structure = option("decomposition", "reduction: a chain of two layers; decomposition: F×r times r×K")
+    rank: int = option(16, "r: size of the adapter's bottleneck; 0: no adapter, which is Standalone", ge=0)
+    mixing: Literal["loss", "output"] = option("loss", "what μ weighs: the two losses, or the two outputs")
+    mu: float = option(0.5, "μ: weight of the adapter", gt=0, le=0.5)
+    training: Literal["iterative", "simultaneous"] = option(
+        "iterative", "iterative: first the private model, then the adapter; simultaneous: both at once"
+    )
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """The architecture of θ."""
+
+    structure: Structure
+    rank: int
+    features: int
+    classes: int
+
+    def build(self) -> nn.Module:
+        """Make a module (B, F) → (B, K)."""
+        if self.structure == "reduction":
+            return nn.Sequential(nn.Linear(self.features, self.rank), nn.ReLU(), nn.Linear(self.rank, self.classes))
+        return _Decomposition(self.features, self.rank, self.classes)
+
+
+class _Decomposition(nn.Module):
+    def __init__(self, features: int, rank: int, classes: int) -> None:
+        super().__init__()
+        self.first = nn.Parameter(torch.randn(features, rank) / features**0.5)
+        self.second = nn.Parameter(torch.zeros(rank, classes))
+
+    def forward(self, features_BF: Tensor) -> Tensor:
+        return features_BF @ self.first @ self.second
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """The architecture of a private model with its adapter; their parameters are prefixed ``model.``, ``adapter.``."""
+
+    model: ModelSpec
+    adapter: Adapter
+    mu: float
+
+    def build(self) -> nn.Module:
+        """Make a module whose output is the mixture μ ŷ_A + (1 − μ) ŷ_F."""
+        model = self.model.build()
+        assert isinstance(model, FeatureModel)  # common_width has seen its features
+        return AdaptedModule(model, self.adapter.build(), self.mu)
+
+
+class AdaptedModule(nn.Module):
+    """A private model with its adapter beside the head."""
+
+    def __init__(self, model: FeatureModel, adapter: nn.Module, mu: float) -> None:
+        """Join the two."""
+        super().__init__()
+        self.model, self.adapter, self.mu = model, adapter, mu
+
+    def outputs(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """ŷ_A and ŷ_F, each (B, K)."""
+        features = self.model.features(x)
+        return self.adapter(features), self.model.head(features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """μ ŷ_A + (1 − μ) ŷ_F, (B, K)."""
+        adapted, plain = self.outputs(x)
+        return self.mu * adapted + (1 - self.mu) * plain
+
+
+def mixed_losses(module: nn.Module, batch: Batch) -> Tensor:
+    """μ CE(ŷ_A) + (1 − μ) CE(ŷ_F)."""
+    assert isinstance(module, AdaptedModule)
+    adapted, plain = module.outputs(batch.x)
+    return module.mu * F.cross_entropy(adapted, batch.y) + (1 - module.mu) * F.cross_entropy(plain, batch.y)
+
+
+def mixed_output(module: nn.Module, batch: Batch) -> Tensor:
+    """CE(μ ŷ_A + (1 − μ) ŷ_F)."""
+    return F.cross_entropy(module(batch.x), batch.y)
+
+
+def adapter_loss(module: nn.Module, batch: Batch) -> Tensor:
+    """CE(ŷ_A), with the private model in evaluation mode."""
+    assert isinstance(module, AdaptedModule)
+    return F.cross_entropy(module.adapter(module.model.eval().features(batch.x)), batch.y)
+
+
+def adapter_mixed_output(module: nn.Module, batch: Batch) -> Tensor:
+    """CE(μ ŷ_A + (1 − μ) ŷ_F), with the private model in evaluation mode."""
+    assert isinstance(module, AdaptedModule)
+    module.model.eval()
+    return mixed_output(module, batch)
+
+
+LOSSES = {"loss": (mixed_losses, adapter_loss), "output": (mixed_output, adapter_mixed_output)}
+"""By mixing: what step A and step B minimise."""
+
+
+@dataclass(frozen=True)
+class Global:
+    """Global state: θ; empty at rank 0."""
+
+    theta: Params
+
+
+@dataclass(frozen=True)
+class Private:
+    """Private state of a client: ω_k, and θ_k as it was last uploaded, None before the first call."""
+
+    omega: Params
+    theta: Params | None = None
+
+
+@dataclass(frozen=True)
+class Down:
+    """Server → client: θ, and how long to train."""
+
+    theta: Params
+    epochs: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Up:
+    """Client → server: θ_k."""
+
+    theta: Params
+
+
+class PFedLoRA(HeterogeneousAlgorithm[Global, Private, Down, Up]):
+    """See the module's docstring."""
+
+    Config = PFedLoRAConfig
+    config: PFedLoRAConfig
+
+    def __init__(self, config: Any, model: Buildable) -> None:
+        """Refuse a family whose features differ in width."""
+        super().__init__(config, model)
+        width = common_width(self.family, "pFedLoRA") if self.config.rank else 0
+        self.adapter = Adapter(self.config.structure, self.config.rank, width, self.family.members[0].classes)
+
+    def adapted(self, info: ClientInfo) -> Adapted:
+        """The architecture of a client's private model with the adapter."""
+        return Adapted(self.architecture(info), self.adapter, self.config.mu)
+
+    def init_global(self, seed: int) -> Global:
+        """A freshly initialised adapter."""
+        return Global(init_params(self.adapter, seed) if self.config.rank else {})
+
+    def init_client(self, info: ClientInfo, seed: int) -> Private:
+        """A freshly initialised private model."""
+        return Private(self.fresh_model(info, seed))
+
+    def to_client(self, g: Global, info: ClientInfo, assignment: Assignment) -> Down:
+        """Send θ."""
+        return Down(g.theta, int(assignment["epochs"]), int(assignment["steps"]))
+
+    def client_step(self, info: ClientInfo, state: Private, down: Down, context: Context) -> ClientStep[Private, Up]:
+        """Step A, step B; or both at once; or, without an adapter, plain local SGD."""
+        config, trained = self.config, Trained({}, 0.0)
+        if not config.rank:
+            trained = yield config.train(self.architecture(info), state.omega, down.epochs, down.steps)
+            return ClientResult(Up({}), Private(trained.params, {}))
+        start = join_params(model=state.omega, adapter=down.theta)
+        request = config.train(self.adapted(info), start, down.epochs, down.steps)
+        loss_a, loss_b = LOSSES[config.mixing]
+        if config.training == "simultaneous":
+            trained = yield replace(request, loss=loss_a)
+        else:
+            private = frozenset(name for name in start if name.startswith("model."))
+            trained = yield replace(request, loss=loss_a, trainable=private)
+            others = frozenset(start) - private
+            trained = yield replace(request, loss=loss_b, trainable=others, start=trained.params)
+        parts = split_params(trained.params)
+        return ClientResult(Up(parts["adapter"]), Private(parts["model"], parts["adapter"]))
+
+    def global_step(self, g: Global, ups: Sequence[Received[Up]]) -> Global:
+        """θ ← Σ_k (n_k / n) θ_k."""
+        require_cohort("pFedLoRA", ups)
+        return Global(weighted_mean([up.message.theta for up in ups], [up.samples for up in ups]))
+
+    def personal_model(self, state: Private) -> Params:
+        """ω_k."""
+        return state.omega
+
+    def personal_evaluation(self, info: ClientInfo, state: Private) -> Evaluate:
+        """ŷ_F under mixing=loss, the mixture under mixing=output once the client has an adapter."""
+        if self.config.mixing == "loss" or not state.theta:
+            return super().personal_evaluation(info, state)
+        return Evaluate(self.adapted(info), join_params(model=state.omega, adapter=state.theta))
+
+
+METHOD = PFedLoRA

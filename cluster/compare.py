@@ -1,0 +1,156 @@
+"""``strata compare``: methods side by side in one setting, or a report about runs that exist already."""
+
+import shlex
+import tempfile
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from cluster.display import display_for
+from cluster.entries import describe_setting, require_one_setting, resolve
+from cluster.report import deliver
+from cluster.results import Compared, Comparison, entering, grouped, read_run
+from cluster.runner import run_all
+from engine.config import to_dict
+from engine.errors import ConfigError, StrataError, StrataWarning
+from engine.schema import RunConfig, closest
+from engine.tracking_config import TrackingConfig
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user asked of a report.
+
+    Attributes:
+        against: labels; the first is the baseline of the relative columns.
+        output: its folder; None for a fresh one.
+    """
+
+    against: Sequence[str] = ()
+    output: Path | None = None
+
+    def baseline(self, labels: Sequence[str]) -> str | None:
+        """The label that the relative columns refer to, if any.
+
+        Raises:
+            ConfigError: when it is not among those compared.
+        """
+        for label in self.against:
+            if label not in labels:
+                hint = closest(label, labels)
+                raise ConfigError(f"--against {label}: expected one of those compared: {', '.join(labels)}.{hint}")
+        return self.against[0] if self.against else None
+
+    def command(self, *words: str) -> str:
+        """What to type for the same report, wherever it is written to."""
+        against = [part for label in self.against for part in ("--against", label)]
+        return shlex.join(["strata", "compare", *words, *against])
+
+
+def compare_methods(words: Sequence[str], wanted: Wanted, console: Console) -> int:
+    """Run methods in one setting and report; returns the exit code.
+
+    Args:
+        words: ``METHOD``, ``METHOD:key=value,key=value…`` and ``key=value``; the first method gives the setting.
+        wanted: what is asked of the report.
+        console: where to show it.
+
+    Raises:
+        StrataError: before anything runs, for anything wrong with words, settings or folders.
+    """
+    configs, remarks = resolve(words)
+    baseline = wanted.baseline(list(configs))
+    label, first = next(iter(configs.items()))
+    _require_writable(wanted.output or Path(first.output))
+    setting = describe_setting(to_dict(first), first.seeds or [first.seed])
+    _say(console, f"one setting, that of {label}: {setting}", *remarks)
+    compared: list[Compared] = []
+    code = _run_each(configs, compared, console)
+    if code == 0:
+        folder = wanted.output or _fresh_folder(Path(first.output))
+        deliver(Comparison(compared, baseline, setting, wanted.command(*words)), folder, first.tracking, console)
+    return code
+
+
+def _run_each(configs: dict[str, RunConfig], compared: list[Compared], console: Console) -> int:
+    for label, config in configs.items():
+        console.rule(Text(label))
+        summaries = run_all(config, display_for(console))
+        if code := summaries[-1].exit_code:
+            done = [str(run.run_dir) for one in compared for run in one.runs]
+            if done:
+                _say(console, f"For a report about what is done: {shlex.join(['strata compare --report', *done])}")
+            return code
+        compared.append(Compared(label, [read_run(summary.run_dir) for summary in summaries]))
+    return 0
+
+
+def report_runs(run_dirs: Sequence[Path], wanted: Wanted, console: Console) -> int:
+    """Report about runs that exist, without training; returns the exit code.
+
+    Args:
+        run_dirs: their folders; runs that differ in nothing but the seed are one row.
+        wanted: what is asked of the report.
+        console: where to show it.
+
+    Raises:
+        StrataError: when a folder holds no run, or the runs are not of one setting.
+    """
+    runs = [read_run(run_dir) for run_dir in run_dirs]
+    require_one_setting({str(run.run_dir): entering(run.config) for run in runs})
+    compared = grouped(runs)
+    baseline = wanted.baseline([one.label for one in compared])
+    parent = run_dirs[0].resolve().parent  # also of "."
+    _require_writable(wanted.output or parent)
+    _warn_about_gaps(compared)
+    setting = describe_setting(runs[0].config, sorted({run.seed for run in runs}))
+    _say(console, f"one setting: {setting}")
+    command = wanted.command("--report", *map(str, run_dirs))
+    folder = wanted.output or _fresh_folder(parent)
+    tracking = TrackingConfig(**runs[0].config["tracking"])
+    deliver(Comparison(compared, baseline, setting, command), folder, tracking, console)
+    return 0
+
+
+def _warn_about_gaps(compared: Sequence[Compared]) -> None:
+    """Runs that are not finished and seeds that are not there: nobody should find that out from a plot."""
+    for run in (run for one in compared for run in one.runs):
+        if run.summary.rounds < run.config["rounds"]:
+            _warn(f"{run.run_dir}: {run.summary.rounds} of {run.config['rounds']} rounds are done.")
+    seeds = {one.label: sorted(run.seed for run in one.runs) for one in compared}
+    if len({tuple(found) for found in seeds.values()}) > 1:
+        _warn(f"the seeds differ: {'; '.join(f'{label} {found}' for label, found in seeds.items())}.")
+
+
+def _require_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise StrataError(f"{folder}: nothing can be written there: {error}. Choose another folder.") from None
+
+
+def _fresh_folder(parent: Path) -> Path:
+    base = parent / f"compare-{time.strftime('%Y%m%d-%H%M%S')}"
+    for number in range(1000):
+        path = base if not number else base.with_name(f"{base.name}-{number}")
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        return path
+    raise StrataError(f"{base} and a thousand like it exist already.")
+
+
+def _say(console: Console, *lines: str) -> None:
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, StrataWarning, stacklevel=3)

@@ -1,0 +1,132 @@
+"""Agents from a configuration: fresh, saved, or pre-trained in the timing model; and how good they are there."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.driver import Driver, RoundResult
+from agents.policies import Policies, RulePolicies
+from engine.control import Control
+from engine.records import Notify, RoundRecord
+from engine.schema import RunConfig
+from envs.multi_agent import FederatedRoundsEnv
+from envs.opening import timing_turns
+
+POPULATIONS = 8  # of clients that pre-training within a run goes round
+HELD_OUT = 1_000_000  # populations from here on are never trained on
+
+
+def make_policies(config: RunConfig, control: Control, notify: Notify, fresh: bool) -> Policies:
+    """The policies of a run, as its configuration says; ``fresh``: see :class:`cluster.session.Session`.
+
+    Raises:
+        AgentCheckpointError: when saved agents do not fit.
+    """
+    settings = config.agents
+    if settings.policy != "rllib":
+        return RulePolicies(settings.policy, control, config.seed)
+    from agents import store
+    from agents.learnt import LearntPolicies
+
+    policies = LearntPolicies(control.agents, settings, config.seed)
+    if fresh and settings.checkpoint:
+        policies.restore_learners(store.load(Path(settings.checkpoint), control.agents, settings, control.layout))
+        notify(f"agents from {settings.checkpoint}")
+    if fresh and settings.pretrain_rounds:
+        pretrain(config, policies, settings.pretrain_rounds, POPULATIONS)
+        notify(f"agents pre-trained for {settings.pretrain_rounds} rounds of the timing model")
+    policies.learning = settings.mode == "train"
+    return policies
+
+
+def save_policies(policies: Policies | None, control: Control, config: RunConfig, folder: Path) -> None:
+    """Save learnt policies; rules have nothing to save."""
+    from agents import store
+    from agents.learnt import LearntPolicies
+
+    if isinstance(policies, LearntPolicies):
+        learners = policies.state()["learners"]
+        store.save(folder, learners, control.agents, config.agents, control.layout, config.algorithm)
+
+
+def pretrain(
+    config: RunConfig,
+    policies: Policies,
+    rounds: int,
+    populations: int,
+    watch: Callable[[int, RoundResult], None] = lambda number, result: None,
+) -> None:
+    """Let policies learn in rounds that are only timed, on populations of clients drawn for it.
+
+    ``watch`` is called after each round. The run's own clients are not among the populations.
+    """
+    turns = [timing_turns(config, population + 1) for population in range(populations)]
+    driver = Driver(FederatedRoundsEnv({"turns": turns, "rounds": 1}), policies)
+    for number in range(1, rounds + 1):
+        watch(number, driver.run_round())
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a policy fares on held-out populations: means over their rounds, in virtual seconds."""
+
+    straggling_s: float
+    round_s: float
+
+
+def held_out(config: RunConfig, policies: Callable[[Control], Policies], populations: int, rounds: int) -> Standing:
+    """Time a policy, without learning, on populations of clients that no pre-training sees.
+
+    Args:
+        config: the run whose clients are drawn anew.
+        policies: makes the policy for a population's control.
+        populations: how many.
+        rounds: of each.
+    """
+    reports = []
+    for population in range(populations):
+        turns = timing_turns(config, HELD_OUT + population)
+        driver = Driver(FederatedRoundsEnv({"turns": turns, "rounds": rounds}), policies(turns.control))
+        reports += [driver.run_round().played.report for _ in range(rounds)]
+    return Standing(
+        float(np.mean([report.straggling_s for report in reports])),
+        float(np.mean([report.round_s for report in reports])),
+    )
+
+
+def frozen(config: RunConfig, learners: Any, control: Control) -> Policies:
+    """Learnt policies that only act, for a control that may have another number of clients per round."""
+    from agents.learnt import LearntPolicies
+
+    policies = LearntPolicies(control.agents, config.agents, config.seed)
+    policies.restore_learners(learners)
+    policies.learning = False
+    return policies
+
+
+def record_of(number: int, virtual_s: float, result: RoundResult) -> RoundRecord:
+    """A round of the timing model as a record, for the same sinks as a run's."""
+    report = result.played.report
+    return RoundRecord(
+        round=number,
+        virtual_s=virtual_s,
+        round_s=report.round_s,
+        straggling_s=report.straggling_s,
+        invited=len(report.clients),
+        completed=int(report.completed.sum()),
+        late=0,
+        lost=0,
+        bytes_client_down=int(report.bytes_down.sum()),
+        bytes_client_up=int(report.bytes_up.sum()),
+        bytes_team_down=0,
+        bytes_team_up=0,
+        flops=int(report.flops.sum()),
+        train_loss=None,
+        scores={},
+        calls=[],
+        metrics=dict(result.metrics),
+        agents_wall_s=result.agents_s,
+    )

@@ -1,0 +1,142 @@
+"""The architectures that ship with Strata: factories called with (input shape, classes, their own options).
+
+# B batch, K classes, F features
+"""
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+Shape = tuple[int, ...]
+"""Of one input, without the batch."""
+
+Factory = Callable[..., nn.Module]
+
+
+class FeatureModel(nn.Module):
+    """A model in two parts: ``features`` (B, ...) → (B, F), and ``head`` (B, F) → logits (B, K)."""
+
+    def __init__(self, features: nn.Module, head: nn.Module) -> None:
+        """Join the two parts."""
+        super().__init__()
+        self.features = features
+        self.head = head
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, K)."""
+        logits: Tensor = self.head(self.features(x))
+        return logits
+
+
+def _mclr(input_shape: Shape, classes: int) -> FeatureModel:
+    return FeatureModel(nn.Flatten(), nn.Linear(math.prod(input_shape), classes))
+
+
+def _mlp(input_shape: Shape, classes: int, hidden: tuple[int, ...]) -> FeatureModel:
+    sizes = [math.prod(input_shape), *hidden]
+    layers: list[nn.Module] = [nn.Flatten()]
+    for a, b in pairwise(sizes):
+        layers += [nn.Linear(a, b), nn.ReLU()]
+    return FeatureModel(nn.Sequential(*layers), nn.Linear(sizes[-1], classes))
+
+
+def _dnn(input_shape: Shape, classes: int) -> FeatureModel:
+    # PerMFL's network for the synthetic data: 60–20–10.
+    return _mlp(input_shape, classes, (20,))
+
+
+def _cnn_permfl(input_shape: Shape, classes: int) -> FeatureModel:
+    # PerMFL's network for MNIST. No source states a padding; none is our choice.
+    convolutions = nn.Sequential(
+        nn.Conv2d(_channels(input_shape, least=5), 16, 2),
+        nn.ReLU(),
+        nn.MaxPool2d(2, stride=1),
+        nn.Conv2d(16, 32, 2),
+        nn.ReLU(),
+        nn.MaxPool2d(2, stride=1),
+        nn.Flatten(),
+    )
+    return _with_dense_layer(convolutions, input_shape, classes)
+
+
+def _cnn_permfl_fmnist(input_shape: Shape, classes: int) -> FeatureModel:
+    # PerMFL's network for Fashion-MNIST; padding as above.
+    convolutions = nn.Sequential(
+        nn.Conv2d(_channels(input_shape, least=10), 32, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+    )
+    return _with_dense_layer(convolutions, input_shape, classes)
+
+
+def _cnn(input_shape: Shape, classes: int, width: float, depth: int) -> FeatureModel:
+    # Every block halves height and width.
+    channels = [_channels(input_shape, least=2**depth), *(max(1, round(32 * width * 2**i)) for i in range(depth))]
+    layers: list[nn.Module] = []
+    for a, b in pairwise(channels):
+        layers += [nn.Conv2d(a, b, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+    features = nn.Sequential(*layers, nn.Flatten())
+    return FeatureModel(features, nn.Linear(_width_after(features, input_shape), classes))
+
+
+FIVE = ((32, 2000), (16, 2000), (32, 1000), (32, 800), (32, 500))
+"""Channels of the second convolution and size of the first dense layer of the five CNNs of pFedLoRA's comparisons."""
+
+
+def _cnn_five(input_shape: Shape, classes: int, member: int, width: float, features: int) -> FeatureModel:
+    # No source states a padding; without any the sizes are the published 10.00, 6.92, 5.04, 4.04 and 2.56 MiB.
+    channels, dense = FIVE[member - 1]
+    convolutions = nn.Sequential(
+        nn.Conv2d(_channels(input_shape, least=16), 16, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(16, channels, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+    )
+    first = nn.Linear(_width_after(convolutions, input_shape), max(1, round(dense * width)))
+    second = nn.Linear(first.out_features, features)
+    layers = nn.Sequential(*convolutions, first, nn.ReLU(), second, nn.ReLU())
+    return FeatureModel(layers, nn.Linear(features, classes))
+
+
+def _channels(input_shape: Shape, least: int) -> int:
+    """Channels of an image; a ValueError when it is none, or smaller than ``least`` pixels either way."""
+    if len(input_shape) != 3 or min(input_shape[1:]) < least:
+        raise ValueError(f"it needs images (channels, height, width) of at least {least}×{least} pixels")
+    return input_shape[0]
+
+
+def _with_dense_layer(convolutions: nn.Sequential, input_shape: Shape, classes: int) -> FeatureModel:
+    dense = nn.Linear(_width_after(convolutions, input_shape), 128)
+    return FeatureModel(nn.Sequential(*convolutions, dense, nn.ReLU()), nn.Linear(128, classes))
+
+
+def _width_after(module: nn.Module, input_shape: Shape) -> int:
+    # On the meta device nothing is computed.
+    width: int = copy.deepcopy(module).to("meta")(torch.empty(1, *input_shape, device="meta")).shape[1]
+    return width
+
+
+MODELS: Mapping[str, Factory] = {
+    "mclr": _mclr,
+    "dnn": _dnn,
+    "mlp": _mlp,
+    "cnn": _cnn,
+    "cnn_permfl": _cnn_permfl,
+    "cnn_permfl_fmnist": _cnn_permfl_fmnist,
+    **{f"cnn_five_{member}": partial(_cnn_five, member=member) for member in range(1, len(FIVE) + 1)},
+}
+
+FAMILIES: Mapping[str, tuple[str, ...]] = {"cnn_five": tuple(f"cnn_five_{i}" for i in range(1, len(FIVE) + 1))}
+"""Several architectures under one name, for methods whose clients may differ in theirs."""

@@ -1,0 +1,92 @@
+"""What client calls will cost, counted without training: the basis of expected times, and of the timing fidelity."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from engine.algorithm import Assignment, Context
+from engine.clients import ClientCall, assignments_for, client_calls, probe_calls
+from engine.control import Cost
+from engine.data.dataset import Dataset, IntArray
+from engine.messages import count_bytes
+from engine.requests import Batch, Evaluate, Evaluation, Train, Trained, Work
+from engine.seeding import derive
+from engine.trainer import Trainer
+from engine.world import World
+
+
+class CallCosts:
+    """Costs of a run's client calls, each counted once and kept.
+
+    A client's step is driven by a trainer that answers every request without computing: training returns the start,
+    evaluation finds nothing right. Bytes and FLOPs therefore are those of the real call, unless a method decides by
+    what it has learnt how much it computes or sends.
+    """
+
+    def __init__(self, world: World) -> None:
+        """Costs nothing until asked; a fresh global state stands for all later ones, whose shapes are the same."""
+        self._world, self._trainer = world, DryTrainer(world.data.dataset)
+        seed = derive(world.seed, "global")
+        self._owner = self._g = world.algorithm.init_global(seed)
+        method: Any = world.algorithm
+        if world.data.teams:
+            self._owner = method.start_team(method.to_team(self._g), None)
+        self._known: dict[tuple[Any, ...], Cost] = {}
+
+    def call(self, client: int, assignment: Assignment) -> Cost:
+        """Of a call under an assignment, on top of the method's default."""
+        key = (client, *assignment.items())
+        if key not in self._known:
+            told = assignments_for(self._world, [client], {client: assignment})
+            (call,) = client_calls(self._world, [client], self._owner, 1, 1, told)
+            state = self._world.algorithm.init_client(self._world.infos[client], 0)
+            steps = self._world.algorithm.client_step(self._world.infos[client], state, call.down, Context(1, 1, 0))
+            self._known[key] = self._count(call, steps)
+        return self._known[key]
+
+    def probe(self, client: int) -> Cost:
+        """Of a client's probe."""
+        key = (client, "probe")
+        if key not in self._known:
+            (call,) = probe_calls(self._world, [client], self._g, 1)
+            steps = self._world.algorithm.probe_step(self._world.infos[client], call.down, Context(1, 0, 0))
+            self._known[key] = self._count(call, steps)
+        return self._known[key]
+
+    def _count(self, call: ClientCall, steps: Any) -> Cost:
+        rows = self._world.data.clients[call.client]
+        where = f"client {call.client}, its cost"
+        result, work = self._trainer.drive(steps, rows.train, rows.test, 0, where, rows.validation)
+        return Cost(count_bytes(call.down), count_bytes(result.up), work.flops)
+
+
+class DryTrainer(Trainer):
+    """A trainer that counts what a request would cost and computes nothing."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        """Costs do not depend on a device."""
+        super().__init__(dataset, "cpu")
+        self._sizes: dict[tuple[int, int, int | None, int | None, bool], Mapping[int, int]] = {}
+
+    def _train(self, request: Train, rows: IntArray, seed: int, work: Work, where: str) -> Trained:
+        for size, count in batch_sizes(len(rows), request).items():
+            batch = Batch(*self._rows.fetch(rows[:size]), request.constants)
+            work.flops += count * self._count_flops(request, batch)
+            work.samples += count * size
+            work.steps += count
+        return Trained(request.start, 0.0)
+
+    def _evaluate(self, request: Evaluate, rows: IntArray) -> Evaluation:
+        return Evaluation(0, len(rows), 0.0)  # nothing is right
+
+
+def batch_sizes(n: int, request: Train) -> dict[int, int]:
+    """How many steps of a request see a batch of which size, on a client with ``n`` samples."""
+    full, rest = divmod(n, request.batch_size)
+    per_pass = full + bool(rest)
+    if request.repeat_batch:
+        return {min(n, request.batch_size): request.steps or per_pass * (request.epochs or 0)}
+    passes, over = (request.epochs or 0, 0) if request.steps is None else divmod(request.steps, per_pass)
+    counts = {request.batch_size: passes * full + min(over, full)} if full else {}
+    if rest:
+        counts[rest] = passes + (over > full)
+    return {size: count for size, count in counts.items() if count}

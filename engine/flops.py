@@ -1,0 +1,57 @@
+"""Counting the FLOPs of a step, on the meta device, where nothing is computed."""
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from engine.models import Buildable
+from engine.requests import Batch, Train
+from engine.seeding import torch_scope
+
+
+def count_step_flops(request: Train, batch: Batch) -> int:
+    """FLOPs of one training step (forward and backward) as ``torch.utils.flop_counter`` counts them.
+
+    The step is traced on the meta device, where nothing is computed; a model that looks at values, which has none
+    there, is counted on a real copy.
+    """
+    try:
+        return _count_on(torch.device("meta"), request, batch)
+    except (RuntimeError, NotImplementedError):
+        return _count_on(batch.x.device, request, batch)
+
+
+def _count_on(device: torch.device, request: Train, batch: Batch) -> int:
+    with torch_scope(0):
+        module = request.model.build().to(device).train()
+        select_trainable(module, request.trainable)
+        constants = {name: value.to(device) for name, value in batch.constants.items()}
+        with FlopCounterMode(display=False) as counter:
+            request.loss(module, Batch(batch.x.to(device), batch.y.to(device), constants)).backward()
+    return int(counter.get_total_flops())
+
+
+def select_trainable(module: nn.Module, names: frozenset[str] | None) -> dict[str, nn.Parameter]:
+    """Let gradients reach the parameters of those names (None: all) and no others; returns them by name."""
+    chosen = {}
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(names is None or name in names)
+        if parameter.requires_grad:
+            chosen[name] = parameter
+    return chosen
+
+
+def count_feature_flops(model: Buildable, x: Tensor) -> int:
+    """FLOPs of one forward pass of a model's features over inputs ``x`` (B, ...); see :func:`count_step_flops`."""
+    try:
+        return _count_features_on(torch.device("meta"), model, x)
+    except (RuntimeError, NotImplementedError):
+        return _count_features_on(x.device, model, x)
+
+
+def _count_features_on(device: torch.device, model: Buildable, x: Tensor) -> int:
+    with torch_scope(0):
+        module = model.build().to(device).eval()
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            module.get_submodule("features")(x.to(device))
+    return int(counter.get_total_flops())

@@ -1,0 +1,177 @@
+"""From a configuration to rounds that an environment can play, at either fidelity."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from engine.algorithm import TieredAlgorithm
+from engine.config import load_config
+from engine.control import Control, Decisions, Report
+from engine.costs import CallCosts
+from engine.errors import ConfigError
+from engine.federation import Federation, build_world, for_seed
+from engine.records import CallRecord, RoundRecord
+from engine.schema import RunConfig
+from engine.servers import cohort_size
+from engine.timing import TimingRounds
+from engine.world import World
+from envs.turns import Turns
+
+Fidelity = Literal["full", "timing"]
+
+
+class TrainingRounds:
+    """The rounds of a federation, which train models wherever it lives; see :class:`engine.control.Rounds`."""
+
+    def __init__(self, federation: Federation) -> None:
+        """Play on where the federation is now."""
+        self.federation = federation
+        self.record: RoundRecord | None = None
+
+    @property
+    def round(self) -> int:
+        """Rounds done."""
+        return self.federation.round
+
+    def invite(self) -> list[int]:
+        """Who is invited to the next round."""
+        return self.federation.invite()
+
+    def probe(self, clients: Sequence[int]) -> Report:
+        """Let clients train the method's probe."""
+        calls = self.federation.probe(clients)
+        return report_of(calls, max(call.total_s for call in calls), 0.0, None)
+
+    def play(self, decisions: Decisions | None) -> Report:
+        """Train the next round."""
+        record = self.record = self.federation.run_round(decisions)
+        scores = record.scores.get("GM") or record.scores.get("PM")
+        calls = [call for call in record.calls if call.status != "probe"]
+        return report_of(calls, record.round_s, record.straggling_s, None if scores is None else scores.accuracy)
+
+
+def report_of(calls: Sequence[CallRecord], round_s: float, straggling_s: float, accuracy: float | None) -> Report:
+    """Call records as arrays."""
+
+    def column(name: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        return np.array([getattr(call, name) for call in calls], np.float64)
+
+    names = sorted({name for call in calls for name in call.metrics})
+    return Report(
+        clients=np.array([call.client for call in calls], np.int64),
+        completed=np.array([call.status in ("ok", "probe") for call in calls], np.bool_),
+        download_s=column("download_s"),
+        compute_s=column("compute_s"),
+        upload_s=column("upload_s"),
+        bytes_down=column("bytes_down"),
+        bytes_up=column("bytes_up"),
+        flops=column("flops"),
+        round_s=round_s,
+        straggling_s=straggling_s,
+        metrics={name: np.array([call.metrics.get(name, np.nan) for call in calls]) for name in names},
+        accuracy=accuracy,
+    )
+
+
+def control_of(config: RunConfig, world: World, costs: CallCosts | None = None) -> Control:
+    """The decisions of a run's method.
+
+    Raises:
+        ConfigError: when it leaves none to agents.
+    """
+    kind = config.method_class.Control
+    if kind is None:
+        raise ConfigError(f"{config.algorithm} leaves no decisions to agents: it has no Control.")
+    clients = len(world.data.clients)
+    # In a tiered method every member of an invited team is told something.
+    k = clients if isinstance(world.algorithm, TieredAlgorithm) else cohort_size(world.clients_plan, clients)
+    return kind(world.algorithm, world.infos, costs or CallCosts(world), k, config.agents.layout)
+
+
+def full_turns(federation: Federation) -> Turns:
+    """Turns whose rounds train the models of a federation."""
+    world = federation.world
+    return Turns(TrainingRounds(federation), control_of(federation.config, world), len(world.data.clients))
+
+
+def timing_turns(config: RunConfig, population: int = 0) -> Turns:
+    """Turns whose rounds are only timed. ``population`` 0 is the run's own clients, others are drawn anew."""
+    world = build_world(for_seed(config, config.seed + population))
+    costs = CallCosts(world)
+    return Turns(TimingRounds(world, costs), control_of(config, world, costs), len(world.data.clients))
+
+
+class Windows:
+    """Episodes over rounds that go on: each is a window of rounds; training starts anew only when asked to.
+
+    In the timing fidelity each window goes to the next of several populations of clients, which differ in data and
+    speed. Shared by all environments.
+    """
+
+    def __init__(
+        self,
+        method: str = "",
+        overrides: Sequence[str] = (),
+        fidelity: Fidelity = "timing",
+        rounds: int = 50,
+        populations: int = 1,
+        turns: Turns | Sequence[Turns] = (),
+    ) -> None:
+        """Describe what :meth:`next` opens; nothing is loaded yet but the configuration.
+
+        Args:
+            method: a method's name or a YAML file.
+            overrides: as on the command line. Rounds run in this process unless they say ``runtime=ray``.
+            fidelity: ``full`` trains models, ``timing`` only computes times.
+            rounds: of a window.
+            populations: timing: how many populations of clients to go round.
+            turns: play these instead of opening any; of several populations, each window goes to the next.
+
+        Raises:
+            ConfigError: for anything wrong with the configuration.
+        """
+        if fidelity not in ("full", "timing"):
+            raise ConfigError(f"fidelity={fidelity}: expected full or timing.")
+        if rounds < 1 or populations < 1:
+            raise ConfigError(f"rounds={rounds}, populations={populations}: expected at least 1 each.")
+        given = [turns] if isinstance(turns, Turns) else list(turns)
+        self.rounds, self._fidelity, self._populations = rounds, fidelity, len(given) or populations
+        self._config = None if given else load_config(method, ["runtime=inprocess", *overrides])
+        self._open = dict(enumerate(given))
+        self._federation: Federation | None = None
+        self._window = 0
+        self.left = rounds
+
+    @property
+    def control(self) -> Control:
+        """The decisions, with their spaces."""
+        return self._turns(0).control
+
+    def next(self, restart: bool = False) -> Turns:
+        """Open the next window; ``restart`` begins with untrained models and an empty memory."""
+        if restart:
+            self.close()
+            self._window = 0
+        population = self._window % self._populations
+        self._window += 1
+        self.left = self.rounds
+        return self._turns(population)
+
+    def _turns(self, population: int) -> Turns:
+        if population not in self._open:
+            assert self._config is not None
+            if self._fidelity == "timing":
+                self._open[population] = timing_turns(self._config, population)
+            else:
+                self._federation = Federation(self._config)
+                self._open[population] = full_turns(self._federation)
+        return self._open[population]
+
+    def close(self) -> None:
+        """End what was opened here; turns that were given stay as they are."""
+        if self._federation is not None:
+            self._federation.close()
+            self._federation = None
+        if self._config is not None:
+            self._open.clear()

@@ -1,0 +1,185 @@
+"""One round at a time, agent by agent: what all environments are made of."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from engine.control import Actions, AgentId, Control, FloatArray, Observation, Report, Rounds, Situation
+from engine.errors import ActionError
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Who acts now, and what they see. Without observations nobody was invited; play on with no actions.
+
+    Attributes:
+        observations: by agent.
+        situation: what the server knows.
+        chosen: actions of the stages before.
+    """
+
+    observations: Mapping[AgentId, Observation]
+    situation: Situation
+    chosen: Actions
+
+
+@dataclass(frozen=True)
+class Played:
+    """What a round came to.
+
+    Attributes:
+        rewards: of every agent that acted.
+        report: what came of the round.
+        metrics: rewards and decisions as numbers for curves, named ``agents/…``.
+    """
+
+    rewards: Mapping[AgentId, float]
+    report: Report
+    metrics: Mapping[str, float]
+
+
+@dataclass
+class Memory:
+    """What the server remembers of each client between rounds, arrays of ``(N,)``; NaN where it knows nothing."""
+
+    s_per_flop: FloatArray
+    s_per_byte_down: FloatArray
+    s_per_byte_up: FloatArray
+    metrics: dict[str, FloatArray] = field(default_factory=dict)
+    accuracy: float | None = None
+
+    @classmethod
+    def empty(cls, clients: int) -> "Memory":
+        """Nothing known of ``clients`` clients."""
+        return cls(np.full(clients, np.nan), np.full(clients, np.nan), np.full(clients, np.nan))
+
+    def learn(self, report: Report) -> None:
+        """Take over what completed calls have shown."""
+        done = report.completed
+        who = report.clients[done]
+        for known, seconds, amount in (
+            (self.s_per_flop, report.compute_s, report.flops),
+            (self.s_per_byte_down, report.download_s, report.bytes_down),
+            (self.s_per_byte_up, report.upload_s, report.bytes_up),
+        ):
+            told = amount[done] > 0
+            known[who[told]] = seconds[done][told] / amount[done][told]
+        for name, values in report.metrics.items():
+            self.metrics.setdefault(name, np.full(len(self.s_per_flop), np.nan))[who] = values[done]
+        self.accuracy = self.accuracy if report.accuracy is None else report.accuracy
+
+    def situation(self, round: int, clients: Sequence[int]) -> Situation:
+        """What is known of the invited."""
+        rows = np.asarray(clients, np.int64)
+        return Situation(
+            round=round,
+            clients=clients,
+            s_per_flop=self.s_per_flop[rows],
+            # A probe uploads nothing: until a client has, its download stands for its upload.
+            s_per_byte_down=self.s_per_byte_down[rows],
+            s_per_byte_up=np.where(np.isnan(self.s_per_byte_up), self.s_per_byte_down, self.s_per_byte_up)[rows],
+            metrics={name: values[rows] for name, values in self.metrics.items()},
+            accuracy=self.accuracy,
+        )
+
+
+class Turns:
+    """Plays rounds with a control: invites, probes whom it has never measured, asks stage by stage, pays."""
+
+    def __init__(self, rounds: Rounds, control: Control, clients: int) -> None:
+        """``clients``: N, of the whole federation."""
+        self.rounds, self.control = rounds, control
+        self.memory = Memory.empty(clients)
+        self._turn: Turn | None = None
+        self._stages: list[Sequence[AgentId]] = []
+
+    def open(self) -> Turn:
+        """Begin the next round: its first turn. Asking again before anybody has acted gives the same."""
+        if self._turn is not None and not self._turn.chosen:
+            return self._turn
+        clients = self.rounds.invite()
+        if self.control.probes:
+            unknown = [client for client in clients if np.isnan(self.memory.s_per_flop[client])]
+            if unknown:
+                self.memory.learn(self.rounds.probe(unknown))
+        situation = self.memory.situation(self.rounds.round + 1, clients)
+        self._stages = list(self.control.stages(situation))
+        self._turn = self._ask(situation, {})
+        return self._turn
+
+    def act(self, actions: Actions) -> Turn | Played:
+        """Take the actions of the present turn; gives the next one, or the round's result after the last.
+
+        Raises:
+            ActionError: naming agent and round, when an action is missing, uncalled for or outside its space. The turn
+                stays as it was.
+        """
+        turn = self._turn
+        if turn is None:
+            raise ActionError("no round is open; reset the environment first.")
+        taken = self._checked(actions, turn)
+        self._stages = self._stages[1:]
+        chosen = {**turn.chosen, **taken}
+        if self._stages:
+            self._turn = self._ask(turn.situation, chosen)
+            return self._turn
+        self._turn = None
+        return self._play(turn.situation, chosen)
+
+    def _ask(self, situation: Situation, chosen: Actions) -> Turn:
+        now = self._stages[0] if self._stages else ()
+        return Turn({agent: self.control.observe(agent, situation, chosen) for agent in now}, situation, chosen)
+
+    def _play(self, situation: Situation, chosen: Actions) -> Played:
+        if not situation.clients or not chosen:
+            report = self.rounds.play(None)
+            self.memory.learn(report)
+            return Played({}, report, {})
+        report = self.rounds.play(self.control.decide(situation, chosen))
+        if report.accuracy is not None and self.memory.accuracy is not None:
+            report = replace(report, gain=report.accuracy - self.memory.accuracy)
+        self.memory.learn(report)
+        rewards = dict(self.control.rewards(situation, chosen, report))
+        described = {f"agents/{name}": value for name, value in self.control.describe(situation, chosen).items()}
+        return Played(rewards, report, {**_average(rewards), **described})
+
+    def _checked(self, actions: Actions, turn: Turn) -> dict[AgentId, Any]:
+        round, expected = turn.situation.round, set(turn.observations)
+        if set(actions) != expected:
+            raise ActionError(
+                f"round {round}: expected actions of {', '.join(sorted(expected)) or 'nobody'}, got some of "
+                f"{', '.join(sorted(actions)) or 'nobody'}."
+            )
+        taken = {}
+        for agent in turn.observations:
+            space = self.control.agents[agent].action_space
+            action = np.asarray(actions[agent])
+            if action.shape == space.shape and np.can_cast(action.dtype, space.dtype or float, "same_kind"):
+                action = action.astype(space.dtype)
+            if not space.contains(action):
+                raise ActionError(f"agent {agent}, round {round}: expected an action in {space}, got {actions[agent]}.")
+            taken[agent] = action
+        return taken
+
+    def state(self) -> dict[str, Any]:
+        """What is remembered, as a tree of numbers, between two rounds."""
+        known = self.memory
+        arrays = {"flop": known.s_per_flop, "down": known.s_per_byte_down, "up": known.s_per_byte_up}
+        lists = {name: array.tolist() for name, array in arrays.items()}
+        return {**lists, "metrics": {n: v.tolist() for n, v in known.metrics.items()}, "accuracy": known.accuracy}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from what :meth:`state` gave."""
+        metrics = {name: np.array(values, np.float64) for name, values in state["metrics"].items()}
+        flop, down, up = (np.array(state[name], np.float64) for name in ("flop", "down", "up"))
+        self.memory = Memory(flop, down, up, metrics, state["accuracy"])
+        self._turn = None
+
+
+def _average(rewards: Mapping[AgentId, float], limit: int = 8) -> dict[str, float]:
+    """Each agent's reward, or, where there are many agents, the mean."""
+    if len(rewards) > limit:
+        return {"agents/reward": float(np.mean(list(rewards.values())))}
+    return {f"agents/{agent}/reward": float(reward) for agent, reward in rewards.items()}

@@ -1,0 +1,207 @@
+"""Search spaces and the subnets built from them."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from engine.data.config import DataConfig
+from engine.data.sources import load
+from engine.errors import ConfigError
+from engine.models import init_params
+from engine.requests import Evaluate, Sgd, Train
+from engine.supernets.cost import cost
+from engine.supernets.space import HEAD_SIZE
+from engine.supernets.spaces import NAMES, space
+from engine.supernets.subnet import SubnetSpec, shapes, supernet_params, supernet_spec
+from engine.trainer import Trainer
+from tests.engine.supernet_draws import CLASSES, GREY, SMALL, specs
+
+COLOUR = (3, 32, 32)
+
+
+def test_the_published_mobilenet_space_has_23_slots_and_49_logits():
+    published = space("mobilenetv3", COLOUR)
+    stages = [  # width, depth, kernel, expansion, as the paper's table has them
+        [[16, 24], [1, 2], [3, 5], [1]],
+        [[24, 40], [1, 2], [3, 5], [3, 4, 5]],
+        [[40, 80], [2, 3, 4], [3, 5], [3, 4, 5]],
+        [[48, 112], [2, 3, 4], [3, 5], [3, 4, 5]],
+        [[96, 160], [2, 3, 4], [3, 5], [3, 4, 5]],
+    ]
+    table = [options for stage in stages for options in stage]
+    assert [list(slot.options) for slot in published.slots] == [[224], [16], *table, [1280]]
+    assert len(published.slots) == 1 + 1 + 5 * 4 + 1 == 23
+    assert sum(published.sizes) == 1 + 1 + (10 + 13 + 10 + 13) + 1 == 49
+
+
+def test_the_published_vit_space_has_31_slots():
+    published = space("vit", COLOUR)
+    assert len(published.slots) == 1 + (1 + 7 + 1) + 7 + 7 + 7 == 31
+    names = [slot.name for slot in published.slots]
+    assert names[:4] == ["resolution", "stem.width", "stage1.width", "stage1.depth"]
+    assert names[-1] == "last.width"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_extreme_and_random_architectures(name):
+    chosen = space(name, GREY)
+    assert [slot.options[0] for slot in chosen.slots] == list(chosen.values(chosen.smallest()).values())
+    assert [slot.options[-1] for slot in chosen.slots] == list(chosen.values(chosen.largest()).values())
+    drawn = np.array([chosen.random(seed) for seed in range(200)])
+    assert drawn.min(0).tolist() == list(chosen.smallest())
+    assert drawn.max(0).tolist() == list(chosen.largest())
+    assert chosen.random(3) == chosen.random(3) != chosen.random(4)
+    assert hash(chosen) == hash(space(name, GREY))
+    assert chosen.count == np.prod([len(slot.options) for slot in chosen.slots])
+
+
+def test_an_action_of_numpy_integers_is_an_architecture():
+    chosen = space("vit_small", GREY)
+    action = np.array(chosen.random(0))
+    assert chosen.require(action) == chosen.random(0)
+    assert SubnetSpec(chosen, action, GREY, 10) == SubnetSpec(chosen, chosen.random(0), GREY, 10)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "message"),
+    [((0,), "15 option indices, one per slot, not 1"), ((2, *[0] * 14), r"resolution has the options \[28\].*not 2")],
+)
+def test_an_impossible_architecture_is_refused(architecture, message):
+    with pytest.raises(ConfigError, match=message):
+        SubnetSpec(space("mobilenetv3_small", GREY), architecture, GREY, 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "options", "message"),
+    [
+        ("mobilenet", GREY, {}, "Did you mean mobilenetv3"),
+        ("vit_small", (60,), {}, r"square images.*\(60,\)"),
+        ("vit_small", (1, 28, 32), {}, "square images"),
+        ("vit_small", (1, 8, 8), {}, "at least 16 pixels"),
+        ("vit_small", GREY, {"stage2.widht": [16]}, "Did you mean stage2.width"),
+        ("vit_small", GREY, {"stage2.width": [24, 16]}, "ascending"),
+        ("vit_small", GREY, {"stage2.depth": []}, "ascending"),
+        ("vit_small", GREY, {"stage2.depth": [0]}, "positive"),
+        ("vit_small", GREY, {"stage2.depth": 3}, "list of integers"),
+        ("vit_small", GREY, {"stage2.width": [20]}, "multiples of 8"),
+        ("mobilenetv3_small", GREY, {"stage1.kernel": [2]}, "odd"),
+    ],
+)
+def test_an_impossible_space_is_refused(name, shape, options, message):
+    with pytest.raises(ConfigError, match=message):
+        space(name, shape, options)
+
+
+def test_a_small_space_takes_its_resolution_from_the_images():
+    assert space("vit_small", GREY).resolution == (28,)
+    assert space("vit_small", COLOUR).resolution == (32,)
+    assert space("vit_small", COLOUR, {"resolution": [16, 24]}).resolution == (16, 24)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_subnet_is_a_model_of_the_supernets_names(name):
+    whole = shapes(supernet_spec(space(name, GREY), GREY, CLASSES))
+    for spec in specs(name):
+        part = shapes(spec)
+        assert part.keys() <= whole.keys()
+        for key, shape in part.items():
+            assert len(shape) == len(whole[key])
+            assert all(small <= large for small, large in zip(shape, whole[key], strict=True))
+        module = spec.build().eval()
+        with torch.no_grad():
+            x = torch.zeros(2, *GREY)
+            torch.testing.assert_close(module(x), module.head(module.features(x)), rtol=0, atol=0)
+            assert module(x).shape == (2, CLASSES)
+        for number, _ in enumerate(spec.space.stages, 1):
+            assert len(module.get_submodule(f"features.stage{number}")) == spec.values[f"stage{number}.depth"]
+
+
+def test_attention_projections_are_selected_by_their_names():
+    for spec in specs("vit_small", 5):
+        for which in ("q", "k", "v"):
+            end, values = f".attention.{which}.weight", spec.values
+            found = {key: shape for key, shape in shapes(spec).items() if key.endswith(end)}
+            expected = {
+                f"features.stage{stage}.block{block}{end}": (values[f"stage{stage}.width"],) * 2
+                for stage in (2, 3)
+                for block in range(2, values[f"stage{stage}.depth"] + 1)
+            }
+            assert found == expected
+            assert all(rows % HEAD_SIZE == 0 for rows, _ in found.values())
+
+
+def test_equal_specifications_are_one_key_and_survive_pickling():
+    spec = next(specs("vit_small"))
+    assert pickle.loads(pickle.dumps(spec)) == spec
+    assert hash(pickle.loads(pickle.dumps(spec))) == hash(spec)
+    other = SubnetSpec(spec.space, spec.space.largest(), GREY, CLASSES)
+    assert spec != other
+
+
+def test_nothing_touches_the_global_generator():
+    chosen = space("mobilenetv3_small", GREY)
+    before = torch.get_rng_state()
+    first = supernet_params(chosen, GREY, CLASSES, 1)
+    spec = SubnetSpec(chosen, chosen.random(99), GREY, CLASSES)
+    shapes(spec)
+    cost(spec, 5)
+    assert torch.equal(torch.get_rng_state(), before)
+    again, other = (supernet_params(chosen, GREY, CLASSES, seed) for seed in (1, 2))
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not torch.equal(first["head.weight"], other["head.weight"])
+
+
+def test_batch_norm_statistics_travel_with_the_parameters():
+    w = supernet_params(space("mobilenetv3_small", GREY), GREY, CLASSES, 0)
+    assert "features.stage1.block1.residual.depthwise.norm.running_mean" in w
+    assert not any("num_batches_tracked" in key for key in w)
+    assert {value.dtype for value in w.values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_space_of_one_option_per_slot_is_one_plain_network(name):
+    for spec in specs(name, 5):
+        fixed = spec.space.only(spec.architecture)
+        assert fixed.count == 1
+        assert fixed.largest() == fixed.smallest() == fixed.random(5)
+        assert fixed.values(fixed.largest()) == spec.values
+        assert shapes(SubnetSpec(fixed, fixed.largest(), GREY, CLASSES)) == shapes(spec)
+        w, same = supernet_params(fixed, GREY, CLASSES, 3), init_params(spec, 3)
+        assert all(torch.equal(w[key], same[key]) for key in w)
+
+
+@pytest.mark.parametrize("name", ["mobilenetv3", "vit"])
+def test_the_full_spaces_build_and_resize_small_images(name):
+    chosen = space(name, COLOUR, {"resolution": [64]})  # the published resolutions take seconds
+    spec = SubnetSpec(chosen, chosen.smallest(), COLOUR, 100)
+    module = spec.build().eval()
+    with torch.inference_mode():
+        assert module(torch.zeros(2, *COLOUR)).shape == (2, 100)
+        assert module.features.resize(torch.zeros(2, *COLOUR)).shape == (2, 3, 64, 64)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return load(DataConfig(name="fashion_mnist_12k", limit=241), 1, 0)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_subnet_learns_from_real_images(name, images):
+    # 201 training images in batches of 20: the last batch of an epoch has one sample, which batch norm must survive.
+    rows = np.arange(len(images.y))
+    spec = list(specs(name, 1))[-1]
+
+    def steps():
+        start = init_params(spec, 0)
+        before = yield Evaluate(spec, start)
+        trained = yield Train(spec, start, Sgd(0.1), 20, epochs=6)
+        after = yield Evaluate(spec, trained.params)
+        return before, trained.loss, after
+
+    (before, trained_loss, after), work = Trainer(images).drive(steps(), rows[:201], rows[201:], 1, "client 0")
+    assert work.steps == 6 * 11
+    assert trained_loss < 1.5 < 2.2 < before.loss_sum / before.samples  # 2.3 = ln 10 is what guessing costs
+    assert after.loss_sum < before.loss_sum
+    assert after.accuracy > 0.4  # ten balanced classes
