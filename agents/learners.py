@@ -1,5 +1,6 @@
 """From agents' specifications to RLlib learners: modules, their settings, and one learner per family."""
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +16,10 @@ from engine.agents_config import AgentsConfig
 from engine.control import AgentId, AgentSpec
 
 Specs = Mapping[AgentId, AgentSpec]
+
+# RLlib warns of what RLlib itself does (it builds its modules by a deprecated way); a user cannot mend it.
+logging.getLogger("ray._common.deprecation").setLevel(logging.ERROR)
+logging.getLogger("ray.rllib.core.rl_module.rl_module").setLevel(logging.ERROR)
 GRAD_CLIP = 1.0  # of PPO's gradient, by its global norm
 
 
@@ -43,10 +48,15 @@ def rllib_config(family: str, specs: Specs, settings: AgentsConfig) -> Algorithm
         policies={agent: (None, spec.observation_space, spec.action_space, {}) for agent, spec in specs.items()},
         policy_mapping_fn=own_module,
     )
+    rates = {agent: settings.lr.get(agent, spec.lr) for agent, spec in specs.items()}
+    common = next(iter(rates.values()))
+    config.training(lr=common)
     config.rl_module(
         rl_module_spec=MultiRLModuleSpec(rl_module_specs=modules),
+        # RLlib copies the whole configuration, with all others' copies in it, for each module that differs: of a
+        # hundred agents, none may.
         algorithm_config_overrides_per_module={
-            agent: AlgorithmConfig.overrides(lr=settings.lr.get(agent, spec.lr)) for agent, spec in specs.items()
+            agent: AlgorithmConfig.overrides(lr=lr) for agent, lr in rates.items() if lr != common
         },
     )
     config.env_runners(num_env_runners=0)
@@ -81,20 +91,32 @@ def _ppo(settings: AgentsConfig) -> AlgorithmConfig:
     )
 
 
-def _reinforce(settings: AgentsConfig) -> AlgorithmConfig:
-    return _plain(ReinforceLearner, settings)
+class ReinforceConfig(AlgorithmConfig):
+    """Settings of :class:`~agents.virtual.ReinforceLearner`; RLlib asks a configuration for its parts."""
+
+    def get_default_learner_class(self) -> type:
+        """What learns."""
+        return ReinforceLearner
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        """What is learnt."""
+        return RLModuleSpec(module_class=VirtualAgent)
 
 
-def _vdn(settings: AgentsConfig) -> AlgorithmConfig:
-    return _plain(DecompositionLearner, settings)
+class DecompositionConfig(AlgorithmConfig):
+    """Settings of :class:`~agents.decomposition.DecompositionLearner`."""
 
+    def get_default_learner_class(self) -> type:
+        """What learns."""
+        return DecompositionLearner
 
-def _plain(learner: type, settings: AgentsConfig) -> AlgorithmConfig:
-    return AlgorithmConfig().training(learner_class=learner, gamma=0.0)
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        """What is learnt."""
+        return RLModuleSpec(module_class=DecomposedValue)
 
 
 _CONFIGS: Mapping[str, Callable[[AgentsConfig], AlgorithmConfig]] = {
     "ppo": _ppo,
-    "reinforce": _reinforce,
-    "vdn": _vdn,
+    "reinforce": lambda settings: ReinforceConfig().training(gamma=0.0),
+    "vdn": lambda settings: DecompositionConfig().training(gamma=0.0),
 }

@@ -15,6 +15,8 @@ from agents.learners import Specs, rllib_config
 from agents.trees import from_tree, to_tree
 from engine.agents_config import AgentsConfig
 from engine.control import Actions, AgentId, Observation, Situation
+from engine.errors import ConfigError
+from engine.schema import closest
 from engine.seeding import derive, torch_scope
 from engine.trainer import single_thread
 
@@ -37,7 +39,17 @@ class LearntPolicies:
     """
 
     def __init__(self, specs: Specs, settings: AgentsConfig, seed: int) -> None:
-        """Build fresh modules; ``seed``: of the run, from which weights and actions derive."""
+        """Build fresh modules; ``seed``: of the run, from which weights and actions derive.
+
+        Raises:
+            ConfigError: when the settings name an agent that there is not.
+        """
+        for agent in settings.lr:
+            if agent not in specs:
+                raise ConfigError(
+                    f"agents.lr.{agent}: no such agent.{closest(agent, list(specs))} Expected one of "
+                    f"{', '.join(specs)}."
+                )
         self._specs, self._settings, self._seed = specs, settings, seed
         families: list[str] = sorted({spec.learner for spec in specs.values()})
         self._members: dict[str, Specs] = {
@@ -66,7 +78,7 @@ class LearntPolicies:
                 with torch_scope(derive(self._seed, "agents", "act", agent, self._decisions)):
                     step[agent] = self._act(agent, observation)
         self._decisions += 1
-        if self.learning:
+        if self.learning and step:
             self._rounds[-1].steps.append(step)
         return {agent: self._within(agent, taken[Columns.ACTIONS]) for agent, taken in step.items()}
 
@@ -98,12 +110,14 @@ class LearntPolicies:
         return action
 
     def learn(self, round: int, rewards: Mapping[AgentId, float]) -> Mapping[str, float]:
-        """Keep the round; update if its turn has come."""
-        if not self.learning or not self._rounds[-1].steps:
+        """Keep the round; update if its turn has come. Who was not paid has nothing to learn from."""
+        lived = self._rounds[-1]
+        paid = [{agent: taken for agent, taken in step.items() if agent in rewards} for step in lived.steps]
+        lived.steps, lived.rewards = [step for step in paid if step], rewards
+        if not self.learning or not lived.steps:
             return {}
-        self._rounds[-1].rewards = rewards
         self._fresh += 1
-        metrics: dict[str, float] = {}
+        metrics = self._entropies(lived)
         if self._fresh >= self._rounds_per_update:
             for family, learner in self._learners.items():
                 metrics |= self._update(family, learner, round)
@@ -111,13 +125,30 @@ class LearntPolicies:
         self._rounds.append(Round())
         return metrics
 
+    def _entropies(self, lived: Round) -> dict[str, float]:
+        """Of the policies of virtual agents, in nats: of each that acted, and the mean."""
+        entropies = {}
+        for agent, taken in ((agent, taken) for step in lived.steps for agent, taken in step.items()):
+            if self._specs[agent].learner == "reinforce":
+                kind = self._learners["reinforce"].module[agent].get_train_action_dist_cls()
+                logits = torch.from_numpy(taken[Columns.ACTION_DIST_INPUTS])[None]
+                entropies[f"agents/{agent}/entropy"] = float(kind.from_logits(logits).entropy()[0])
+        return {**entropies, "agents/entropy": float(np.mean(list(entropies.values())))} if entropies else {}
+
     def _update(self, family: str, learner: Learner, round: int) -> dict[str, float]:
-        episode = episode_of(self._rounds, self._members[family])
+        # Value decomposition replays what it kept; the others learn from what their present policy did.
+        rounds = self._rounds if family == "vdn" else self._rounds[-self._fresh :]
+        episode = episode_of(rounds, self._members[family])
         if episode is None:
             return {}
         epochs = 1 if family == "reinforce" else self._settings.epochs
+        # Every step of a pass sees all rounds. RLlib would cut the batch by environment steps instead, of which a round
+        # has one per stage. PPO's connector adds one row, masked, to each agent's.
+        rows = max(len(own) for own in episode.agent_episodes.values()) + (family == "ppo")
         with torch_scope(derive(self._seed, "agents", "learn", family, round)), single_thread():
-            results = learner.update(episodes=[episode], timesteps={UPDATE: round}, num_epochs=epochs)
+            results = learner.update(
+                episodes=[episode], timesteps={UPDATE: round}, num_epochs=epochs, minibatch_size=rows
+            )
         return _curves(results, self._members[family])
 
     def state(self) -> Any:
@@ -139,6 +170,9 @@ class LearntPolicies:
         """Take over modules and optimisers, with nothing learnt from yet."""
         for family, learner in self._learners.items():
             learner.set_state({**from_tree(learners[family]), "weights_seq_no": 0})
+            for agent, spec in self._members[family].items():  # step sizes are this run's, not the saved ones
+                for group in learner.get_optimizer(agent).param_groups:
+                    group["lr"] = self._settings.lr.get(agent, spec.lr)
         self._rounds, self._fresh = [Round()], 0
 
 

@@ -83,5 +83,8 @@ def _made_for(specs: Specs, settings: AgentsConfig, layout: str) -> dict[str, An
 
 def _shown(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {item}" for key, item in value.items()) or "any"
+        parts = [f"{key} {item}" for key, item in value.items()]
+        if len(parts) > 8:  # a virtual agent per client
+            parts = [*parts[:3], f"… ({len(parts)} in all)"]
+        return ", ".join(parts) or "any"
     return str(value)

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 from ray.rllib.core.columns import Columns
+from ray.rllib.core.distribution.torch.torch_distribution import TorchMultiCategorical
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.rl_module.torch import TorchRLModule
-from ray.rllib.models.torch.torch_distributions import TorchMultiCategorical
 from torch import Tensor, nn
 
 BETAS = (0.5, 0.999)  # of each agent's Adam, as in the authors' released configuration

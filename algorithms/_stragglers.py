@@ -41,7 +41,9 @@ from engine.control import (
     relative,
 )
 from engine.data.allocation import apportion
+from engine.errors import ConfigError
 
+LR = 3e-3  # of all agents: large, because a run has few rounds to learn from
 BOUND = 3.0  # of the logits of shares: e^6, so one client may get up to 400 times another's
 MENU = (0.25, 0.5, 1.0, 2.0, 4.0)  # of "allocation": intensity relative to the others'
 
@@ -61,7 +63,11 @@ class StragglerControl(Control):
         cohort: int,
         layout: str = "",
     ) -> None:
-        """See :class:`engine.control.Control`."""
+        """See :class:`engine.control.Control`.
+
+        Raises:
+            ConfigError: when an agent is switched off that the layout does not have.
+        """
         super().__init__(method, infos, costs, cohort, layout)
         config = method.config
         self.sizes = len(config.pool)
@@ -74,14 +80,20 @@ class StragglerControl(Control):
         times, shares = _rows(k, 3), Box(-BOUND, BOUND, (k,), np.float32)
         if self.layout == "size+intensity":
             specs = {
-                "size": AgentSpec(times, MultiDiscrete([sizes] * k), lr=1e-3),
-                "intensity": AgentSpec(_rows(k, 5 + sizes), shares, lr=3e-4),
+                "size": AgentSpec(times, MultiDiscrete([sizes] * k), lr=LR),
+                "intensity": AgentSpec(_rows(k, 5 + sizes), shares, lr=LR),
             }
             switched_on = {"size": config.size_agent, "intensity": config.intensity_agent}
             return {agent: spec for agent, spec in specs.items() if switched_on[agent]}
+        for key in ("size_agent", "intensity_agent"):
+            if not getattr(config, key):
+                raise ConfigError(
+                    f"method.{key}=false switches an agent off that agents.layout={self.layout} does not have. Set "
+                    "agents.layout=size+intensity."
+                )
         return {
-            "allocation": AgentSpec(times, MultiDiscrete([sizes, len(MENU)] * k), lr=1e-3),
-            "aggregation": AgentSpec(_rows(k, 4 + sizes), shares, lr=3e-4),
+            "allocation": AgentSpec(times, MultiDiscrete([sizes, len(MENU)] * k), lr=LR),
+            "aggregation": AgentSpec(_rows(k, 4 + sizes), shares, lr=LR),
         }
 
     def stages(self, situation: Situation) -> Sequence[Sequence[AgentId]]:
@@ -174,7 +186,7 @@ class StragglerControl(Control):
         if heuristic == "uniform":
             return sizes, np.ones(k)
         if heuristic == "greedy":
-            return sizes, 1 / self.probe_s(situation)
+            return sizes, np.exp(-relative(self.probe_s(situation))[1])
         if heuristic != "optimum":
             raise ValueError(f"{heuristic}: no such rule; expected one of {', '.join(self.heuristics)}")
         total = k * self.default
@@ -221,8 +233,10 @@ class StragglerControl(Control):
 
 
 def spread(seconds: FloatArray) -> float:
-    """(max − min) / mean of the participants' seconds; 0 for fewer than two."""
-    return float((seconds.max() - seconds.min()) / seconds.mean()) if len(seconds) > 1 else 0.0
+    """(max − min) / mean of the participants' seconds; 0 for fewer than two, and where no time passes."""
+    if len(seconds) < 2 or seconds.max() <= 0:
+        return 0.0
+    return float((seconds.max() - seconds.min()) / seconds.mean())
 
 
 def _softmax(logits: Any) -> FloatArray:

@@ -11,12 +11,15 @@ Symbols
 
 Per round: w_k ← E epochs of SGD from w on client k's data;  w ← Σ_k (n_k / n) w_k over the cohort.
 
-Deviations: none. ``steps`` counts local work in minibatch steps instead, to compare methods at equal work.
+Deviations: none. ``steps`` counts local work in minibatch steps instead, to compare methods at equal work. Agents can
+choose who takes part and for how long (:mod:`algorithms._selection`); for them clients that were never measured train
+w for an epoch first, of which only the time counts. Without agents there is neither.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from algorithms._selection import SelectionControl
 from engine.algorithm import (
     Assignment,
     ClientInfo,
@@ -30,7 +33,7 @@ from engine.algorithm import (
 from engine.local import LocalSgd
 from engine.messages import Params, weighted_mean
 from engine.models import init_params
-from engine.requests import Pull, Trained
+from engine.requests import Pull, Train, Trained
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class FedAvg(FlatAlgorithm[Global, None, Down, Up]):
     """See the module's docstring."""
 
     Config = FedAvgConfig
+    Control = SelectionControl
     config: FedAvgConfig
 
     def init_global(self, seed: int) -> Global:
@@ -79,10 +83,22 @@ class FedAvg(FlatAlgorithm[Global, None, Down, Up]):
         """The global model."""
         return Down(g.w, int(assignment["epochs"]), int(assignment["steps"]))
 
+    def probe(self, g: Global) -> Down:
+        """The global model, to be trained for an epoch."""
+        return Down(g.w, 1, 0)
+
+    def probe_step(self, info: ClientInfo, down: Down, context: Context) -> ClientStep[None, None]:
+        """One epoch, and nothing else."""
+        yield self._train(down)
+        return ClientResult(None, None)
+
     def client_step(self, info: ClientInfo, state: None, down: Down, context: Context) -> ClientStep[None, Up]:
         """w_k ← local SGD from w."""
-        trained: Trained = yield self.config.train(self.model, down.w, down.epochs, down.steps, self.pull(down))
+        trained: Trained = yield self._train(down)
         return ClientResult(Up(trained.params), None)
+
+    def _train(self, down: Down) -> Train:
+        return self.config.train(self.model, down.w, down.epochs, down.steps, self.pull(down))
 
     def pull(self, down: Down) -> tuple[Pull, ...]:
         """No proximal term; FedProx has one."""

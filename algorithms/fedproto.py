@@ -15,7 +15,7 @@ over the clients of the cohort that have class j.
 A client answers with the class of the nearest prototype.
 
 Choices of ours
-    - The logits behind the loss of an evaluation are − mean over features of (f(x) − prototype)², the training's distance.
+    - The logits behind an evaluation's loss are − mean over features of (f(x) − prototype)², the distance trained on.
     - A client answers by its own prototypes for the classes it has and by the global ones it was last sent for the
       others. The paper compares with prototypes without saying at which moment of a round.
     - A class that nobody in the cohort has keeps its global prototype. One without any is never the answer: its

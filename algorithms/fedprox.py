@@ -7,7 +7,8 @@ Symbols: as in :mod:`algorithms.fedavg`, and μ, the strength of the proximal te
 Per round: w_k ← argmin-by-SGD of f_k(w_k) + μ/2 ‖w_k − w‖², started from w;  w ← Σ_k (n_k / n) w_k.
 
 Deviations: the weights of the average are n_k/n, as in FedAvg, over a cohort drawn uniformly (the paper's theory draws
-clients with probability n_k/n and averages them uniformly; its experiments use either). μ = 0 is FedAvg.
+clients with probability n_k/n and averages them uniformly; its experiments use either). μ = 0 is FedAvg. Agents can
+choose who takes part and for how long, as in :mod:`algorithms.fedavg`.
 """
 
 from dataclasses import dataclass

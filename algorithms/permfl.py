@@ -20,7 +20,8 @@ and then
 
 Choices of ours, which no source states: λ_d and λ_t can differ (the released code gives its devices another λ than it
 means to); ``upload_fraction`` < 1 sends only the largest changes of w_m to the global server, beside the K team rounds
-that already make that link sparse in time. The batch size is the released code's default.
+that already make that link sparse in time. The batch size is the released code's default. An agent can set λ and γ
+anew for every global round (:mod:`algorithms._pulls`); they then travel with the models, 8 bytes each.
 """
 
 import warnings
@@ -30,6 +31,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from algorithms._pulls import PullsControl
 from engine.algorithm import (
     Assignment,
     ClientInfo,
@@ -96,25 +98,37 @@ class PerMFLConfig(Validated):
 
 
 @dataclass(frozen=True)
+class Pulls:
+    """λ and γ of one global round, as an agent set them; ``lam_team`` is λ_t where it is not λ_d."""
+
+    lam: float
+    gamma: float
+    lam_team: float | None = None
+
+
+@dataclass(frozen=True)
 class Global:
-    """Global state: x."""
+    """Global state: x, and the pulls of the round to come, None for the configured ones."""
 
     x: Params
+    pulls: Pulls | None = None
 
 
 @dataclass(frozen=True)
 class TeamDown:
-    """Global server → team: x."""
+    """Global server → team: x, and the pulls if an agent set them."""
 
     x: Params
+    pulls: Pulls | None = None
 
 
 @dataclass(frozen=True)
 class Team:
-    """Team state: w_m, and the x it started from."""
+    """Team state: w_m, the x it started from, and the pulls it was told."""
 
     w: Params
     x: Params
+    pulls: Pulls | None = None
 
 
 @dataclass(frozen=True)
@@ -126,10 +140,11 @@ class Personal:
 
 @dataclass(frozen=True)
 class Down:
-    """Team → device: w_m, and the number of steps L."""
+    """Team → device: w_m, the number of steps L, and λ_d if an agent set it."""
 
     w: Params
     steps: int
+    lam: float | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +173,7 @@ class PerMFL(TieredAlgorithm[Global, Team, Personal, TeamDown, Down, Up, TeamUp]
     """See the module's docstring."""
 
     Config = PerMFLConfig
+    Control = PullsControl
     config: PerMFLConfig
 
     def init_global(self, seed: int) -> Global:
@@ -173,13 +189,18 @@ class PerMFL(TieredAlgorithm[Global, Team, Personal, TeamDown, Down, Up, TeamUp]
         """K."""
         return self.config.team_rounds
 
+    def steer(self, g: Global, assignment: Assignment) -> Global:
+        """Take ``lam`` and ``gamma`` (and ``lam_team``, else λ_t = λ_d) for the round to come."""
+        lam_team = float(assignment["lam_team"]) if "lam_team" in assignment else None
+        return Global(g.x, Pulls(float(assignment["lam"]), float(assignment["gamma"]), lam_team))
+
     def to_team(self, g: Global) -> TeamDown:
         """Send x."""
-        return TeamDown(g.x)
+        return TeamDown(g.x, g.pulls)
 
     def start_team(self, down: TeamDown, previous: Team | None) -> Team:
         """w_m ← x."""
-        return Team(down.x, down.x)
+        return Team(down.x, down.x, down.pulls)
 
     def default_assignment(self, info: ClientInfo) -> Assignment:
         """L steps for every device."""
@@ -187,29 +208,31 @@ class PerMFL(TieredAlgorithm[Global, Team, Personal, TeamDown, Down, Up, TeamUp]
 
     def to_client(self, team: Team, info: ClientInfo, assignment: Assignment) -> Down:
         """Send w_m."""
-        return Down(team.w, int(assignment["steps"]))
+        return Down(team.w, int(assignment["steps"]), None if team.pulls is None else team.pulls.lam)
 
     def client_step(self, info: ClientInfo, state: Personal, down: Down, context: Context) -> ClientStep[Personal, Up]:
         """L times θ ← θ − α ∇f(θ; batch) − α λ_d (θ − w_m), from θ = w_m."""
         config = self.config
+        lam = config.lambda_device if down.lam is None else down.lam
         trained: Trained = yield Train(
             self.model,
             down.w,
             Sgd(config.alpha),
             config.batch_size,
             steps=down.steps,
-            pull=(Pull(down.w, config.lambda_device),) if config.lambda_device else (),
+            pull=(Pull(down.w, lam),) if lam else (),
         )
         return ClientResult(Up(trained.params), Personal(trained.params))
 
     def team_step(self, team: Team, ups: Sequence[Received[Up]]) -> Team:
         """w_m ← (1 − ηλ_t − ηγ) w_m + ηγ x + ηλ_t θ̄."""
         require_cohort("PerMFL", ups)
-        eta_lambda, eta_gamma = self.config.eta * self.config.lambda_t, self.config.eta * self.config.gamma
+        lam, gamma = self._team_pulls(team.pulls)
+        eta_lambda, eta_gamma = self.config.eta * lam, self.config.eta * gamma
         theta = uniform_mean([up.message.theta for up in ups])
         keep = 1 - eta_lambda - eta_gamma
         w = {name: keep * team.w[name] + eta_gamma * team.x[name] + eta_lambda * theta[name] for name in team.w}
-        return Team(w, team.x)
+        return Team(w, team.x, team.pulls)
 
     def to_global(self, team: Team) -> TeamUp:
         """Send w_m, or the largest of its changes."""
@@ -221,11 +244,18 @@ class PerMFL(TieredAlgorithm[Global, Team, Personal, TeamDown, Down, Up, TeamUp]
         return TeamUp(Sparse(positions.to(torch.int32), change[positions]))
 
     def global_step(self, g: Global, ups: Sequence[Received[TeamUp]]) -> Global:
-        """X ← (1 − βγ) x + βγ w̄."""
+        """X ← (1 − βγ) x + βγ w̄. What an agent decided holds for one round."""
         require_cohort("PerMFL", ups)
-        step = self.config.beta * self.config.gamma
+        _, gamma = self._team_pulls(g.pulls)
+        step = self.config.beta * gamma
         w = uniform_mean([_dense(up.message.w, g.x) for up in ups])
         return Global({name: (1 - step) * g.x[name] + step * w[name] for name in g.x})
+
+    def _team_pulls(self, pulls: Pulls | None) -> tuple[float, float]:
+        """λ_t and γ."""
+        if pulls is None:
+            return self.config.lambda_t, self.config.gamma
+        return pulls.lam if pulls.lam_team is None else pulls.lam_team, pulls.gamma
 
     def personal_model(self, state: Personal) -> Params | None:
         """θ."""

@@ -29,6 +29,8 @@ examples:
   strata run my.yaml                                  a file of your own: `algorithm: permfl` and what differs
   strata run resume=runs/permfl-20260101-120000-seed0 continue after Ctrl-C, a crash or a kill
   strata compare permfl hsgd fedavg rounds=20         several methods on the same clients, in one table
+  strata train-agents hapfl --rounds 2000             learn policies without training models; then
+  strata run hapfl agents.checkpoint=runs/agents-hapfl/agents agents.mode=freeze
   strata data partition=dirichlet --plot who.png      who holds what
   strata config permfl                                every setting, with its meaning and its range
 """
@@ -93,6 +95,17 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--report", nargs="+", type=Path, metavar="RUN_DIR", help="of these runs, without training")
     compare.add_argument("--output", type=Path, metavar="FOLDER", help="folder for report.html and the plots")
     compare.add_argument("--svg", type=Path, help="also save what the terminal showed as an SVG picture")
+    train = add(
+        "train-agents",
+        _train_agents,
+        "Train a method's agents in the timing model, without training any federated model.",
+        "strata train-agents hapfl --rounds 2000 --output agents-hapfl",
+    )
+    train.add_argument("source", metavar="METHOD|FILE.yaml")
+    train.add_argument("overrides", nargs="*", metavar="key=value")
+    train.add_argument("--rounds", type=int, default=2000, help="rounds to learn from (default: 2000)")
+    train.add_argument("--populations", type=int, default=16, help="populations of clients to go round (default: 16)")
+    train.add_argument("--output", type=Path, help="folder for agents and curves (default: runs/agents-METHOD)")
     data = add("data", _data, "Show who holds what.", "strata data partition=dirichlet --plot who.png")
     data.add_argument("words", nargs="*", metavar="[METHOD|FILE.yaml] key=value")
     data.add_argument("--plot", type=Path, metavar="PNG", help="also draw it")
@@ -122,6 +135,19 @@ def _run(arguments: argparse.Namespace) -> int:
         code = max(summary.exit_code for summary in summaries)
     _save_svg(console, arguments.svg)
     return code
+
+
+def _train_agents(arguments: argparse.Namespace) -> int:
+    from cluster.train_command import train_agents  # RLlib takes seconds to import
+
+    for option, value in (("--rounds", arguments.rounds), ("--populations", arguments.populations)):
+        if value < 1:
+            raise StrataError(f"{option} {value}: expected at least 1.")
+    config = load_config(arguments.source, ["agents.policy=rllib", *arguments.overrides])
+    name = config.algorithm.rsplit(".", 1)[-1]
+    folder = arguments.output or Path(config.output) / f"agents-{name}"
+    train_agents(config, arguments.rounds, arguments.populations, folder, _console(None))
+    return 0
 
 
 def _load(source: str, overrides: list[str]) -> RunConfig:

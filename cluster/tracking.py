@@ -31,7 +31,7 @@ ID_FILE = "wandb_id"
 
 # The axis of each group of metrics. The accuracies appear twice, because W&B gives each metric one default axis.
 AXES = {
-    "round": ("accuracy/*", "fairness/*", "loss/*", "client/*", "team/*", "global/*", "time/*", "method/*"),
+    "round": ("accuracy/*", "fairness/*", "loss/*", "client/*", "team/*", "global/*", "time/*", "method/*", "agents/*"),
     "virtual_s": ("accuracy_by_time/*",),
 }
 
@@ -238,7 +238,7 @@ def metrics_of(record: RoundRecord) -> dict[str, float]:
         "team/bytes_up": record.bytes_team_up,
         "global/train_loss": record.train_loss,
         **_score_metrics(record),
-        **{f"method/{name}": value for name, value in record.metrics.items()},
+        **{name if name.startswith("agents/") else f"method/{name}": v for name, v in record.metrics.items()},
     }
     return {name: value for name, value in metrics.items() if value is not None and math.isfinite(value)}
 

@@ -130,3 +130,18 @@ def record_of(number: int, virtual_s: float, result: RoundResult) -> RoundRecord
         metrics=dict(result.metrics),
         agents_wall_s=result.agents_s,
     )
+
+
+def compare_rules(
+    config: RunConfig, learners: Any, control: Control, populations: int, rounds: int
+) -> dict[str, Standing]:
+    """How learnt agents and all of the method's rules fare on the same held-out populations, by name."""
+    makers: dict[str, Callable[[Control], Policies]] = {
+        "learnt": lambda own: frozen(config, learners, own),
+        **{rule: _rule(config, rule) for rule in control.heuristics},
+    }
+    return {name: held_out(config, make, populations, rounds) for name, make in makers.items()}
+
+
+def _rule(config: RunConfig, rule: str) -> Callable[[Control], Policies]:
+    return lambda control: RulePolicies(rule, control, config.seed)

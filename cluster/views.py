@@ -215,4 +215,19 @@ def _totals(summary: Mapping[str, object]) -> dict[str, str]:
         "training FLOPs": ("flops", humanise_flops),
     }
     numbers = {name: (summary.get(key), form) for name, (key, form) in forms.items()}
-    return {name: form(value) for name, (value, form) in numbers.items() if isinstance(value, int | float)}
+    totals = {name: form(value) for name, (value, form) in numbers.items() if isinstance(value, int | float)}
+    return {**totals, **_agents(summary)}
+
+
+def _agents(summary: Mapping[str, object]) -> dict[str, str]:
+    """What agents changed and what they cost, for runs that they decided."""
+    keys = ("straggling_first_s", "straggling_last_s", "agents_wall_s_per_round", "clients_wall_s_per_round")
+    first, last, agents, clients = (summary.get(key) for key in keys)
+    shown = {}
+    if isinstance(first, float) and isinstance(last, float):
+        shown["first → last tenth"] = f"{humanise_seconds(first)} → {humanise_seconds(last)} of straggling"
+    if isinstance(agents, float) and isinstance(clients, float):
+        share = agents / (agents + clients)
+        parts = f"agents {humanise_seconds(agents)} ({share:.1%}), clients {humanise_seconds(clients)}"
+        shown["wall time a round"] = parts
+    return shown

@@ -155,11 +155,12 @@ class Algorithm(ABC, Generic[G, C, Down, Up]):
 
     def client_evaluate(
         self, info: ClientInfo, state: C, shared: Mapping[str, Params]
-    ) -> Generator[Evaluate, Evaluation, Mapping[str, Evaluation]]:
+    ) -> Generator[Train | Evaluate, Any, Mapping[str, Evaluation]]:
         """Evaluate PM and the ``shared`` models (TM, GM) on the client's test data.
 
         A client without a personal model of its own yet is served by its team's model, or else by the global one.
-        Methods whose models differ by client override this.
+        Methods whose models differ by client override this. One that fine-tunes before it evaluates may ask for
+        training as well; nothing of it is kept, and evaluation costs no virtual time whatever it does.
         """
         models = dict(shared)
         if self.has_personal_model:
@@ -192,6 +193,16 @@ class FlatAlgorithm(Algorithm[G, C, Down, Up]):
         Raises:
             EmptyCohortError: when there are none.
         """
+
+    def assess(self, before: G, ups: Sequence[Received[Up]], after: G) -> Mapping[int, Mapping[str, float]]:
+        """Numbers about uploads that only the server can tell, by sender; they join what the clients reported.
+
+        Args:
+            before: the state that ``global_step`` was given.
+            ups: the uploads it was given.
+            after: what it returned.
+        """
+        return {}
 
 
 class TieredAlgorithm(Algorithm[G, C, Down, Up], Generic[G, T, C, TeamDown, Down, Up, TeamUp]):

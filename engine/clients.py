@@ -96,9 +96,12 @@ class ClientHost:
 
     def _state(self, client: int) -> Any:
         if client not in self._states:
-            seed = derive(self._world.seed, "client", client)
-            self._states[client] = self._world.algorithm.init_client(self._world.infos[client], seed)
+            self._states[client] = self._first_state(client)
         return self._states[client]
+
+    def _first_state(self, client: int) -> Any:
+        seed = derive(self._world.seed, "client", client)
+        return self._world.algorithm.init_client(self._world.infos[client], seed)
 
     def _run(self, call: ClientCall) -> ClientReply:
         world, client = self._world, call.client
@@ -150,6 +153,8 @@ class ClientHost:
 
     def _evaluate(self, client: int, shared: Mapping[str, Params]) -> Mapping[str, Evaluation]:
         rows, state = self._world.data.clients[client], self._states.get(client)
+        if state is None:  # never called: as it would start, which is not kept
+            state = self._first_state(client)
         steps = self._world.algorithm.client_evaluate(self._world.infos[client], state, shared)
         scores, _ = self._trainer.drive(steps, rows.train, rows.test, 0, f"client {client}, evaluation")
         return scores

@@ -78,6 +78,7 @@ class Situation:
         s_per_flop, s_per_byte_down, s_per_byte_up: as last measured, ``(k,)``; NaN where never.
         metrics: what clients last reported, by name, ``(k,)`` each; NaN where never.
         accuracy: of the last evaluated round, None before the first.
+        everyone: ``metrics`` of all N clients of the federation, ``(N,)`` each, by client id.
     """
 
     round: int
@@ -87,6 +88,7 @@ class Situation:
     s_per_byte_up: FloatArray
     metrics: Mapping[str, FloatArray] = field(default_factory=dict)
     accuracy: float | None = None
+    everyone: Mapping[str, FloatArray] = field(default_factory=dict)
 
     def seconds(self, costs: Sequence[Cost]) -> FloatArray:
         """Expected seconds of each invited client for calls of these costs, ``(k,)``."""
@@ -184,7 +186,7 @@ class Control(ABC):
 
     @abstractmethod
     def rewards(self, situation: Situation, chosen: Actions, report: Report) -> Mapping[AgentId, float]:
-        """What everyone who acted is paid."""
+        """What everyone who acted is paid; a virtual agent that is left out does not learn from the round."""
 
     def describe(self, situation: Situation, chosen: Actions) -> Mapping[str, float]:
         """Numbers of a round's decisions that are worth a curve, e.g. mean epochs."""
@@ -200,9 +202,13 @@ class Control(ABC):
 
 
 def relative(values: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Positive values ``(k,)`` against their mean, as two features: the ratio minus 1, and its logarithm."""
-    ratio = values / values.mean()
-    return ratio - 1, np.log(ratio)
+    """Values ≥ 0 ``(k,)`` against their mean, as two features: the ratio minus 1, and its logarithm.
+
+    Where all are 0 they are equal; one that is 0 beside others counts as a millionth of their mean.
+    """
+    mean = values.mean()
+    ratio = values / mean if mean > 0 else np.ones(len(values))
+    return ratio - 1, np.log(np.maximum(ratio, 1e-6))
 
 
 def pad_rows(columns: Sequence[FloatArray], k: int) -> Observation:

@@ -2,15 +2,15 @@
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from engine.flop_counter import FlopCounter
 from engine.models import Buildable
 from engine.requests import Batch, Train
 from engine.seeding import torch_scope
 
 
 def count_step_flops(request: Train, batch: Batch) -> int:
-    """FLOPs of one training step (forward and backward) as ``torch.utils.flop_counter`` counts them.
+    """FLOPs of one training step (forward and backward) as :mod:`engine.flop_counter` counts them.
 
     The step is traced on the meta device, where nothing is computed; a model that looks at values, which has none
     there, is counted on a real copy.
@@ -26,7 +26,7 @@ def _count_on(device: torch.device, request: Train, batch: Batch) -> int:
         module = request.model.build().to(device).train()
         select_trainable(module, request.trainable)
         constants = {name: value.to(device) for name, value in batch.constants.items()}
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounter() as counter:
             request.loss(module, Batch(batch.x.to(device), batch.y.to(device), constants)).backward()
     return int(counter.get_total_flops())
 
@@ -52,6 +52,6 @@ def count_feature_flops(model: Buildable, x: Tensor) -> int:
 def _count_features_on(device: torch.device, model: Buildable, x: Tensor) -> int:
     with torch_scope(0):
         module = model.build().to(device).eval()
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with torch.no_grad(), FlopCounter() as counter:
             module.get_submodule("features")(x.to(device))
     return int(counter.get_total_flops())

@@ -1,12 +1,17 @@
-"""Local SGD as most methods configure it."""
+"""Local training as methods configure it: SGD as most do, or with AdamW, label smoothing and a schedule beside it."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from engine.errors import ConfigError
 from engine.messages import Params
 from engine.models import Buildable
 from engine.options import Validated, option
-from engine.requests import Loss, Pull, Sgd, Train, cross_entropy
+from engine.requests import AdamW, Batch, Loss, Pull, Sgd, Train, cross_entropy
 
 
 @dataclass(frozen=True)
@@ -45,3 +50,49 @@ class LocalSgd(Validated):
             loss=loss,
             pull=pull,
         )
+
+
+@dataclass(frozen=True)
+class SmoothedCrossEntropy:
+    """Mean cross-entropy against labels that give ``smoothing`` of their mass to all classes alike."""
+
+    smoothing: float
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The loss of the model's logits."""
+        return F.cross_entropy(model(batch.x), batch.y, label_smoothing=self.smoothing)
+
+
+@dataclass(frozen=True)
+class LocalTraining(LocalSgd):
+    """Local SGD or AdamW, with label smoothing, and a learning rate that may fall over the rounds."""
+
+    optimizer: Literal["sgd", "adamw"] = option("sgd", "local optimiser; momentum is for sgd alone")
+    label_smoothing: float = option(0.0, "share of each label's mass that goes to all classes alike", ge=0, lt=1)
+    cosine_rounds: int = option(
+        0,
+        "rounds over which the learning rate falls to 0 along a cosine, as a rule those of the run; 0: constant",
+        ge=0,
+    )
+
+    def lr_in(self, round: int) -> float:
+        """Of a round, counted from 1: lr · ½(1 + cos(π (round − 1) / cosine_rounds)), 0 after the last of them."""
+        if not self.cosine_rounds:
+            return self.lr
+        return self.lr * (1 + math.cos(math.pi * min(1.0, (round - 1) / self.cosine_rounds))) / 2
+
+    def train_in(
+        self, round: int, model: Buildable, start: Params, epochs: int, steps: int, batch_size: int = 0
+    ) -> Train:
+        """The request for one client call of a round; ``batch_size`` 0 is the configured one."""
+        loss = SmoothedCrossEntropy(self.label_smoothing) if self.label_smoothing else cross_entropy
+        request = self.train(model, start, epochs, steps, loss=loss)
+        lr = self.lr_in(round)
+        adamw = self.optimizer == "adamw"
+        optimizer = AdamW(lr, self.weight_decay) if adamw else Sgd(lr, self.momentum, self.weight_decay)
+        return replace(request, optimizer=optimizer, batch_size=batch_size or self.batch_size)
+
+    @property
+    def optimizer_values(self) -> int:
+        """What the optimiser keeps per parameter; see :func:`engine.supernets.cost.cost`."""
+        return 2 if self.optimizer == "adamw" else int(self.momentum > 0)

@@ -8,6 +8,7 @@ from typing import Any
 from engine.architectures import FAMILIES, MODELS
 from engine.errors import ConfigError
 from engine.options import Validated, check, option
+from engine.supernets.spaces import NAMES
 
 
 @dataclass(frozen=True)
@@ -18,13 +19,22 @@ class ModelConfig(Validated):
         "mclr",
         "mclr (softmax regression), dnn (one hidden layer of 20), mlp, cnn (scalable), cnn_permfl, cnn_permfl_fmnist "
         "(PerMFL's two), cnn_five (CNN-1 to CNN-5: client i has number i mod 5 + 1; cnn_five_1 to cnn_five_5: one of "
-        "them), or package.module:factory of your own, called with (input_shape, classes, **options)",
+        "them), mobilenetv3, vit, mobilenetv3_small, vit_small (search spaces, of which model.architecture is one), or "
+        "package.module:factory of your own, called with (input_shape, classes, **options)",
     )
     hidden: list[int] = option([200], "mlp: sizes of the hidden layers", ge=1)
     width: float = option(1.0, "cnn: multiplies the number of channels; cnn_five: the first dense layer", gt=0)
     depth: int = option(2, "cnn: number of convolution blocks", ge=1)
     features: int = option(500, "cnn_five: width of the last layer before the head, the same in all five", ge=1)
-    options: dict[str, Any] = option({}, "keyword arguments of your own factory")
+    architecture: str = option(
+        "largest",
+        "search spaces: largest, smallest, random, random:N (drawn from the seed N), or option indices 0,2,1,…; not "
+        "for methods that search",
+    )
+    options: dict[str, Any] = option(
+        {},
+        "keyword arguments of your own factory; search spaces: other options for some slots, e.g. {stage1.width: [16]}",
+    )
     family: list[Any] = option(
         [],
         "architectures that differ by client: client i has number i mod n. Each a name, or settings of this group: "
@@ -42,6 +52,15 @@ class ModelConfig(Validated):
             return [_member(self, entry, f"{path}family[{i}]") for i, entry in enumerate(self.family)]
         return [replace(self, name=name) for name in FAMILIES.get(self.name, (self.name,))]
 
+    @property
+    def slots(self) -> dict[str, Any]:
+        """Search spaces: the options by slot; ``model.options.stage1.width=[16]`` means the slot ``stage1.width``."""
+        flat: dict[str, Any] = {}
+        for name, value in self.options.items():
+            inner = value if isinstance(value, Mapping) else {}
+            flat |= {f"{name}.{kind}": options for kind, options in inner.items()} or {name: value}
+        return flat
+
     def validate(self, path: str) -> None:
         """Check that there is such a model, and that options are given to one that takes them."""
         if self.family:
@@ -51,10 +70,15 @@ class ModelConfig(Validated):
         if ":" in self.name:
             return
         require_known(self.name, path)
-        if self.options:
+        if self.name in NAMES:
+            if not all(isinstance(values, list) for values in self.slots.values()):
+                raise ConfigError(
+                    f"{path}options={dict(self.options)}: expected lists, e.g. {{stage1.width: [16, 24]}}."
+                )
+        elif self.options:
             raise ConfigError(
-                f"{path}options={dict(self.options)}: {path}name={self.name} takes none; they are for a "
-                "package.module:factory of your own."
+                f"{path}options={dict(self.options)}: {path}name={self.name} takes none; they are for search "
+                "spaces and for a package.module:factory of your own."
             )
 
 
@@ -81,7 +105,7 @@ def _is_like(value: Any, default: Any) -> bool:
 
 def require_known(name: str, path: str) -> None:
     """Raise a :class:`~engine.errors.ConfigError` with the closest name where there is no such model."""
-    known = [*MODELS, *FAMILIES]
+    known = [*MODELS, *FAMILIES, *NAMES]
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f" Did you mean {near[0]}?" if near else ""

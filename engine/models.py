@@ -19,6 +19,7 @@ from engine.errors import ConfigError
 from engine.messages import Params
 from engine.model_config import ModelConfig, require_known
 from engine.seeding import torch_scope
+from engine.supernets import spaces
 
 
 class Buildable(Protocol):
@@ -156,6 +157,9 @@ def _spec_of(config: ModelConfig, input_shape: Shape, classes: int) -> ModelSpec
         options = {"width": config.width, "depth": config.depth}
     elif config.name in FAMILIES["cnn_five"]:
         options = {"width": config.width, "features": config.features}
+    elif config.name in spaces.NAMES:
+        slots = tuple((slot, _frozen(slot, values)) for slot, values in sorted(config.slots.items()))
+        options = {"architecture": config.architecture, "slots": slots}
     return ModelSpec(config.name, input_shape, classes, tuple(sorted(options.items())))
 
 
@@ -253,6 +257,10 @@ def size_mib(spec: Buildable) -> float:
 def _factory(name: str) -> Factory:
     if name in MODELS:
         return MODELS[name]
+    if name in spaces.NAMES:
+        from engine.supernets.subnet import subnet  # which needs this module
+
+        return lambda *inputs, **options: subnet(name, *inputs, **options).build()
     module, colon, attribute = name.partition(":")
     if not colon:
         require_known(name, "model.")

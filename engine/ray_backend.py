@@ -1,20 +1,12 @@
 """Starting the tiers on Ray: connecting, counting resources, seating actors."""
 
 import importlib
-import os
 import socket
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Ray reads these when it is imported. Only who holds the cluster's token may run code on it, unless the user says
-# RAY_AUTH_MODE=disabled; a fractional or zero GPU share must not change what actors see of the machine's variables.
-if "ray" not in sys.modules:
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-
+import engine.ray_settings  # noqa: F401  # isort: skip  # before Ray
 import ray
 from ray.exceptions import RayError
 

@@ -39,6 +39,14 @@ class Sgd:
 
 
 @dataclass(frozen=True)
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101), torch's betas and epsilon."""
+
+    lr: float
+    weight_decay: float = 0.01
+
+
+@dataclass(frozen=True)
 class Pull:
     """A proximal term ``strength/2 · ‖θ − to‖²``: adds ``strength · (θ − to)`` to the gradient of each step.
 
@@ -69,7 +77,7 @@ class Train:
 
     model: Buildable
     start: Params
-    optimizer: Sgd
+    optimizer: Sgd | AdamW
     batch_size: int
     steps: int | None = None
     epochs: int | None = None

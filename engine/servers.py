@@ -313,10 +313,13 @@ class GlobalServer:
         method: FlatAlgorithm[Any, Any, Any, Any] = _flat(world)
         members = range(len(world.data.clients))
         cohort = run_cohort(world, self._clients, members, self.state, round, 1, -1, decided)
+        calls = list(cohort.calls)
         if cohort.ups:
-            self.state = method.global_step(self.state, cohort.ups)
+            before, self.state = self.state, method.global_step(self.state, cohort.ups)
+            found = method.assess(before, cohort.ups, self.state)
+            calls = [replace(call, metrics={**call.metrics, **found.get(call.client, {})}) for call in calls]
         straggling = [cohort.straggling] if cohort.ups else []
-        return Outcome(cohort.seconds + world.server_profile.latency_s, straggling, cohort.calls)
+        return Outcome(cohort.seconds + world.server_profile.latency_s, straggling, calls)
 
     def _tiered_round(self, round: int, decided: Mapping[int, Assignment] | None) -> Outcome:
         world, plan = self._world, self._world.teams_plan

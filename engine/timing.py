@@ -5,6 +5,7 @@ real ones, to the bit (a test asserts it).
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -57,18 +58,20 @@ class TimingRounds:
         cohort = self.invite()
         told: Mapping[int, Assignment] = {client: {} for client in cohort} if decisions is None else decisions.clients
         cohort = [client for client in cohort if client in told]
-        costs = [self.costs.call(client, told[client]) for client in cohort]
-        timings, states, waited = [], [], 0.0
+        costs, timings, states, waited = [], [], [], 0.0
         plan = self.world.clients_plan
         limit = plan.deadline_s if plan.mode == "deadline" else float("inf")
-        for client, cost in zip(cohort, costs, strict=True):
+        for client in cohort:
+            cost = self.costs.call(client, told[client])
             timing, state = self._time(client, cost, 1), OK
             lost_after = drops_out(self.world.profiles[client], self.world.seed, (self.round + 1, 1, client))
             if lost_after is not None:
                 timing, state = timing.cut(lost_after * timing.total_s), LOST
+                cost = replace(cost, bytes_up=0)
             elif timing.total_s > limit:
                 state = LATE
             waited = max(waited, min(timing.total_s, limit))
+            costs.append(cost)
             timings.append(timing)
             states.append(state)
         seconds = waited + self.world.server_profile.latency_s + self._probe_s

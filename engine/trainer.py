@@ -4,6 +4,7 @@ The trainer picks the device, draws the batches, counts FLOPs and samples, and r
 # B batch, n samples of one client, F features, K classes
 """
 
+from collections import OrderedDict
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -19,10 +20,13 @@ from engine.errors import ResourceError, TrainingError
 from engine.flops import count_feature_flops, count_step_flops, select_trainable
 from engine.messages import Params
 from engine.models import Buildable
-from engine.requests import Batch, Evaluate, Evaluation, Represent, Represented, Sgd, Train, Trained, Work
+from engine.requests import AdamW, Batch, Evaluate, Evaluation, Represent, Represented, Sgd, Train, Trained, Work
 from engine.seeding import derive, torch_scope
 
 R = TypeVar("R")
+
+MODULES_KEPT = 64
+"""Modules that a trainer keeps, the last used ones: a search may meet thousands of architectures."""
 
 
 def resolve_device(requested: str, gpus: float) -> str:
@@ -72,8 +76,7 @@ class Trainer:
         self._device = torch.device(device)
         self._rows = Rows(dataset, self._device)
         self._evaluation_batch, self._classes = evaluation_batch, dataset.classes
-        self._modules: dict[Buildable, nn.Module] = {}
-        self._counters: dict[Buildable, Params] = {}
+        self._modules: OrderedDict[Buildable, tuple[nn.Module, Params]] = OrderedDict()
         self._flops: dict[tuple[object, ...], int] = {}
 
     def drive(
@@ -122,12 +125,7 @@ class Trainer:
 
     def _load(self, model: Buildable, params: Params) -> nn.Module:
         """The cached module of an architecture, holding ``params``."""
-        if model not in self._modules:
-            with torch_scope(0):  # what is drawn is overwritten; the global generator must not move
-                self._modules[model] = model.build().to(self._device)
-            buffers = self._modules[model].named_buffers()
-            self._counters[model] = {name: b.clone() for name, b in buffers if not b.is_floating_point()}
-        module = self._modules[model]
+        module, counters = self._module(model)
         slots = _slots(module)
         if missing := [name for name in slots if name not in params]:
             raise ValueError(f"parameters are missing for the model: {', '.join(missing)}")
@@ -135,9 +133,21 @@ class Trainer:
             for name, value in params.items():
                 slots[name].copy_(value)
             # What is no parameter (batch norm's counter) starts anew, or one client's would reach the next.
-            for name, value in self._counters[model].items():
+            for name, value in counters.items():
                 module.get_buffer(name).copy_(value)
         return module
+
+    def _module(self, model: Buildable) -> tuple[nn.Module, Params]:
+        """The cached module, and the counters it is built with."""
+        if model not in self._modules:
+            with torch_scope(0):  # what is drawn is overwritten; the global generator must not move
+                module = model.build().to(self._device)
+            counters = {name: b.clone() for name, b in module.named_buffers() if not b.is_floating_point()}
+            self._modules[model] = module, counters
+            if len(self._modules) > MODULES_KEPT:
+                self._modules.popitem(last=False)
+        self._modules.move_to_end(model)
+        return self._modules[model]
 
     def _train(self, request: Train, rows: IntArray, seed: int, work: Work, where: str) -> Trained:
         module = self._load(request.model, request.start).train()
@@ -226,10 +236,11 @@ class Trainer:
         return self._flops[key]
 
 
-def _optimizer(trainable: Mapping[str, nn.Parameter], sgd: Sgd) -> torch.optim.Optimizer:
-    return torch.optim.SGD(
-        list(trainable.values()), lr=sgd.lr, momentum=sgd.momentum, weight_decay=sgd.weight_decay, foreach=True
-    )
+def _optimizer(trainable: Mapping[str, nn.Parameter], chosen: Sgd | AdamW) -> torch.optim.Optimizer:
+    parameters, lr, decay = list(trainable.values()), chosen.lr, chosen.weight_decay
+    if isinstance(chosen, AdamW):
+        return torch.optim.AdamW(parameters, lr=lr, weight_decay=decay, foreach=True)
+    return torch.optim.SGD(parameters, lr=lr, momentum=chosen.momentum, weight_decay=decay, foreach=True)
 
 
 def _on_device(

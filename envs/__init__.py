@@ -10,4 +10,5 @@ Importing this package makes them known to gymnasium, as its own plugins do::
 
 import gymnasium
 
-gymnasium.register("Strata/FederatedRounds-v0", entry_point="envs.plain:FederatedRounds")
+# To gymnasium, an environment is deterministic if a reset begins anew; here it goes on where the federation is.
+gymnasium.register("Strata/FederatedRounds-v0", entry_point="envs.plain:FederatedRounds", nondeterministic=True)

@@ -9,6 +9,7 @@ from engine.algorithm import TieredAlgorithm
 from engine.config import load_config
 from engine.control import Control, Decisions, Report
 from engine.costs import CallCosts
+from engine.delays import straggling_s
 from engine.errors import ConfigError
 from engine.federation import Federation, build_world, for_seed
 from engine.records import CallRecord, RoundRecord
@@ -41,7 +42,8 @@ class TrainingRounds:
     def probe(self, clients: Sequence[int]) -> Report:
         """Let clients train the method's probe."""
         calls = self.federation.probe(clients)
-        return report_of(calls, max(call.total_s for call in calls), 0.0, None)
+        seconds = [call.total_s for call in calls]
+        return report_of(calls, max(seconds), straggling_s(seconds), None)
 
     def play(self, decisions: Decisions | None) -> Report:
         """Train the next round."""
@@ -135,6 +137,8 @@ class Windows:
             raise ConfigError(f"fidelity={fidelity}: expected full or timing.")
         if rounds < 1 or populations < 1:
             raise ConfigError(f"rounds={rounds}, populations={populations}: expected at least 1 each.")
+        if populations > 1 and fidelity == "full":
+            raise ConfigError(f"populations={populations}: expected 1 with fidelity=full, which trains one federation.")
         given = [turns] if isinstance(turns, Turns) else list(turns)
         self.rounds, self._fidelity, self._populations = rounds, fidelity, len(given) or populations
         self._config = None if given else load_config(method, ["runtime=inprocess", *overrides])
@@ -149,7 +153,13 @@ class Windows:
         return self._turns(0).control
 
     def next(self, restart: bool = False) -> Turns:
-        """Open the next window; ``restart`` begins with untrained models and an empty memory."""
+        """Open the next window; ``restart`` begins with untrained models and an empty memory.
+
+        Raises:
+            ConfigError: for a restart of turns that were given.
+        """
+        if restart and self._config is None:
+            raise ConfigError("restart: these rounds were given to the environment; start them anew where they began.")
         if restart:
             self.close()
             self._window = 0

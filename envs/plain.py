@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium import spaces
 
 from engine.control import AgentId
-from engine.errors import ActionError
+from engine.errors import ConfigError
 from envs.opening import Windows
 from envs.turns import Turn, Turns
 
@@ -48,6 +48,8 @@ class FederatedRounds(gymnasium.Env[dict[str, Any], dict[str, Any]]):
     def __init__(self, **arguments: Any) -> None:
         self._windows = Windows(**arguments)
         agents = self._windows.control.agents
+        if not agents:
+            raise ConfigError("all agents of the method are switched off: there is nothing to decide.")
         self._blank = {
             agent: np.zeros(spec.observation_space.shape or (), np.float32) for agent, spec in agents.items()
         }
@@ -68,7 +70,7 @@ class FederatedRounds(gymnasium.Env[dict[str, Any], dict[str, Any]]):
         self._turns = self._windows.next(restart=bool((options or {}).get("restart")))
         turn = self._open()
         if turn is None:
-            raise ActionError("nobody is available in any round of the window; raise delays.availability.")
+            raise ConfigError("nobody is available in any round of the window; raise delays.availability.")
         return self._observe(turn, stage=0), {"agents": self._now}
 
     def step(self, action: Mapping[AgentId, Any]) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:

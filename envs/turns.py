@@ -82,6 +82,7 @@ class Memory:
             s_per_byte_up=np.where(np.isnan(self.s_per_byte_up), self.s_per_byte_down, self.s_per_byte_up)[rows],
             metrics={name: values[rows] for name, values in self.metrics.items()},
             accuracy=self.accuracy,
+            everyone={name: values.copy() for name, values in self.metrics.items()},
         )
 
 
@@ -100,7 +101,7 @@ class Turns:
         if self._turn is not None and not self._turn.chosen:
             return self._turn
         clients = self.rounds.invite()
-        if self.control.probes:
+        if self.control.probes and self.control.agents:
             unknown = [client for client in clients if np.isnan(self.memory.s_per_flop[client])]
             if unknown:
                 self.memory.learn(self.rounds.probe(unknown))
@@ -155,7 +156,10 @@ class Turns:
         taken = {}
         for agent in turn.observations:
             space = self.control.agents[agent].action_space
-            action = np.asarray(actions[agent])
+            try:
+                action = np.asarray(actions[agent])
+            except ValueError:  # lists of unequal lengths
+                action = np.asarray(None)
             if action.shape == space.shape and np.can_cast(action.dtype, space.dtype or float, "same_kind"):
                 action = action.astype(space.dtype)
             if not space.contains(action):

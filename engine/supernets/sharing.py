@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from engine.messages import Params
+from engine.messages import Params, weighted_mean
 from engine.models import Shape
 from engine.supernets.subnet import SubnetSpec, shapes
 
@@ -65,7 +65,9 @@ def delta(w: Params, part: Params) -> Params:
 def fuse(w: Params, parts: Sequence[Params], weights: Sequence[float]) -> Params:
     """W + Σ_i p_i Δ_i ⊙ mask_i with p_i = weights_i / Σ weights, added up in the order given [PerFedRLNAS].
 
-    A weight that few subnets hold moves only by their shares. Tensors that no part touches are those of ``w``.
+    A weight that few subnets hold moves only by their shares. Tensors that no part touches are those of ``w``. Where
+    every part holds the whole of a tensor the sum is Σ_i p_i part_i, and is added up as such: that is FedAvg's mean, to
+    the bit.
 
     Raises:
         ValueError: when there is nothing to fuse, the weights do not sum to something positive, or a part is no slice.
@@ -73,9 +75,10 @@ def fuse(w: Params, parts: Sequence[Params], weights: Sequence[float]) -> Params
     total = float(sum(weights))
     if not parts or total <= 0:
         raise ValueError(f"cannot fuse {len(parts)} subnets with weights that sum to {total}")
-    fused = dict(w)
+    whole = {name for name, value in w.items() if all(_holds(part, name, value.shape) for part in parts)}
+    fused = {**w, **weighted_mean([{name: part[name] for name in w if name in whole} for part in parts], weights)}
     for part, weight in zip(parts, weights, strict=True):
-        for name, change in delta(w, part).items():
+        for name, change in delta(w, {name: value for name, value in part.items() if name not in whole}).items():
             if fused[name] is w[name]:
                 fused[name] = w[name].clone()
             _slice(fused, name, change.shape).add_(change, alpha=weight / total)
@@ -89,6 +92,10 @@ def slice_like(w: Mapping[str, Tensor], like: Params) -> Params:
         ValueError: when ``like`` is no slice of ``w``.
     """
     return {name: _slice(w, name, value.shape) for name, value in like.items()}
+
+
+def _holds(part: Params, name: str, shape: Shape) -> bool:
+    return name in part and part[name].shape == shape
 
 
 def _require(w: Mapping[str, Tensor], name: str) -> None:

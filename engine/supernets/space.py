@@ -154,6 +154,27 @@ class SearchSpace:
                 )
         return tuple(int(index) for index in architecture)
 
+    def named(self, text: str) -> Architecture:
+        """An architecture as configurations write it: ``largest``, ``smallest``, ``random``, ``random:7`` or ``0,2,1``.
+
+        ``random:N`` is drawn from the seed N, ``random`` from 0; numbers are option indices, one per slot.
+
+        Raises:
+            ConfigError: when it is none of these.
+        """
+        word, _, number = text.partition(":")
+        if word == "random" and (number.isdecimal() or text == word):
+            return self.random(int(number or 0))
+        if text in ("largest", "smallest"):
+            return self.largest() if text == "largest" else self.smallest()
+        indices = [index.strip() for index in text.split(",")]
+        if not all(index.isdecimal() for index in indices):
+            raise ConfigError(
+                f"{text!r} is no architecture of {self.name}; expected largest, smallest, random, random:N, or the "
+                f"{len(self.slots)} option indices, e.g. {','.join(map(str, self.largest()))}."
+            )
+        return self.require([int(index) for index in indices])
+
     def values(self, architecture: Sequence[int]) -> dict[str, int]:
         """The option chosen for each slot, by name."""
         chosen = zip(self.slots, self.require(architecture), strict=True)

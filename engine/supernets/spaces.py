@@ -22,8 +22,8 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from engine.architectures import Shape
 from engine.errors import ConfigError
-from engine.models import Shape
 from engine.supernets.space import SearchSpace, Stage, Style
 
 LEAST_PIXELS = 16

@@ -5,7 +5,7 @@ Parameters carry the same names in every architecture of a space: ``features.ste
 ``head.weight``. The body is ``features``, as in every :class:`~engine.models.FeatureModel`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
@@ -13,12 +13,14 @@ from types import MappingProxyType
 import torch
 from torch import nn
 
+from engine.errors import ConfigError
 from engine.messages import Params
-from engine.models import FeatureModel, Shape, init_params
+from engine.models import Buildable, FeatureModel, ModelSpec, Shape, init_params
 from engine.seeding import torch_scope
 from engine.supernets.blocks import linear
 from engine.supernets.plan import Part, body
 from engine.supernets.space import Architecture, SearchSpace
+from engine.supernets.spaces import NAMES, space
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,37 @@ class SubnetSpec:
 def head(spec: SubnetSpec) -> Part:
     """The linear layer from features to logits."""
     return Part(linear, (spec.values["last.width"], spec.classes))
+
+
+Slots = Sequence[tuple[str, tuple[int, ...]]]
+"""Other options for some slots of a space, by name."""
+
+
+def subnet(name: str, input_shape: Shape, classes: int, architecture: str = "largest", slots: Slots = ()) -> SubnetSpec:
+    """An architecture by the names that configurations use: see :func:`~engine.supernets.spaces.space` and ``named``.
+
+    Raises:
+        ConfigError: when there is no such space, slot or architecture, or it does not take such inputs.
+    """
+    chosen = space(name, input_shape, dict(slots))
+    return SubnetSpec(chosen, chosen.named(architecture), input_shape, classes)
+
+
+def subnet_of(model: Buildable, method: str) -> SubnetSpec:
+    """The architecture that a configured model is, with the space it belongs to.
+
+    Raises:
+        ConfigError: when the model is of no search space, for a ``method`` that needs one.
+    """
+    if isinstance(model, ModelSpec) and model.name in NAMES:
+        return subnet(model.name, model.input_shape, model.classes, **dict(model.options))
+    if isinstance(model, SubnetSpec):
+        return model
+    name = model.name if isinstance(model, ModelSpec) else type(model).__name__
+    raise ConfigError(
+        f"model.name={name}: {method} needs a model that is cut from a search space. Choose one of "
+        f"{', '.join(NAMES)}; model.options narrows its slots."
+    )
 
 
 def supernet_spec(space: SearchSpace, input_shape: Shape, classes: int) -> SubnetSpec:

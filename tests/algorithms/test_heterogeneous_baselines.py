@@ -289,9 +289,12 @@ def test_fedproto_is_pulled_to_known_prototypes_and_sends_class_means():
 
 def test_a_client_sends_the_classes_it_has_and_pays_for_a_forward_pass():
     rows = ROWS[Y != 1]
-    nothing = proto().no_prototypes()
-    result, work = drive(proto(), fedproto.Private(fresh(spec()), nothing), fedproto.Down(nothing, **WORK), rows=rows)
+    nothing, shared = proto().no_prototypes(), some_prototypes([1, 2])
+    result, work = drive(proto(), fedproto.Private(fresh(spec()), nothing), fedproto.Down(shared, **WORK), rows=rows)
     assert result.up.prototypes.classes.tolist() == [0, 2]
+    assert result.state.prototypes.classes.tolist() == [0, 1, 2]  # it answers by the received one for class 1
+    assert torch.equal(result.state.prototypes.means[1], shared.means[0])
+    assert torch.equal(result.state.prototypes.means[2], result.up.prototypes.means[1])
     features, head = 2 * len(rows) * D * F, 2 * len(rows) * F * K
     training = 2 * features + 3 * head  # the inputs need no gradient, the features do
     assert work.flops == training + features

@@ -5,9 +5,10 @@ import warnings
 import numpy as np
 import pytest
 
-from algorithms.permfl import PerMFL, PerMFLConfig, Personal, Received, Sparse, Team, TeamUp, Up
+from algorithms.permfl import Global, PerMFL, PerMFLConfig, Personal, Received, Sparse, Team, TeamUp, Up
 from engine.errors import ConfigError, StrataWarning
 from engine.federation import Federation
+from engine.messages import count_bytes
 from engine.models import ModelSpec
 from engine.options import check
 from tests.algorithms.softmax import FULL_BATCH, client_arrays, gradient
@@ -156,3 +157,47 @@ def test_settings_outside_the_theorems_are_warned_about():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check(PerMFLConfig())  # γ = 1.5 > 2λ = 1: the published setting
+
+
+def test_what_an_agent_sets_travels_with_the_models_and_holds_for_one_round():
+    import torch
+
+    permfl = method(lambda_device=0.5, gamma=1.5, eta=0.1, beta=0.5)
+    x = {"w": torch.ones(3)}
+    plain, g = Global(x), permfl.steer(Global(x), {"lam": 2.0, "gamma": 0.8})
+    down, plain_down = permfl.to_team(g), permfl.to_team(plain)
+    assert count_bytes(plain_down) == 12
+    assert count_bytes(down) == 12 + 8 + 8
+    state = Team({"w": torch.full((3,), 2.0)}, x, permfl.start_team(down, None).pulls)
+    to_device = permfl.to_client(state, None, {"steps": 5})
+    assert count_bytes(permfl.to_client(permfl.start_team(plain_down, None), None, {"steps": 5})) == 12 + 8
+    assert count_bytes(to_device) == 12 + 8 + 8
+    (pull,) = permfl.client_step(None, Personal(), to_device, None).send(None).pull
+    assert pull.strength == 2.0
+    after = permfl.team_step(state, [Received(0, 3, Up({"w": torch.full((3,), 5.0)}))])
+    # (1 − ηλ − ηγ) w + ηγ x + ηλ θ̄ = 0.72 · 2 + 0.08 · 1 + 0.2 · 5
+    torch.testing.assert_close(after.w["w"], torch.full((3,), 2.52))
+    assert after.pulls == state.pulls, "the pulls hold for all team rounds"
+    made = permfl.global_step(g, [Received(0, 1, TeamUp({"w": torch.full((3,), 3.0)}))])
+    # (1 − βγ) x + βγ w̄ = 0.6 · 1 + 0.4 · 3
+    torch.testing.assert_close(made.x["w"], torch.full((3,), 1.8))
+    assert made.pulls is None
+
+
+def test_a_team_can_be_told_another_lambda_than_its_devices():
+    import torch
+
+    permfl = method(lambda_device=0.5, lambda_team=1.0, eta=0.1)
+    g = permfl.steer(_global(), {"lam": 0.25, "gamma": 1.5, "lam_team": 4.0})
+    state = Team({"w": torch.ones(3)}, {"w": torch.ones(3)}, g.pulls)
+    assert permfl.to_client(state, None, {"steps": 1}).lam == 0.25
+    after = permfl.team_step(state, [Received(0, 3, Up({"w": torch.full((3,), 2.0)}))])
+    torch.testing.assert_close(after.w["w"], torch.full((3,), 1.4))  # 1 + ηλ_t (2 − 1)
+
+
+def test_a_device_told_not_to_be_pulled_is_not():
+    permfl = method(lambda_device=0.5)
+    told = permfl.to_client(
+        permfl.start_team(permfl.to_team(permfl.steer(_global(), {"lam": 0.0, "gamma": 1.0})), None), None, {"steps": 1}
+    )
+    assert permfl.client_step(None, Personal(), told, None).send(None).pull == ()

@@ -24,7 +24,7 @@ from engine.config import load_config
 from engine.errors import ConfigError, StrataWarning
 from tests.small import small_overrides
 
-ODD = "a<b>&$x$.yaml"  # a name that is markup in HTML and a formula in matplotlib
+ODD = "a<b>&$^$.yaml"  # markup in HTML, and a broken formula in matplotlib
 LABELS = ["permfl", "fedprox:method.mu=0.5", ODD]
 FAST = ["method.team_rounds=2", "method.local_steps=2", "method.batch_size=16"]
 PLOTS = ["accuracy-bytes.png", "accuracy-rounds.png", "accuracy-time.png", "straggling.png"]
@@ -184,7 +184,7 @@ def test_the_page_is_self_contained_and_escapes_what_the_user_wrote(done):
     assert len(images) == len(PLOTS)
     assert all(source.startswith("data:image/png;base64,iVBOR") for source in images)
     assert any(row[0] == ODD for row in page.rows)
-    assert "a&lt;b&gt;&amp;$x$.yaml" in text
+    assert "a&lt;b&gt;&amp;$^$.yaml" in text
     assert "prefers-color-scheme: dark" in text
     assert f"--against {LABELS[1]}" in page.text
     assert ["method.mu", "–", "0.5", "–"] in page.rows
@@ -273,12 +273,12 @@ def test_relative_change():
 
 @pytest.fixture
 def tenfold(tmp_path, monkeypatch):
-    """A method of the user's own whose YAML sets the shared parts differently."""
+    """A method of the user's own, without agents, whose YAML sets the shared parts differently."""
     package = tmp_path / "mymethods"
     package.mkdir()
     (package / "__init__.py").touch()
     (package / "tenfold.py").write_text(
-        "from algorithms.fedavg import FedAvg\nclass Tenfold(FedAvg): ...\nMETHOD = Tenfold\n"
+        "from algorithms.fedavg import FedAvg\nclass Tenfold(FedAvg):\n    Control = None\nMETHOD = Tenfold\n"
     )
     (package / "tenfold.yaml").write_text("method: {lr: 0.1}\nclients: {count: 10}\nrounds: 7\ndata: synthetic\n")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -310,12 +310,12 @@ def test_overrides_go_to_the_methods_that_have_the_key():
     assert {config.rounds for config in configs.values()} == {3}
 
 
-def test_settings_of_agents_go_to_the_methods_that_have_agents():
-    configs, _ = resolve(["hapfl", "hapfl:agents.policy=uniform", "fedavg", "agents.hidden=32"])
+def test_settings_of_agents_go_to_the_methods_that_have_agents(tenfold):
+    configs, _ = resolve(["hapfl", "hapfl:agents.policy=uniform", tenfold, "agents.hidden=32"])
     assert [config.agents.policy for config in configs.values()] == ["rllib", "uniform", "none"]
-    assert [config.agents.hidden for config in configs.values()] == [32, 32, load_config("fedavg").agents.hidden]
-    with pytest.raises(ConfigError, match=r"agents.hidden: no such key, in fedavg, fedprox"):
-        resolve(["fedavg", "fedprox", "agents.hidden=32"])
+    assert [config.agents.hidden for config in configs.values()] == [32, 32, load_config(tenfold).agents.hidden]
+    with pytest.raises(ConfigError, match=r"agents.hidden: no such key, in mymethods.tenfold"):
+        resolve([tenfold, "agents.hidden=32"])
 
 
 def test_commas_within_a_value_do_not_end_it():

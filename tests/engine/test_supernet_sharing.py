@@ -109,7 +109,11 @@ def test_fusion_against_explicit_masks(name):
 def test_fusing_unchanged_subnets_changes_nothing():
     w = weights("mobilenetv3_small")
     parts = [extract(w, spec) for spec in specs("mobilenetv3_small", 3)]
-    assert equal(fuse(w, parts, [1.0] * 5), w)
+    fused = fuse(w, parts, [1.0] * 5)
+    for key, value in w.items():
+        everywhere = all(key in part and part[key].shape == value.shape for part in parts)
+        # Where all hold the whole tensor it is a mean of equal tensors, which rounds; elsewhere nothing may move.
+        torch.testing.assert_close(fused[key], value, **({} if everywhere else {"rtol": 0, "atol": 0}))
 
 
 def test_fusion_of_whole_networks_is_the_weighted_mean():
@@ -121,7 +125,7 @@ def test_fusion_of_whole_networks_is_the_weighted_mean():
     parts = [moved(w, seed) for seed in range(3)]
     mean = weighted_mean(parts, [1, 2, 3])
     for key, value in fuse(w, parts, [1, 2, 3]).items():
-        torch.testing.assert_close(value, mean[key])
+        torch.testing.assert_close(value, mean[key], rtol=0, atol=0)
 
 
 def test_delta_is_taken_against_the_supernet_at_the_slice():

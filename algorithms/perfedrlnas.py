@@ -1,0 +1,288 @@
+"""PerFedRLNAS: every client's architecture is searched by a virtual agent, inside one supernet that all clients train.
+
+J. Yao and B. Li, "PerFedRLNAS: One-for-All Personalized Federated Neural Architecture Search", AAAI 2024, and its
+released configuration.
+
+Symbols
+    W           supernet weights: those of the largest architecture (GM), of which every other is a slice
+    a_i         architecture of client i: one option index per decision slot
+    mask_i      the slice of a_i: prefixes of channels, centres of kernels, the first blocks of a stage
+    w_i         client i's subnet after its local epochs, its personal model (PM)
+    Δ_i         w_i − W at the slice;  n_i: client i's training samples
+    m(a, B)     memory of a training step of a with batch size B (:mod:`engine.supernets.cost`)
+    M_i         memory budget of client i ~ U(low, high)
+
+Per round
+    1. agents    client i's agent samples a_i ~ π_i                                  (:mod:`algorithms._searching`)
+    2. server    sends the slice of W, and nothing else of it
+    3. client    B ← batch size that fits M_i;  w_i ← E epochs from the slice;  acc_i on the client's own test data
+    4. server    W ← W + Σ_i (n_i/Σn) Δ_i ⊙ mask_i;  neg_i = share of tensors with ⟨Δ_i, ΔW⟩ < 0 at the slice
+    5. agents    REINFORCE with r_i = acc_i − b − λ_time (τ_i − min τ) − λ_neg neg_i
+
+Without agents (``agents.policy=none``) everybody trains ``fixed``: FedAvg on the largest, the smallest or a random
+architecture. ``agents.policy=random`` draws a new one for every call. The search space is ``model.name``, narrowed by
+``model.options``; with one option per slot the method is FedAvg on that architecture, to the bit.
+
+Choices of ours
+    - The batch rule (halve where over the budget, double below 75 % of it) runs to its end within a call, from
+      ``batch_size`` on, between ``least_batch`` and ``largest_batch``; so a call's cost depends on no earlier one.
+    - A client that not even the least batch fits does not train: it uploads no weights, and its accuracy counts as 0.
+    - Memory is computed, not measured: weights, gradients, optimiser state and activations. Budgets are drawn from the
+      client's id and ``memory_seed``; those of the YAML are U(2, 8) GiB scaled by the size of the small spaces.
+    - Testing after training costs no virtual time, as no evaluation does.
+    - neg_i looks at all tensors that travel, batch norm's statistics included; the aggregate holds client i's own part.
+    - PM is the subnet as the client last trained it; before its first call, ``fixed`` cut from W. GM is W as a whole.
+Deviations: rounds are synchronous here. Everything above treats a report by itself, whenever it arrives, but for min τ.
+"""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from algorithms._searching import SearchControl, written
+from engine.algorithm import (
+    Assignment,
+    ClientInfo,
+    ClientResult,
+    ClientStep,
+    Context,
+    FlatAlgorithm,
+    Received,
+    require_cohort,
+)
+from engine.errors import ConfigError
+from engine.local import LocalTraining
+from engine.messages import Params
+from engine.models import Buildable
+from engine.options import option
+from engine.requests import Evaluate, Evaluation, Trained
+from engine.seeding import generator
+from engine.supernets.cost import cost
+from engine.supernets.sharing import delta, extract, fuse, slice_like
+from engine.supernets.space import Architecture
+from engine.supernets.subnet import SubnetSpec, subnet_of, supernet_params, supernet_spec
+from engine.trainer import single_thread
+
+MIB, GIB = 2**20, 2**30
+ROOMY = 0.75  # share of the budget below which the batch is doubled [paper]
+
+
+@dataclass(frozen=True)
+class PerFedRLNASConfig(LocalTraining):
+    """Settings of PerFedRLNAS."""
+
+    fixed: str = option(
+        "",
+        "architecture where no agents decide, and of clients never called: largest, smallest, random, random:N or "
+        "option indices; empty: model.architecture",
+    )
+    lambda_time: float = option(0.001, "λ_time: price of a second of latency, in accuracy", ge=0)
+    lambda_neg: float = option(0.1, "λ_neg: price of conflicting with the aggregate in all tensors, in accuracy", ge=0)
+    memory_gib: list[float] = option([], "low and high of the clients' memory budgets; empty: no limit", gt=0)
+    memory_seed: int = option(0, "the budgets are drawn from it and the client's id", ge=0)
+    least_batch: int = option(8, "no batch is halved below this; a client that it does not fit cannot train", ge=1)
+    largest_batch: int = option(0, "no batch is doubled beyond this; 0: batch_size", ge=0)
+
+    def validate(self, path: str) -> None:
+        """Budgets need two ends, and batch sizes must be in order."""
+        super().validate(path)
+        if self.memory_gib and (len(self.memory_gib) != 2 or self.memory_gib[0] > self.memory_gib[1]):
+            raise ConfigError(f"{path}memory_gib={list(self.memory_gib)}: expected [low, high], or nothing.")
+        most = self.largest_batch or self.batch_size
+        if not self.least_batch <= self.batch_size <= most:
+            raise ConfigError(
+                f"{path}batch_size={self.batch_size} is out of range: expected ≥ {path}least_batch={self.least_batch} "
+                f"and ≤ {path}largest_batch={most}."
+            )
+
+
+@dataclass(frozen=True)
+class Global:
+    """Global state: W."""
+
+    w: Params
+
+
+@dataclass(frozen=True)
+class Personal:
+    """Private state of a client: w_i with its architecture, None before the first training; its best accuracy."""
+
+    subnet: Params | None = None
+    architecture: Architecture = ()
+    best_accuracy: float = 0.0
+
+
+@dataclass(frozen=True)
+class Down:
+    """Server → client: the slice of W, its architecture, and how long to train."""
+
+    subnet: Params
+    architecture: Architecture
+    epochs: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Up:
+    """Client → server: w_i, empty where it did not fit; its accuracy, its memory and its batch size (0: none fits)."""
+
+    subnet: Params
+    accuracy: float
+    memory_bytes: int
+    batch_size: int
+
+
+class PerFedRLNAS(FlatAlgorithm[Global, Personal, Down, Up]):
+    """See the module's docstring."""
+
+    Config = PerFedRLNASConfig
+    Control = SearchControl
+    config: PerFedRLNASConfig
+
+    def __init__(self, config: PerFedRLNASConfig, model: Buildable) -> None:
+        """Take the search space from the model; refuse one that has none."""
+        super().__init__(config, model)
+        chosen = subnet_of(model, "PerFedRLNAS")
+        self.supernet = supernet_spec(chosen.space, chosen.input_shape, chosen.classes)
+        self.fixed = chosen.space.named(config.fixed) if config.fixed else chosen.architecture
+
+    def spec(self, architecture: Architecture) -> SubnetSpec:
+        """An architecture of the space, to be built."""
+        return replace(self.supernet, architecture=architecture)
+
+    def init_global(self, seed: int) -> Global:
+        """Fresh supernet weights."""
+        return Global(supernet_params(self.supernet.space, self.supernet.input_shape, self.supernet.classes, seed))
+
+    def init_client(self, info: ClientInfo, seed: int) -> Personal:
+        """No personal model before the first call."""
+        return Personal()
+
+    def default_assignment(self, info: ClientInfo) -> Assignment:
+        """The fixed architecture."""
+        return {"architecture": written(self.fixed), "epochs": self.config.epochs, "steps": self.config.steps}
+
+    def to_client(self, g: Global, info: ClientInfo, assignment: Assignment) -> Down:
+        """Cut the subnet out of W."""
+        spec = self.spec(self.supernet.space.named(str(assignment["architecture"])))
+        epochs, steps = int(assignment["epochs"]), int(assignment["steps"])
+        return Down(extract(g.w, spec), spec.architecture, epochs, steps)
+
+    def client_step(self, info: ClientInfo, state: Personal, down: Down, context: Context) -> ClientStep[Personal, Up]:
+        """Train the subnet with the batch size that fits, and test it."""
+        spec = self.spec(down.architecture)
+        budget = self.budget_bytes(info)
+        batch = self.fitting_batch(spec, info, budget)
+        used = self.memory_bytes(spec, info, batch or self.config.least_batch)
+        up, kept = Up({}, 0.0, used, 0), state
+        if batch:
+            request = self.config.train_in(context.round, spec, down.subnet, down.epochs, down.steps, batch)
+            trained: Trained = yield request
+            tested: Evaluation = yield Evaluate(spec, trained.params)
+            up = Up(trained.params, tested.accuracy if tested.samples else 0.0, used, batch)
+            kept = Personal(trained.params, down.architecture, max(state.best_accuracy, up.accuracy))
+        metrics = {
+            **self.choices(down.architecture),
+            "accuracy": up.accuracy,
+            "best_accuracy": kept.best_accuracy,
+            "batch_size": float(batch),
+            "memory_mib": used / MIB,
+            **({"budget_mib": budget / MIB} if self.config.memory_gib else {}),
+        }
+        return ClientResult(up, kept, metrics)
+
+    def choices(self, architecture: Architecture) -> dict[str, float]:
+        """The options of an architecture by slot, where there was a choice."""
+        space = self.supernet.space
+        chosen = space.values(architecture)
+        return {slot.name: float(chosen[slot.name]) for slot in space.slots if len(slot.options) > 1}
+
+    def budget_bytes(self, info: ClientInfo) -> float:
+        """M_i."""
+        if not self.config.memory_gib:
+            return float("inf")
+        low, high = self.config.memory_gib
+        return generator(self.config.memory_seed, "memory", info.id).uniform(low, high) * GIB
+
+    def memory_bytes(self, spec: SubnetSpec, info: ClientInfo, batch: int) -> int:
+        """m(a, B) on a client; one with fewer samples trains on all it has."""
+        return cost(spec, min(batch, info.train_samples), self.config.optimizer_values).memory_bytes
+
+    def fitting_batch(self, spec: SubnetSpec, info: ClientInfo, budget: float) -> int:
+        """The batch size of a call, 0 where none fits; see :func:`fit`."""
+        config = self.config
+        return fit(
+            lambda batch: self.memory_bytes(spec, info, batch),
+            budget,
+            config.batch_size,
+            config.least_batch,
+            config.largest_batch or config.batch_size,
+        )
+
+    def global_step(self, g: Global, ups: Sequence[Received[Up]]) -> Global:
+        """W ← W + Σ_i (n_i/Σn) Δ_i ⊙ mask_i, over those that trained."""
+        require_cohort("PerFedRLNAS", ups)
+        trained = [up for up in ups if up.message.subnet]
+        if not trained:
+            return g
+        return Global(fuse(g.w, [up.message.subnet for up in trained], [up.samples for up in trained]))
+
+    def assess(self, before: Global, ups: Sequence[Received[Up]], after: Global) -> Mapping[int, Mapping[str, float]]:
+        """neg_i."""
+        change = {name: after.w[name] - value for name, value in before.w.items()}
+        return {
+            up.sender: {"conflict": conflict(delta(before.w, up.message.subnet), change)}
+            for up in ups
+            if up.message.subnet
+        }
+
+    def personal_model(self, state: Personal) -> Params | None:
+        """w_i."""
+        return state.subnet
+
+    def global_model(self, g: Global) -> Params:
+        """W, as the largest architecture."""
+        return g.w
+
+    def client_evaluate(
+        self, info: ClientInfo, state: Personal | None, shared: Mapping[str, Params]
+    ) -> Generator[Evaluate, Evaluation, Mapping[str, Evaluation]]:
+        """GM is W as a whole; PM the client's last subnet, or the fixed one cut from W before its first training."""
+        gm = yield Evaluate(self.supernet, shared["GM"])
+        if state is not None and state.subnet is not None:
+            return {"GM": gm, "PM": (yield Evaluate(self.spec(state.architecture), state.subnet))}
+        spec = self.spec(self.fixed)
+        return {"GM": gm, "PM": gm if spec == self.supernet else (yield Evaluate(spec, extract(shared["GM"], spec)))}
+
+
+def fit(memory: Callable[[int], float], budget: float, start: int, least: int, most: int) -> int:
+    """The batch size that fits a budget: from ``start`` on, halved while over it, doubled while below 75 % of it.
+
+    Args:
+        memory: bytes of a training step by its batch size.
+        budget: bytes.
+        start: the batch size to begin with.
+        least: it is not halved below this.
+        most: it is not doubled beyond this, nor where it would have to be halved again.
+
+    Returns:
+        The batch size; 0 where not even ``least`` fits.
+    """
+    batch = start
+    while memory(batch) > budget:
+        if batch == least:
+            return 0
+        batch = max(least, batch // 2)
+    while 2 * batch <= most and memory(batch) < ROOMY * budget and memory(2 * batch) <= budget:
+        batch *= 2
+    return batch
+
+
+def conflict(change: Params, aggregate: Params) -> float:
+    """Share of the tensors of ``change`` that point away from the aggregate at their slice: a negative cosine."""
+    with single_thread():
+        there = slice_like(aggregate, change)
+        negative = [bool((value.double() * there[name].double()).sum() < 0) for name, value in change.items()]
+    return sum(negative) / len(negative)
+
+
+METHOD = PerFedRLNAS

@@ -1,0 +1,162 @@
+"""Learnt policies as the loop sees them: sampling, freezing, saving, and rules."""
+
+import numpy as np
+import pytest
+import torch
+from ray.rllib.core.columns import Columns
+
+from agents.learnt import LearntPolicies
+from agents.policies import RulePolicies
+from agents.trees import from_tree, to_tree
+from engine import checkpoint
+from engine.errors import ConfigError
+from engine.messages import fingerprint
+from tests.agents.toys import ARMS, arms, driver, learn, numbers, settings, turns
+
+AGENTS = {"arm": arms(), "number": numbers()}
+SEEN = {agent: np.ones((4, 1 + ARMS), np.float32) for agent in AGENTS}
+
+
+def acts(policies):
+    return {agent: action.tolist() for agent, action in policies.act(1, None, {}, SEEN).items()}
+
+
+def test_actions_are_sampled_while_learning_and_modes_when_frozen():
+    policies = LearntPolicies(AGENTS, settings(exploration=5.0), seed=0)
+    assert acts(policies) != acts(policies)
+    policies.learning = False
+    assert acts(policies) == acts(policies)
+    assert acts(policies)["number"] == [0, 0, 0, 0]  # the mean of a fresh policy
+    assert policies.learn(1, {"arm": 1.0, "number": 1.0}) == {}
+    assert len(policies._rounds[-1].steps) == 2, "a frozen policy keeps what it did"
+
+
+def test_actions_lie_in_their_spaces_and_what_is_learnt_from_was_not_clipped():
+    policies = LearntPolicies(AGENTS, settings(exploration=20.0), seed=0)
+    for _ in range(20):
+        actions = policies.act(1, None, {}, SEEN)
+        for agent, spec in AGENTS.items():
+            assert spec.action_space.contains(actions[agent]), (agent, actions[agent])
+    kept = np.array([step["number"][Columns.ACTIONS] for step in policies._rounds[-1].steps])
+    assert abs(kept).max() > 3
+
+
+def test_sampling_depends_on_the_seed_the_agent_and_the_moment_alone():
+    def sequence(seed, agents):
+        policies = LearntPolicies(agents, settings(exploration=2.0), seed)
+        torch.rand(3)  # the global generator is nobody's business
+        return [policies.act(1, None, {}, {a: SEEN["arm"] for a in agents}) for _ in range(8)]
+
+    def of(made, agent):
+        return [actions[agent].tolist() for actions in made]
+
+    both = {"one": arms(), "two": arms()}
+    first, again, other = sequence(0, both), sequence(0, both), sequence(1, both)
+    assert of(first, "one") == of(again, "one") != of(other, "one")
+    assert of(first, "one") != of(first, "two")
+    assert of(first, "one") == of(sequence(0, {"one": arms()}), "one")  # nobody else's presence matters
+
+
+def test_rounds_in_which_nobody_acts_are_no_rounds_to_learn_from():
+    cohorts = [[0, 1], [], [], [0, 2], [], [1, 2], [0, 1, 2, 3]]
+    policies = LearntPolicies({"arm": arms()}, settings(rounds_per_update=3), seed=0)
+    loop = driver({"arm": arms()}, policies, cohorts=cohorts)
+    updated = [any("total_loss" in name for name in loop.run_round().metrics) for _ in cohorts]
+    assert updated == [False, False, False, False, False, True, False]
+
+
+def test_learning_reports_its_curves():
+    policies = learn({"arm": arms()}, 4, rounds_per_update=5, epochs=1)
+    loop = driver({"arm": arms()}, policies)
+    metrics = loop.run_round().metrics
+    assert {"agents/arm/reward", "agents/arm/total_loss", "agents/arm/entropy", "agents/arm/vf_loss"} <= set(metrics)
+    # Four clients with three arms each, and a policy that prefers none yet.
+    assert metrics["agents/arm/entropy"] == pytest.approx(4 * np.log(3), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "agents",
+    [AGENTS, {"arm": arms(learner="vdn")}],
+    ids=["ppo", "vdn"],
+)
+def test_a_run_goes_on_from_a_saved_state_to_the_bit(agents, tmp_path):
+    def through(disk):
+        policies = LearntPolicies(agents, settings(replay=4), seed=0)
+        environment = turns(agents)
+        from agents.driver import Driver
+        from envs.multi_agent import FederatedRoundsEnv
+
+        def loop(own):
+            return Driver(FederatedRoundsEnv({"turns": environment, "rounds": 1}), own)
+
+        playing, curves = loop(policies), []
+        for number in range(1, 13):
+            curves.append(dict(playing.run_round().metrics))
+            if disk and number in (3, 7, 10):  # before an update, and between two
+                path = checkpoint.save(tmp_path, number, policies.state(), {}, keep=5)
+                policies = LearntPolicies(agents, settings(replay=4), seed=0)
+                policies.restore(checkpoint.load(path, {}, ()))
+                playing = loop(policies)
+        return fingerprint(policies.state()), curves
+
+    assert through(disk=True) == through(disk=False)
+
+
+def test_step_sizes_of_a_run_win_over_those_of_the_agents_it_starts_from():
+    saved = learn({"arm": arms(lr=0.02)}, 5, rounds_per_update=5).state()["learners"]
+    policies = LearntPolicies({"arm": arms(lr=0.02)}, settings(lr={"arm": 0.007}), seed=0)
+    policies.restore_learners(saved)
+    optimizer = policies._learners["ppo"].get_optimizer("arm")
+    assert [group["lr"] for group in optimizer.param_groups] == [0.007]
+    assert optimizer.state, "the optimiser's memory is not taken over"
+
+
+@pytest.mark.parametrize("agents", [AGENTS, {"arm": arms()}, {"one": arms(learner="vdn"), "two": arms(learner="vdn")}])
+def test_an_update_makes_one_step_per_epoch_on_all_rounds(agents, monkeypatch):
+    policies = learn(agents, 4, rounds_per_update=5, epochs=7)
+    (learner,) = policies._learners.values()
+    rows, before = [], type(learner).compute_loss_for_module
+
+    def note(self, *, module_id, batch, **rest):
+        mask = batch[Columns.LOSS_MASK] if Columns.LOSS_MASK in batch else np.ones(len(batch[Columns.OBS]), bool)
+        rows.append(int(mask.sum()))
+        return before(self, module_id=module_id, batch=batch, **rest)
+
+    monkeypatch.setattr(type(learner), "compute_loss_for_module", note)
+    driver(agents, policies).run_round()
+    assert rows == [5] * 7 * len(agents)
+    for agent in agents:
+        steps = {float(state["step"]) for state in learner.get_optimizer(agent).state.values()}
+        assert steps == {7.0}
+
+
+def test_step_sizes_of_agents_that_are_not_there_are_refused():
+    with pytest.raises(ConfigError, match=r"agents.lr.amr: no such agent. Did you mean arm\? Expected one of arm, num"):
+        LearntPolicies(AGENTS, settings(lr={"amr": 0.1}), seed=0)
+
+
+def test_rules_draw_anew_for_every_agent_and_round_and_repeat_by_seed():
+    control = turns({"arm": arms(), "other": arms()}).control
+
+    def drawn(seed, round):
+        policies = RulePolicies("random", control, seed)
+        seen = dict.fromkeys(control.agents)
+        return {agent: action.tolist() for agent, action in policies.act(round, None, {}, seen).items()}
+
+    assert drawn(0, 1) == drawn(0, 1)
+    assert drawn(0, 1)["arm"] != drawn(0, 1)["other"]
+    assert drawn(0, 1) != drawn(0, 2) != drawn(1, 2)
+    policies = RulePolicies("random", control, 0)
+    assert policies.learn(1, {"arm": 1.0}) == {}
+    assert policies.state() is None
+
+
+def test_trees_come_back_as_they_were():
+    tree = {"a": [np.arange(3), np.float32(1.5)], "b": {0: (0.9, None, True)}, "numpy": "text", "c": torch.ones(2)}
+    back = from_tree(to_tree(tree))
+    assert back["a"][0].tolist() == [0, 1, 2]
+    assert back["a"][0].dtype == np.int64
+    assert (back["a"][1].dtype, float(back["a"][1])) == (np.float32, 1.5)
+    assert back["b"] == {0: (0.9, None, True)}
+    assert back["numpy"] == "text"
+    assert isinstance(back["c"], torch.Tensor)

@@ -1,0 +1,515 @@
+"""HAPFL against numpy: losses, mutual training, aggregation; its decisions, their rewards, and their ablations."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import MultiDiscrete
+
+from algorithms import _stragglers
+from algorithms._stragglers import MENU, StragglerControl, spread
+from algorithms.hapfl import Down, Global, Hapfl, HapflConfig, MutualDistillation, Personal, Up
+from engine.algorithm import Context, Received
+from engine.control import Decisions, Report
+from engine.costs import CallCosts
+from engine.errors import ConfigError, EmptyCohortError
+from engine.federation import Federation, build_world
+from engine.models import ModelSpec
+from engine.requests import Batch
+from engine.trainer import Trainer
+from envs.opening import control_of, full_turns
+from tests.algorithms.linear import D, DATA, INFO, K, ROWS, arrays, fresh
+from tests.small import small
+
+TINY = ("model=mlp", "model.hidden=[16]", "method.batch_size=16", "data.limit=400", "agents.policy=none")
+SPEC = ModelSpec("mlp", (D,), K, (("hidden", (8,)),))
+LAYOUTS = ("size+intensity", "allocation+aggregation")
+
+
+def method(**changes):
+    return Hapfl(HapflConfig(**{"lr": 0.3, "epochs": 2, "batch_size": 5, **changes}), SPEC)
+
+
+def down_of(made, size=1, epochs=2, steps=0):
+    g = made.init_global(7)
+    return Down(g.lite, g.sizes[size], size, epochs, steps)
+
+
+def run(made, down, state=None, seed=3):
+    steps = made.client_step(INFO, state or Personal(), down, Context(1, 1, seed))
+    return Trainer(DATA).drive(steps, ROWS, ROWS, seed, "client 0")
+
+
+# Losses
+
+
+class Fixed(torch.nn.Module):
+    """Gives the logits it holds."""
+
+    def __init__(self, local, lite):
+        super().__init__()
+        self.local, self.lite = torch.nn.Parameter(local), torch.nn.Parameter(lite)
+
+    def forward(self, x):
+        return {"local": self.local, "lite": self.lite}
+
+
+def log_softmax(z):
+    shifted = z - z.max(1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+
+
+@pytest.mark.parametrize(("weights", "tau"), [((1.0, 1.0), 1.0), ((0.5, 2.0), 3.0), ((0.0, 0.7), 0.5), ((0.0, 0.0), 1.0)])
+def test_losses_and_their_gradients_are_those_of_the_equations(weights, tau):
+    rng = np.random.default_rng(0)
+    local, lite, y = rng.normal(size=(6, 4)), rng.normal(size=(6, 4)), rng.integers(0, 4, 6)
+    module = Fixed(torch.tensor(local), torch.tensor(lite))
+    loss = MutualDistillation(*weights, tau)(module, Batch(torch.zeros(6, 1), torch.tensor(y)))
+    loss.backward()
+
+    picked = np.arange(6), y
+    log_p, log_q = log_softmax(local / tau), log_softmax(lite / tau)
+    p, q = np.exp(log_p), np.exp(log_q)
+    kl_local = (q * (log_q - log_p)).sum(1).mean()  # KL(q ‖ p): the LiteModel teaches
+    kl_lite = (p * (log_p - log_q)).sum(1).mean()
+    expected = -log_softmax(local)[picked].mean() - log_softmax(lite)[picked].mean()
+    expected += tau**2 * (weights[0] * kl_local + weights[1] * kl_lite)
+    assert float(loss.detach()) == pytest.approx(expected, rel=1e-12)
+
+    # Teachers are constants: d KL(q ‖ p)/d z_local = (p − q)/τ, and nothing for z_lite of that term.
+    onehot = np.eye(4)[y]
+    own = np.exp(log_softmax(local)) - onehot, np.exp(log_softmax(lite)) - onehot
+    np.testing.assert_allclose(module.local.grad, (own[0] + weights[0] * tau * (p - q)) / 6, atol=1e-12)
+    np.testing.assert_allclose(module.lite.grad, (own[1] + weights[1] * tau * (q - p)) / 6, atol=1e-12)
+
+
+@pytest.mark.parametrize("changes", [{"lambda_local": 0.0, "lambda_lite": 0.0}, {"distillation": False}], ids=str)
+def test_without_distillation_mutual_training_is_two_separate_trainings(changes):
+    made = method(**changes)
+    down = down_of(made)
+    result, _ = run(made, down)
+
+    def alone(spec, start):
+        answer = yield made.config.train(spec, start, down.epochs, down.steps)
+        return answer.params
+
+    for found, spec, start in (
+        (result.up.local, made.pool[1], down.local),
+        (result.up.lite, made.lite, down.lite),
+    ):
+        expected, _ = Trainer(DATA).drive(alone(spec, start), ROWS, ROWS, 3, "alone")
+        assert all((found[name] == value).all() for name, value in expected.items())
+        assert any((found[name] != value).any() for name, value in start.items())
+    together, _ = run(method(), down)
+    assert any((together.up.local[name] != value).any() for name, value in result.up.local.items())
+
+
+def test_a_call_reports_entropy_and_both_accuracies_and_keeps_the_local_model():
+    made = method()
+    result, work = run(made, down_of(made, size=3))
+    counts = INFO.label_counts / INFO.label_counts.sum()
+    assert result.up.entropy == pytest.approx(-(counts * np.log(counts)).sum())
+
+    def accuracy(spec, params):
+        module = spec.build()
+        module.load_state_dict(params)
+        return float((module(torch.from_numpy(DATA.x)).argmax(1).numpy() == DATA.y).mean())
+
+    assert result.up.local_accuracy == accuracy(made.pool[3], result.up.local)
+    assert result.up.lite_accuracy == accuracy(made.lite, result.up.lite)
+    assert result.state == Personal(result.up.local, 3)
+    assert result.metrics == {"entropy": result.up.entropy, "validation_accuracy": result.up.local_accuracy}
+    assert work.steps == 2 * 3  # two epochs of 12 samples in batches of 5
+
+
+def test_a_probe_is_one_epoch_of_the_lite_model_alone():
+    made = method()
+    down = made.probe(made.init_global(7))
+    result, work = Trainer(DATA).drive(made.probe_step(INFO, down, Context(1, 0, 3)), ROWS, ROWS, 3, "probe")
+    assert result.up is None
+    assert work.samples == len(ROWS)
+
+    def epoch():
+        yield made.config.train(made.lite, down.lite, 1, 0)
+
+    assert work.flops == Trainer(DATA).drive(epoch(), ROWS, ROWS, 3, "epoch")[1].flops
+
+
+@pytest.mark.parametrize(("steps", "samples"), [(0, 2 * 12), (4, 5 + 5 + 2 + 5)])
+def test_intensity_counts_epochs_or_steps(steps, samples):
+    made = method(steps=steps)
+    assignment = made.default_assignment(INFO)
+    down = made.to_client(made.init_global(7), INFO, assignment)
+    assert run(made, down)[1].samples == samples
+
+
+# Aggregation
+
+ENTROPY, LITE, LOCAL = [0.0, 0.7, 1.1, 0.4], [0.5, 0.1, 0.9, 0.3], [0.2, 0.6, 0.4, 0.8]
+SAMPLES, SIZES = [10, 20, 5, 40], [1, 3, 1, 3]
+
+
+def uploads(made, extra=({}, {}, {}, {})):
+    ups = []
+    for i, size in enumerate(SIZES):
+        up = Up(fresh(made.lite, 10 + i), fresh(made.pool[size], 20 + i), ENTROPY[i], LITE[i], LOCAL[i])
+        ups.append(Received(i, SAMPLES[i], up, {"size": size, "epochs": 2, **extra[i]}))
+    return ups
+
+
+def omega(variant, members, accuracy):
+    h, a = (np.array([values[i] for i in members]) for values in (ENTROPY, accuracy))
+    if variant == "entropy+accuracy":
+        return h / h.sum() / 2 + a / a.sum() / 2
+    raw = h * a if variant == "entropy*accuracy" else np.array([SAMPLES[i] for i in members], float)
+    return raw / raw.sum()
+
+
+def averaged(models, weights):
+    return {name: sum(w * m[name] for m, w in zip(models, weights, strict=True)) for name in models[0]}
+
+
+def assert_same(found, expected):
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name].double().numpy(), value, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("variant", ["entropy+accuracy", "entropy*accuracy", "samples"])
+def test_lite_models_are_averaged_over_all_and_local_ones_over_their_size(variant):
+    made = method(weighting=variant)
+    g, ups = made.init_global(7), uploads(made)
+    after = made.global_step(g, ups)
+    everyone = [0, 1, 2, 3]
+    lites, locals_ = [arrays(up.message.lite) for up in ups], [arrays(up.message.local) for up in ups]
+    assert_same(after.lite, averaged(lites, omega(variant, everyone, LITE)))
+    for size, members in ((1, [0, 2]), (3, [1, 3])):
+        expected = averaged([locals_[i] for i in members], omega(variant, members, LOCAL))
+        assert_same(after.sizes[size], expected)
+    for size in (0, 2):  # nobody trained these
+        assert after.sizes[size] is g.sizes[size]
+
+
+def test_weights_that_an_agent_set_stand_in_for_omega():
+    made, weights = method(), [0.1, 0.2, 0.3, 0.4]
+    ups = uploads(made, [{"weight": w} for w in weights])
+    after = made.global_step(made.init_global(7), ups)
+    assert_same(after.lite, averaged([arrays(up.message.lite) for up in ups], weights))
+    locals_ = [arrays(ups[i].message.local) for i in (1, 3)]
+    assert_same(after.sizes[3], averaged(locals_, [0.2 / 0.6, 0.4 / 0.6]))
+
+
+@pytest.mark.parametrize("variant", ["entropy+accuracy", "entropy*accuracy"])
+def test_clients_of_one_label_who_get_nothing_right_count_equally(variant):
+    made = method(weighting=variant)
+    ups = [
+        dataclasses.replace(up, message=dataclasses.replace(up.message, entropy=0.0, lite_accuracy=0.0))
+        for up in uploads(made)
+    ]
+    assert made.weights(ups, [0.0] * 4) == [0.25] * 4
+
+
+def test_nothing_to_aggregate_is_refused():
+    with pytest.raises(EmptyCohortError, match="HAPFL: nothing to aggregate"):
+        method().global_step(Global({}, ()), [])
+
+
+# Decisions
+
+
+@pytest.fixture(scope="module")
+def world():
+    return build_world(small("hapfl", *TINY, "method.epochs=5"))
+
+
+def control(world, layout="", **changes):
+    changed = dataclasses.replace(world.algorithm.config, **changes)
+    made = Hapfl(changed, world.algorithm.model)
+    own = dataclasses.replace(world, algorithm=made)
+    return StragglerControl(made, world.infos, CallCosts(own), 6, layout)
+
+
+def situation(clients=(0, 2, 3, 7), seed=0):
+    from engine.control import Situation
+
+    rng = np.random.default_rng(seed)
+    k = len(clients)
+    return Situation(
+        1, list(clients), rng.lognormal(-20, 1, k), rng.lognormal(-14, 1, k), rng.lognormal(-13, 1, k)
+    )
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("seed", range(5))
+def test_the_total_intensity_is_kept_exactly_and_everybody_gets_some(world, layout, seed):
+    made, now, draws = control(world, layout), situation(), np.random.default_rng(seed)
+    chosen = {}
+    for (agent,) in made.stages(now):
+        assert made.agents[agent].observation_space.contains(made.observe(agent, now, chosen))
+        chosen[agent] = made.suggest("random", agent, now, chosen, draws)
+        assert made.agents[agent].action_space.contains(chosen[agent])
+    told = made.decide(now, chosen).clients
+    assert list(told) == [0, 2, 3, 7]
+    assert sum(t["epochs"] for t in told.values()) == 4 * 5
+    assert min(t["epochs"] for t in told.values()) >= 1
+    assert {t["size"] for t in told.values()} <= {0, 1, 2, 3}
+    if layout == LAYOUTS[1]:
+        assert sum(t["weight"] for t in told.values()) == pytest.approx(1)
+
+
+def test_shares_are_softmax_and_menu(world):
+    now = situation()
+    logits = np.array([np.log(4.0), 0.0, 0.0, 0.0, 3.0, 3.0], np.float32)  # two rows without a client
+    told = control(world).decide(now, {"size": [0, 1, 2, 3, 0, 0], "intensity": logits}).clients
+    # 20 epochs, one for each first: the other 16 in shares 4:1:1:1 = 9.14, 2.29, 2.29, 2.29.
+    assert [t["epochs"] for t in told.values()] == [10, 4, 3, 3]
+    assert [t["size"] for t in told.values()] == [0, 1, 2, 3]
+    menu = np.array([0, MENU.index(4.0), 1, MENU.index(1.0), 2, MENU.index(1.0), 3, MENU.index(1.0), 0, 0, 0, 0])
+    weights = np.array([0.0, 0.0, np.log(2.0), 0.0, 3.0, 3.0], np.float32)
+    told = control(world, LAYOUTS[1]).decide(now, {"allocation": menu, "aggregation": weights}).clients
+    assert [t["epochs"] for t in told.values()] == [10, 4, 3, 3]
+    assert [t["size"] for t in told.values()] == [0, 1, 2, 3]
+    np.testing.assert_allclose([t["weight"] for t in told.values()], [0.2, 0.2, 0.4, 0.2], rtol=1e-6)
+
+
+def test_steps_are_shared_out_where_the_method_counts_in_steps(world):
+    made = control(world, steps=7)
+    told = made.decide(situation(), {"size": np.zeros(6, int), "intensity": np.zeros(6, np.float32)}).clients
+    assert [t["steps"] for t in told.values()] == [7] * 4
+    assert "epochs" not in told[0]
+
+
+def outcome(total, completed, gain=0.0):
+    n = len(total)
+    zeros = np.zeros(n)
+    return Report(np.arange(n), np.array(completed), zeros, np.array(total), zeros, *[zeros] * 3, 9.0, 1.0, gain=gain)
+
+
+def test_rewards_have_their_signs(world):
+    made, now = control(world, accuracy_reward=2.0), situation()
+    chosen = {"size": np.array([0, 3, 1, 2, 0, 0]), "intensity": np.zeros(6, np.float32)}
+    paid = made.rewards(now, chosen, outcome([1.0, 3.0, 2.0, 9.0], [True, True, True, False], gain=0.25))
+    assert paid["intensity"] == pytest.approx(-(3 - 1) / 2 + 2.0 * 0.25)  # the one who was lost does not count
+    # T̂ of the sizes at five epochs each, whatever the intensities were: what was measured times what is counted.
+    seconds = []
+    for row, (client, size) in enumerate(zip(now.clients, (0, 3, 1, 2), strict=True)):
+        cost = made.costs.call(client, {"size": size, "epochs": 5})
+        seconds.append(
+            cost.bytes_down * now.s_per_byte_down[row]
+            + cost.flops * now.s_per_flop[row]
+            + cost.bytes_up * now.s_per_byte_up[row]
+        )
+    assert paid["size"] == pytest.approx(-(max(seconds) - min(seconds)) / np.mean(seconds))
+    even = made.rewards(now, {"intensity": chosen["intensity"]}, outcome([2.0, 2.0], [True, True]))
+    assert even == {"intensity": 0.0}  # the best there is, and nobody else acted
+    other = control(world, LAYOUTS[1])
+    both = {"allocation": np.zeros(12, int), "aggregation": np.zeros(6, np.float32)}
+    paid = other.rewards(now, both, outcome([1.0, 3.0], [True, True], gain=-0.125))
+    assert paid == {"allocation": -1.0, "aggregation": -0.125}
+
+
+def test_straggling_of_nobody_and_of_no_time_is_none():
+    assert [spread(np.array(seconds)) for seconds in ([], [3.0], [0.0, 0.0])] == [0.0, 0.0, 0.0]
+    assert spread(np.array([1.0, 3.0])) == 1.0
+
+
+def test_observations_show_what_they_say(world):
+    made, now = control(world), situation()
+    probe = np.array([made.costs.probe(c).flops for c in now.clients]) * now.s_per_flop
+    seen = made.observe("size", now, {})
+    assert seen.shape == (6, 3)
+    assert seen[:, 0].tolist() == [1, 1, 1, 1, 0, 0]
+    np.testing.assert_allclose(seen[:4, 1], np.minimum(probe / probe.mean() - 1, 8), rtol=1e-5)
+    np.testing.assert_allclose(seen[:4, 2], np.log(probe / probe.mean()), rtol=1e-4)
+    seen = made.observe("intensity", now, {"size": np.array([2, 0, 3, 1, 0, 0])})
+    np.testing.assert_array_equal(seen[:4, 3:7], np.eye(4)[[2, 0, 3, 1]])
+    expected = made.expected_s(now, np.array([2, 0, 3, 1]), np.full(4, 5))
+    np.testing.assert_allclose(seen[:4, 8], np.log(expected / expected.mean()), rtol=1e-4, atol=1e-6)
+    assert (seen[4:] == 0).all()
+    other = control(world, LAYOUTS[1])
+    accurate = dataclasses.replace(now, metrics={"validation_accuracy": np.array([0.5, np.nan, 0.25, 1.0])})
+    seen = other.observe("aggregation", accurate, {"allocation": np.array([1, 0] * 6)})
+    entropies = [world.infos[c].label_entropy for c in now.clients]
+    np.testing.assert_allclose(seen[:4, 1], entropies, rtol=1e-6)
+    assert seen[:4, 3].tolist() == [0.5, 0.0, 0.25, 1.0]  # nothing is known of the second
+
+
+def test_rules(world):
+    made, now, draws = control(world), situation(), np.random.default_rng(0)
+    speed = now.s_per_flop * [made.costs.probe(c).flops for c in now.clients]
+
+    def decided(rule):
+        chosen = {}
+        for (agent,) in made.stages(now):
+            chosen[agent] = made.suggest(rule, agent, now, chosen, draws)
+        return chosen, made.decide(now, chosen).clients
+
+    _, told = decided("uniform")
+    assert told == dict.fromkeys(now.clients, {"size": 2, "epochs": 5})
+    chosen, told = decided("greedy")
+    shares = np.exp(chosen["intensity"][:4].astype(float))
+    ratio = (1 / speed) / (1 / speed).mean()
+    np.testing.assert_allclose(shares / shares.mean(), np.clip(ratio, np.exp(-3), np.exp(3)) / shares.mean(), rtol=1e-3)
+    assert {t["size"] for t in told.values()} == {2}
+    _, told = decided("optimum")
+    sizes, work = (np.array([t[key] for t in told.values()]) for key in ("size", "epochs"))
+    best = spread(made.expected_s(now, sizes, work))
+    rng = np.random.default_rng(1)
+    for _ in range(300):
+        some = rng.multinomial(16, rng.dirichlet(np.ones(4))) + 1
+        assert best <= spread(made.expected_s(now, rng.integers(0, 4, 4), some)) + 1e-9
+    with pytest.raises(ValueError, match="no such rule; expected one of uniform"):
+        decided("best")
+
+
+def test_rules_where_no_time_passes():
+    config = small("hapfl", *TINY[:-1], "delays=none", "agents.policy=greedy")
+    from cluster.session import Session
+
+    with Session(config) as session:
+        record = session.run_round()
+    assert record.round_s == 0.0
+    assert {c.steps for c in record.calls if c.status == "ok"} != set()
+    assert record.metrics["agents/intensity/reward"] == record.metrics["agents/size/reward"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "agents", "told"),
+    [
+        ({"size_agent": False}, ["intensity"], {"size": 2}),
+        ({"intensity_agent": False}, ["size"], {"epochs": 5}),
+        ({"size_agent": False, "intensity_agent": False}, [], {"size": 2, "epochs": 5}),
+        ({"size_agent": False, "default_size": 0}, ["intensity"], {"size": 0}),
+    ],
+    ids=str,
+)
+def test_ablations_leave_their_part_to_the_default(world, changes, agents, told):
+    made, now, draws = control(world, **changes), situation(), np.random.default_rng(0)
+    assert list(made.agents) == agents
+    assert [list(stage) for stage in made.stages(now)] == [[agent] for agent in agents]
+    chosen = {}
+    for agent in agents:
+        made.observe(agent, now, chosen)
+        chosen[agent] = made.suggest("random", agent, now, chosen, draws)
+    for assignment in made.decide(now, chosen).clients.values():
+        assert {key: assignment[key] for key in told} == told
+    assert set(made.rewards(now, chosen, outcome([1.0, 2.0], [True, True]))) == set(agents)
+
+
+def test_ablations_of_agents_that_a_layout_does_not_have_are_refused(world):
+    with pytest.raises(ConfigError, match=r"method.size_agent=false .*Set agents.layout=size\+intensity"):
+        control(world, LAYOUTS[1], size_agent=False)
+
+
+def test_spaces(world):
+    made = control(world)
+    assert made.agents["size"].action_space == MultiDiscrete([4] * 6)
+    assert made.agents["intensity"].action_space.high.tolist() == [_stragglers.BOUND] * 6
+    assert made.agents["intensity"].observation_space.shape == (6, 9)
+    other = control(world, LAYOUTS[1])
+    assert other.agents["allocation"].action_space == MultiDiscrete([4, 5] * 6)
+    assert other.agents["aggregation"].observation_space.shape == (6, 8)
+    assert made.stages(situation(clients=())) == []
+
+
+# Whole federations
+
+
+def states(federation):
+    return federation.fingerprint()["models"]
+
+
+def test_constant_actions_are_the_fixed_plan_to_the_bit():
+    config = small("hapfl", *TINY, "clients.participation=0.5", "delays.dropout=0.2", "method.epochs=3")
+    sizes, logits = np.array([3, 0, 1, 2]), np.array([1.0, -1.0, 0.5, 0.0], np.float32)
+    # By hand: 12 epochs, one for each, and 8 in the shares of e^1, e^-1, e^0.5, e^0.
+    shares = 8 * np.exp([1.0, -1.0, 0.5, 0.0]) / np.exp([1.0, -1.0, 0.5, 0.0]).sum()
+    epochs = 1 + np.floor(shares).astype(int)
+    epochs[np.argsort(-(shares % 1))[: 12 - epochs.sum()]] += 1
+    with Federation(config) as one, Federation(config) as other:
+        turns = full_turns(one)
+        known = set()
+        for _ in range(3):
+            turns.open()
+            turns.act({"size": sizes})
+            turns.act({"intensity": logits})
+            cohort = other.invite()
+            new = [client for client in cohort if client not in known]
+            if new:
+                other.probe(new)
+            known |= set(cohort)
+            other.run_round(
+                Decisions({c: {"size": int(s), "epochs": int(e)} for c, s, e in zip(cohort, sizes, epochs, strict=True)})
+            )
+        assert one.fingerprint() == other.fingerprint()
+        assert one.virtual_s > 0
+
+
+def test_the_uniform_rule_is_the_method_without_agents_but_for_the_probes_time():
+    from cluster.session import Session
+
+    words = ("clients.participation=0.5", "method.epochs=2")
+    with Session(small("hapfl", *TINY, *words)) as plain:
+        records = [plain.run_round() for _ in range(3)]
+        expected = plain.fingerprint()
+    with Session(small("hapfl", *TINY[:-1], *words, "agents.policy=uniform")) as ruled:
+        probed = [ruled.run_round() for _ in range(3)]
+        assert ruled.fingerprint()["models"] == expected["models"]
+    for one, other in zip(records, probed, strict=True):
+        probes = [call for call in other.calls if call.status == "probe"]
+        assert other.round_s == pytest.approx(one.round_s + max((c.total_s for c in probes), default=0.0), rel=1e-12)
+        assert other.flops == one.flops + sum(call.flops for call in probes)
+        assert other.bytes_client_down == one.bytes_client_down + sum(call.bytes_down for call in probes)
+        assert (other.invited, other.completed) == (one.invited, one.completed)
+        assert other.train_loss == one.train_loss
+        assert all(call.flops > 0 < call.bytes_down and call.bytes_up == 0 for call in probes)
+    clients = [call.client for record in probed for call in record.calls if call.status == "probe"]
+    assert len(clients) == len(set(clients)) == len({c.client for r in records for c in r.calls})
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_both_layouts_run_and_only_sizes_that_were_trained_move(layout):
+    from cluster.session import Session
+
+    words = (f"agents.layout={layout}", "agents.policy=random", "clients.participation=0.4", "evaluation.every=1")
+    config = small("hapfl", *TINY[:-1], *words)
+    with Session(config) as session:
+        before = session.federation._backend.snapshot().server
+        record = session.run_round()
+        after = session.federation._backend.snapshot()
+        trained = {state.size for state in after.clients.values() if state.local is not None}
+        for size in range(4):
+            moved = any((after.server.sizes[size][n] != v).any() for n, v in before.sizes[size].items())
+            assert moved == (size in trained)
+    assert 0 < len(trained) < 4
+    assert set(record.scores) == {"GM", "PM"}
+    assert all(f"agents/{agent}/reward" in record.metrics for agent in control_of(config, session.federation.world).agents)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["method.pool=[1.0,0.5]"], r"method.pool=\[1.0, 0.5\]: expected widths in ascending order"),
+        (["method.pool=[]"], "expected widths in ascending order"),
+        (["method.default_size=4"], "method.default_size=4 is out of range: method.pool has the sizes 0 to 3"),
+        (["agents.policy=gredy"], "hapfl knows no such policy. Did you mean greedy"),
+        (["agents.policy=rllib", "agents.layout=sizes+intensity"], r"no such layout. Did you mean size\+intensity"),
+        (["agents.policy=rllib", "agents.mode=freeze"], "there is nothing learnt to freeze"),
+        (["agents.policy=greedy", "agents.checkpoint=x"], "only learnt agents have one"),
+        (["agents.lr={size: 0}"], "agents.lr.size=0 is out of range: expected > 0"),
+    ],
+    ids=str,
+)
+def test_mistakes_in_the_configuration_are_found_before_anything_starts(words, message):
+    with pytest.raises(ConfigError, match=message):
+        small("hapfl", *words)
+
+
+def test_models_of_one_size_only_are_refused():
+    with pytest.raises(ConfigError, match="model.name=mclr comes in one size only.*Choose cnn or mlp"):
+        build_world(small("hapfl", "model=mclr"))
+
+
+def test_methods_without_decisions_refuse_agents():
+    with pytest.raises(ConfigError, match="agents.policy=rllib: standalone leaves no decisions to agents"):
+        small("standalone", "agents.policy=rllib")

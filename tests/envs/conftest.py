@@ -1,0 +1,24 @@
+import pytest
+
+
+@pytest.fixture
+def ray_here():
+    """A local Ray of this test's own."""
+    import ray
+
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+def pytest_collection_modifyitems(items):
+    """Every other warning stays an error."""
+    advice = pytest.mark.filterwarnings(
+        # Gymnasium's checker advises on learning: bounds of logits are neither [-1, 1] nor [0, 1].
+        "ignore:.*we recommend using a symmetric and normalized space:UserWarning",
+        # Nothing is rendered.
+        "ignore:.*Not able to test alternative render modes:UserWarning",
+    )
+    for item in items:
+        if item.path.name == "test_environments.py" and item.path.parent.name == "envs":
+            item.add_marker(advice)
