@@ -78,7 +78,7 @@ class LearntPolicies:
                 with torch_scope(derive(self._seed, "agents", "act", agent, self._decisions)):
                     step[agent] = self._act(agent, observation)
         self._decisions += 1
-        if self.learning and step:
+        if self.learning:
             self._rounds[-1].steps.append(step)
         return {agent: self._within(agent, taken[Columns.ACTIONS]) for agent, taken in step.items()}
 

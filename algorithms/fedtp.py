@@ -26,6 +26,7 @@ whole model as client k last trained it (the paper evaluates before training); a
 (ξ, h(ē)), ē the mean of the embeddings so far. φ and e move by plain gradient descent. Deviations: none known beyond.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -141,7 +142,7 @@ class FedTP(FlatAlgorithm[Global, Personal, Down, Up]):
         if client in g.embeddings:
             return g.embeddings[client]
         with torch_scope(derive(g.seed, "embedding", client)):
-            return torch.randn(self.config.embedding) / self.config.embedding**0.5
+            return torch.randn(self.config.embedding) / math.sqrt(self.config.embedding)
 
     def to_client(self, g: Global, info: ClientInfo, assignment: Assignment) -> Down:
         """ξ, and the client's own projections."""

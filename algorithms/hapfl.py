@@ -17,12 +17,12 @@ Per round
     2. π_s       picks s_i, π_E picks E_i        (:mod:`algorithms._stragglers`, learnt by RLlib policies)
     3. client    (w_i, v_i) ← E_i of SGD from (w_{s_i}, v) on
                      L_local = CE(y, z_local) + λ₁ τ² KL(sg(q) ‖ p),  L_lite = CE(y, z_lite) + λ₂ τ² KL(sg(p) ‖ q)
-    4. server    v ← Σ_i ω_i v_i over all;  w_s ← Σ_i ω_i w_i over the size class, ω normalised within it
+    4. server    v ← Σ_i ω_i v_i over all;  w_s ← Σ_i ω_i w_i over its size class, with an ω of its own
 
 Choices of ours, which no source states: λ₁ = λ₂ = τ = 1; ω_i = ½ H_i/ΣH + ½ a_i/Σa, with H_i·a_i and n_i as the other
-two variants (the paper names entropy and accuracy, not the form); each kind of model is weighted by its own accuracy;
-sizes are width multiples of the configured model; measurements are renewed by every call, which trains v as the probe
-does; observations, rewards and action spaces (see there).
+two variants (the paper names entropy and accuracy, not the form); the sums of an ω run over those it averages, and each
+kind of model is weighted by its own accuracy; sizes are width multiples of the configured model; measurements are
+renewed by every call, which trains v as the probe does; observations, rewards and action spaces (see there).
 """
 
 from collections.abc import Generator, Mapping, Sequence

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code (0 done, 1 failed, 2 wrong usage, 130 interrupted)."""
     _show_warnings_briefly()
     parser = _parser()
-    parsed = parser.parse_args(arguments)
+    parsed = _parse(parser, arguments)
     errors = Console(stderr=True, highlight=False)
     try:
         code: int = parsed.command(parsed)
@@ -58,6 +58,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         traceback.print_exc()
         errors.print("This is a defect in Strata or in a method of your own, not in your configuration.")
         return 1
+
+
+def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Options and settings in any order: argparse itself refuses settings that come after an option."""
+    parsed, rest = parser.parse_known_args(arguments)
+    words = getattr(parsed, "words", getattr(parsed, "overrides", None))
+    if words is None or any(word.startswith("-") for word in rest):
+        return parser.parse_args(arguments)
+    words.extend(rest)
+    return parsed
 
 
 def _parser() -> argparse.ArgumentParser:

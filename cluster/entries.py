@@ -152,7 +152,7 @@ def describe_setting(config: Mapping[str, Any], seeds: Sequence[int]) -> str:
         f"data {flat['data.name']}",
         f"partition {flat['partition.name']}",
         f"model {flat['model.name']}",
-        f"{flat['clients.count']} clients in {flat['teams.count']} teams{shares}",
+        f"{flat['clients.count']} clients ({flat['teams.count']} teams, where a method has them){shares}",
         f"delays {flat['delays.name']}",
         f"{flat['rounds']} rounds{f', evaluated every {every}' if every > 1 else ''}",
         f"{named} {', '.join(map(str, seeds))}",

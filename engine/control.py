@@ -30,7 +30,7 @@ class AgentSpec:
         observation_space: a Box. Of shape ``(k, F)`` it has one row per client, and column 0 is 1 for a client that is
             there and 0 for padding, where fewer than k could be invited.
         action_space: MultiDiscrete with the same m choices for each of k clients, ``[n_1 … n_m] * k``; or a Box of
-            shape ``(k,)``.
+            m numbers for each of k clients, e.g. of shape ``(k,)``.
         learner: ``ppo``; ``reinforce``, one-step policy gradient over free logits; ``vdn``, value decomposition.
         lr: step size that suits it, where the configuration names none.
     """

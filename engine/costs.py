@@ -101,7 +101,6 @@ def batch_sizes(n: int, request: Train) -> dict[int, int]:
     if request.repeat_batch:
         return {min(n, request.batch_size): request.steps or per_pass * (request.epochs or 0)}
     passes, over = (request.epochs or 0, 0) if request.steps is None else divmod(request.steps, per_pass)
-    counts = {request.batch_size: passes * full + min(over, full)} if full else {}
-    if rest:
-        counts[rest] = passes + (over > full)
-    return {size: count for size, count in counts.items() if count}
+    # What is over is less than a pass, and the smaller batch comes at a pass's end: these are full ones.
+    counts = {request.batch_size: passes * full + over, rest: passes}
+    return {size: count for size, count in counts.items() if size and count}

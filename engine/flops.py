@@ -4,17 +4,23 @@ import torch
 from torch import Tensor, nn
 
 from engine.flop_counter import FlopCounter
+from engine.local import SmoothedCrossEntropy
 from engine.models import Buildable
-from engine.requests import Batch, Train
+from engine.requests import Batch, Train, cross_entropy
 from engine.seeding import torch_scope
+from engine.supernets.cost import cost
+from engine.supernets.subnet import SubnetSpec
 
 
 def count_step_flops(request: Train, batch: Batch) -> int:
     """FLOPs of one training step (forward and backward) as :mod:`engine.flop_counter` counts them.
 
     The step is traced on the meta device, where nothing is computed; a model that looks at values, which has none
-    there, is counted on a real copy.
+    there, is counted on a real copy. An architecture of a search space is the sum of parts that were traced before.
     """
+    plain = request.loss is cross_entropy or isinstance(request.loss, SmoothedCrossEntropy)
+    if isinstance(request.model, SubnetSpec) and request.trainable is None and plain:
+        return cost(request.model, len(batch.y)).flops
     try:
         return _count_on(torch.device("meta"), request, batch)
     except (RuntimeError, NotImplementedError):

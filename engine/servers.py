@@ -297,9 +297,12 @@ class GlobalServer:
         ``decisions``: what clients and server are told; None leaves it to the method's defaults.
         """
         run = self._flat_round if self._teams is None else self._tiered_round
+        before = steered = self.state
         if decisions is not None and decisions.server:
-            self.state = self._world.algorithm.steer(self.state, decisions.server)
+            self.state = steered = self._world.algorithm.steer(before, decisions.server)
         outcome = run(self.round + 1, None if decisions is None else decisions.clients)
+        if self.state is steered:  # nobody's upload counted: what was decided for this round ends with it
+            self.state = before
         if self._probes:
             probe_s = max(record.total_s for record in self._probes)
             outcome = replace(outcome, seconds=outcome.seconds + probe_s, calls=[*self._probes, *outcome.calls])

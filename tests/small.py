@@ -19,7 +19,8 @@ TWO_MODELS = "model.family=[{name: mlp, hidden: [32]}, {name: mlp, hidden: [48, 
 HETEROGENEOUS = (TWO_MODELS, "method.batch_size=16", "method.lr=0.05")
 MOBILE = "model={name: mobilenetv3_small, options: {stage2.depth: [1, 2], stage3.depth: [1], stage3.width: [24]}}"
 VISION = "model={name: vit_small, options: {stage2.depth: [2], stage2.width: [16], stage3.depth: [2]}}"
-SUPERNET = ("method.lr=0.005", "method.batch_size=16", "method.cosine_rounds=0")
+EVERYBODY = ("clients.participation=1", "evaluation.every=1", "method.batch_size=16", "method.cosine_rounds=0")
+SUPERNET = ("method.lr=0.005", "method.epochs=2", *EVERYBODY)
 FEW_STEPS = {
     "permfl": ("method.team_rounds=3", "method.local_steps=2", "method.batch_size=16"),
     "hsgd": ("method.team_rounds=3", "method.steps=2", "method.batch_size=16"),
@@ -31,9 +32,9 @@ FEW_STEPS = {
     "fml": HETEROGENEOUS,
     "fedkd": HETEROGENEOUS,
     "fedproto": HETEROGENEOUS,
-    "perfedrlnas": (MOBILE, *SUPERNET, "method.epochs=2"),
-    "fedbabu": ("model=mlp", "model.hidden=[32]", "method.optimizer=sgd", "method.lr=0.05", "method.batch_size=16"),
-    "fedtp": (VISION, *SUPERNET, "method.epochs=2"),
+    "perfedrlnas": (MOBILE, *SUPERNET),
+    "fedbabu": ("model=mlp", "model.hidden=[32]", "method.optimizer=sgd", "method.lr=0.05", *EVERYBODY),
+    "fedtp": (VISION, *SUPERNET),
 }
 
 

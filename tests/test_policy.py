@@ -18,15 +18,22 @@ from engine.schema import RunConfig, load_method, method_names
 from tests.small import small
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("engine", "algorithms", "cluster")
+PACKAGES = ("engine", "algorithms", "agents", "envs", "cluster")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 ALLOWED = {
     "engine": {"engine"},
     "algorithms": {"engine", "algorithms"},
-    "cluster": {"engine", "algorithms", "cluster"},
+    "agents": {"engine", "agents"},
+    "envs": {"engine", "envs"},
+    "cluster": {"engine", "algorithms", "agents", "envs", "cluster"},
 }
 ONLY_IN = {
-    "ray": {"engine/actors.py", "engine/ray_backend.py"},
+    "ray": {
+        "engine/actors.py",
+        "engine/ray_backend.py",
+        "envs/multi_agent.py",
+        *(f"agents/{name}.py" for name in ("actor_critic", "decomposition", "episodes", "learners", "learnt", "virtual")),
+    },
     "wandb": {"cluster/tracking.py"},
     "omegaconf": {"engine/config.py"},
 }
@@ -115,6 +122,14 @@ def test_the_readmes_program_runs(capsys):
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith("1 0.")
     assert second.startswith("2 0.")
+
+
+def test_the_readmes_environment_runs(capsys):
+    (program,) = [text for text in readme_programs() if "gymnasium.make" in text]
+    exec(compile(program, "README.md", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("straggling ") for line in lines)
 
 
 def test_the_readmes_method_runs(tmp_path, monkeypatch):

@@ -49,9 +49,7 @@ def _split_one(dataset: Dataset, client: int, rows: IntArray, fraction: float, s
     return ClientData(np.sort(train), np.sort(test))
 
 
-def with_validation(
-    dataset: Dataset, clients: list[ClientData], fraction: float, seed: int
-) -> list[ClientData]:
+def with_validation(dataset: Dataset, clients: list[ClientData], fraction: float, seed: int) -> list[ClientData]:
     """Hold out ``fraction`` of each client's training rows, class by class; clients with one such row keep it."""
     if not fraction:
         return clients

@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, MultiDiscrete
+from ray.rllib.core.columns import Columns
 
+from agents.decomposition import HALF_LIFE
 from agents.driver import Driver
 from agents.learnt import LearntPolicies
 from engine.control import AgentSpec
 from envs.multi_agent import FederatedRoundsEnv
 from envs.turns import Turns
-from tests.agents.toys import ARMS, Toy, ToyRounds, arms, learn, mean_pay, numbers, settings
+from tests.agents.toys import ARMS, Toy, ToyRounds, arms, driver, learn, mean_pay, numbers, settings
 
 BLIND = Box(0.0, 1.0, (1,), np.float32)
 BEST = (2, 0)  # of the two slots of a virtual agent
@@ -42,11 +44,14 @@ def virtual_driver(policies, agents, cohorts=()):
 
 @pytest.mark.parametrize(
     ("k", "rounds", "lr", "changes"),
-    [(3, 150, 0.01, {}), (1, 150, 0.005, {"network": "mlp", "hidden": 32, "epochs": 16})],
+    [
+        (3, 150, 0.01, {"rounds_per_update": 10, "epochs": 8}),
+        (1, 300, 0.005, {"rounds_per_update": 20, "epochs": 10, "network": "mlp", "hidden": 32}),
+    ],
     ids=["equivariant", "mlp"],
 )
 def test_ppo_finds_the_best_arm_of_every_client(k, rounds, lr, changes):
-    agents, changes = {"arm": arms(k, lr=lr), "number": numbers(k, lr=lr)}, {**changes, "rounds_per_update": 10}
+    agents = {"arm": arms(k, lr=lr), "number": numbers(k, lr=lr)}
     fresh = mean_pay(agents, LearntPolicies(agents, settings(**changes), seed=0), k)
     assert fresh["arm"] < 0.7  # a fresh policy prefers nothing: its mode is one arm for all
     learnt = mean_pay(agents, learn(agents, rounds, k, **changes), k)
@@ -126,7 +131,6 @@ def test_only_value_decomposition_learns_from_rounds_long_past():
             return {}
 
         learner.update = update
-    from tests.agents.toys import driver
 
     loop = driver(agents, policies)
     for _ in range(12):
@@ -135,12 +139,10 @@ def test_only_value_decomposition_learns_from_rounds_long_past():
 
 
 def test_exploration_of_value_decomposition_halves_every_fifty_actions():
-    from agents.decomposition import HALF_LIFE
 
     agents = {"arm": arms(learner="vdn")}
     policies = LearntPolicies(agents, settings(epsilon=0.6, rounds_per_update=10_000), seed=0)
     module = policies._learners["vdn"].module["arm"]
-    from ray.rllib.core.columns import Columns
 
     observation = np.zeros((4, 1 + ARMS), np.float32)
     observation[:3, 0] = 1

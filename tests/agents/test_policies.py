@@ -5,12 +5,14 @@ import pytest
 import torch
 from ray.rllib.core.columns import Columns
 
+from agents.driver import Driver
 from agents.learnt import LearntPolicies
 from agents.policies import RulePolicies
 from agents.trees import from_tree, to_tree
 from engine import checkpoint
 from engine.errors import ConfigError
 from engine.messages import fingerprint
+from envs.multi_agent import FederatedRoundsEnv
 from tests.agents.toys import ARMS, arms, driver, learn, numbers, settings, turns
 
 AGENTS = {"arm": arms(), "number": numbers()}
@@ -83,8 +85,6 @@ def test_a_run_goes_on_from_a_saved_state_to_the_bit(agents, tmp_path):
     def through(disk):
         policies = LearntPolicies(agents, settings(replay=4), seed=0)
         environment = turns(agents)
-        from agents.driver import Driver
-        from envs.multi_agent import FederatedRoundsEnv
 
         def loop(own):
             return Driver(FederatedRoundsEnv({"turns": environment, "rounds": 1}), own)

@@ -64,7 +64,7 @@ def other_version(folder):
 @pytest.mark.parametrize(
     ("agents", "layout", "changes", "reason"),
     [
-        (AGENTS, "n+a", {}, "another layout: a\\+n there, n\\+a in this run"),
+        (AGENTS, "n+a", {}, r"another layout: a\+n there, n\+a in this run"),
         ({"arm": arms()}, "a+n", {}, "another set of agents: arm ppo, number ppo there, arm ppo in this run"),
         ({**AGENTS, "arm": arms(learner="vdn")}, "a+n", {}, "another set of agents"),
         (AGENTS, "a+n", {"hidden": 8}, "another network: kind equivariant, hidden 16 there"),
@@ -76,14 +76,14 @@ def test_agents_made_for_something_else_are_refused_with_the_reason(
     tmp_path, learners, agents, layout, changes, reason
 ):
     folder = saved(tmp_path, learners)
-    with pytest.raises(AgentCheckpointError, match=f"these agents were made for {reason}.*Train agents for it"):
+    with pytest.raises(AgentCheckpointError, match=rf"these agents were made for {reason}.*Train agents for it"):
         store.load(folder, agents, settings(**changes), layout)
 
 
 def test_another_version_of_rllib_is_refused(tmp_path, learners):
     folder = saved(tmp_path, learners)
     other_version(folder)
-    with pytest.raises(AgentCheckpointError, match="another RLlib version: 2.11 there, 2"):
+    with pytest.raises(AgentCheckpointError, match=r"another RLlib version: 2\.11 there, 2"):
         store.load(folder, AGENTS, settings(), "a+n")
 
 
@@ -92,7 +92,7 @@ def test_another_number_of_clients_is_refused_for_a_network_of_fixed_size_only(t
     learners = learn(fixed, 0, 2, network="mlp").state()["learners"]
     folder = saved(tmp_path, learners, fixed, network="mlp")
     store.load(folder, fixed, settings(network="mlp"), "a+n")
-    with pytest.raises(AgentCheckpointError, match="number of clients per round: arm 2 there, arm 5 in this run"):
+    with pytest.raises(AgentCheckpointError, match=r"number of clients per round: arm 2 there, arm 5 in this run"):
         store.load(folder, {"arm": arms(5)}, settings(network="mlp"), "a+n")
     learners = learn(fixed, 0, 2).state()["learners"]
     folder = saved(tmp_path, learners, fixed)
@@ -100,7 +100,7 @@ def test_another_number_of_clients_is_refused_for_a_network_of_fixed_size_only(t
 
 
 def test_what_is_damaged_missing_or_something_else_is_refused(tmp_path, learners):
-    with pytest.raises(AgentCheckpointError, match="nowhere: state.json is missing"):
+    with pytest.raises(AgentCheckpointError, match=r"nowhere: state\.json is missing"):
         store.load(tmp_path / "nowhere", AGENTS, settings(), "a+n")
     folder = saved(tmp_path, learners)
     whole = (folder / "tensors.safetensors").read_bytes()
@@ -108,7 +108,7 @@ def test_what_is_damaged_missing_or_something_else_is_refused(tmp_path, learners
     with pytest.raises(AgentCheckpointError, match="is damaged: its SHA-256"):
         store.load(folder, AGENTS, settings(), "a+n")
     (folder / "state.json").write_text('{"format": 1, "round": 3, "identity": {}}')
-    with pytest.raises(AgentCheckpointError, match="it holds no agents. Make some with"):
+    with pytest.raises(AgentCheckpointError, match=r"it holds no agents\. Make some with"):
         store.load(folder, AGENTS, settings(), "a+n")
     (folder / "state.json").write_text("{")
     with pytest.raises(AgentCheckpointError, match="cannot be read"):

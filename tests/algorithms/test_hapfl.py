@@ -10,8 +10,9 @@ from gymnasium.spaces import MultiDiscrete
 from algorithms import _stragglers
 from algorithms._stragglers import MENU, StragglerControl, spread
 from algorithms.hapfl import Down, Global, Hapfl, HapflConfig, MutualDistillation, Personal, Up
+from cluster.session import Session
 from engine.algorithm import Context, Received
-from engine.control import Decisions, Report
+from engine.control import Decisions, Report, Situation
 from engine.costs import CallCosts
 from engine.errors import ConfigError, EmptyCohortError
 from engine.federation import Federation, build_world
@@ -19,7 +20,7 @@ from engine.models import ModelSpec
 from engine.requests import Batch
 from engine.trainer import Trainer
 from envs.opening import control_of, full_turns
-from tests.algorithms.linear import D, DATA, INFO, K, ROWS, arrays, fresh
+from tests.algorithms.linear import DATA, INFO, ROWS, D, K, arrays, fresh
 from tests.small import small
 
 TINY = ("model=mlp", "model.hidden=[16]", "method.batch_size=16", "data.limit=400", "agents.policy=none")
@@ -60,7 +61,9 @@ def log_softmax(z):
     return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
 
 
-@pytest.mark.parametrize(("weights", "tau"), [((1.0, 1.0), 1.0), ((0.5, 2.0), 3.0), ((0.0, 0.7), 0.5), ((0.0, 0.0), 1.0)])
+@pytest.mark.parametrize(
+    ("weights", "tau"), [((1.0, 1.0), 1.0), ((0.5, 2.0), 3.0), ((0.0, 0.7), 0.5), ((0.0, 0.0), 1.0)]
+)
 def test_losses_and_their_gradients_are_those_of_the_equations(weights, tau):
     rng = np.random.default_rng(0)
     local, lite, y = rng.normal(size=(6, 4)), rng.normal(size=(6, 4)), rng.integers(0, 4, 6)
@@ -230,13 +233,10 @@ def control(world, layout="", **changes):
 
 
 def situation(clients=(0, 2, 3, 7), seed=0):
-    from engine.control import Situation
 
     rng = np.random.default_rng(seed)
     k = len(clients)
-    return Situation(
-        1, list(clients), rng.lognormal(-20, 1, k), rng.lognormal(-14, 1, k), rng.lognormal(-13, 1, k)
-    )
+    return Situation(1, list(clients), rng.lognormal(-20, 1, k), rng.lognormal(-14, 1, k), rng.lognormal(-13, 1, k))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -345,7 +345,7 @@ def test_rules(world):
         return chosen, made.decide(now, chosen).clients
 
     _, told = decided("uniform")
-    assert told == dict.fromkeys(now.clients, {"size": 2, "epochs": 5})
+    assert told == {client: {"size": 2, "epochs": 5} for client in now.clients}
     chosen, told = decided("greedy")
     shares = np.exp(chosen["intensity"][:4].astype(float))
     ratio = (1 / speed) / (1 / speed).mean()
@@ -364,7 +364,6 @@ def test_rules(world):
 
 def test_rules_where_no_time_passes():
     config = small("hapfl", *TINY[:-1], "delays=none", "agents.policy=greedy")
-    from cluster.session import Session
 
     with Session(config) as session:
         record = session.run_round()
@@ -438,15 +437,13 @@ def test_constant_actions_are_the_fixed_plan_to_the_bit():
             if new:
                 other.probe(new)
             known |= set(cohort)
-            other.run_round(
-                Decisions({c: {"size": int(s), "epochs": int(e)} for c, s, e in zip(cohort, sizes, epochs, strict=True)})
-            )
+            plan = zip(cohort, sizes, epochs, strict=True)
+            other.run_round(Decisions({c: {"size": int(s), "epochs": int(e)} for c, s, e in plan}))
         assert one.fingerprint() == other.fingerprint()
         assert one.virtual_s > 0
 
 
 def test_the_uniform_rule_is_the_method_without_agents_but_for_the_probes_time():
-    from cluster.session import Session
 
     words = ("clients.participation=0.5", "method.epochs=2")
     with Session(small("hapfl", *TINY, *words)) as plain:
@@ -469,7 +466,6 @@ def test_the_uniform_rule_is_the_method_without_agents_but_for_the_probes_time()
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_both_layouts_run_and_only_sizes_that_were_trained_move(layout):
-    from cluster.session import Session
 
     words = (f"agents.layout={layout}", "agents.policy=random", "clients.participation=0.4", "evaluation.every=1")
     config = small("hapfl", *TINY[:-1], *words)
@@ -483,7 +479,8 @@ def test_both_layouts_run_and_only_sizes_that_were_trained_move(layout):
             assert moved == (size in trained)
     assert 0 < len(trained) < 4
     assert set(record.scores) == {"GM", "PM"}
-    assert all(f"agents/{agent}/reward" in record.metrics for agent in control_of(config, session.federation.world).agents)
+    agents = control_of(config, session.federation.world).agents
+    assert {f"agents/{agent}/reward" for agent in agents} <= set(record.metrics)
 
 
 @pytest.mark.parametrize(
@@ -506,10 +503,10 @@ def test_mistakes_in_the_configuration_are_found_before_anything_starts(words, m
 
 
 def test_models_of_one_size_only_are_refused():
-    with pytest.raises(ConfigError, match="model.name=mclr comes in one size only.*Choose cnn or mlp"):
+    with pytest.raises(ConfigError, match=r"model\.name=mclr comes in one size only.*Choose cnn or mlp"):
         build_world(small("hapfl", "model=mclr"))
 
 
 def test_methods_without_decisions_refuse_agents():
-    with pytest.raises(ConfigError, match="agents.policy=rllib: standalone leaves no decisions to agents"):
+    with pytest.raises(ConfigError, match=r"agents\.policy=rllib: standalone leaves no decisions to agents"):
         small("standalone", "agents.policy=rllib")

@@ -5,6 +5,8 @@ import pytest
 
 from cluster.session import Session
 from engine.errors import AgentCheckpointError, CheckpointError, ConfigError
+from engine.federation import Federation
+from engine.messages import fingerprint
 from engine.metrics import to_plain
 from tests.small import small
 
@@ -61,10 +63,10 @@ def test_same_seed_same_run_to_the_bit(undisturbed, policy):
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_run_that_was_interrupted_is_the_run_that_was_not(undisturbed, policy, tmp_path):
-    records = []
+    records, path = [], None
     for until in (3, 7, ROUNDS):  # twice in the midst of the five rounds between two updates
-        with Session(config_of(policy), fresh=not records) as session:
-            if records:
+        with Session(config_of(policy), fresh=path is None) as session:
+            if path is not None:
                 session.restore(path)
             records += play(session, until)
             path = session.save(tmp_path / "checkpoints")
@@ -84,10 +86,20 @@ def test_the_rounds_of_the_test_hold_what_could_go_wrong(undisturbed):
     assert greedy[0]["metrics"] != records[0]["metrics"]
 
 
+@pytest.fixture(scope="module")
+def ray_here():
+    """A local Ray of two CPUs, which the runs below join."""
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("policy", POLICIES)
-def test_on_ray_it_is_the_same_run_to_the_bit(undisturbed, policy):
-    assert whole(config_of(policy, "clients.num_cpus=1", runtime="ray")) == undisturbed[policy]
+@pytest.mark.parametrize(("policy", "per_actor"), [("rllib", "auto"), ("greedy", "8")])
+def test_on_ray_it_is_the_same_run_to_the_bit(undisturbed, policy, per_actor, ray_here):
+    assert whole(config_of(policy, f"clients_per_actor={per_actor}", runtime="ray")) == undisturbed[policy]
 
 
 def test_learning_changes_the_agents_and_freezing_does_not(tmp_path):
@@ -102,19 +114,17 @@ def test_learning_changes_the_agents_and_freezing_does_not(tmp_path):
         assert f"agents from {tmp_path / 'agents'}" in lines
         before = session._policies.state()["learners"]
         records = play(session, 6)
-        from engine.messages import fingerprint
 
         assert fingerprint(session._policies.state()["learners"]) == fingerprint(before)
     assert not any("agents/size/total_loss" in record["metrics"] for record in records)
 
 
 def test_agents_that_do_not_fit_leave_nothing_behind(tmp_path, monkeypatch):
-    from engine.federation import Federation
 
     closed = []
     monkeypatch.setattr(Federation, "close", lambda self: closed.append(self))
     config = config_of("rllib", f"agents.checkpoint={tmp_path / 'none'}")
-    with pytest.raises(AgentCheckpointError, match="none: state.json is missing"):
+    with pytest.raises(AgentCheckpointError, match=r"none: state\.json is missing"):
         Session(config)
     assert len(closed) == 1
     with pytest.raises(ConfigError, match=r"agents.lr.sise: no such agent. Did you mean size\?"):
@@ -138,7 +148,7 @@ def test_rounds_to_which_nobody_comes_pass_and_the_agents_rest():
     for record in empty:
         assert (record.round_s, record.straggling_s, record.flops, record.train_loss) == (0.5, 0.0, 0, None)
         assert record.metrics == {}
-    for record in set(map(id, records)) and [r for r in records if r.invited]:
+    for record in (record for record in records if record.invited):
         assert {"agents/size/reward", "agents/intensity/reward"} <= set(record.metrics)
     assert [record.round for record in records] == list(range(1, 13))
     assert np.all(np.diff([record.virtual_s for record in records]) > 0)
@@ -153,7 +163,6 @@ def test_agents_that_are_switched_off_leave_the_method_as_it_is():
 
 
 def test_without_agents_a_session_is_its_federation():
-    from engine.federation import Federation
 
     config = small("hapfl", *HAPFL, "agents.policy=none")
     with Federation(config) as federation:

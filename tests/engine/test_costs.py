@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from engine.batches import plan_batches
+from engine.control import Decisions
 from engine.costs import CallCosts, batch_sizes
 from engine.federation import Federation, build_world
 from engine.requests import Sgd, Train
@@ -37,7 +38,6 @@ def test_batch_sizes_are_those_of_the_batches(work, repeat):
     ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_a_call_costs_what_was_counted(method, overrides, assignment):
-    from engine.control import Decisions
 
     config = small(method, "rounds=1", "agents.policy=none", "clients.participation=1", *overrides)
     with Federation(config) as federation:

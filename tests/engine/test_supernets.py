@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import torch
 
+from engine.config import load_config
 from engine.data.config import DataConfig
 from engine.data.sources import load
 from engine.errors import ConfigError
-from engine.models import init_params
+from engine.models import init_params, spec_of
 from engine.requests import Evaluate, Sgd, Train
 from engine.supernets.cost import cost
 from engine.supernets.space import HEAD_SIZE
 from engine.supernets.spaces import NAMES, space
-from engine.supernets.subnet import SubnetSpec, shapes, supernet_params, supernet_spec
+from engine.supernets.subnet import SubnetSpec, shapes, subnet_of, supernet_params, supernet_spec
 from engine.trainer import Trainer
 from tests.engine.supernet_draws import CLASSES, GREY, SMALL, specs
 
@@ -205,3 +206,44 @@ def test_a_subnet_learns_from_real_images(name, images):
     assert trained_loss < 1.5 < 2.2 < before.loss_sum / before.samples  # 2.3 = ln 10 is what guessing costs
     assert after.loss_sum < before.loss_sum
     assert after.accuracy > 0.4  # ten balanced classes
+
+
+def test_configurations_name_architectures_and_narrow_slots():
+    def spec(*words):
+        return spec_of(load_config("fedavg", words).model, (1, 28, 28), 10)
+
+    wide = spec("model=vit_small")
+    chosen = space("vit_small", (1, 28, 28))
+    assert subnet_of(wide, "a method") == SubnetSpec(chosen, chosen.largest(), (1, 28, 28), 10)
+    for text, expected in (
+        ("smallest", chosen.smallest()),
+        ("random", chosen.random(0)),
+        ("random:7", chosen.random(7)),
+    ):
+        assert subnet_of(spec("model=vit_small", f"model.architecture={text}"), "a method").architecture == expected
+    written = ",".join(map(str, chosen.random(3)))
+    assert chosen.named(written) == chosen.random(3)
+    for words in (("model.options={stage2.width: [24], last.width: [64]}",), ("model.options.stage2.width=[24]",)):
+        narrow = spec("model=vit_small", *words)
+        assert subnet_of(narrow, "a method").values["stage2.width"] == 24
+        assert {name: v.shape for name, v in init_params(narrow, 0).items()} == shapes(subnet_of(narrow, "a method"))
+    assert init_params(wide, 3).keys() == supernet_params(chosen, (1, 28, 28), 10, 3).keys()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["model.architecture=big"], r"'big' is no architecture of vit_small; expected largest, smallest, random"),
+        (["model.architecture='0,1'"], r"15 option indices, one per slot, not 2"),
+        (["model.options={stage9.width: [8]}"], r"no slot stage9.width. Did you mean"),
+        (["model.options={stage2.width: 24}"], r"model.options=.*expected lists"),
+    ],
+)
+def test_configurations_that_name_none_are_refused(words, message):
+    with pytest.raises(ConfigError, match=message):
+        spec_of(load_config("fedavg", ["model=vit_small", *words]).model, (1, 28, 28), 10)
+
+
+def test_methods_that_need_a_space_refuse_other_models():
+    with pytest.raises(ConfigError, match=r"model.name=mclr: a method needs a model that is cut from a search space"):
+        subnet_of(spec_of(load_config("fedavg").model, (1, 28, 28), 10), "a method")

@@ -115,7 +115,7 @@ def test_rounds_without_anybody_pass_by_themselves(fidelity):
     acted, rounds, over = 0, 0, False
     while not over:
         acted += len(seen)
-        seen, rewards, _, truncated, infos = multi.step({a: multi.action_spaces[a].sample() for a in seen})
+        seen, _, _, truncated, infos = multi.step({a: multi.action_spaces[a].sample() for a in seen})
         rounds += "played" in infos[COMMON]
         over = truncated["__all__"]
     assert rounds == 20

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, MultiDiscrete
 
-from engine.control import AgentSpec, Control, Decisions, Report, pad_rows
+from engine.control import AgentSpec, Control, Cost, Decisions, Report, pad_rows, relative
 from engine.errors import ActionError
 from envs.turns import Memory, Turns
 
@@ -66,7 +66,8 @@ class TwoStages(Control):
         return pad_rows([np.full(len(situation.clients), seen)], K)
 
     def decide(self, situation, chosen):
-        return Decisions({client: {"size": int(a)} for client, a in zip(situation.clients, chosen["first"])})
+        pairs = zip(situation.clients, chosen["first"], strict=True)
+        return Decisions({client: {"size": int(size)} for client, size in pairs})
 
     def rewards(self, situation, chosen, report):
         pay = {"first": float(situation.round) + 100 * report.gain, "left": 1.0, "right": 2.0}
@@ -102,6 +103,17 @@ def test_stages_follow_each_other_and_who_acted_is_paid_at_the_rounds_end():
     }  # fmt: skip
     assert rounds.told[0].clients == {1: {"size": 2}, 3: {"size": 1}}
     assert played(turns).rewards["first"] == 2.0
+
+
+def test_every_stage_sees_all_earlier_ones():
+    control = TwoStages()
+    control.stages = lambda situation: [["first"], ["left"], ["right"]]
+    turns = Turns(Script([[1, 3]]), control, N)
+    turns.open()
+    turns.act(FIRST)
+    turn = turns.act({"left": SIDES["left"]})
+    assert list(turn.chosen) == ["first", "left"]
+    assert set(turns.act({"right": SIDES["right"]}).rewards) == {"first", "left", "right"}
 
 
 @pytest.mark.parametrize(
@@ -197,7 +209,6 @@ def test_memory_keeps_what_completed_calls_have_shown():
     np.testing.assert_allclose(situation.metrics["acc"], [np.nan, 0.6, np.nan])  # who was lost reported nothing
     assert situation.accuracy == 0.4
     # Seconds of calls: 10 bytes down, 100 FLOPs, 20 bytes up.
-    from engine.control import Cost
 
     np.testing.assert_allclose(situation.seconds([Cost(10, 20, 100)] * 3)[1], 2 + 4 + 6)
 
@@ -232,7 +243,6 @@ def test_padding_marks_who_is_there_and_clips():
 
 
 def test_relative_features():
-    from engine.control import relative
 
     ratio, logarithm = relative(np.array([1.0, 2.0, 3.0]))
     np.testing.assert_allclose(ratio, [-0.5, 0, 0.5])
