@@ -183,6 +183,7 @@ def _curves(results: Mapping[str, Any], agents: Sequence[AgentId] | Mapping[Agen
         return curves
     for agent in agents:
         for name in ("total_loss", "entropy", "vf_loss", "policy_loss"):
-            if name in results.get(agent, {}):
-                curves[f"agents/{agent}/{name}"] = float(results[agent][name].peek())
+            value = float(results[agent][name].peek()) if name in results.get(agent, {}) else np.nan
+            if np.isfinite(value):  # it is nan for agents that did not act
+                curves[f"agents/{agent}/{name}"] = value
     return curves

@@ -53,6 +53,7 @@ class StragglerControl(Control):
 
     layouts: ClassVar[tuple[str, ...]] = ("size+intensity", "allocation+aggregation")
     heuristics: ClassVar[tuple[str, ...]] = ("uniform", "random", "greedy", "optimum")
+    enumerating: ClassVar[tuple[str, ...]] = ("optimum",)
     probes: ClassVar[bool] = True
 
     def __init__(
@@ -136,7 +137,7 @@ class StragglerControl(Control):
         """See the module's docstring."""
         sizes = self._sizes(situation, chosen)
         expected = self.expected_s(situation, sizes, np.full(len(sizes), self.default))
-        evenness = -spread(report.total_s[report.completed])
+        evenness = -spread(report.total_s[~report.lost])
         rewards = {
             "size": -spread(expected),
             "intensity": evenness + self.method.config.accuracy_reward * report.gain,

@@ -1,6 +1,7 @@
 """``strata train-agents``: learn policies in the timing model, save them, and show how they fare."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,8 @@ def train_agents(config: RunConfig, rounds: int, populations: int, folder: Path,
     """
     if config.agents.policy != "rllib":
         raise ConfigError(f"agents.policy={config.agents.policy}: only rllib learns; leave it out.")
+    # Whatever the run itself would do with the agents, here they learn, and in these rounds only.
+    config = replace(config, agents=replace(config.agents, mode="train", pretrain_rounds=0))
     control = timing_turns(config).control
     policies = make_policies(config, control, console.print, fresh=True)
     folder.mkdir(parents=True, exist_ok=True)
@@ -40,7 +43,7 @@ def train_agents(config: RunConfig, rounds: int, populations: int, folder: Path,
     save_policies(policies, control, config, folder / "agents")
     console.print(f"{rounds} rounds in {time.perf_counter() - began:.0f} s; agents saved to {folder / 'agents'}")
     learners = policies.state()["learners"]
-    console.print(standings(compare_rules(config, learners, control, populations=4, rounds=25)))
+    console.print(standings(compare_rules(config, learners, control, populations=4, rounds=12)))
     console.print(f"use them:  strata run {config.algorithm} agents.checkpoint={folder / 'agents'}", soft_wrap=True)
 
 

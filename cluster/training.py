@@ -16,6 +16,7 @@ from envs.multi_agent import FederatedRoundsEnv
 from envs.opening import timing_turns
 
 POPULATIONS = 8  # of clients that pre-training within a run goes round
+ENUMERABLE = 12  # clients per round up to which rules that try every possibility are compared with
 HELD_OUT = 1_000_000  # populations from here on are never trained on
 
 
@@ -37,6 +38,7 @@ def make_policies(config: RunConfig, control: Control, notify: Notify, fresh: bo
         notify(f"agents from {settings.checkpoint}")
     if fresh and settings.pretrain_rounds:
         pretrain(config, policies, settings.pretrain_rounds, POPULATIONS)
+        policies.restore_learners(policies.state()["learners"])  # what is left of these rounds is not the run's
         notify(f"agents pre-trained for {settings.pretrain_rounds} rounds of the timing model")
     policies.learning = settings.mode == "train"
     return policies
@@ -136,9 +138,10 @@ def compare_rules(
     config: RunConfig, learners: Any, control: Control, populations: int, rounds: int
 ) -> dict[str, Standing]:
     """How learnt agents and all of the method's rules fare on the same held-out populations, by name."""
+    small = control.cohort <= ENUMERABLE
     makers: dict[str, Callable[[Control], Policies]] = {
         "learnt": lambda own: frozen(config, learners, own),
-        **{rule: _rule(config, rule) for rule in control.heuristics},
+        **{rule: _rule(config, rule) for rule in control.heuristics if small or rule not in control.enumerating},
     }
     return {name: held_out(config, make, populations, rounds) for name, make in makers.items()}
 

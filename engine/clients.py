@@ -141,6 +141,7 @@ class ClientHost:
             flops=work.flops,
             samples=work.samples,
             steps=work.steps,
+            latency_s=timing.latency_s,
             download_s=timing.download_s,
             compute_s=timing.compute_s,
             upload_s=timing.upload_s,

@@ -75,7 +75,7 @@ class Situation:
     Attributes:
         round: 1 for the first.
         clients: ids, ascending, ``(k,)``.
-        s_per_flop, s_per_byte_down, s_per_byte_up: as last measured, ``(k,)``; NaN where never.
+        latency_s, s_per_flop, s_per_byte_down, s_per_byte_up: as last measured, ``(k,)``; NaN where never.
         metrics: what clients last reported, by name, ``(k,)`` each; NaN where never.
         accuracy: of the last evaluated round, None before the first.
         everyone: ``metrics`` of all N clients of the federation, ``(N,)`` each, by client id.
@@ -83,6 +83,7 @@ class Situation:
 
     round: int
     clients: Sequence[int]
+    latency_s: FloatArray
     s_per_flop: FloatArray
     s_per_byte_down: FloatArray
     s_per_byte_up: FloatArray
@@ -93,7 +94,8 @@ class Situation:
     def seconds(self, costs: Sequence[Cost]) -> FloatArray:
         """Expected seconds of each invited client for calls of these costs, ``(k,)``."""
         table = np.array([(c.bytes_down, c.flops, c.bytes_up) for c in costs], np.float64).reshape(-1, 3)
-        return table[:, 0] * self.s_per_byte_down + table[:, 1] * self.s_per_flop + table[:, 2] * self.s_per_byte_up
+        down, compute, up = (table * np.stack([self.s_per_byte_down, self.s_per_flop, self.s_per_byte_up], 1)).T
+        return np.asarray(self.latency_s + down + compute + up)
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,8 @@ class Report:
 
     Attributes:
         clients: ids ``(n,)``; a tiered method calls a client several times.
-        completed: whether the upload counted.
-        download_s, compute_s, upload_s: virtual seconds.
+        completed: whether the upload counted; lost: whether the client was lost on the way. Neither: it was late.
+        latency_s, download_s, compute_s, upload_s: virtual seconds.
         bytes_down, bytes_up, flops: what was moved and computed.
         metrics: what clients reported, by name; NaN where a call reported no such thing.
         round_s: virtual seconds of the round; straggling_s: max − min over its participants.
@@ -113,6 +115,8 @@ class Report:
 
     clients: NDArray[np.int64]
     completed: NDArray[np.bool_]
+    lost: NDArray[np.bool_]
+    latency_s: FloatArray
     download_s: FloatArray
     compute_s: FloatArray
     upload_s: FloatArray
@@ -128,7 +132,7 @@ class Report:
     @property
     def total_s(self) -> FloatArray:
         """Virtual seconds of each call."""
-        return self.download_s + self.compute_s + self.upload_s
+        return self.latency_s + self.download_s + self.compute_s + self.upload_s
 
 
 Actions = Mapping[AgentId, Any]
@@ -144,11 +148,13 @@ class Control(ABC):
         agents: by id. Several agents may learn; which of them act in a round is up to :meth:`stages`.
         layouts: names of the ways to divide the decisions among agents; the first is the default.
         heuristics: names that :meth:`suggest` knows.
+        enumerating: those of them that try every possibility, and are for small cohorts only.
         probes: whether clients that were never measured are probed before the round's first decision.
     """
 
     layouts: ClassVar[tuple[str, ...]] = ("default",)
     heuristics: ClassVar[tuple[str, ...]] = ("random",)
+    enumerating: ClassVar[tuple[str, ...]] = ()
     probes: ClassVar[bool] = False
     agents: Mapping[AgentId, AgentSpec]
 

@@ -104,22 +104,24 @@ class DelayConfig(Validated):
 
 @dataclass(frozen=True)
 class Timing:
-    """Virtual seconds of one call, by phase; latency counts as download."""
+    """Virtual seconds of one call, by phase."""
 
+    latency_s: float
     download_s: float
     compute_s: float
     upload_s: float
 
     @property
     def total_s(self) -> float:
-        """All three."""
-        return self.download_s + self.compute_s + self.upload_s
+        """All four."""
+        return self.latency_s + self.download_s + self.compute_s + self.upload_s
 
     def cut(self, seconds: float) -> "Timing":
         """The part of a call that happened before the client was lost."""
-        download = min(self.download_s, seconds)
-        compute = min(self.compute_s, seconds - download)
-        return Timing(download, compute, seconds - download - compute)
+        latency = min(self.latency_s, seconds)
+        download = min(self.download_s, seconds - latency)
+        compute = min(self.compute_s, seconds - latency - download)
+        return Timing(latency, download, compute, seconds - latency - download - compute)
 
 
 def client_profiles(config: DelayConfig, clients: int, seed: int) -> list[Profile]:
@@ -166,7 +168,8 @@ def call_timing(
     """Virtual seconds of one client call; ``key`` (round, team round, client) makes the jitter this call's own."""
     factor = jitter_factor(profile, seed, key)
     return Timing(
-        download_s=profile.latency_s + transfer_s(bytes_down, profile.down_bytes_per_s, parent.up_bytes_per_s),
+        latency_s=profile.latency_s,
+        download_s=transfer_s(bytes_down, profile.down_bytes_per_s, parent.up_bytes_per_s),
         compute_s=factor * flops / profile.flops_per_s,
         upload_s=transfer_s(bytes_up, profile.up_bytes_per_s, parent.down_bytes_per_s),
     )

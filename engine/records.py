@@ -28,6 +28,7 @@ class CallRecord:
     flops: int
     samples: int
     steps: int
+    latency_s: float
     download_s: float
     compute_s: float
     upload_s: float
@@ -37,7 +38,7 @@ class CallRecord:
     @property
     def total_s(self) -> float:
         """Virtual seconds from invitation to the end of the upload."""
-        return self.download_s + self.compute_s + self.upload_s
+        return self.latency_s + self.download_s + self.compute_s + self.upload_s
 
 
 @dataclass(frozen=True)

@@ -180,10 +180,10 @@ class RunConfig(Validated):
 
 def _check_agents(agents: AgentsConfig, algorithm: str) -> None:
     """Refuse policies and layouts that the method does not know."""
-    if agents.policy == "none":
-        return
     control = load_method(algorithm).Control
     if control is None:
+        if agents.policy == "none":
+            return
         raise ConfigError(f"agents.policy={agents.policy}: {algorithm} leaves no decisions to agents. Set it to none.")
     known = ["none", "rllib", *control.heuristics]
     if agents.policy not in known:

@@ -93,16 +93,18 @@ class TimingRounds:
 def _report(
     clients: Sequence[int], costs: Sequence[Cost], timings: Sequence[Timing], states: Sequence[int], seconds: float
 ) -> Report:
-    completed = np.array(states) == OK
-    seconds_n3 = np.array([(t.download_s, t.compute_s, t.upload_s) for t in timings]).reshape(-1, 3)
+    became = np.array(states)
+    seconds_n4 = np.array([(t.latency_s, t.download_s, t.compute_s, t.upload_s) for t in timings]).reshape(-1, 4)
     costs_n3 = np.array([(c.bytes_down, c.bytes_up, c.flops) for c in costs], np.float64).reshape(-1, 3)
     on_time = [timing.total_s for timing, state in zip(timings, states, strict=True) if state == OK]
     return Report(
         clients=np.array(clients, np.int64),
-        completed=completed,
-        download_s=seconds_n3[:, 0],
-        compute_s=seconds_n3[:, 1],
-        upload_s=seconds_n3[:, 2],
+        completed=became == OK,
+        lost=became == LOST,
+        latency_s=seconds_n4[:, 0],
+        download_s=seconds_n4[:, 1],
+        compute_s=seconds_n4[:, 2],
+        upload_s=seconds_n4[:, 3],
         bytes_down=costs_n3[:, 0],
         bytes_up=costs_n3[:, 1],
         flops=costs_n3[:, 2],

@@ -63,6 +63,8 @@ def report_of(calls: Sequence[CallRecord], round_s: float, straggling_s: float, 
     return Report(
         clients=np.array([call.client for call in calls], np.int64),
         completed=np.array([call.status in ("ok", "probe") for call in calls], np.bool_),
+        lost=np.array([call.status == "lost" for call in calls], np.bool_),
+        latency_s=column("latency_s"),
         download_s=column("download_s"),
         compute_s=column("compute_s"),
         upload_s=column("upload_s"),

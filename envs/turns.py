@@ -40,10 +40,14 @@ class Played:
     metrics: Mapping[str, float]
 
 
+MEASURED = ("latency_s", "s_per_flop", "s_per_byte_down", "s_per_byte_up")
+
+
 @dataclass
 class Memory:
     """What the server remembers of each client between rounds, arrays of ``(N,)``; NaN where it knows nothing."""
 
+    latency_s: FloatArray
     s_per_flop: FloatArray
     s_per_byte_down: FloatArray
     s_per_byte_up: FloatArray
@@ -53,12 +57,14 @@ class Memory:
     @classmethod
     def empty(cls, clients: int) -> "Memory":
         """Nothing known of ``clients`` clients."""
-        return cls(np.full(clients, np.nan), np.full(clients, np.nan), np.full(clients, np.nan))
+        latency, flop, down, up = (np.full(clients, np.nan) for _ in range(4))
+        return cls(latency, flop, down, up)
 
     def learn(self, report: Report) -> None:
-        """Take over what completed calls have shown."""
-        done = report.completed
+        """Take over what calls have shown: times of all that were not lost, metrics of those whose upload counted."""
+        done = ~report.lost
         who = report.clients[done]
+        self.latency_s[who] = report.latency_s[done]
         for known, seconds, amount in (
             (self.s_per_flop, report.compute_s, report.flops),
             (self.s_per_byte_down, report.download_s, report.bytes_down),
@@ -67,7 +73,8 @@ class Memory:
             told = amount[done] > 0
             known[who[told]] = seconds[done][told] / amount[done][told]
         for name, values in report.metrics.items():
-            self.metrics.setdefault(name, np.full(len(self.s_per_flop), np.nan))[who] = values[done]
+            known = self.metrics.setdefault(name, np.full(len(self.s_per_flop), np.nan))
+            known[report.clients[report.completed]] = values[report.completed]
         self.accuracy = self.accuracy if report.accuracy is None else report.accuracy
 
     def situation(self, round: int, clients: Sequence[int]) -> Situation:
@@ -76,6 +83,7 @@ class Memory:
         return Situation(
             round=round,
             clients=clients,
+            latency_s=self.latency_s[rows],
             s_per_flop=self.s_per_flop[rows],
             # A probe uploads nothing: until a client has, its download stands for its upload.
             s_per_byte_down=self.s_per_byte_down[rows],
@@ -170,15 +178,14 @@ class Turns:
     def state(self) -> dict[str, Any]:
         """What is remembered, as a tree of numbers, between two rounds."""
         known = self.memory
-        arrays = {"flop": known.s_per_flop, "down": known.s_per_byte_down, "up": known.s_per_byte_up}
-        lists = {name: array.tolist() for name, array in arrays.items()}
+        lists = {name: getattr(known, name).tolist() for name in MEASURED}
         return {**lists, "metrics": {n: v.tolist() for n, v in known.metrics.items()}, "accuracy": known.accuracy}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from what :meth:`state` gave."""
         metrics = {name: np.array(values, np.float64) for name, values in state["metrics"].items()}
-        flop, down, up = (np.array(state[name], np.float64) for name in ("flop", "down", "up"))
-        self.memory = Memory(flop, down, up, metrics, state["accuracy"])
+        measured = {name: np.array(state[name], np.float64) for name in MEASURED}
+        self.memory = Memory(**measured, metrics=metrics, accuracy=state["accuracy"])
         self._turn = None
 
 

@@ -32,7 +32,10 @@ ONLY_IN = {
         "engine/actors.py",
         "engine/ray_backend.py",
         "envs/multi_agent.py",
-        *(f"agents/{name}.py" for name in ("actor_critic", "decomposition", "episodes", "learners", "learnt", "virtual")),
+        *(
+            f"agents/{name}.py"
+            for name in ("actor_critic", "decomposition", "episodes", "learners", "learnt", "virtual")
+        ),
     },
     "wandb": {"cluster/tracking.py"},
     "omegaconf": {"engine/config.py"},

@@ -34,7 +34,9 @@ class ToyRounds:
     def play(self, decisions):
         self.round += 1
         none = np.zeros(0)
-        return Report(none.astype(np.int64), none.astype(bool), *[none] * 6, round_s=0.0, straggling_s=0.0)
+        return Report(
+            none.astype(np.int64), none.astype(bool), none.astype(bool), *[none] * 7, round_s=0.0, straggling_s=0.0
+        )
 
 
 class Toy(Control):
@@ -114,4 +116,4 @@ def learn(agents, rounds, k=4, **changes):
 
 def situation(round=1, clients=(0, 1, 2, 3)):
     unknown = np.full(len(clients), np.nan)
-    return Situation(round, clients, unknown, unknown, unknown)
+    return Situation(round, clients, *[unknown] * 4)

@@ -41,13 +41,28 @@ def selection(k=4, **settings):
 
 def situation(clients=CLIENTS, s_per_flop=(0.01, 0.02, 0.03), s_per_byte=0.1, **known):
     k = len(clients)
-    return Situation(7, clients, np.array(s_per_flop), np.full(k, s_per_byte), np.full(k, s_per_byte), **known)
+    return Situation(
+        7, clients, np.zeros(k), np.array(s_per_flop), np.full(k, s_per_byte), np.full(k, s_per_byte), **known
+    )
 
 
 def report(round_s=1.0, gain=0.0, n=3):
     zeros = np.zeros(n)
     return Report(
-        np.arange(n), np.ones(n, bool), zeros, zeros, zeros, zeros, zeros, zeros, round_s, 0.0, accuracy=0.5, gain=gain
+        np.arange(n),
+        np.ones(n, bool),
+        np.zeros(n, bool),
+        zeros,
+        zeros,
+        zeros,
+        zeros,
+        zeros,
+        zeros,
+        zeros,
+        round_s,
+        0.0,
+        accuracy=0.5,
+        gain=gain,
     )
 
 

@@ -35,12 +35,18 @@ def method(**settings):
     return FedBABU(FedBABUConfig(lr=LR, batch_size=100, epochs=0, steps=1, **settings), spec())
 
 
-def test_a_step_moves_the_body_by_its_gradient_and_leaves_the_head():
+def step_of_the_body(w):
+    moved = step(w, backward(w, error(forward(w)[1])))
+    return {name: moved[name] for name in ("features.weight", "features.bias")}
+
+
+def test_steps_move_the_body_by_its_gradient_under_a_head_that_stays():
     babu = method()
     g = babu.init_global(3)
-    result, _ = drive(babu, None, babu.to_client(g, INFO, WORK))
-    w = arrays(g.w)
-    after = step(w, backward(w, error(forward(w)[1])))
+    result, _ = drive(babu, None, babu.to_client(g, INFO, {**WORK, "steps": 3}))
+    w = after = arrays(g.w)
+    for _ in range(3):
+        after = {**after, **step_of_the_body(after)}
     assert set(result.up.body) == {"features.weight", "features.bias"}
     assert_close(result.up.body, {name: after[name] for name in result.up.body}, w)
     assert count_bytes(result.up) == 4 * sum(w[name].size for name in result.up.body)

@@ -24,7 +24,9 @@ def control(**settings):
 
 def report(round_s, gain):
     zeros = np.zeros(3)
-    return Report(np.arange(3), zeros == 0, zeros, zeros, zeros, zeros, zeros, zeros, round_s, 0.0, gain=gain)
+    return Report(
+        np.arange(3), zeros == 0, zeros > 0, zeros, zeros, zeros, zeros, zeros, zeros, zeros, round_s, 0.0, gain=gain
+    )
 
 
 def test_two_value_decomposition_agents_choose_from_the_menu():

@@ -236,7 +236,9 @@ def situation(clients=(0, 2, 3, 7), seed=0):
 
     rng = np.random.default_rng(seed)
     k = len(clients)
-    return Situation(1, list(clients), rng.lognormal(-20, 1, k), rng.lognormal(-14, 1, k), rng.lognormal(-13, 1, k))
+    return Situation(
+        1, list(clients), np.zeros(k), rng.lognormal(-20, 1, k), rng.lognormal(-14, 1, k), rng.lognormal(-13, 1, k)
+    )
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -282,7 +284,19 @@ def test_steps_are_shared_out_where_the_method_counts_in_steps(world):
 def outcome(total, completed, gain=0.0):
     n = len(total)
     zeros = np.zeros(n)
-    return Report(np.arange(n), np.array(completed), zeros, np.array(total), zeros, *[zeros] * 3, 9.0, 1.0, gain=gain)
+    return Report(
+        np.arange(n),
+        np.array(completed),
+        ~np.array(completed),
+        zeros,
+        zeros,
+        np.array(total),
+        zeros,
+        *[zeros] * 3,
+        9.0,
+        1.0,
+        gain=gain,
+    )
 
 
 def test_rewards_have_their_signs(world):

@@ -14,13 +14,15 @@ from agents.learnt import LearntPolicies
 from algorithms._searching import SearchControl, written
 from algorithms.perfedrlnas import GIB, PerFedRLNAS, PerFedRLNASConfig, Personal, Up, conflict, fit
 from engine.agents_config import AgentsConfig
-from engine.algorithm import ClientInfo, Received
+from engine.algorithm import ClientInfo, Context, Received
 from engine.control import Report, Situation
 from engine.errors import ConfigError
 from engine.federation import Federation, build_world
 from engine.messages import count_bytes
 from engine.models import ModelSpec
+from engine.requests import AdamW, Evaluate, Evaluation, Trained
 from engine.seeding import generator
+from engine.supernets.cost import cost
 from engine.supernets.subnet import SubnetSpec, shapes
 from engine.timing import TimingRounds
 from envs.multi_agent import FederatedRoundsEnv
@@ -190,6 +192,24 @@ def test_a_client_that_nothing_fits_uploads_nothing_and_counts_as_wrong():
     assert result.metrics["best_accuracy"] == 0.25
 
 
+def test_a_client_trains_as_configured_and_keeps_its_best_accuracy():
+    method = method_of(optimizer="adamw", lr=0.1, cosine_rounds=2, memory_gib=[0.0035, 0.0035], least_batch=4)
+    down = method.to_client(method.init_global(0), info_of(0), method.default_assignment(info_of(0)))
+    steps = method.client_step(info_of(0), Personal({}, (), 0.25), down, Context(2, 1, 0))
+    asked = next(steps)
+    spec, batch = method.spec(method.fixed), asked.batch_size
+    assert (asked.model, asked.optimizer, asked.epochs) == (spec, AdamW(pytest.approx(0.05), 0.0), 1)
+    sizes = {size: cost(spec, size, 2).memory_bytes / GIB for size in (4, 8, 16, 32)}
+    assert batch == max(size for size, used in sizes.items() if used <= 0.0035) < 32
+    assert steps.send(Trained(down.subnet, 1.0)) == Evaluate(spec, down.subnet)
+    with pytest.raises(StopIteration) as stop:
+        steps.send(Evaluation(1, 10, 2.0))
+    result = stop.value.value
+    assert result.up == Up(down.subnet, 0.1, round(sizes[batch] * GIB), batch)
+    assert result.state == Personal(down.subnet, method.fixed, 0.25)
+    assert (result.metrics["accuracy"], result.metrics["best_accuracy"]) == (0.1, 0.25)
+
+
 def test_only_the_subnet_travels():
     method = method_of()
     g = method.init_global(0)
@@ -218,7 +238,9 @@ def report_of(clients, seconds, completed=None, **metrics):
     zeros = np.zeros(len(clients))
     done = np.ones(len(clients), bool) if completed is None else np.array(completed)
     columns = {name: np.array(values) for name, values in metrics.items()}
-    return Report(np.array(clients), done, zeros, np.array(seconds), zeros, zeros, zeros, zeros, 9.0, 0.0, columns)
+    return Report(
+        np.array(clients), done, ~done, zeros, zeros, np.array(seconds), zeros, zeros, zeros, zeros, 9.0, 0.0, columns
+    )
 
 
 def rewards_of(report, best, **settings):
@@ -226,7 +248,7 @@ def rewards_of(report, best, **settings):
     control = SearchControl(method, [info_of(client) for client in range(5)], None, 3)
     unknown = np.full(len(report.clients), np.nan)
     everyone = {} if best is None else {"best_accuracy": np.array(best)}
-    now = Situation(4, list(report.clients), unknown, unknown, unknown, everyone=everyone)
+    now = Situation(4, list(report.clients), *[unknown] * 4, everyone=everyone)
     return control.rewards(now, {}, report)
 
 
@@ -306,6 +328,7 @@ def test_rounds_report_what_was_chosen_and_what_it_took():
             call.metrics
         )
         assert call.metrics["memory_mib"] <= call.metrics["budget_mib"] or not call.metrics["batch_size"]
+        assert ("conflict" in call.metrics) == bool(call.metrics["batch_size"])
         late = call.total_s - min(other.total_s for other in costs.values())
         conflicts = call.metrics.get("conflict", 0.0)
         expected = call.metrics["accuracy"] - b - 0.001 * late - 0.1 * conflicts
@@ -408,6 +431,33 @@ def test_the_search_finds_the_best_architecture_of_every_client():
     assert entropies[-1] < 0.5
     assert len({method.supernet.space.values(best)["stage2.expansion"] for best in toy.best}) == 3
     assert min(sure()) >= 0.9
+
+
+def test_who_is_paid_takes_adams_first_step_and_who_is_not_stays():
+    """α_d ← Adam on r (softmax(α_d) − onehot(a_d)); a first step of Adam is lr · g / (|g| + ε), whatever its size."""
+    control = SearchControl(method_of(), [info_of(client) for client in range(3)], None, 2)
+    policies = LearntPolicies(control.agents, AgentsConfig(policy="rllib"), 0)
+    sizes = list(control.agents["client_0"].action_space.nvec)
+
+    def logits(agent):
+        return policies._learners["reinforce"].module[agent].unwrapped().logits.detach().double().numpy().copy()
+
+    acted = policies.act(1, None, {}, {agent: np.ones(1, np.float32) for agent in ("client_0", "client_1")})
+    policies.learn(1, {"client_1": -0.3})
+    expected = []
+    for size, option in zip(sizes, acted["client_1"], strict=True):
+        gradient = -0.3 * (np.full(size, 1 / size) - np.eye(size)[option])
+        expected.append(-0.5 * gradient / (abs(gradient) + 1e-8))
+    np.testing.assert_allclose(logits("client_1"), np.concatenate(expected), atol=1e-5)
+    assert not logits("client_0").any()
+    assert not logits("client_2").any()
+    before = logits("client_1")
+    policies.act(2, None, {}, {"client_0": np.ones(1, np.float32)})
+    policies.learn(2, {"client_0": 1.0})
+    assert logits("client_0").any()
+    np.testing.assert_array_equal(logits("client_1"), before)
+    policies.act(3, None, {}, {"client_0": np.ones(1, np.float32)})
+    assert policies.learn(3, {}) == {}
 
 
 def test_a_control_comes_with_one_agent_per_client():

@@ -38,7 +38,7 @@ def run_info(run_dir: Path, **changes: Any) -> RunInfo:
 
 
 def call(client: int, **changes: Any) -> CallRecord:
-    base = CallRecord(client, client % 2, 1, "laptop", "ok", 100, 50, 1000, 20, 5, 0.5, 1.0, 0.25, 0.75)
+    base = CallRecord(client, client % 2, 1, "laptop", "ok", 100, 50, 1000, 20, 5, 0.0, 0.5, 1.0, 0.25, 0.75)
     return dataclasses.replace(base, **changes)
 
 

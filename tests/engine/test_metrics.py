@@ -38,7 +38,9 @@ def test_each_kind_of_model_is_scored_over_the_clients_that_have_it():
 
 def call(client, status, loss, **numbers):
     costs = {"bytes_down": 1, "bytes_up": 2, "flops": 3, "samples": 4, "steps": 5} | numbers
-    return CallRecord(client, None, 1, "toy", status, **costs, download_s=1, compute_s=1, upload_s=1, loss=loss)
+    return CallRecord(
+        client, None, 1, "toy", status, **costs, latency_s=0, download_s=1, compute_s=1, upload_s=1, loss=loss
+    )
 
 
 def test_a_record_adds_up_what_its_calls_cost():

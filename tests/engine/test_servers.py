@@ -14,7 +14,7 @@ SYNC = TierPlan("sync", 0.0, 1.0)
 
 
 def reply(client, seconds, status="ok"):
-    record = CallRecord(client, None, 1, "toy", status, 10, 20, 30, 4, 5, 0.0, seconds, 0.0)
+    record = CallRecord(client, None, 1, "toy", status, 10, 20, 30, 4, 5, 0.0, 0.0, seconds, 0.0)
     return ClientReply(client, f"upload {client}", record)
 
 
@@ -179,6 +179,7 @@ def test_a_lost_call_ends_within_its_phase():
         (lost,) = federation
     for full, part in zip(whole.calls, lost.calls, strict=True):
         assert 0 < part.total_s < full.total_s
+        assert part.latency_s == full.latency_s or part.download_s == part.compute_s == part.upload_s == 0
         assert part.download_s == full.download_s or part.compute_s == part.upload_s == 0
         assert part.compute_s == full.compute_s or part.upload_s == 0
 

@@ -39,7 +39,7 @@ def report(clients, completed=None, **changes):
     who = np.array(clients, np.int64)
     one = who + 1.0
     ok = np.ones(len(who), bool) if completed is None else np.array(completed)
-    made = Report(who, ok, one, 2 * one, 3 * one, 0 * one + 10, 0 * one + 20, 0 * one + 100, 9.0, 1.0)
+    made = Report(who, ok, ~ok, 0 * one, one, 2 * one, 3 * one, 0 * one + 10, 0 * one + 20, 0 * one + 100, 9.0, 1.0)
     return dataclasses.replace(made, **changes)
 
 
