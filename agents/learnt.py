@@ -20,6 +20,7 @@ from engine.schema import closest
 from engine.seeding import derive, torch_scope
 from engine.trainer import single_thread
 
+VDN_EPOCHS = 8  # passes over the replayed rounds per update
 UPDATE = "num_env_steps_sampled_lifetime"
 
 
@@ -141,7 +142,7 @@ class LearntPolicies:
         episode = episode_of(rounds, self._members[family])
         if episode is None:
             return {}
-        epochs = 1 if family == "reinforce" else self._settings.epochs
+        epochs = {"ppo": self._settings.epochs, "reinforce": 1, "vdn": VDN_EPOCHS}[family]
         # Every step of a pass sees all rounds. RLlib would cut the batch by environment steps instead, of which a round
         # has one per stage. PPO's connector adds one row, masked, to each agent's.
         rows = max(len(own) for own in episode.agent_episodes.values()) + (family == "ppo")

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from gymnasium.spaces import Box, MultiDiscrete
+from gymnasium.spaces import MultiDiscrete
 from numpy.typing import NDArray
 
 from engine.algorithm import Algorithm, ClientInfo
@@ -32,12 +32,12 @@ from engine.control import (
     Control,
     Costs,
     Decisions,
-    FloatArray,
     Observation,
     Report,
     Situation,
     pad_rows,
     relative,
+    rows_space,
 )
 
 MULTIPLES = (0.6, 1.0, 1.4)  # of the method's own work
@@ -76,8 +76,8 @@ class SelectionControl(Control):
         self.default = int(method.config.steps or method.config.epochs)
         self.menu = np.array(self.options(), np.int64)
         self.agents = {
-            "selection": AgentSpec(_rows(cohort, 5), MultiDiscrete([2] * cohort), self.learner),
-            "epochs": AgentSpec(_rows(cohort, 6), MultiDiscrete([len(self.menu)] * cohort), self.learner),
+            "selection": AgentSpec(rows_space(cohort, 5), MultiDiscrete([2] * cohort), self.learner),
+            "epochs": AgentSpec(rows_space(cohort, 6), MultiDiscrete([len(self.menu)] * cohort), self.learner),
         }
 
     def options(self) -> Sequence[int]:
@@ -145,11 +145,6 @@ class SelectionControl(Control):
         action[:k] = np.abs(np.log(self.menu / self.default)[None] - np.log(shares)[:, None]).argmin(1)
         return action
 
-    def probe_s(self, situation: Situation) -> FloatArray:
-        """Seconds of computing that the probe takes each client, as last measured, ``(k,)``."""
-        flops = np.array([self.costs.probe(client).flops for client in situation.clients], np.float64)
-        return flops * situation.s_per_flop
-
     def expected_s(self, situation: Situation) -> float:
         """Seconds of the round were everyone kept at the method's default, from what was last measured."""
         return float(situation.seconds([self.costs.call(client, {}) for client in situation.clients]).max())
@@ -162,7 +157,3 @@ class SelectionControl(Control):
     def work(self, situation: Situation, chosen: Actions) -> NDArray[np.int64]:
         """E_i of everyone ``(k,)``, of no meaning for those who are dropped."""
         return np.asarray(self.menu[np.asarray(chosen["epochs"][: len(situation.clients)])], np.int64)
-
-
-def _rows(k: int, features: int) -> Box:
-    return Box(-8.0, 8.0, (k, features), np.float32)

@@ -39,6 +39,7 @@ from engine.control import (
     Situation,
     pad_rows,
     relative,
+    rows_space,
 )
 from engine.data.allocation import apportion
 from engine.errors import ConfigError
@@ -78,11 +79,11 @@ class StragglerControl(Control):
 
     def _agents(self) -> dict[AgentId, AgentSpec]:
         k, sizes, config = self.cohort, self.sizes, self.method.config
-        times, shares = _rows(k, 3), Box(-BOUND, BOUND, (k,), np.float32)
+        times, shares = rows_space(k, 3), Box(-BOUND, BOUND, (k,), np.float32)
         if self.layout == "size+intensity":
             specs = {
                 "size": AgentSpec(times, MultiDiscrete([sizes] * k), lr=LR),
-                "intensity": AgentSpec(_rows(k, 5 + sizes), shares, lr=LR),
+                "intensity": AgentSpec(rows_space(k, 5 + sizes), shares, lr=LR),
             }
             switched_on = {"size": config.size_agent, "intensity": config.intensity_agent}
             return {agent: spec for agent, spec in specs.items() if switched_on[agent]}
@@ -94,7 +95,7 @@ class StragglerControl(Control):
                 )
         return {
             "allocation": AgentSpec(times, MultiDiscrete([sizes, len(MENU)] * k), lr=LR),
-            "aggregation": AgentSpec(_rows(k, 4 + sizes), shares, lr=LR),
+            "aggregation": AgentSpec(rows_space(k, 4 + sizes), shares, lr=LR),
         }
 
     def stages(self, situation: Situation) -> Sequence[Sequence[AgentId]]:
@@ -205,11 +206,6 @@ class StragglerControl(Control):
     def _allocates_sizes(self) -> bool:
         return "size" in self.agents or "allocation" in self.agents
 
-    def probe_s(self, situation: Situation) -> FloatArray:
-        """Seconds of computing that one epoch of the LiteModel takes each client, as last measured, ``(k,)``."""
-        flops = np.array([self.costs.probe(client).flops for client in situation.clients], np.float64)
-        return flops * situation.s_per_flop
-
     def expected_s(self, situation: Situation, sizes: NDArray[np.int64], intensities: NDArray[Any]) -> FloatArray:
         """T̂ ``(k,)`` of given sizes and intensities, from what was last measured."""
         plans = zip(situation.clients, sizes, intensities, strict=True)
@@ -243,7 +239,3 @@ def spread(seconds: FloatArray) -> float:
 def _softmax(logits: Any) -> FloatArray:
     powers = np.exp(np.asarray(logits, np.float64) - np.max(logits))
     return np.asarray(powers / powers.sum())
-
-
-def _rows(k: int, features: int) -> Box:
-    return Box(-8.0, 8.0, (k, features), np.float32)

@@ -22,7 +22,7 @@ class AgentsConfig(Validated):
     )
     hidden: int = option(64, "rllib: units of each hidden layer; networks have two", ge=1)
     rounds_per_update: int = option(5, "rllib: rounds between two updates", ge=2)
-    epochs: int = option(16, "rllib: passes over those rounds per update", ge=1)
+    epochs: int = option(16, "ppo: passes over those rounds per update", ge=1)
     lr: dict[str, float] = option({}, "rllib: step size by agent, e.g. {size: 0.001}; others: the method's advice")
     gamma: float = option(0.0, "ppo: discount of later rounds; decisions hardly reach beyond their own", ge=0, lt=1)
     clip: float = option(0.2, "ppo: how far an update may move the probability ratio", gt=0)

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from gymnasium import Space
+from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
 from engine.algorithm import Algorithm, Assignment, ClientInfo
@@ -194,6 +195,11 @@ class Control(ABC):
     def rewards(self, situation: Situation, chosen: Actions, report: Report) -> Mapping[AgentId, float]:
         """What everyone who acted is paid; a virtual agent that is left out does not learn from the round."""
 
+    def probe_s(self, situation: Situation) -> FloatArray:
+        """Seconds of computing that the method's probe takes each invited client, as last measured, ``(k,)``."""
+        flops = np.array([self.costs.probe(client).flops for client in situation.clients], np.float64)
+        return flops * situation.s_per_flop
+
     def describe(self, situation: Situation, chosen: Actions) -> Mapping[str, float]:
         """Numbers of a round's decisions that are worth a curve, e.g. mean epochs."""
         return {}
@@ -215,6 +221,11 @@ def relative(values: FloatArray) -> tuple[FloatArray, FloatArray]:
     mean = values.mean()
     ratio = values / mean if mean > 0 else np.ones(len(values))
     return ratio - 1, np.log(np.maximum(ratio, 1e-6))
+
+
+def rows_space(k: int, features: int) -> Box:
+    """The space of :func:`pad_rows`: k rows of ``features`` numbers, the first of which says who is there."""
+    return Box(-8.0, 8.0, (k, features), np.float32)
 
 
 def pad_rows(columns: Sequence[FloatArray], k: int) -> Observation:

@@ -46,10 +46,11 @@ def one_round(world):
     for client in (0, 1):
         info = world.infos[client]
         state = made[f"client {client} before"] = method.init_client(info, 5)
-        down = made[f"down {client}"] = method.to_client(owner, info, method.default_assignment(info))
+        told = method.default_assignment(info)
+        down = made[f"down {client}"] = method.to_client(owner, info, told)
         result, _ = client_call(world, method, state, down, client)
         made[f"up {client}"], made[f"client {client}"] = result.up, result.state
-        ups.append(Received(client, info.train_samples, result.up))
+        ups.append(Received(client, info.train_samples, result.up, told))
     if isinstance(method, TieredAlgorithm):
         made["team after"] = method.team_step(owner, ups)
         made["team up"] = method.to_global(made["team after"])
@@ -93,7 +94,7 @@ def test_steps_do_not_change_what_they_are_given(world):
     made = one_round(world)
     before = {key: fingerprint(value) for key, value in made.items()}
     client_call(world, method, made["client 0"], made["down 0"])
-    ups = [Received(c, 3, made[f"up {c}"]) for c in (0, 1)]
+    ups = [Received(c, 3, made[f"up {c}"], method.default_assignment(world.infos[c])) for c in (0, 1)]
     if isinstance(method, TieredAlgorithm):
         method.team_step(made["team"], ups)
         method.to_global(made["team after"])
