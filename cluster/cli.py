@@ -113,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("source", metavar="METHOD|FILE.yaml")
     train.add_argument("overrides", nargs="*", metavar="key=value")
-    train.add_argument("--rounds", type=int, default=2000, help="rounds to learn from (default: 2000)")
+    train.add_argument("--rounds", type=int, default=2000, help="rounds to learn from (default: 2000); 0: only compare")
     train.add_argument("--populations", type=int, default=16, help="populations of clients to go round (default: 16)")
     train.add_argument("--output", type=Path, help="folder for agents and curves (default: runs/agents-METHOD)")
     data = add("data", _data, "Show who holds what.", "strata data partition=dirichlet --plot who.png")
@@ -150,9 +150,9 @@ def _run(arguments: argparse.Namespace) -> int:
 def _train_agents(arguments: argparse.Namespace) -> int:
     from cluster.train_command import train_agents  # RLlib takes seconds to import
 
-    for option, value in (("--rounds", arguments.rounds), ("--populations", arguments.populations)):
-        if value < 1:
-            raise StrataError(f"{option} {value}: expected at least 1.")
+    for option, value, least in (("--rounds", arguments.rounds, 0), ("--populations", arguments.populations, 1)):
+        if value < least:
+            raise StrataError(f"{option} {value}: expected at least {least}.")
     config = load_config(arguments.source, ["agents.policy=rllib", *arguments.overrides])
     name = config.algorithm.rsplit(".", 1)[-1]
     folder = arguments.output or Path(config.output) / f"agents-{name}"

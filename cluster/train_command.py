@@ -10,13 +10,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from agents.driver import RoundResult
+from agents.policies import Policies
 from cluster.humanise import humanise_seconds
 from cluster.runner import versions
 from cluster.sinks import GuardedSink, JsonlSink, RunInfo, Sink
 from cluster.tracking import WandbSink
 from cluster.training import Standing, compare_rules, make_policies, pretrain, record_of, save_policies
 from engine.config import to_dict, to_yaml
-from engine.errors import ConfigError
+from engine.control import Control
+from engine.errors import ConfigError, StrataError
 from engine.schema import RunConfig
 from envs.opening import timing_turns
 
@@ -24,17 +26,41 @@ from envs.opening import timing_turns
 def train_agents(config: RunConfig, rounds: int, populations: int, folder: Path, console: Console) -> None:
     """Train, save to ``folder/agents``, log the curves, and compare with the method's rules on held-out populations.
 
+    With 0 rounds nothing is trained or written: saved agents (``agents.checkpoint``) are compared as they are.
+
     Raises:
         StrataError: when the method leaves nothing to agents, or the folder cannot be written.
     """
     if config.agents.policy != "rllib":
         raise ConfigError(f"agents.policy={config.agents.policy}: only rllib learns; leave it out.")
+    if not rounds and not config.agents.checkpoint:
+        raise ConfigError("--rounds 0 compares saved agents; name them with agents.checkpoint=FOLDER.")
     # Whatever the run itself would do with the agents, here they learn, and in these rounds only.
     config = replace(config, agents=replace(config.agents, mode="train", pretrain_rounds=0))
     control = timing_turns(config).control
     policies = make_policies(config, control, console.print, fresh=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(to_yaml(config), encoding="utf8")
+    if rounds:
+        _train(config, policies, control, rounds, populations, folder, console)
+    learners = policies.state()["learners"]
+    console.print(standings(compare_rules(config, learners, control, populations=4, rounds=12)))
+    saved = folder / "agents" if rounds else config.agents.checkpoint
+    console.print(f"use them:  strata run {config.algorithm} agents.checkpoint={saved}", soft_wrap=True)
+
+
+def _train(
+    config: RunConfig,
+    policies: Policies,
+    control: Control,
+    rounds: int,
+    populations: int,
+    folder: Path,
+    console: Console,
+) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(to_yaml(config), encoding="utf8")
+    except OSError as error:
+        raise StrataError(f"{folder}: nothing can be written there: {error}. Choose another --output.") from None
     watch = Curves(config, rounds, folder, console)
     began = time.perf_counter()
     with watch.progress:
@@ -42,9 +68,6 @@ def train_agents(config: RunConfig, rounds: int, populations: int, folder: Path,
     watch.finish()
     save_policies(policies, control, config, folder / "agents")
     console.print(f"{rounds} rounds in {time.perf_counter() - began:.0f} s; agents saved to {folder / 'agents'}")
-    learners = policies.state()["learners"]
-    console.print(standings(compare_rules(config, learners, control, populations=4, rounds=12)))
-    console.print(f"use them:  strata run {config.algorithm} agents.checkpoint={folder / 'agents'}", soft_wrap=True)
 
 
 class Curves:

@@ -1,6 +1,6 @@
 """Agents from a configuration: fresh, saved, or pre-trained in the timing model; and how good they are there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,11 @@ import numpy as np
 
 from agents.driver import Driver, RoundResult
 from agents.policies import Policies, RulePolicies
-from engine.control import Control
+from engine.control import Control, Report
 from engine.records import Notify, RoundRecord
 from engine.schema import RunConfig
 from envs.multi_agent import FederatedRoundsEnv
-from envs.opening import timing_turns
+from envs.opening import replayed, timing_turns
 
 POPULATIONS = 8  # of clients that pre-training within a run goes round
 ENUMERABLE = 12  # clients per round up to which rules that try every possibility are compared with
@@ -79,24 +79,30 @@ class Standing:
     round_s: float
 
 
-def held_out(config: RunConfig, policies: Callable[[Control], Policies], populations: int, rounds: int) -> Standing:
-    """Time a policy, without learning, on populations of clients that no pre-training sees.
+def held_out(
+    config: RunConfig, makers: Mapping[str, Callable[[Control], Policies]], populations: int, rounds: int
+) -> dict[str, Standing]:
+    """Time policies, without learning, on populations of clients that no pre-training sees.
 
     Args:
         config: the run whose clients are drawn anew.
-        policies: makes the policy for a population's control.
-        populations: how many.
+        makers: by name, what makes a policy for a population's control.
+        populations: how many, the same for all policies.
         rounds: of each.
     """
-    reports = []
+    reports: dict[str, list[Report]] = {name: [] for name in makers}
     for population in range(populations):
         turns = timing_turns(config, HELD_OUT + population)
-        driver = Driver(FederatedRoundsEnv({"turns": turns, "rounds": rounds}), policies(turns.control))
-        reports += [driver.run_round().played.report for _ in range(rounds)]
-    return Standing(
-        float(np.mean([report.straggling_s for report in reports])),
-        float(np.mean([report.round_s for report in reports])),
-    )
+        for name, make in makers.items():
+            again = replayed(turns)
+            driver = Driver(FederatedRoundsEnv({"turns": again, "rounds": rounds}), make(again.control))
+            reports[name] += [driver.run_round().played.report for _ in range(rounds)]
+    return {
+        name: Standing(
+            float(np.mean([report.straggling_s for report in own])), float(np.mean([report.round_s for report in own]))
+        )
+        for name, own in reports.items()
+    }
 
 
 def frozen(config: RunConfig, learners: Any, control: Control) -> Policies:
@@ -143,7 +149,7 @@ def compare_rules(
         "learnt": lambda own: frozen(config, learners, own),
         **{rule: _rule(config, rule) for rule in control.heuristics if small or rule not in control.enumerating},
     }
-    return {name: held_out(config, make, populations, rounds) for name, make in makers.items()}
+    return held_out(config, makers, populations, rounds)
 
 
 def _rule(config: RunConfig, rule: str) -> Callable[[Control], Policies]:

@@ -106,6 +106,13 @@ def timing_turns(config: RunConfig, population: int = 0) -> Turns:
     return Turns(TimingRounds(world, costs), control_of(config, world, costs), len(world.data.clients))
 
 
+def replayed(turns: Turns) -> Turns:
+    """The same timed rounds from the start, with nothing remembered."""
+    assert isinstance(turns.rounds, TimingRounds)
+    timed = TimingRounds(turns.rounds.world, turns.rounds.costs)
+    return Turns(timed, turns.control, len(timed.world.data.clients))
+
+
 class Windows:
     """Episodes over rounds that go on: each is a window of rounds; training starts anew only when asked to.
 
