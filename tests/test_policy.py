@@ -99,15 +99,16 @@ def test_nothing_loads_pickles_or_names_a_registry():
 
 
 def test_every_readme_command_parses():
-    from cluster.cli import _parser
+    from cluster.cli import _parse, _parser
 
     text = (ROOT / "README.md").read_text(encoding="utf8")
     commands = re.findall(r"^strata (.+)$", text, re.MULTILINE)
     assert len(commands) >= 8
     for command in commands:
         words = shlex.split(command, comments=True)
-        _parser().parse_args(words)
-        if words[0] in ("run", "config") and not words[1].startswith("resume=") and not words[1].endswith(".yaml"):
+        _parse(_parser(), words)
+        resolved = words[0] in ("run", "config", "train-agents")
+        if resolved and not words[1].startswith("resume=") and not words[1].endswith(".yaml"):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", StrataWarning)  # lambda_team=20 is outside the theorems, and says so
                 load_config(words[1], [word for word in words[2:] if "=" in word])
