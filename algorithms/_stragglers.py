@@ -13,8 +13,8 @@ Symbols: k clients, S sizes, p_i probe time, T̂_i expected and T_i observed sec
 
 Rewards: size −(max T̂ − min T̂)/mean T̂ under equal intensity, which credits the sizes alone; intensity and allocation
 −(max T − min T)/mean T (+ η · gain of accuracy for the intensity); aggregation the gain of accuracy. All of it, and the
-features, are choices of ours: the paper says only that rewards fall with straggling latency. Shares become whole
-epochs by largest remainders, at least one each, so the total is kept exactly.
+features, are choices of ours: the paper says only that rewards fall with straggling latency. Everyone is given
+one epoch, and the shares divide the rest, in whole numbers by largest remainders; so the total is kept exactly.
 """
 
 from collections.abc import Mapping, Sequence
@@ -171,7 +171,7 @@ class StragglerControl(Control):
         sizes, intensities = self._rule(heuristic, situation)
         action = np.zeros(self.cohort, np.float32)
         if agent == "intensity":
-            action[: len(sizes)] = np.clip(np.log(intensities / intensities.mean()), -BOUND, BOUND)
+            action[: len(sizes)] = self._logits(intensities)
             return action
         padded = np.zeros(self.cohort, np.int64)
         padded[: len(sizes)] = sizes
@@ -181,6 +181,12 @@ class StragglerControl(Control):
         choices = np.zeros((self.cohort, 2), np.int64)
         choices[:, 0], choices[: len(nearest), 1] = padded, nearest
         return choices.reshape(-1)
+
+    def _logits(self, intensities: FloatArray) -> FloatArray:
+        """The action that comes closest to intensities in these proportions: one each is given, the rest is shared."""
+        wanted = intensities / intensities.mean() * self.default
+        shared = np.maximum(wanted - 1, 1e-3)
+        return np.asarray(np.clip(np.log(shared / shared.mean()), -BOUND, BOUND))
 
     def _rule(self, heuristic: str, situation: Situation) -> tuple[NDArray[np.int64], FloatArray]:
         k = len(situation.clients)
