@@ -214,8 +214,8 @@ class StragglerControl(Control):
 
     def expected_s(self, situation: Situation, sizes: NDArray[np.int64], intensities: NDArray[Any]) -> FloatArray:
         """T̂ ``(k,)`` of given sizes and intensities, from what was last measured."""
-        plans = zip(situation.clients, sizes, intensities, strict=True)
-        return situation.seconds([self.costs.call(c, {"size": int(s), self.unit: int(e)}) for c, s, e in plans])
+        plans = zip(situation.clients, sizes.tolist(), intensities.tolist(), strict=True)
+        return situation.seconds([self.costs.call(c, {"size": s, self.unit: e}) for c, s, e in plans])
 
     def _sizes(self, situation: Situation, chosen: Actions) -> NDArray[np.int64]:
         k = len(situation.clients)

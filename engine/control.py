@@ -233,8 +233,7 @@ def pad_rows(columns: Sequence[FloatArray], k: int) -> Observation:
     rows = np.zeros((k, 1 + len(columns)), np.float32)
     there = len(columns[0])
     rows[:there, 0] = 1.0
-    for number, column in enumerate(columns):
-        rows[:there, number + 1] = np.clip(column, -8.0, 8.0)
+    rows[:there, 1:] = np.minimum(np.maximum(np.array(columns).T, -8.0), 8.0)
     return rows
 
 
