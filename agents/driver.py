@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from agents.policies import Policies
-from engine.control import AgentId
-
-COMMON = "__common__"
+from engine.control import COMMON, AgentId
 
 
 class TurnBasedEnv(Protocol):

@@ -17,13 +17,11 @@ from typing import Any, ClassVar
 import numpy as np
 from gymnasium.spaces import Box
 
-from engine.algorithm import Algorithm, ClientInfo
 from engine.control import (
     Actions,
     AgentId,
     AgentSpec,
     Control,
-    Costs,
     Decisions,
     Observation,
     Report,
@@ -42,18 +40,10 @@ class PullsControl(Control):
 
     heuristics: ClassVar[tuple[str, ...]] = ("uniform", "random")
 
-    def __init__(
-        self,
-        method: Algorithm[Any, Any, Any, Any],
-        infos: Sequence[ClientInfo],
-        costs: Costs,
-        cohort: int,
-        layout: str = "",
-    ) -> None:
-        """See :class:`engine.control.Control`."""
-        super().__init__(method, infos, costs, cohort, layout)
+    def make_agents(self) -> dict[AgentId, AgentSpec]:
+        """The one agent."""
         seen = Box(-8.0, 8.0, (1, FEATURES), np.float32)
-        self.agents = {"pulls": AgentSpec(seen, Box(-1.0, 1.0, (2,), np.float32), lr=1e-3)}
+        return {"pulls": AgentSpec(seen, Box(-1.0, 1.0, (2,), np.float32), lr=1e-3)}
 
     def stages(self, situation: Situation) -> Sequence[Sequence[AgentId]]:
         """One stage; none where nobody was invited."""

@@ -23,13 +23,11 @@ from typing import Any, ClassVar
 import numpy as np
 from gymnasium.spaces import Box, MultiDiscrete
 
-from engine.algorithm import Algorithm, ClientInfo
 from engine.control import (
     Actions,
     AgentId,
     AgentSpec,
     Control,
-    Costs,
     Decisions,
     FloatArray,
     Observation,
@@ -49,19 +47,11 @@ class SearchControl(Control):
 
     heuristics: ClassVar[tuple[str, ...]] = ("random", "largest", "smallest")
 
-    def __init__(
-        self,
-        method: Algorithm[Any, Any, Any, Any],
-        infos: Sequence[ClientInfo],
-        costs: Costs,
-        cohort: int,
-        layout: str = "",
-    ) -> None:
-        """See :class:`engine.control.Control`."""
-        super().__init__(method, infos, costs, cohort, layout)
-        self.supernet: SubnetSpec = method.supernet  # type: ignore[attr-defined]
+    def make_agents(self) -> dict[AgentId, AgentSpec]:
+        """One per client."""
+        self.supernet: SubnetSpec = self.method.supernet  # type: ignore[attr-defined]
         spec = AgentSpec(Box(1.0, 1.0, (1,), np.float32), MultiDiscrete(self.supernet.space.sizes), "reinforce", LR)
-        self.agents = {agent_of(info.id): spec for info in infos}
+        return {agent_of(info.id): spec for info in self.infos}
 
     def stages(self, situation: Situation) -> Sequence[Sequence[AgentId]]:
         """The agents of those invited, side by side."""

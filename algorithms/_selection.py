@@ -24,13 +24,11 @@ import numpy as np
 from gymnasium.spaces import MultiDiscrete
 from numpy.typing import NDArray
 
-from engine.algorithm import Algorithm, ClientInfo
 from engine.control import (
     Actions,
     AgentId,
     AgentSpec,
     Control,
-    Costs,
     Decisions,
     Observation,
     Report,
@@ -62,22 +60,15 @@ class SelectionControl(Control):
     probes: ClassVar[bool] = True
     learner: ClassVar[Literal["ppo", "vdn"]] = "ppo"
 
-    def __init__(
-        self,
-        method: Algorithm[Any, Any, Any, Any],
-        infos: Sequence[ClientInfo],
-        costs: Costs,
-        cohort: int,
-        layout: str = "",
-    ) -> None:
-        """See :class:`engine.control.Control`."""
-        super().__init__(method, infos, costs, cohort, layout)
-        self.unit = "steps" if method.config.steps else "epochs"
-        self.default = int(method.config.steps or method.config.epochs)
+    def make_agents(self) -> dict[AgentId, AgentSpec]:
+        """One that selects, one that sets the local work."""
+        k, config = self.cohort, self.method.config
+        self.unit = "steps" if config.steps else "epochs"
+        self.default = int(config.steps or config.epochs)
         self.menu = np.array(self.options(), np.int64)
-        self.agents = {
-            "selection": AgentSpec(rows_space(cohort, 5), MultiDiscrete([2] * cohort), self.learner),
-            "epochs": AgentSpec(rows_space(cohort, 6), MultiDiscrete([len(self.menu)] * cohort), self.learner),
+        return {
+            "selection": AgentSpec(rows_space(k, 5), MultiDiscrete([2] * k), self.learner),
+            "epochs": AgentSpec(rows_space(k, 6), MultiDiscrete([len(self.menu)] * k), self.learner),
         }
 
     def options(self) -> Sequence[int]:

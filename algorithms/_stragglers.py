@@ -24,14 +24,13 @@ import numpy as np
 from gymnasium.spaces import Box, MultiDiscrete
 from numpy.typing import NDArray
 
-from engine.algorithm import Algorithm, Assignment, ClientInfo
+from engine.algorithm import Assignment
 from engine.allocation import tightest
 from engine.control import (
     Actions,
     AgentId,
     AgentSpec,
     Control,
-    Costs,
     Decisions,
     FloatArray,
     Observation,
@@ -57,28 +56,16 @@ class StragglerControl(Control):
     enumerating: ClassVar[tuple[str, ...]] = ("optimum",)
     probes: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        method: Algorithm[Any, Any, Any, Any],
-        infos: Sequence[ClientInfo],
-        costs: Costs,
-        cohort: int,
-        layout: str = "",
-    ) -> None:
-        """See :class:`engine.control.Control`.
+    def make_agents(self) -> dict[AgentId, AgentSpec]:
+        """Those of the layout that are switched on.
 
         Raises:
             ConfigError: when an agent is switched off that the layout does not have.
         """
-        super().__init__(method, infos, costs, cohort, layout)
-        config = method.config
-        self.sizes = len(config.pool)
+        k, config = self.cohort, self.method.config
         self.unit = "steps" if config.steps else "epochs"
         self.default = config.steps or config.epochs
-        self.agents = self._agents()
-
-    def _agents(self) -> dict[AgentId, AgentSpec]:
-        k, sizes, config = self.cohort, self.sizes, self.method.config
+        self.sizes = sizes = len(config.pool)
         times, shares = rows_space(k, 3), Box(-BOUND, BOUND, (k,), np.float32)
         if self.layout == "size+intensity":
             specs = {

@@ -20,6 +20,9 @@ from numpy.typing import NDArray
 from engine.algorithm import Algorithm, Assignment, ClientInfo
 
 AgentId = str
+COMMON = "__common__"
+"""RLlib's key in infos for what concerns no single agent."""
+
 FloatArray = NDArray[np.float64]
 
 
@@ -178,6 +181,11 @@ class Control(ABC):
         """
         self.method, self.infos, self.costs, self.cohort = method, infos, costs, cohort
         self.layout = layout or self.layouts[0]
+        self.agents = self.make_agents()
+
+    @abstractmethod
+    def make_agents(self) -> Mapping[AgentId, AgentSpec]:
+        """The agents of the chosen layout, by id; whatever else follows from the method's settings is set here too."""
 
     @abstractmethod
     def stages(self, situation: Situation) -> Sequence[Sequence[AgentId]]:

@@ -17,11 +17,12 @@ from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.devices import JitterName, Profile, device_classes, read_trace
 from engine.errors import ConfigError
 from engine.options import Validated, option
-from engine.seeding import generator, uniform
+from engine.seeding import generator, uniform, uniforms
 
 __all__ = [
     "DelayConfig",
@@ -180,10 +181,20 @@ def transfer_s(nbytes: int, rate_a: float, rate_b: float) -> float:
     return nbytes / min(rate_a, rate_b)
 
 
-def available(profile: Profile, seed: int, key: Key) -> bool:
-    """Whether a client can be invited now."""
-    *when, client = key
-    return profile.availability >= 1 or uniform(seed, "available", *when, member=client) < profile.availability
+def available(availability: NDArray[np.float64], clients: Sequence[int], seed: int, when: Key) -> list[int]:
+    """Which of some clients can be invited now.
+
+    Args:
+        availability: probability of every client of the run, by id, ``(N,)``.
+        clients: ids of those asked about.
+        seed: of the run.
+        when: the round, and the team round.
+    """
+    chances = availability[clients]
+    if (chances >= 1).all():
+        return list(clients)
+    drawn = uniforms(seed, "available", *when, members=clients)
+    return [client for client, there in zip(clients, drawn < chances, strict=True) if there]
 
 
 def drops_out(profile: Profile, seed: int, key: Key) -> float | None:

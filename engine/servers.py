@@ -8,8 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-import numpy as np
-
 from engine.algorithm import Assignment, FlatAlgorithm, Received, TieredAlgorithm
 from engine.clients import (
     ClientPool,
@@ -21,10 +19,10 @@ from engine.clients import (
     probe_calls,
 )
 from engine.control import Decisions
-from engine.delays import straggling_s, transfer_s
+from engine.delays import available, straggling_s, transfer_s
 from engine.messages import Params, count_bytes
 from engine.records import CallRecord
-from engine.seeding import derive, generator, uniforms
+from engine.seeding import derive, generator
 from engine.world import TierPlan, World
 
 
@@ -103,10 +101,7 @@ def cohort_size(plan: TierPlan, children: int) -> int:
 
 def invite_clients(world: World, members: Sequence[int], round: int, team_round: int, team: int) -> list[int]:
     """The cohort among the members that are available now; empty when none is."""
-    here = members
-    if world.sometimes_away:
-        drawn = uniforms(world.seed, "available", round, team_round, members=members)
-        here = np.asarray(members)[drawn < world.availability[members]].tolist()
+    here = available(world.availability, members, world.seed, (round, team_round))
     size = cohort_size(world.clients_plan, len(members))
     return choose(here, size, world.seed, "cohort", round, team_round, team)
 

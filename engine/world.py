@@ -79,11 +79,6 @@ class World:
         return np.array([profile.availability for profile in self.profiles])
 
     @cached_property
-    def sometimes_away(self) -> bool:
-        """Whether any client is not always there."""
-        return bool((self.availability < 1).any())
-
-    @cached_property
     def team_of(self) -> Mapping[int, int]:
         """Team by client id; empty without a team tier."""
         return {client: team for team, members in self.data.teams.items() for client in members}

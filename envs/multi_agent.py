@@ -6,11 +6,10 @@ from typing import Any
 from gymnasium import spaces
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
-from engine.control import AgentId, Observation
+from engine.control import COMMON, AgentId, Observation
 from envs.opening import Windows
 from envs.turns import Played, Turn, Turns
 
-COMMON = "__common__"
 Step = tuple[
     dict[AgentId, Observation], dict[AgentId, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]
 ]

@@ -45,8 +45,11 @@ class Toy(Control):
     agents_of: dict[str, AgentSpec]
 
     def __init__(self, k, agents):
+        self._specs = agents
         super().__init__(None, [], None, k)
-        self.agents = agents
+
+    def make_agents(self):
+        return self._specs
 
     def kinds(self, situation):
         """The arm that pays for each client, drawn anew in every round ``(k,)``."""

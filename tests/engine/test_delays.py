@@ -97,7 +97,7 @@ def test_none_is_instant_and_always_there() -> None:
     assert len(profiles) == 3
     for profile in profiles:
         assert timing(profile).total_s == 0.0
-        assert available(profile, 0, (1,))
+        assert profile.availability == 1
         assert drops_out(profile, 0, (1,)) is None
 
 
@@ -165,11 +165,18 @@ def test_jitter_availability_and_dropout_of_the_configuration_reach_every_profil
 
 
 def test_availability_probability() -> None:
-    profile = replace(FAST, availability=0.3)
-    drawn = np.array([available(profile, 5, (round, 1, 2)) for round in range(4000)])
-    assert drawn.mean() == pytest.approx(0.3, abs=4 * math.sqrt(0.3 * 0.7 / 4000))
-    assert not any(available(replace(FAST, availability=0.0), 5, (i,)) for i in range(50))
-    assert all(available(FAST, 5, (i,)) for i in range(50))
+    chances = np.array([0.3, 0.0, 1.0])
+    drawn = [available(chances, [0, 1, 2], 5, (round, 1)) for round in range(4000)]
+    assert np.mean([0 in there for there in drawn]) == pytest.approx(0.3, abs=4 * math.sqrt(0.3 * 0.7 / 4000))
+    assert not any(1 in there for there in drawn)
+    assert all(2 in there for there in drawn)
+
+
+def test_availability_does_not_depend_on_who_else_is_asked_about() -> None:
+    chances = np.full(20, 0.5)
+    together = available(chances, range(20), 5, (3, 1))
+    assert together == [client for client in range(20) if available(chances, [client], 5, (3, 1))]
+    assert 0 < len(together) < 20
 
 
 def test_dropout_probability_and_when_it_happens() -> None:

@@ -50,8 +50,10 @@ class TwoStages(Control):
 
     def __init__(self):
         super().__init__(None, [], None, K)
+
+    def make_agents(self):
         rows = Box(-8.0, 8.0, (K, 2), np.float32)
-        self.agents = {
+        return {
             "first": AgentSpec(rows, MultiDiscrete([3] * K)),
             "left": AgentSpec(rows, Box(-1.0, 1.0, (K,), np.float32)),
             "right": AgentSpec(rows, Box(-1.0, 1.0, (K,), np.float32)),
