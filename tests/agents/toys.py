@@ -42,8 +42,6 @@ class ToyRounds:
 class Toy(Control):
     """One agent per name, each in a stage of its own; which arm of a client pays is told by its feature."""
 
-    agents_of: dict[str, AgentSpec]
-
     def __init__(self, k, agents):
         self._specs = agents
         super().__init__(None, [], None, k)
