@@ -12,6 +12,7 @@ Example::
 import hashlib
 import json
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from engine.control import Decisions
 from engine.data.dataset import ClientData, Dataset
 from engine.data.federated import build
 from engine.delays import client_profiles, server_profile, team_profile
-from engine.errors import CheckpointError, ConfigError
+from engine.errors import CheckpointError, ConfigError, StrataWarning
 from engine.messages import fingerprint, flatten
 from engine.metrics import chain, record, score_all
 from engine.models import Buildable, init_params, spec_of
@@ -120,8 +121,20 @@ class Federation:
     def from_config(
         cls, source: str, overrides: Sequence[str] = (), notify: Notify = lambda text: None
     ) -> "Federation":
-        """From a method's name or a YAML file, with ``key=value`` overrides as on the command line."""
-        return cls(load_config(source, overrides), notify)
+        """From a method's name or a YAML file, with ``key=value`` overrides as on the command line.
+
+        A federation alone follows the method's own defaults; a :class:`StrataWarning` says so where the configuration
+        wants agents.
+        """
+        config = load_config(source, overrides)
+        if config.agents.policy != "none":
+            warnings.warn(
+                f"agents.policy={config.agents.policy} has no effect here: a Federation has no agents, and follows the "
+                "method's defaults. cluster.session.Session has both; agents.policy=none silences this.",
+                StrataWarning,
+                stacklevel=2,
+            )
+        return cls(config, notify)
 
     def __iter__(self) -> Iterator[RoundRecord]:
         """The rounds that are left, each run as it is asked for."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cluster.session import Session
-from engine.errors import AgentCheckpointError, CheckpointError, ConfigError
+from engine.errors import AgentCheckpointError, CheckpointError, ConfigError, StrataWarning
 from engine.federation import Federation
 from engine.messages import fingerprint
 from engine.metrics import to_plain
@@ -182,3 +182,11 @@ def test_pretraining_is_reproducible_and_leaves_the_federation_alone(tmp_path):
         assert session.fingerprint() == first
     with Session(config_of("rllib")) as session:
         assert session.fingerprint()["agents"] != first["agents"]
+
+
+def test_a_federation_alone_says_that_it_has_no_agents():
+    words = ["model=mlp", "data.limit=400", "clients.count=8", "runtime=inprocess", "agents.policy=greedy"]
+    with pytest.warns(StrataWarning, match=r"agents\.policy=greedy has no effect here.*cluster\.session\.Session"):
+        federation = Federation.from_config("hapfl", words)
+    federation.close()
+    Federation.from_config("hapfl", [*words[:-1], "agents.policy=none"]).close()
