@@ -4,8 +4,8 @@ Yi et al., "pFedLoRA: Model-Heterogeneous Personalized Federated Learning with L
 
 Symbols
     ω_k     client k's private model F_k: features (B, F) of any architecture, and a head
-    θ       the adapter A, (B, F) → (B, K), beside the head: the same small shape on every client
-    ŷ_F     logits of the head;  ŷ_A logits of the adapter, on the same features
+    θ       the adapter A, (B, F) → (B, K), beside the private model: the same small shape on every client
+    ŷ_F     logits of the private model;  ŷ_A logits of the adapter
     μ       weight of the adapter ("mu")
     r       size of the adapter's bottleneck ("rank"); 0: no adapter
     n_k     client k's training samples
@@ -22,8 +22,9 @@ to the bit.
 
 Choices of ours
     - Which of the two mixings the paper prints could not be settled; both are here.
-    - The adapter sits on the features that the head sees (500 in the five CNNs), the one width that all models share.
-      The Gaussian factor has standard deviation 1/√F, which keeps the scale of the features.
+    - Where the adapter sits ("site"). features: on what the head sees (500 in the five CNNs), the one width that all
+      models share. input: on the flattened inputs, which mean the same on every client, whatever its model; for numbers
+      only, not for text. The Gaussian factor has standard deviation 1/√F, which keeps the scale of what it reads.
     - The personal model answers with ŷ_F under mixing=loss: there no loss ever trained a sum of the two outputs, and
       ŷ_F is what the client keeps and fits to its own data. Under mixing=output it answers with μ ŷ_A + (1 − μ) ŷ_F,
       with the client's own θ_k, which is exactly what was trained.
@@ -33,6 +34,7 @@ Choices of ours
 Deviations: none known beyond these.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -42,6 +44,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.algorithm import Assignment, ClientInfo, ClientResult, ClientStep, Context, Received, require_cohort
+from engine.architectures import TEXT_MODELS
+from engine.errors import ConfigError
 from engine.heterogeneous import HeterogeneousAlgorithm, common_width
 from engine.local import LocalSgd
 from engine.messages import Params, weighted_mean
@@ -52,6 +56,7 @@ from engine.requests import Batch, Evaluate, Trained
 # B batch, K classes, F features, r rank
 
 Structure = Literal["reduction", "decomposition"]
+Site = Literal["features", "input"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ class PFedLoRAConfig(LocalSgd):
 
     structure: Structure = option("decomposition", "reduction: a chain of two layers; decomposition: F×r times r×K")
     rank: int = option(16, "r: size of the adapter's bottleneck; 0: no adapter, which is Standalone", ge=0)
+    site: Site = option("features", "what the adapter reads: the private model's features, or the flattened inputs")
     mixing: Literal["loss", "output"] = option("loss", "what μ weighs: the two losses, or the two outputs")
     mu: float = option(0.5, "μ: weight of the adapter", gt=0, le=0.5)
     training: Literal["iterative", "simultaneous"] = option(
@@ -69,28 +75,29 @@ class PFedLoRAConfig(LocalSgd):
 
 @dataclass(frozen=True)
 class Adapter:
-    """The architecture of θ."""
+    """The architecture of θ; ``width`` is F, of what it reads at its ``site``."""
 
     structure: Structure
     rank: int
-    features: int
+    width: int
     classes: int
+    site: Site = "features"
 
     def build(self) -> nn.Module:
         """Make a module (B, F) → (B, K)."""
         if self.structure == "reduction":
-            return nn.Sequential(nn.Linear(self.features, self.rank), nn.ReLU(), nn.Linear(self.rank, self.classes))
-        return _Decomposition(self.features, self.rank, self.classes)
+            return nn.Sequential(nn.Linear(self.width, self.rank), nn.ReLU(), nn.Linear(self.rank, self.classes))
+        return _Decomposition(self.width, self.rank, self.classes)
 
 
 class _Decomposition(nn.Module):
-    def __init__(self, features: int, rank: int, classes: int) -> None:
+    def __init__(self, width: int, rank: int, classes: int) -> None:
         super().__init__()
-        self.first = nn.Parameter(torch.randn(features, rank) / features**0.5)
+        self.first = nn.Parameter(torch.randn(width, rank) / width**0.5)
         self.second = nn.Parameter(torch.zeros(rank, classes))
 
-    def forward(self, features_BF: Tensor) -> Tensor:
-        return features_BF @ self.first @ self.second
+    def forward(self, x_BF: Tensor) -> Tensor:
+        return x_BF @ self.first @ self.second
 
 
 @dataclass(frozen=True)
@@ -103,23 +110,33 @@ class Adapted:
 
     def build(self) -> nn.Module:
         """Make a module whose output is the mixture μ ŷ_A + (1 − μ) ŷ_F."""
-        model = self.model.build()
-        assert isinstance(model, FeatureModel)  # common_width has seen its features
-        return AdaptedModule(model, self.adapter.build(), self.mu)
+        return AdaptedModule(self.model.build(), self.adapter.build(), self.mu, self.adapter.site)
 
 
 class AdaptedModule(nn.Module):
-    """A private model with its adapter beside the head."""
+    """A private model with its adapter beside it."""
 
-    def __init__(self, model: FeatureModel, adapter: nn.Module, mu: float) -> None:
+    def __init__(self, model: nn.Module, adapter: nn.Module, mu: float, site: Site) -> None:
         """Join the two."""
         super().__init__()
-        self.model, self.adapter, self.mu = model, adapter, mu
+        self.model, self.adapter, self.mu, self.site = model, adapter, mu, site
+
+    def _featured(self) -> FeatureModel:
+        assert isinstance(self.model, FeatureModel)  # common_width has seen its features
+        return self.model
+
+    def adapted(self, x: Tensor) -> Tensor:
+        """ŷ_A, (B, K)."""
+        logits: Tensor = self.adapter(x.flatten(1) if self.site == "input" else self._featured().features(x))
+        return logits
 
     def outputs(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """ŷ_A and ŷ_F, each (B, K)."""
-        features = self.model.features(x)
-        return self.adapter(features), self.model.head(features)
+        """ŷ_A and ŷ_F, each (B, K), with the features computed once."""
+        if self.site == "input":
+            return self.adapted(x), self.model(x)
+        model = self._featured()
+        features = model.features(x)
+        return self.adapter(features), model.head(features)
 
     def forward(self, x: Tensor) -> Tensor:
         """μ ŷ_A + (1 − μ) ŷ_F, (B, K)."""
@@ -142,7 +159,8 @@ def mixed_output(module: nn.Module, batch: Batch) -> Tensor:
 def adapter_loss(module: nn.Module, batch: Batch) -> Tensor:
     """CE(ŷ_A), with the private model in evaluation mode."""
     assert isinstance(module, AdaptedModule)
-    return F.cross_entropy(module.adapter(module.model.eval().features(batch.x)), batch.y)
+    module.model.eval()
+    return F.cross_entropy(module.adapted(batch.x), batch.y)
 
 
 def adapter_mixed_output(module: nn.Module, batch: Batch) -> Tensor:
@@ -194,10 +212,19 @@ class PFedLoRA(HeterogeneousAlgorithm[Global, Private, Down, Up]):
     config: PFedLoRAConfig
 
     def __init__(self, config: Any, model: Buildable) -> None:
-        """Refuse a family whose features differ in width."""
+        """Refuse a family whose features differ in width, and inputs that an adapter cannot read."""
         super().__init__(config, model)
-        width = common_width(self.family, "pFedLoRA") if self.config.rank else 0
-        self.adapter = Adapter(self.config.structure, self.config.rank, width, self.family.members[0].classes)
+        chosen = self.config
+        width = self._width(chosen.site) if chosen.rank else 0
+        self.adapter = Adapter(chosen.structure, chosen.rank, width, self.family.members[0].classes, chosen.site)
+
+    def _width(self, site: Site) -> int:
+        if site == "features":
+            return common_width(self.family, "pFedLoRA")
+        first = self.family.members[0]
+        if first.name in TEXT_MODELS:
+            raise ConfigError("method.site=input: an adapter cannot read token ids. Set method.site=features.")
+        return math.prod(first.input_shape)
 
     def adapted(self, info: ClientInfo) -> Adapted:
         """The architecture of a client's private model with the adapter."""

@@ -12,6 +12,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from engine.sequences import TextFeatures, series_convolutions, text_width
+
 Shape = tuple[int, ...]
 """Of one input, without the batch."""
 
@@ -110,6 +112,53 @@ def _cnn_five(input_shape: Shape, classes: int, member: int, width: float, featu
     return FeatureModel(layers, nn.Linear(features, classes))
 
 
+def _cnn_series(input_shape: Shape, classes: int, width: float, depth: int, features: int) -> FeatureModel:
+    # The one-dimensional counterpart of _cnn, with a dense layer behind, so that the features are of one width.
+    first = _series_channels(input_shape, least=2**depth)
+    channels = [first, *(max(1, round(32 * width * 2**i)) for i in range(depth))]
+    convolutions = series_convolutions(channels, len(input_shape) == 1, padding=2)
+    dense = nn.Linear(_width_after(convolutions, input_shape), features)
+    return FeatureModel(nn.Sequential(*convolutions, dense, nn.ReLU()), nn.Linear(features, classes))
+
+
+def _cnn_series_five(input_shape: Shape, classes: int, member: int, width: float, features: int) -> FeatureModel:
+    # _cnn_five with convolutions over time.
+    channels, dense = FIVE[member - 1]
+    first = _series_channels(input_shape, least=16)
+    convolutions = series_convolutions([first, 16, channels], len(input_shape) == 1, padding=0)
+    hidden = nn.Linear(_width_after(convolutions, input_shape), max(1, round(dense * width)))
+    last = nn.Linear(hidden.out_features, features)
+    layers = nn.Sequential(*convolutions, hidden, nn.ReLU(), last, nn.ReLU())
+    return FeatureModel(layers, nn.Linear(features, classes))
+
+
+def _transformer(
+    input_shape: Shape, classes: int, vocabulary: int, width: float, depth: int, features: int
+) -> FeatureModel:
+    if not vocabulary:
+        raise ValueError("it needs texts as token ids; data.text=COLUMN makes them of a table's column of free text")
+    layers = TextFeatures(vocabulary, input_shape[0], text_width(64 * width), depth, features)
+    return FeatureModel(layers, nn.Linear(features, classes))
+
+
+FIVE_TEXT = ((3, 1.5), (2, 1.5), (2, 1.0), (1, 1.0), (1, 0.5))
+"""Encoder blocks, and width relative to the one of ``transformer``, of the five transformers."""
+
+
+def _transformer_five(
+    input_shape: Shape, classes: int, member: int, vocabulary: int, width: float, features: int
+) -> FeatureModel:
+    depth, wider = FIVE_TEXT[member - 1]
+    return _transformer(input_shape, classes, vocabulary, width * wider, depth, features)
+
+
+def _series_channels(input_shape: Shape, least: int) -> int:
+    """Channels of a series, 1 where it is flat; a ValueError when it is none, or shorter than ``least`` steps."""
+    if len(input_shape) not in (1, 2) or input_shape[-1] < least:
+        raise ValueError(f"it needs series (channels, length), or (length,), of at least {least} steps")
+    return input_shape[0] if len(input_shape) == 2 else 1
+
+
 def _channels(input_shape: Shape, least: int) -> int:
     """Channels of an image; a ValueError when it is none, or smaller than ``least`` pixels either way."""
     if len(input_shape) != 3 or min(input_shape[1:]) < least:
@@ -128,6 +177,13 @@ def _width_after(module: nn.Module, input_shape: Shape) -> int:
     return width
 
 
+def _five(name: str, factory: Factory) -> Mapping[str, Factory]:
+    return {f"{name}_{member}": partial(factory, member=member) for member in range(1, 6)}
+
+
+_CNNS, _SERIES = _five("cnn_five", _cnn_five), _five("cnn_series_five", _cnn_series_five)
+_TRANSFORMERS = _five("transformer_five", _transformer_five)
+
 MODELS: Mapping[str, Factory] = {
     "mclr": _mclr,
     "dnn": _dnn,
@@ -135,8 +191,30 @@ MODELS: Mapping[str, Factory] = {
     "cnn": _cnn,
     "cnn_permfl": _cnn_permfl,
     "cnn_permfl_fmnist": _cnn_permfl_fmnist,
-    **{f"cnn_five_{member}": partial(_cnn_five, member=member) for member in range(1, len(FIVE) + 1)},
+    **_CNNS,
+    "cnn_series": _cnn_series,
+    **_SERIES,
+    "transformer": _transformer,
+    **_TRANSFORMERS,
 }
 
-FAMILIES: Mapping[str, tuple[str, ...]] = {"cnn_five": tuple(f"cnn_five_{i}" for i in range(1, len(FIVE) + 1))}
+FAMILIES: Mapping[str, tuple[str, ...]] = {
+    "cnn_five": tuple(_CNNS),
+    "cnn_series_five": tuple(_SERIES),
+    "transformer_five": tuple(_TRANSFORMERS),
+}
 """Several architectures under one name, for methods whose clients may differ in theirs."""
+
+SETTINGS: Mapping[str, tuple[str, ...]] = {
+    "mlp": ("hidden",),
+    "cnn": ("width", "depth"),
+    **dict.fromkeys(_CNNS, ("width", "features")),
+    "cnn_series": ("width", "depth", "features"),
+    **dict.fromkeys(_SERIES, ("width", "features")),
+    "transformer": ("width", "depth", "features", "vocabulary"),
+    **dict.fromkeys(_TRANSFORMERS, ("width", "features", "vocabulary")),
+}
+"""What a factory is given beside shape and classes: keys of the ``model`` group, and the data's ``vocabulary``."""
+
+TEXT_MODELS = frozenset(name for name, given in SETTINGS.items() if "vocabulary" in given)
+"""The architectures whose inputs are token ids; the others' are numbers."""

@@ -19,13 +19,25 @@ class ModelConfig(Validated):
         "mclr",
         "mclr (softmax regression), dnn (one hidden layer of 20), mlp, cnn (scalable), cnn_permfl, cnn_permfl_fmnist "
         "(PerMFL's two), cnn_five (CNN-1 to CNN-5: client i has number i mod 5 + 1; cnn_five_1 to cnn_five_5: one of "
-        "them), mobilenetv3, vit, mobilenetv3_small, vit_small (search spaces, of which model.architecture is one), or "
-        "package.module:factory of your own, called with (input_shape, classes, **options)",
+        "them), cnn_series (over time, scalable), cnn_series_five, transformer (for text, scalable), transformer_five "
+        "(both five sizes, as in cnn_five), mobilenetv3, vit, mobilenetv3_small, vit_small (search spaces, of which "
+        "model.architecture is one), or package.module:factory of your own, called with (input_shape, classes, "
+        "**options)",
     )
     hidden: list[int] = option([200], "mlp: sizes of the hidden layers", ge=1)
-    width: float = option(1.0, "cnn: multiplies the number of channels; cnn_five: the first dense layer", gt=0)
-    depth: int = option(2, "cnn: number of convolution blocks", ge=1)
-    features: int = option(500, "cnn_five: width of the last layer before the head, the same in all five", ge=1)
+    width: float = option(
+        1.0,
+        "cnn, cnn_series: multiplies the number of channels; cnn_five, cnn_series_five: the first dense layer; "
+        "transformer: the 64 channels of a token; transformer_five: those of all five",
+        gt=0,
+    )
+    depth: int = option(2, "cnn, cnn_series: number of convolution blocks; transformer: of encoder blocks", ge=1)
+    features: int = option(
+        500,
+        "cnn_five, cnn_series, cnn_series_five, transformer, transformer_five: width of the last layer before the "
+        "head, the same in all five",
+        ge=1,
+    )
     architecture: str = option(
         "largest",
         "search spaces: largest, smallest, random, random:N (drawn from the seed N), or option indices 0,2,1,…; not "

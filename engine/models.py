@@ -12,9 +12,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from engine.architectures import FAMILIES, MODELS, Factory
+from engine.architectures import MODELS, SETTINGS, TEXT_MODELS, Factory
 from engine.architectures import FeatureModel as FeatureModel
 from engine.architectures import Shape as Shape
+from engine.data.dataset import TokenShape
 from engine.errors import ConfigError
 from engine.messages import Params
 from engine.model_config import ModelConfig, require_known
@@ -138,29 +139,42 @@ def join_params(**parts: Params) -> Params:
 def spec_of(config: ModelConfig, input_shape: Shape, classes: int) -> ModelSpec | Family:
     """Turn a configuration into the specification for one data set; it is built once, to find misfits early.
 
+    Args:
+        config: the ``model`` part of the configuration.
+        input_shape: of one input; a :class:`~engine.data.dataset.TokenShape` brings the number of token ids.
+        classes: K.
+
     Raises:
         ConfigError: when an architecture does not exist or does not take such inputs.
     """
-    specs = tuple(_spec_of(member, tuple(input_shape), classes) for member in config.members())
+    specs = tuple(_spec_of(member, input_shape, classes) for member in config.members())
     for spec in specs:
         _require_fit(spec)
     return Family(specs) if config.is_family else specs[0]
 
 
 def _spec_of(config: ModelConfig, input_shape: Shape, classes: int) -> ModelSpec:
+    vocabulary = input_shape.vocabulary if isinstance(input_shape, TokenShape) else 0
     options: Mapping[str, Any] = {}
     if ":" in config.name:
         options = {name: _frozen(name, value) for name, value in config.options.items()}
-    elif config.name == "mlp":
-        options = {"hidden": tuple(config.hidden)}
-    elif config.name == "cnn":
-        options = {"width": config.width, "depth": config.depth}
-    elif config.name in FAMILIES["cnn_five"]:
-        options = {"width": config.width, "features": config.features}
+    elif vocabulary and config.name not in TEXT_MODELS:
+        raise ConfigError(_no_text_model(config.name, input_shape, vocabulary))
+    elif config.name in MODELS:
+        settings = {**vars(config), "hidden": tuple(config.hidden), "vocabulary": vocabulary}
+        options = {name: settings[name] for name in SETTINGS.get(config.name, ())}
     elif config.name in spaces.NAMES:
         slots = tuple((slot, _frozen(slot, values)) for slot, values in sorted(config.slots.items()))
         options = {"architecture": config.architecture, "slots": slots}
-    return ModelSpec(config.name, input_shape, classes, tuple(sorted(options.items())))
+    return ModelSpec(config.name, tuple(input_shape), classes, tuple(sorted(options.items())))
+
+
+def _no_text_model(name: str, input_shape: Shape, vocabulary: int) -> str:
+    return (
+        f"model.name={name} does not take text: inputs are rows of {input_shape[0]} token ids below {vocabulary}. "
+        "Choose transformer, transformer_five, or a package.module:factory of your own. If these whole numbers "
+        "are no tokens (an .npz or a column of lists), save them as float32."
+    )
 
 
 def _require_fit(spec: ModelSpec) -> None:
@@ -205,8 +219,8 @@ def scaled(spec: Buildable, factor: float) -> ModelSpec:
     else:
         name = spec.name if isinstance(spec, ModelSpec) else type(spec).__name__
         raise ConfigError(
-            f"model.name={name} comes in one size only, and this method needs several. Choose cnn or mlp, or a "
-            "package.module:factory of your own with an option `width`."
+            f"model.name={name} comes in one size only, and this method needs several. Choose cnn, mlp, "
+            "cnn_series or transformer, or a package.module:factory of your own with an option `width`."
         )
     assert isinstance(spec, ModelSpec)
     return replace(spec, options=tuple(sorted(options.items())))

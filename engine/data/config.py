@@ -25,6 +25,13 @@ class DataConfig:
     )
     target: str = option("label", "csv, tsv, parquet, jsonl, hub: the column with the class")
     inputs: str = option("", "csv, tsv, parquet, jsonl, hub: the input columns, comma separated; empty: all others")
+    text: str = option(
+        "", "csv, tsv, parquet, jsonl, hub: the column of free text that is the only input, as token ids; empty: none"
+    )
+    vocabulary: int = option(
+        5000, "text: number of token ids: padding (0), unknown words (1), and the most frequent words", ge=3
+    )
+    length: int = option(128, "text: words kept of each text; a longer one is cut, a shorter one padded", ge=1)
     client_column: str = option("", "the column (npz: array) that names the client of a sample, for partition=natural")
     layout: Literal["first", "last"] = option(
         "first", "npz: where the channels lie in X: first (N, C, ...) or last (N, ..., C)"

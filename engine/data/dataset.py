@@ -12,6 +12,21 @@ from numpy.typing import NDArray
 IntArray = NDArray[np.int64]
 
 
+class TokenShape(tuple[int, ...]):
+    """The shape ``(length,)`` of an input that is a row of token ids ``0..vocabulary-1``, with 0 for padding."""
+
+    vocabulary: int
+
+    def __new__(cls, shape: Sequence[int], vocabulary: int) -> "TokenShape":
+        """A tuple like any other, that remembers ``vocabulary``."""
+        made = super().__new__(cls, shape)
+        made.vocabulary = vocabulary
+        return made
+
+    def __getnewargs__(self) -> tuple[tuple[int, ...], int]:
+        return tuple(self), self.vocabulary
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Inputs and targets of one task, all splits joined.
@@ -28,6 +43,8 @@ class Dataset:
         natural_test: True for the samples of the published test split, ``(N,)`` bool, or None where there is none.
         shift: see ``x``; 0.5 with ``scale`` 0.5 maps pixels to [-1, 1].
         scale: see ``x``.
+        vocabulary: number of token ids where ``x`` holds some, which are then ``0..vocabulary-1`` with 0 for padding;
+            0 for every other kind of input.
     """
 
     name: str
@@ -39,11 +56,13 @@ class Dataset:
     natural_test: NDArray[np.bool_] | None = None
     shift: float = 0.5
     scale: float = 0.5
+    vocabulary: int = 0
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one input, without the batch dimension."""
-        return tuple(self.x.shape[1:])
+        """Shape of one input, without the batch dimension; a :class:`TokenShape` where inputs are token ids."""
+        shape = tuple(self.x.shape[1:])
+        return TokenShape(shape, self.vocabulary) if self.vocabulary else shape
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ class Raw:
         test: True for samples of the published test split ``(N,)``, or None.
         natural: name of each sample's client ``(N,)`` of str, or None.
         names: the K class names where the source has them; ``labels`` are then already ``0..K-1``.
+        vocabulary: number of token ids where ``x`` holds encoded text, else 0.
     """
 
     x: NDArray[Any]
@@ -31,6 +32,7 @@ class Raw:
     test: NDArray[np.bool_] | None = None
     natural: NDArray[np.str_] | None = None
     names: Sequence[str] = ()
+    vocabulary: int = 0
 
 
 def split_flags(train: int, test: int) -> NDArray[np.bool_] | None:
@@ -66,7 +68,8 @@ def number_labels(labels: NDArray[Any], where: str) -> tuple[IntArray, list[str]
 def to_dataset(raw: Raw, name: str, where: str) -> Dataset:
     """Check what was read and make it a :class:`~engine.data.dataset.Dataset`.
 
-    ``uint8`` inputs stay as they are; other whole numbers become int64 and other numbers float32.
+    ``uint8`` inputs stay as they are; other whole numbers become int64 and other numbers float32. Rows of whole numbers
+    ``(N, length)``, none negative, are token ids.
 
     Raises:
         DataError: for an empty set, lengths that differ, labels outside the classes, or inputs that are not finite.
@@ -81,15 +84,22 @@ def to_dataset(raw: Raw, name: str, where: str) -> Dataset:
             raise DataError(f"{where}: labels {classes.min()}..{classes.max()}, expected 0..{len(names) - 1}.")
     else:
         classes, names = number_labels(raw.labels, where)
+    x = _plain_inputs(raw.x, where)
     return Dataset(
         name=name,
-        x=_plain_inputs(raw.x, where),
+        x=x,
         y=classes,
         classes=len(names),
         class_names=tuple(names),
         natural=raw.natural,
         natural_test=raw.test,
+        vocabulary=raw.vocabulary or _token_ids(x),
     )
+
+
+def _token_ids(x: NDArray[Any]) -> int:
+    """Count the token ids of a set that was tokenised elsewhere; 0 where inputs are something else."""
+    return int(x.max()) + 1 if x.dtype == np.int64 and x.ndim == 2 and x.size and x.min() >= 0 else 0
 
 
 def _plain_inputs(x: NDArray[Any], where: str) -> NDArray[Any]:

@@ -53,6 +53,11 @@ def load(config: DataConfig, clients: int, seed: int) -> Dataset:
         DataError: if the set is missing, malformed, or smaller than ``data.limit`` allows.
     """
     dataset = _load_whole(config, clients, seed)
+    if config.text and not dataset.vocabulary:
+        raise DataError(
+            f"data.text={config.text}: {dataset.name} is no table, so it has no column of text. Expected a csv, tsv, "
+            "parquet, jsonl or hub set; leave data.text empty for others."
+        )
     return dataset if not config.limit else limited(dataset, config.limit, seed)
 
 

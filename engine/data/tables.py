@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from engine.data.config import DataConfig
 from engine.data.raw import Raw, split_flags
+from engine.data.text import RESERVED, encode, vocabulary_of
 from engine.errors import DataError
 
 TABLE_SUFFIXES = {"csv": (".csv",), "tsv": (".tsv",), "parquet": (".parquet",), "jsonl": (".jsonl", ".ndjson")}
@@ -151,7 +152,8 @@ def from_frame(
 
     Numeric columns are standardised by the mean and deviation of the training rows (of all rows where there is no
     published split), a missing number becomes the mean; columns of text become one 0/1 feature a value, and a missing
-    one is a value of its own. A single input column of number lists of one length is taken as it is.
+    one is a value of its own. A single input column of number lists of one length is taken as it is. With ``data.text``
+    that column is the only input, as token ids ``(N, data.length)`` int64; its vocabulary is that of the training rows.
 
     Args:
         frame: the table.
@@ -173,21 +175,37 @@ def from_frame(
         raise DataError(f"{where}: column {config.target!r} lacks {missing} of {len(frame)} labels. Remove those rows.")
     train = np.ones(len(frame), bool) if test is None else ~test
     client = frame[config.client_column].astype(str).to_numpy(dtype=np.str_) if config.client_column else None
+    inputs, vocabulary = frame[input_columns(columns, config, where)], 0
+    if config.text:
+        x, vocabulary = _token_ids(inputs[config.text], train, config, where)
+    else:
+        x = _encode(inputs, train, where)
     return Raw(
-        x=_encode(frame[input_columns(columns, config, where)], train, where),
+        x=x,
         labels=frame[config.target].to_numpy(),
         test=test,
         natural=client,
         names=names,
+        vocabulary=vocabulary,
     )
 
 
 def input_columns(columns: Sequence[str], config: DataConfig, where: str) -> list[str]:
-    """Return the input columns: those that ``data.inputs`` lists, else all but target and client.
+    """Return the input columns: that of ``data.text``, those that ``data.inputs`` lists, or all but target and client.
 
     Raises:
-        DataError: if one is not there, is the target, or none is left.
+        DataError: if one is not there, is the target, or none is left; or if text is to have others beside it.
     """
+    if config.text:
+        if config.text not in columns:
+            raise DataError(f"{where} has no column {config.text!r}. Set data.text to one of: {', '.join(columns)}.")
+        if config.inputs or config.text == config.target:
+            raise DataError(
+                f"data.text={config.text}: text is the only input a set can have, and not its target. Leave "
+                f"data.inputs empty (it is {config.inputs!r}) and name the class in data.target (it is "
+                f"{config.target!r})."
+            )
+        return [config.text]
     reserved = {config.target, config.client_column}
     asked = [name.strip() for name in config.inputs.split(",") if name.strip()]
     unknown = [name for name in asked if name not in columns or name == config.target]
@@ -198,6 +216,23 @@ def input_columns(columns: Sequence[str], config: DataConfig, where: str) -> lis
             f"{', '.join(name for name in columns if name not in reserved) or '(there is no column left)'}."
         )
     return chosen
+
+
+def _token_ids(
+    column: "pd.Series[Any]", train: NDArray[np.bool_], config: DataConfig, where: str
+) -> tuple[NDArray[np.int64], int]:
+    """Return a column of texts as ids ``(N, L)``, and the number of ids; a missing text is one without words."""
+    texts = column.astype(object).where(column.notna(), "").tolist()
+    other = next((text for text in texts if not isinstance(text, str)), None)
+    if other is not None:
+        raise DataError(
+            f"{where}: column {column.name!r} holds {type(other).__name__} values, expected text. Set data.text to a "
+            "column of text, or leave it empty to have numbers and categories as inputs."
+        )
+    ids = vocabulary_of((text for text, is_train in zip(texts, train, strict=True) if is_train), config.vocabulary)
+    if not ids:
+        raise DataError(f"{where}: there is no word in column {column.name!r}. Set data.text to a column of text.")
+    return encode(texts, ids, config.length), len(ids) + RESERVED
 
 
 def _encode(frame: pd.DataFrame, train: NDArray[np.bool_], where: str) -> NDArray[Any]:
@@ -231,8 +266,8 @@ def _encode_column(column: "pd.Series[Any]", train: NDArray[np.bool_], where: st
     if len(values) > MAX_CATEGORIES or len(values) > max(20, len(text) // 2):
         raise DataError(
             f"{where}: column {column.name!r} has {len(values)} distinct texts in {len(text)} rows, so it is free text "
-            "(or an identifier), not a category. Leave it out by listing the other columns in data.inputs, or turn it "
-            "into token ids and pass them as .npz (X, y)."
+            f"(or an identifier), not a category. Set data.text={column.name} to learn from it as text, or leave it "
+            "out by listing the other columns in data.inputs."
         )
     return np.asarray(text[:, None] == values[None, :], np.float32)
 

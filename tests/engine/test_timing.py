@@ -12,7 +12,14 @@ from engine.timing import TimingRounds
 from envs.opening import TrainingRounds
 from tests.small import small
 
-HAPFL = ("model=mlp", "model.hidden=[16]", "method.pool=[0.25,0.5,0.75,1.0]", "method.lite=0.25", "method.batch_size=16", "agents.policy=none")
+HAPFL = (
+    "model=mlp",
+    "model.hidden=[16]",
+    "method.pool=[0.25,0.5,0.75,1.0]",
+    "method.lite=0.25",
+    "method.batch_size=16",
+    "agents.policy=none",
+)
 NOISY = (
     "rounds=12",
     "data.limit=400",

@@ -104,3 +104,15 @@ def test_without_the_extra_the_error_says_what_to_install(tmp_path, monkeypatch)
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(DataError, match=r'pip install "strata-fl\[hub\]"'):
         load(config("owner/set", tmp_path), 1, 0)
+
+
+def test_free_text_is_read_as_from_a_file(tmp_path):
+    path = tmp_path / "t.parquet"
+    pd.DataFrame({"review": ["good film", "bad", "bad film"], "more": ["a", "b", "c"], "label": [1, 0, 0]}).to_parquet(
+        path
+    )
+    loaded = load(config(path, tmp_path, text="review", length=3), 1, 0)
+    # bad 2, film 3, good 4
+    assert loaded.x.tolist() == [[4, 3, 0], [2, 0, 0], [2, 3, 0]]
+    with pytest.raises(DataError, match=r"has no column 'text'. Set data.text to one of: review, more, label"):
+        load(config(path, tmp_path, text="text"), 1, 0)
