@@ -78,7 +78,8 @@ def common_width(family: Family, method: str) -> int:
         found = ", ".join(f"{member.name}: {width}" for member, width in widths.items())
         raise ConfigError(
             f"{method} shares what sits on the features, so all models need the same number of them; found {found}. "
-            "Let the last layer before the head be equally wide in all of model.family, as in model.name=cnn_five, cnn_series_five, transformer_five."
+            "Let the last layer before the head be equally wide in all of model.family, as it is in cnn_five, "
+            "cnn_series_five and transformer_five."
         )
     return widths[family.members[0]]
 
