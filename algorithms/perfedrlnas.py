@@ -58,7 +58,7 @@ from engine.requests import Evaluate, Evaluation, Trained
 from engine.seeding import generator
 from engine.supernets.cost import cost
 from engine.supernets.sharing import delta, extract, fuse, slice_like
-from engine.supernets.space import Architecture
+from engine.supernets.space import KINDS, Architecture
 from engine.supernets.subnet import SubnetSpec, subnet_of, supernet_params, supernet_spec
 from engine.trainer import single_thread
 
@@ -189,6 +189,11 @@ class PerFedRLNAS(FlatAlgorithm[Global, Personal, Down, Up]):
             **({"budget_mib": budget / MIB} if self.config.memory_gib else {}),
         }
         return ClientResult(up, kept, metrics)
+
+    @classmethod
+    def is_choice(cls, metric: str) -> bool:
+        """Whether it is named like a slot of a search space."""
+        return metric == "resolution" or metric.rpartition(".")[2] in KINDS
 
     def choices(self, architecture: Architecture) -> dict[str, float]:
         """The options of an architecture by slot, where there was a choice."""

@@ -31,6 +31,7 @@ examples:
   strata compare permfl hsgd fedavg rounds=20         several methods on the same clients, in one table
   strata train-agents hapfl --rounds 2000             learn policies without training models; then
   strata run hapfl agents.checkpoint=runs/agents-hapfl/agents agents.mode=freeze
+  strata architectures runs/perfedrlnas-20260101-120000-seed0   which architectures its clients ended with
   strata data partition=dirichlet --plot who.png      who holds what
   strata config permfl                                every setting, with its meaning and its range
 """
@@ -96,14 +97,22 @@ def _parser() -> argparse.ArgumentParser:
         _compare,
         "Run several methods in one setting, that of the first, or report about runs that exist: table, plots, HTML.",
         "strata compare permfl fedavg fedprox:method.mu=0.1 rounds=20 --against fedavg\n"
-        "  strata compare --report runs/permfl-*-seed0 runs/fedavg-*-seed0",
+        "  strata compare --report runs/permfl-*-seed0 runs/fedavg-*-seed0 --target common",
     )
     compare.add_argument("words", nargs="*", metavar="METHOD|METHOD:key=value,…|key=value")
     compare.add_argument(
         "--against", action="append", default=[], metavar="METHOD", help="columns relative to this one"
     )
+    compare.add_argument(
+        "--target",
+        metavar="ACCURACY|common|METHOD",
+        help="also tabulate the rounds, virtual time, bytes and FLOPs until a target, by the first evaluated round at "
+        "or above it, of the most personal kind of model: an accuracy (0..1); common, the highest that all converging "
+        "methods reach (one whose best, mean over the seeds, stays more than 10 points below the best method's is left "
+        "out); or the best accuracy of a method. common and METHOD are taken seed by seed",
+    )
     compare.add_argument("--report", nargs="+", type=Path, metavar="RUN_DIR", help="of these runs, without training")
-    compare.add_argument("--output", type=Path, metavar="FOLDER", help="folder for report.html and the plots")
+    compare.add_argument("--output", type=Path, metavar="FOLDER", help="folder for report.html, results.md and plots")
     compare.add_argument("--svg", type=Path, help="also save what the terminal showed as an SVG picture")
     train = add(
         "train-agents",
@@ -116,6 +125,13 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--rounds", type=int, default=2000, help="rounds to learn from (default: 2000); 0: only compare")
     train.add_argument("--populations", type=int, default=16, help="populations of clients to go round (default: 16)")
     train.add_argument("--output", type=Path, help="folder for agents and curves (default: runs/agents-METHOD)")
+    settled = add(
+        "architectures",
+        _architectures,
+        "Show which architectures the clients of a run ended with; write architectures.csv and .png into its folder.",
+        "strata architectures runs/perfedrlnas-20260101-120000-seed0",
+    )
+    settled.add_argument("run_dir", type=Path, metavar="RUN_DIR")
     data = add("data", _data, "Show who holds what.", "strata data partition=dirichlet --plot who.png")
     data.add_argument("words", nargs="*", metavar="[METHOD|FILE.yaml] key=value")
     data.add_argument("--plot", type=Path, metavar="PNG", help="also draw it")
@@ -172,7 +188,8 @@ def _load(source: str, overrides: list[str]) -> RunConfig:
 def _compare(arguments: argparse.Namespace) -> int:
     from cluster.compare import Wanted, compare_methods, report_runs
 
-    console, wanted = _console(arguments.svg), Wanted(arguments.against, arguments.output)
+    console = _console(arguments.svg)
+    wanted = Wanted(arguments.against, arguments.output, arguments.target)
     if arguments.report and arguments.words:
         raise StrataError(f"--report reads runs that exist; leave out {' '.join(arguments.words)}.")
     if arguments.report:
@@ -181,6 +198,20 @@ def _compare(arguments: argparse.Namespace) -> int:
         code = compare_methods(arguments.words, wanted, console)
     _save_svg(console, arguments.svg)
     return code
+
+
+def _architectures(arguments: argparse.Namespace) -> int:
+    from cluster.architectures import leave, read_architectures
+
+    found, console = read_architectures(arguments.run_dir), _console(None)
+    console.print(found.table())
+    try:
+        leave(found)
+    except OSError as error:
+        raise StrataError(f"{arguments.run_dir}: nothing can be written there: {error}.") from None
+    for line in found.reading():
+        console.print(line, markup=False, soft_wrap=True)
+    return 0
 
 
 def _data(arguments: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from cluster.entries import describe_setting, require_one_setting, resolve
 from cluster.report import deliver
 from cluster.results import Compared, Comparison, entering, grouped, read_run
 from cluster.runner import run_all
+from cluster.targets import Goal, goal_of, reach
 from engine.config import to_dict
 from engine.errors import ConfigError, StrataError, StrataWarning
 from engine.schema import RunConfig, closest
@@ -29,10 +30,20 @@ class Wanted:
     Attributes:
         against: labels; the first is the baseline of the relative columns.
         output: its folder; None for a fresh one.
+        target: an accuracy, ``common`` or a label, for the table of what it took; see :mod:`cluster.targets`.
     """
 
     against: Sequence[str] = ()
     output: Path | None = None
+    target: str | None = None
+
+    def goal(self, labels: Sequence[str]) -> Goal | None:
+        """The target, if any.
+
+        Raises:
+            ConfigError: when it is no accuracy and none of those compared.
+        """
+        return None if self.target is None else goal_of(self.target, labels)
 
     def baseline(self, labels: Sequence[str]) -> str | None:
         """The label that the relative columns refer to, if any.
@@ -49,7 +60,8 @@ class Wanted:
     def command(self, *words: str) -> str:
         """What to type for the same report, wherever it is written to."""
         against = [part for label in self.against for part in ("--against", label)]
-        return shlex.join(["strata", "compare", *words, *against])
+        target = ["--target", self.target] if self.target is not None else []
+        return shlex.join(["strata", "compare", *words, *against, *target])
 
 
 def compare_methods(words: Sequence[str], wanted: Wanted, console: Console) -> int:
@@ -64,7 +76,7 @@ def compare_methods(words: Sequence[str], wanted: Wanted, console: Console) -> i
         StrataError: before anything runs, for anything wrong with words, settings or folders.
     """
     configs, remarks = resolve(words)
-    baseline = wanted.baseline(list(configs))
+    baseline, goal = wanted.baseline(list(configs)), wanted.goal(list(configs))
     label, first = next(iter(configs.items()))
     _require_writable(wanted.output or Path(first.output))
     setting = describe_setting(to_dict(first), first.seeds or [first.seed])
@@ -73,7 +85,9 @@ def compare_methods(words: Sequence[str], wanted: Wanted, console: Console) -> i
     code = _run_each(configs, compared, console)
     if code == 0:
         folder = wanted.output or _fresh_folder(Path(first.output))
-        deliver(Comparison(compared, baseline, setting, wanted.command(*words)), folder, first.tracking, console)
+        targets = reach(goal, compared) if goal else None
+        comparison = Comparison(compared, baseline, setting, wanted.command(*words), targets)
+        deliver(comparison, folder, first.tracking, console)
     return code
 
 
@@ -104,7 +118,8 @@ def report_runs(run_dirs: Sequence[Path], wanted: Wanted, console: Console) -> i
     runs = [read_run(run_dir) for run_dir in run_dirs]
     require_one_setting({str(run.run_dir): entering(run.config) for run in runs})
     compared = grouped(runs)
-    baseline = wanted.baseline([one.label for one in compared])
+    labels = [one.label for one in compared]
+    baseline, goal = wanted.baseline(labels), wanted.goal(labels)
     parent = run_dirs[0].resolve().parent  # also of "."
     _require_writable(wanted.output or parent)
     _warn_about_gaps(compared)
@@ -113,7 +128,8 @@ def report_runs(run_dirs: Sequence[Path], wanted: Wanted, console: Console) -> i
     command = wanted.command("--report", *map(str, run_dirs))
     folder = wanted.output or _fresh_folder(parent)
     tracking = TrackingConfig(**runs[0].config["tracking"])
-    deliver(Comparison(compared, baseline, setting, command), folder, tracking, console)
+    targets = reach(goal, compared) if goal else None
+    deliver(Comparison(compared, baseline, setting, command, targets), folder, tracking, console)
     return 0
 
 

@@ -39,6 +39,9 @@ class Display(Sink, Protocol):
     def message(self, text: str) -> None:
         """Print a line about what happens now."""
 
+    def show(self, table: Table) -> None:
+        """Print a table that belongs to the end of a run."""
+
 
 def display_for(console: Console) -> Display:
     """Choose the live view for a terminal, plain lines for a pipe or a file."""
@@ -55,6 +58,10 @@ class PlainDisplay:
     def message(self, text: str) -> None:
         """Print a line as it is."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def show(self, table: Table) -> None:
+        """Print a table as it is."""
+        self._console.print(table, highlight=False)
 
     def start(self, run: RunInfo) -> None:
         """Say what runs."""
@@ -97,6 +104,10 @@ class LiveDisplay:
     def message(self, text: str) -> None:
         """Print a line above the view."""
         self._console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
+
+    def show(self, table: Table) -> None:
+        """Print a table below the view."""
+        self._console.print(table)
 
     def start(self, run: RunInfo) -> None:
         """Open the view."""

@@ -17,12 +17,14 @@ from cluster.results import (
     accuracy,
     aligned,
     clock,
+    computed,
     metric,
     moved,
     straggling_s,
     traffic,
     virtual_s,
     waiting,
+    work,
 )
 from cluster.views import KINDS, NAMES
 
@@ -35,6 +37,7 @@ Panels = Sequence[Panel]
 
 SECONDS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "days": 86400.0}
 BYTES = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
+FLOPS = {"MFLOP": 1e6, "GFLOP": 1e9, "TFLOP": 1e12, "PFLOP": 1e15}
 
 
 @dataclass(frozen=True)
@@ -105,11 +108,17 @@ def _against_bytes(compared: Sequence[Compared]) -> Panels:
     return _against(compared, "bytes moved", traffic, ends, BYTES)
 
 
+def _against_flops(compared: Sequence[Compared]) -> Panels:
+    ends = [one.mean(computed) for one in compared]
+    return _against(compared, "computation of the clients", work, ends, FLOPS)
+
+
 def _against(compared: Sequence[Compared], name: str, x_of: Callable[[Run], Mapping[int, float]],
              ends: Sequence[float], units: Mapping[str, float]) -> Panels:  # fmt: skip
-    if not all(ends):  # no clients have delays: nothing takes any time
+    if not any(ends):  # no clients have delays: nothing takes any time
         return []
-    log = "x" if max(ends) / min(ends) > SPREAD else ""
+    # One method alone may cost nothing, as Standalone moves no bytes; then there is a zero to be shown.
+    log = "x" if all(ends) and max(ends) / min(ends) > SPREAD else ""
     unit = _unit(max(ends), units)
     label = f"{name} ({unit}{', log scale' if log else ''})"
     return _accuracy_panels(compared, label, x_of, units[unit], log)
@@ -196,6 +205,12 @@ PLOTS = (
         "Accuracy against bytes moved",
         "Further left is better: what an accuracy costs in traffic, both tiers and both directions together.",
         _against_bytes,
+    ),
+    Plot(
+        "accuracy-flops",
+        "Accuracy against the clients' computation",
+        "Further left is better: what an accuracy costs in FLOPs, all clients together.",
+        _against_flops,
     ),
     Plot(
         "agents-reward",

@@ -1,4 +1,4 @@
-"""What a comparison leaves behind: PNG files, one self-contained ``report.html``, and a W&B run.
+"""What a comparison leaves behind: PNG files, one self-contained ``report.html``, ``results.md``, and a W&B run.
 
 The page holds no script, no date and nothing remote, so equal runs give an equal page but for the names of their
 folders. A run is worth more than a picture of it: what fails here is a warning.
@@ -15,6 +15,7 @@ import matplotlib
 from rich.console import Console
 
 from cluster.display import display_for
+from cluster.markdown import write_results
 from cluster.plots import Picture, draw
 from cluster.results import Compared, Comparison, entering, own_part
 from cluster.runner import versions
@@ -57,7 +58,7 @@ summary { cursor: pointer; }
 
 
 def deliver(comparison: Comparison, folder: Path, tracking: TrackingConfig, console: Console) -> None:
-    """Show the table, draw the pictures, write the report and log it to W&B; failures after the table are warnings.
+    """Show the tables, draw the pictures, write the report and log it to W&B; failures after the tables are warnings.
 
     Args:
         comparison: what is reported.
@@ -66,8 +67,11 @@ def deliver(comparison: Comparison, folder: Path, tracking: TrackingConfig, cons
         console: where to show the table and the places of the files.
     """
     console.print(comparison.table())
+    if comparison.targets:
+        console.print(comparison.targets.table())
     pictures = _tried("the plots could not be drawn", lambda: _drawn(comparison, folder), comparison) or []
     path = _tried("the report could not be written", lambda: write(comparison, pictures, folder), comparison)
+    _tried("results.md could not be written", lambda: write_results(comparison, folder), comparison)
     if tracking.wandb != "disabled":
         _log(comparison, pictures, folder, tracking, console)
     if path:
@@ -95,9 +99,9 @@ def _log(
 ) -> None:
     message = display_for(console).message
     files = {picture.path.stem: picture.path for picture in pictures}
-    sink = GuardedSink(
-        ComparisonSink(tracking, comparison.headings, comparison.rows, files, message), "Weights & Biases", message
-    )
+    more = {"targets": (comparison.targets.headings, comparison.targets.rows)} if comparison.targets else {}
+    logged = ComparisonSink(tracking, comparison.headings, comparison.rows, files, message, more)
+    sink = GuardedSink(logged, "Weights & Biases", message)
     first = comparison.compared[0].runs[0]
     methods = {one.label: {part: one.runs[0].config.get(part) for part in OWN} for one in comparison.compared}
     setting = {key: value for key, value in first.config.items() if key not in OWN}
@@ -112,7 +116,7 @@ def _log(
             resumed_round=0,
         )
     )
-    sink.finish({one.label: one.numbers() for one in comparison.compared}, 0)
+    sink.finish(comparison.numbers(), 0)
 
 
 def write(comparison: Comparison, pictures: Sequence[Picture], folder: Path) -> Path:
@@ -164,7 +168,13 @@ def _results(comparison: Comparison) -> list[str]:
         "that the method has. Straggling: seconds that the fastest participants wait for the slowest, mean over the "
         "rounds. Bytes: both tiers, both directions."
     )
-    return ["<h2>Results</h2>", *_table(comparison.headings, comparison.rows, caption)]
+    return ["<h2>Results</h2>", *_table(comparison.headings, comparison.rows, caption), *_targets(comparison)]
+
+
+def _targets(comparison: Comparison) -> list[str]:
+    if (found := comparison.targets) is None:
+        return []
+    return [f"<h2>Cost {escape(found.title)}</h2>", *_table(found.headings, found.rows, found.caption)]
 
 
 def _figures(pictures: Iterable[Picture]) -> list[str]:

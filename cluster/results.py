@@ -9,8 +9,9 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +21,16 @@ from rich.text import Text
 
 from cluster.display import mean_std
 from cluster.humanise import NOTHING, humanise_bytes, humanise_seconds
-from cluster.runner import CONFIG, RunSummary
-from cluster.sinks import METRICS, read_metrics, record_from_plain
+from cluster.runner import RunSummary
+from cluster.sinks import CONFIG, METRICS, read_metrics, record_from_plain
 from cluster.views import KINDS
 from engine.config import OWN, load_config, read_yaml, to_dict
 from engine.errors import ConfigError, StrataError
 from engine.federation import PLACEMENT_KEYS
 from engine.records import RoundRecord
+
+if TYPE_CHECKING:
+    from cluster.targets import Targets
 
 # The number of rounds is no matter of placement here: it decides what "after the last round" means.
 INDIFFERENT = (*(key for key in PLACEMENT_KEYS if key != "rounds"), "seed", "evaluation.batch_size")
@@ -72,6 +76,11 @@ class Compared:
         """Accuracies (0..1) of a kind of model after the last round, of the seeds that have one."""
         return [run.summary.last[kind] for run in self.runs if kind in run.summary.last]
 
+    @property
+    def personal(self) -> str:
+        """The most personal kind of model that the method has: PM, else TM, else GM."""
+        return next(kind for kind in KINDS if self.accuracies(kind))
+
     def numbers(self) -> dict[str, float]:
         """The figures of the table as numbers: accuracies 0..1, seconds, bytes; ``_std`` over the seeds."""
         found = {kind: self.accuracies(kind) for kind in KINDS if self.accuracies(kind)}
@@ -90,12 +99,14 @@ class Comparison:
         baseline: label that the relative columns refer to; None for none.
         setting: the shared setting, in a line.
         command: what makes this report again.
+        targets: what each method needed to a target accuracy; None where nobody asked.
     """
 
     compared: Sequence[Compared]
     baseline: str | None
     setting: str
     command: str
+    targets: "Targets | None" = None
 
     @cached_property
     def headings(self) -> list[str]:
@@ -108,12 +119,18 @@ class Comparison:
         """Cells of the table, one row a method: mean ± sample standard deviation, or means, over the seeds."""
         return [self._row(one) for one in self.compared]
 
+    def numbers(self) -> dict[str, dict[str, float]]:
+        """The figures of all tables as numbers, by label."""
+        return {
+            one.label: {**one.numbers(), **(self.targets.numbers(one.label) if self.targets else {})}
+            for one in self.compared
+        }
+
     def _row(self, one: Compared) -> list[str]:
-        personal = next(kind for kind in KINDS if one.accuracies(kind))  # the most personal kind that the method has
         return [
             one.label,
             *(mean_std(one.accuracies(kind)) for kind in KINDS),
-            mean_std([run.summary.worst_decile[personal] for run in one.runs]),
+            mean_std([run.summary.worst_decile[one.personal] for run in one.runs]),
             humanise_seconds(one.mean(virtual_s)),
             humanise_seconds(one.mean(straggling_s)),
             humanise_bytes(one.mean(moved)),
@@ -153,6 +170,11 @@ def straggling_s(summary: RunSummary) -> float:
 def moved(summary: RunSummary) -> float:
     """Bytes moved in both tiers and directions."""
     return summary.bytes_total
+
+
+def computed(summary: RunSummary) -> float:
+    """FLOPs of the clients' computation."""
+    return summary.flops
 
 
 def change(value: float, base: float) -> str:
@@ -237,6 +259,12 @@ def traffic(run: Run) -> Mapping[int, float]:
         total.add(record)
         found[record.round] = float(total.bytes_total)
     return found
+
+
+def work(run: Run) -> Mapping[int, float]:
+    """FLOPs of the clients' computation since the start of the run."""
+    totals = accumulate(record.flops for record in run.records)
+    return {record.round: float(total) for record, total in zip(run.records, totals, strict=True)}
 
 
 def waiting(run: Run) -> Mapping[int, float]:

@@ -13,9 +13,10 @@ from statistics import fmean
 from types import FrameType
 from typing import Any
 
+from cluster.architectures import ArchitecturesSink
 from cluster.display import Display
 from cluster.session import AGENTS, Session
-from cluster.sinks import METRICS, GuardedSink, JsonlSink, RunInfo, Sink, read_metrics, record_from_plain
+from cluster.sinks import CONFIG, METRICS, GuardedSink, JsonlSink, RunInfo, Sink, read_metrics, record_from_plain
 from cluster.tracking import WandbSink
 from engine import checkpoint
 from engine.config import config_from_dict, read_yaml, to_dict, to_yaml
@@ -24,7 +25,7 @@ from engine.federation import for_seed
 from engine.records import RoundRecord
 from engine.schema import RunConfig
 
-CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"
+CHECKPOINTS = "checkpoints"
 INTERRUPTED = 130  # what a shell reports for Ctrl-C
 
 
@@ -237,7 +238,11 @@ def _save(session: Session, run_dir: Path, display: Display, final: bool) -> Non
 
 
 def _sinks(config: RunConfig, run_dir: Path, display: Display) -> list[Sink]:
-    sinks: list[Sink] = [JsonlSink(), GuardedSink(display, "display", display.message)]
+    sinks: list[Sink] = [
+        JsonlSink(),
+        GuardedSink(display, "display", display.message),
+        GuardedSink(ArchitecturesSink(display), "the table of architectures", display.message),
+    ]
     if config.tracking.wandb != "disabled":
         sinks.append(GuardedSink(WandbSink(config.tracking, display.message), "Weights & Biases", display.message))
     return sinks

@@ -19,7 +19,7 @@ from engine.errors import StrataError, StrataWarning
 from engine.metrics import to_plain
 from engine.records import CallRecord, RoundRecord, Scores
 
-METRICS, TIMING = "metrics.jsonl", "timing.jsonl"
+CONFIG, METRICS, TIMING = "config.yaml", "metrics.jsonl", "timing.jsonl"
 
 
 @dataclass(frozen=True)

@@ -135,6 +135,7 @@ class ComparisonSink(WandbSink):
         rows: of the table, a cell a heading.
         pictures: PNG files by name.
         report: where one line about online or offline goes.
+        more: headings and rows of other tables, by name.
     """
 
     job_type = "compare"
@@ -146,9 +147,11 @@ class ComparisonSink(WandbSink):
         rows: Sequence[Sequence[str]],
         pictures: Mapping[str, Path],
         report: Callable[[str], None] = to_stderr,
+        more: Mapping[str, tuple[Sequence[str], Sequence[Sequence[str]]]] | None = None,
     ) -> None:
         super().__init__(config, report)
-        self._headings, self._rows, self._pictures = headings, rows, pictures
+        self._tables = {"table": (headings, rows), **(more or {})}
+        self._pictures = pictures
 
     def start(self, run: RunInfo) -> None:
         """Begin the W&B run and log everything; within seconds, also when the service cannot be reached."""
@@ -157,9 +160,12 @@ class ComparisonSink(WandbSink):
             return
         import wandb
 
-        table = wandb.Table(columns=list(self._headings), data=list(map(list, self._rows)))
+        tables = {
+            f"comparison/{name}": wandb.Table(columns=list(headings), data=list(map(list, rows)))
+            for name, (headings, rows) in self._tables.items()
+        }
         pictures = {f"comparison/{name}": wandb.Image(str(path)) for name, path in self._pictures.items()}
-        self._run.log({"comparison/table": table, **pictures})
+        self._run.log({**tables, **pictures})
 
 
 def _settings(known: Mapping[str, object]) -> dict[str, Any]:

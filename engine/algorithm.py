@@ -125,6 +125,14 @@ class Algorithm(ABC, Generic[G, C, Down, Up]):
         """A client's private state before its first call; None for methods without one."""
         return None  # type: ignore[return-value]
 
+    @classmethod
+    def is_choice(cls, metric: str) -> bool:
+        """Whether a number that clients report is an option chosen for their architecture, e.g. ``stage2.depth``.
+
+        Runs of methods that have such numbers end with what was chosen for each client.
+        """
+        return False
+
     def default_assignment(self, info: ClientInfo) -> Assignment:
         """What a client does when no agent decides."""
         return {}

@@ -156,13 +156,17 @@ def test_a_comparison_is_a_run_with_a_table_and_pictures(tmp_path: Path) -> None
     Image.new("RGB", (4, 4), "red").save(tmp_path / "straggling.png")
     config = TrackingConfig(wandb="offline", project="study", group="seeds")
     rows = [["permfl", "81.25 %"], ["fedavg", "–"]]
-    sink = ComparisonSink(config, ["method", "PM"], rows, {"straggling": tmp_path / "straggling.png"})
+    pictures = {"straggling": tmp_path / "straggling.png"}
+    more = {"targets": (["method", "bytes"], [["permfl", "250 B"]])}
+    sink = ComparisonSink(config, ["method", "PM"], rows, pictures, more=more)
     sink.start(run_info(tmp_path))
     sink.finish({"permfl": {"PM": 0.8125}}, 0)
     (found,) = logged(tmp_path)
     assert (found.run.project, found.run.run_group, found.run.job_type) == ("study", "seeds", "compare")
-    (file,) = tmp_path.glob("wandb/offline-run-*/files/media/table/comparison/*.table.json")
+    (file,) = tmp_path.glob("wandb/offline-run-*/files/media/table/comparison/table_*.table.json")
     assert json.loads(file.read_text()) == {"columns": ["method", "PM"], "data": rows}
+    (file,) = tmp_path.glob("wandb/offline-run-*/files/media/table/comparison/targets_*.table.json")
+    assert json.loads(file.read_text()) == {"columns": ["method", "bytes"], "data": [["permfl", "250 B"]]}
     (picture,) = tmp_path.glob("wandb/offline-run-*/files/media/images/comparison/straggling*.png")
     assert picture.read_bytes() == (tmp_path / "straggling.png").read_bytes()
     assert found.summary["final/permfl/PM"] == 0.8125
