@@ -20,6 +20,7 @@ from tests.algorithms.linear import (
     INFO,
     LR,
     WORK,
+    D,
     F,
     K,
     X,
@@ -47,10 +48,10 @@ def method(model=None, **settings):
     return PFedLoRA(PFedLoRAConfig(**settings), model or spec())
 
 
-def some_theta(structure, seed=5):
+def some_theta(structure, seed=5, width=F):
     """An adapter none of whose factors is zero."""
     draw = torch.Generator().manual_seed(seed)
-    start = init_params(Adapter(structure, RANK, F, K), seed)
+    start = init_params(Adapter(structure, RANK, width, K), seed)
     return {name: torch.randn(value.shape, generator=draw) / 2 for name, value in start.items()}
 
 
@@ -89,21 +90,24 @@ def errors(mixing, adapted, plain):
 @pytest.mark.parametrize("mixing", ["loss", "output"])
 @pytest.mark.parametrize("structure", ["reduction", "decomposition"])
 @pytest.mark.parametrize("training", ["iterative", "simultaneous"])
-def test_one_call_matches_numpy(structure, mixing, training):
-    pfedlora = method(structure=structure, mixing=mixing, training=training)
-    omega, theta = fresh(spec()), some_theta(structure)
+@pytest.mark.parametrize("site", ["features", "input"])
+def test_one_call_matches_numpy(structure, mixing, training, site):
+    pfedlora = method(structure=structure, mixing=mixing, training=training, site=site)
+    omega, theta = fresh(spec()), some_theta(structure, width=F if site == "features" else D)
     result, work = drive(pfedlora, Private(omega), Down(theta, **WORK))
 
     w, t = arrays(omega), arrays(theta)
     f, plain = forward(w)
-    d_adapted, d_plain = errors(mixing, adapt(t, f), plain)
-    t_gradient, d_features = adapt_back(t, f, d_adapted)
-    w_after = step(w, backward(w, d_plain, d_features))
+    read = f if site == "features" else X
+    d_adapted, d_plain = errors(mixing, adapt(t, read), plain)
+    t_gradient, d_read = adapt_back(t, read, d_adapted)
+    w_after = step(w, backward(w, d_plain, d_read if site == "features" else 0.0))
     if training == "iterative":
         f, plain = forward(w_after)
+        read = f if site == "features" else X
         # Step B under mixing=loss is the adapter's own cross-entropy, without μ.
-        d = error(adapt(t, f)) if mixing == "loss" else errors(mixing, adapt(t, f), plain)[0]
-        t_gradient, _ = adapt_back(t, f, d)
+        d = error(adapt(t, read)) if mixing == "loss" else errors(mixing, adapt(t, read), plain)[0]
+        t_gradient, _ = adapt_back(t, read, d)
     t_after = step(t, t_gradient)
 
     assert_close(result.state.omega, w_after, w)
@@ -215,8 +219,15 @@ def test_mu_is_at_most_a_half(mu):
 
 
 def test_features_of_different_width_are_refused_with_their_widths():
+    family = Family((spec(), spec(width=7)))
     with pytest.raises(ConfigError, match=r"pFedLoRA shares .*linear: 4.*linear: 7"):
-        method(Family((spec(), spec(width=7))))
+        method(family)
+    assert method(family, site="input").adapter == Adapter("decomposition", RANK, D, K, "input")
+
+
+def test_an_adapter_at_the_input_cannot_read_text():
+    with pytest.raises(ConfigError, match=r"method\.site=input: .* token ids\. Set method\.site=features"):
+        method(ModelSpec("transformer", (8,), K, (("vocabulary", 30),)), site="input")
 
 
 class Pooled(nn.Module):
