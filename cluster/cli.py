@@ -254,8 +254,9 @@ def _list(arguments: argparse.Namespace) -> int:
                         cifar10, cifar100, or a folder or file of yours; hub:OWNER/NAME from Hugging Face
             partitions  iid, dirichlet, labels, quantity, natural, file, flwr
             teams       sequential, random, labels, similarity, hierarchical, file, worst, average
-            models      mclr, dnn, mlp, cnn, cnn_permfl, cnn_permfl_fmnist, cnn_five, the architectures of the supernets
-                        mobilenetv3, mobilenetv3_small, vit, vit_small, or package.module:factory of yours
+            models      mclr, dnn, mlp, cnn, cnn_permfl, cnn_permfl_fmnist; cnn_series; transformer; families of five:
+                        cnn_five, cnn_series_five, transformer_five; the architectures of the supernets mobilenetv3,
+                        mobilenetv3_small, vit, vit_small; or package.module:factory of yours
             delays      none, classes, lognormal, pareto, loguniform, trace
             policies    none, rllib, and each method's own rules (agents.policy)
             """

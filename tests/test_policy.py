@@ -98,20 +98,24 @@ def test_nothing_loads_pickles_or_names_a_registry():
             assert call not in text, f"{path} unpickles"
 
 
-def test_every_readme_command_parses():
+@pytest.mark.parametrize("page", ["README.md", "RESULTS.md"])
+def test_every_command_of_the_pages_parses(page):
     from cluster.cli import _parse, _parser
+    from cluster.entries import resolve
 
-    text = (ROOT / "README.md").read_text(encoding="utf8")
-    commands = re.findall(r"^strata (.+)$", text, re.MULTILINE)
+    commands = re.findall(r"^strata (.+)$", (ROOT / page).read_text(encoding="utf8"), re.MULTILINE)
     assert len(commands) >= 8
     for command in commands:
         words = shlex.split(command, comments=True)
-        _parse(_parser(), words)
-        resolved = words[0] in ("run", "config", "train-agents")
-        if resolved and not words[1].startswith("resume=") and not words[1].endswith(".yaml"):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", StrataWarning)  # lambda_team=20 is outside the theorems, and says so
-                load_config(words[1], [word for word in words[2:] if "=" in word])
+        parsed = _parse(_parser(), words)
+        settings = [word for word in words[2:] if "=" in word]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", StrataWarning)  # lambda_team=20 is outside the theorems, and says so
+            if words[0] == "compare" and not parsed.report:
+                resolve(parsed.words)
+            elif words[0] in ("run", "config", "train-agents") and not words[1].startswith("resume="):
+                if not words[1].endswith(".yaml"):
+                    load_config(words[1], settings)
 
 
 def readme_programs():
