@@ -113,9 +113,8 @@ def test_every_command_of_the_pages_parses(page):
             warnings.simplefilter("ignore", StrataWarning)  # lambda_team=20 is outside the theorems, and says so
             if words[0] == "compare" and not parsed.report:
                 resolve(parsed.words)
-            elif words[0] in ("run", "config", "train-agents") and not words[1].startswith("resume="):
-                if not words[1].endswith(".yaml"):
-                    load_config(words[1], settings)
+            elif words[0] in ("run", "config", "train-agents") and not re.match(r"resume=|.*\.yaml$", words[1]):
+                load_config(words[1], settings)
 
 
 def readme_programs():
