@@ -16,7 +16,7 @@ SMALL = (
     "ray.num_cpus=2",
 )
 TWO_MODELS = "model.family=[{name: mlp, hidden: [32]}, {name: mlp, hidden: [48, 32]}]"
-HETEROGENEOUS = (TWO_MODELS, "method.batch_size=16", "method.lr=0.05")
+HETEROGENEOUS = (TWO_MODELS, "method.batch_size=16", "method.lr=0.05", "method.momentum=0")
 MOBILE = "model={name: mobilenetv3_small, options: {stage2.depth: [1, 2], stage3.depth: [1], stage3.width: [24]}}"
 VISION = "model={name: vit_small, options: {stage2.depth: [2], stage2.width: [16], stage3.depth: [2]}}"
 EVERYBODY = ("clients.participation=1", "evaluation.every=1", "method.batch_size=16", "method.cosine_rounds=0")
