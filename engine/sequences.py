@@ -11,35 +11,37 @@ import torch
 from torch import Tensor, nn
 
 PADDING = 0  # the token id that engine.data.text fills short texts up with
-HEAD_SIZE = 16  # channels of one attention head
+HEAD_SIZE = 16  # channels of one attention head of the text models
 SPREAD = 0.02  # of initial embeddings and positions, as in most transformers
 
 
-class MaskedAttention(nn.Module):
-    """Multi-head self-attention in which nobody attends to padding."""
+class Attention(nn.Module):
+    """Multi-head self-attention with heads of a fixed size; Q, K and V are separate so that each is cut by heads."""
 
-    def __init__(self, width: int) -> None:
-        """``width`` D is a whole number of heads."""
+    def __init__(self, width: int, head: int) -> None:
+        """``width`` D is a whole number of heads, of ``head`` channels each."""
         super().__init__()
+        self.head = head
         self.q = nn.Linear(width, width)
         self.k = nn.Linear(width, width)
         self.v = nn.Linear(width, width)
         self.project = nn.Linear(width, width)
 
-    def forward(self, x_BLD: Tensor, held_BL: Tensor) -> Tensor:
-        """(B, L, D) → (B, L, D); ``held`` is True where there is a token, False where there is padding."""
-        q, k, v = (_heads(layer(x_BLD)) for layer in (self.q, self.k, self.v))
+    def forward(self, x_BLD: Tensor, held_BL: Tensor | None = None) -> Tensor:
+        """(B, L, D) → (B, L, D); nobody attends to padding, where ``held`` is False. Without it there is none."""
+        q, k, v = (_heads(layer(x_BLD), self.head) for layer in (self.q, self.k, self.v))
         # Spelled out: the fused kernels are not counted by torch's FLOP counter on the CPU.
-        scores_BALL = q @ k.transpose(2, 3) / math.sqrt(HEAD_SIZE)
-        # Not -inf, which makes NaN of a text without any token.
-        scores_BALL = scores_BALL.masked_fill(~held_BL[:, None, None], torch.finfo(scores_BALL.dtype).min)
+        scores_BALL = q @ k.transpose(2, 3) / math.sqrt(self.head)
+        if held_BL is not None:
+            # Not -inf, which makes NaN of a text without any token.
+            scores_BALL = scores_BALL.masked_fill(~held_BL[:, None, None], torch.finfo(scores_BALL.dtype).min)
         mixed_BLD: Tensor = self.project((scores_BALL.softmax(3) @ v).transpose(1, 2).flatten(2))
         return mixed_BLD
 
 
-def _heads(x_BLD: Tensor) -> Tensor:
+def _heads(x_BLD: Tensor, head: int) -> Tensor:
     """(B, L, D) → (B, A, L, D/A)."""
-    split: Tensor = x_BLD.unflatten(2, (-1, HEAD_SIZE))
+    split: Tensor = x_BLD.unflatten(2, (-1, head))
     return split.transpose(1, 2)
 
 
@@ -50,7 +52,7 @@ class EncoderBlock(nn.Module):
         """``width`` is D."""
         super().__init__()
         self.attention_norm = nn.LayerNorm(width)
-        self.attention = MaskedAttention(width)
+        self.attention = Attention(width, HEAD_SIZE)
         self.mlp_norm = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 

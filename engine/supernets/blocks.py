@@ -7,13 +7,13 @@ convolutions of each stage's first block.
 # B batch, C channels, H height, W width, N = H·W tokens, A = heads
 """
 
-import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engine.sequences import Attention
 from engine.supernets.space import HEAD_SIZE, Style
 
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {"hardswish": nn.Hardswish, "silu": nn.SiLU}
@@ -103,31 +103,6 @@ class InvertedResidual(nn.Module):
         return x + y if self.shortcut else y
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention with heads of a fixed size; Q, K and V are separate so that each is cut by heads."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.q = nn.Linear(width, width)
-        self.k = nn.Linear(width, width)
-        self.v = nn.Linear(width, width)
-        self.project = nn.Linear(width, width)
-
-    def forward(self, x_BNC: Tensor) -> Tensor:
-        """(B, N, C) → (B, N, C)."""
-        q, k, v = (_heads(layer(x_BNC)) for layer in (self.q, self.k, self.v))
-        # Spelled out: the fused kernels are not counted by torch's FLOP counter on the CPU.
-        weights_BANN = (q @ k.transpose(2, 3) / math.sqrt(HEAD_SIZE)).softmax(3)
-        mixed_BNC: Tensor = self.project((weights_BANN @ v).transpose(1, 2).flatten(2))
-        return mixed_BNC
-
-
-def _heads(x_BNC: Tensor) -> Tensor:
-    """(B, N, C) → (B, A, N, C/A)."""
-    split: Tensor = x_BNC.unflatten(2, (-1, HEAD_SIZE))
-    return split.transpose(1, 2)
-
-
 class AttentionBlock(nn.Module):
     """Attention and an MLP on the pixels of a feature map, each after layer norm and beside a shortcut."""
 
@@ -135,7 +110,7 @@ class AttentionBlock(nn.Module):
         super().__init__()
         hidden = width * mlp_expansion
         self.attention_norm = nn.LayerNorm(width)
-        self.attention = Attention(width)
+        self.attention = Attention(width, HEAD_SIZE)
         self.mlp_norm = nn.LayerNorm(width)
         layers = OrderedDict(
             expand=nn.Linear(width, hidden),

@@ -522,7 +522,9 @@ def test_mistakes_in_the_configuration_are_found_before_anything_starts(words, m
 
 
 def test_models_of_one_size_only_are_refused():
-    with pytest.raises(ConfigError, match=r"model\.name=mclr comes in one size only.*Choose cnn, mlp"):
+    with pytest.raises(
+        ConfigError, match=r"model\.name=mclr comes in one size only.*Choose cnn, mlp, cnn_series or transformer"
+    ):
         build_world(small("hapfl", "model=mclr"))
 
 

@@ -146,7 +146,10 @@ def test_windows_of_the_timing_fidelity_go_round_their_populations():
         ({"method": "lg_fedavg", "overrides": []}, "lg_fedavg leaves no decisions to agents"),
         ({"overrides": ["method.size_agent=false", "method.intensity_agent=false"]}, "switched off"),
         ({"overrides": ["method.epoch=3"]}, "method.epoch: no such key.*Did you mean epochs"),
-        ({"overrides": ["model=mclr"]}, "model.name=mclr comes in one size only.*Choose cnn, mlp"),
+        (
+            {"overrides": ["model=mclr"]},
+            "model.name=mclr comes in one size only.*Choose cnn, mlp, cnn_series or transformer",
+        ),
     ],
     ids=str,
 )
