@@ -16,15 +16,18 @@ Per round, with θ from the server:
     mixing = loss      step A minimises μ CE(ŷ_A) + (1 − μ) CE(ŷ_F), step B CE(ŷ_A).
     mixing = output    both steps minimise CE(μ ŷ_A + (1 − μ) ŷ_F).
 
-Adapters: "reduction" is the chain linear(F, r) – ReLU – linear(r, K) with biases; "decomposition" replaces the F × K
-matrix by F × r times r × K, the first Gaussian, the second zero, without a bias. With r = 0 the method is Standalone,
-to the bit.
+Adapters: "reduction" is the same chain of layers with hidden sizes of r; "decomposition" replaces a matrix m × n by
+m × r times r × n, the first Gaussian, the second zero, without a bias. With r = 0 the method is Standalone, to the bit.
 
 Choices of ours
     - Which of the two mixings the paper prints could not be settled; both are here.
-    - Where the adapter sits ("site"). features: on what the head sees (500 in the five CNNs), the one width that all
-      models share. input: on the flattened inputs, which mean the same on every client, whatever its model; for numbers
-      only, not for text. The Gaussian factor has standard deviation 1/√F, which keeps the scale of what it reads.
+    - Where the adapter sits ("site"), which decides what "the same layers" are. features: on what the head sees (500 in
+      the five CNNs), the one width that all models share; a reduction is linear(F, r) – ReLU – linear(r, K). input: on
+      the inputs, which mean the same on every client, whatever its model; a reduction is the family's smallest model,
+      convolutions included, with no hidden layer wider than r, and a decomposition is one matrix from the flattened
+      input to the classes (so not for text). There step A's two losses of mixing=loss have no parameter in common, so
+      what a client answers with was trained as by itself: use mixing=output.
+    - The Gaussian factor has standard deviation 1/√F, which keeps the scale of what it reads.
     - The personal model answers with ŷ_F under mixing=loss: there no loss ever trained a sum of the two outputs, and
       ŷ_F is what the client keeps and fits to its own data. Under mixing=output it answers with μ ŷ_A + (1 − μ) ŷ_F,
       with the client's own θ_k, which is exactly what was trained.
@@ -46,10 +49,10 @@ from torch import Tensor, nn
 from engine.algorithm import Assignment, ClientInfo, ClientResult, ClientStep, Context, Received, require_cohort
 from engine.architectures import TEXT_MODELS
 from engine.errors import ConfigError
-from engine.heterogeneous import HeterogeneousAlgorithm, common_width
+from engine.heterogeneous import HeterogeneousAlgorithm, common_width, shared_member
 from engine.local import LocalSgd
 from engine.messages import Params, weighted_mean
-from engine.models import Buildable, FeatureModel, ModelSpec, init_params, join_params, split_params
+from engine.models import Buildable, FeatureModel, ModelSpec, init_params, join_params, reduced, split_params
 from engine.options import option
 from engine.requests import Batch, Evaluate, Trained
 
@@ -63,9 +66,9 @@ Site = Literal["features", "input"]
 class PFedLoRAConfig(LocalSgd):
     """Settings of pFedLoRA."""
 
-    structure: Structure = option("decomposition", "reduction: a chain of two layers; decomposition: F×r times r×K")
+    structure: Structure = option("decomposition", "reduction: the same layers, r wide; decomposition: m×r times r×n")
     rank: int = option(16, "r: size of the adapter's bottleneck; 0: no adapter, which is Standalone", ge=0)
-    site: Site = option("features", "what the adapter reads: the private model's features, or the flattened inputs")
+    site: Site = option("features", "what the adapter reads: the private model's features, or the inputs")
     mixing: Literal["loss", "output"] = option("loss", "what μ weighs: the two losses, or the two outputs")
     mu: float = option(0.5, "μ: weight of the adapter", gt=0, le=0.5)
     training: Literal["iterative", "simultaneous"] = option(
@@ -75,16 +78,15 @@ class PFedLoRAConfig(LocalSgd):
 
 @dataclass(frozen=True)
 class Adapter:
-    """The architecture of θ; ``width`` is F, of what it reads at its ``site``."""
+    """The architecture of θ, where it is two matrices; ``width`` is F, of what it reads."""
 
     structure: Structure
     rank: int
     width: int
     classes: int
-    site: Site = "features"
 
     def build(self) -> nn.Module:
-        """Make a module (B, F) → (B, K)."""
+        """Make a module (B, F), or (B, ...) of F numbers each, → (B, K)."""
         if self.structure == "reduction":
             return nn.Sequential(nn.Linear(self.width, self.rank), nn.ReLU(), nn.Linear(self.rank, self.classes))
         return _Decomposition(self.width, self.rank, self.classes)
@@ -96,8 +98,8 @@ class _Decomposition(nn.Module):
         self.first = nn.Parameter(torch.randn(width, rank) / width**0.5)
         self.second = nn.Parameter(torch.zeros(rank, classes))
 
-    def forward(self, x_BF: Tensor) -> Tensor:
-        return x_BF @ self.first @ self.second
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1) @ self.first @ self.second
 
 
 @dataclass(frozen=True)
@@ -105,21 +107,22 @@ class Adapted:
     """The architecture of a private model with its adapter; their parameters are prefixed ``model.``, ``adapter.``."""
 
     model: ModelSpec
-    adapter: Adapter
+    adapter: Adapter | ModelSpec
+    site: Site
     mu: float
 
     def build(self) -> nn.Module:
         """Make a module whose output is the mixture μ ŷ_A + (1 − μ) ŷ_F."""
-        return AdaptedModule(self.model.build(), self.adapter.build(), self.mu, self.adapter.site)
+        return AdaptedModule(self.model.build(), self.adapter.build(), self.site, self.mu)
 
 
 class AdaptedModule(nn.Module):
     """A private model with its adapter beside it."""
 
-    def __init__(self, model: nn.Module, adapter: nn.Module, mu: float, site: Site) -> None:
+    def __init__(self, model: nn.Module, adapter: nn.Module, site: Site, mu: float) -> None:
         """Join the two."""
         super().__init__()
-        self.model, self.adapter, self.mu, self.site = model, adapter, mu, site
+        self.model, self.adapter, self.site, self.mu = model, adapter, site, mu
 
     def _featured(self) -> FeatureModel:
         assert isinstance(self.model, FeatureModel)  # common_width has seen its features
@@ -127,7 +130,7 @@ class AdaptedModule(nn.Module):
 
     def adapted(self, x: Tensor) -> Tensor:
         """ŷ_A, (B, K)."""
-        logits: Tensor = self.adapter(x.flatten(1) if self.site == "input" else self._featured().features(x))
+        logits: Tensor = self.adapter(x if self.site == "input" else self._featured().features(x))
         return logits
 
     def outputs(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -214,25 +217,29 @@ class PFedLoRA(HeterogeneousAlgorithm[Global, Private, Down, Up]):
     def __init__(self, config: Any, model: Buildable) -> None:
         """Refuse a family whose features differ in width, and inputs that an adapter cannot read."""
         super().__init__(config, model)
-        chosen = self.config
-        width = self._width(chosen.site) if chosen.rank else 0
-        self.adapter = Adapter(chosen.structure, chosen.rank, width, self.family.members[0].classes, chosen.site)
+        self.adapter = self._adapter() if self.config.rank else None
 
-    def _width(self, site: Site) -> int:
-        if site == "features":
-            return common_width(self.family, "pFedLoRA")
-        first = self.family.members[0]
-        if first.name in TEXT_MODELS:
-            raise ConfigError("method.site=input: an adapter cannot read token ids. Set method.site=features.")
-        return math.prod(first.input_shape)
+    def _adapter(self) -> Adapter | ModelSpec:
+        config, smallest = self.config, shared_member(self.family, -1)
+        if config.site == "features":
+            return Adapter(config.structure, config.rank, common_width(self.family, "pFedLoRA"), smallest.classes)
+        if config.structure == "reduction":
+            return reduced(smallest, config.rank)
+        if smallest.name in TEXT_MODELS:
+            raise ConfigError(
+                "method.site=input: token ids cannot be multiplied with the matrices of a decomposition. Set "
+                "method.structure=reduction, or method.site=features."
+            )
+        return Adapter(config.structure, config.rank, math.prod(smallest.input_shape), smallest.classes)
 
     def adapted(self, info: ClientInfo) -> Adapted:
         """The architecture of a client's private model with the adapter."""
-        return Adapted(self.architecture(info), self.adapter, self.config.mu)
+        assert self.adapter is not None
+        return Adapted(self.architecture(info), self.adapter, self.config.site, self.config.mu)
 
     def init_global(self, seed: int) -> Global:
         """A freshly initialised adapter."""
-        return Global(init_params(self.adapter, seed) if self.config.rank else {})
+        return Global(init_params(self.adapter, seed) if self.adapter else {})
 
     def init_client(self, info: ClientInfo, seed: int) -> Private:
         """A freshly initialised private model."""
@@ -245,7 +252,7 @@ class PFedLoRA(HeterogeneousAlgorithm[Global, Private, Down, Up]):
     def client_step(self, info: ClientInfo, state: Private, down: Down, context: Context) -> ClientStep[Private, Up]:
         """Step A, step B; or both at once; or, without an adapter, plain local SGD."""
         config, trained = self.config, Trained({}, 0.0)
-        if not config.rank:
+        if not self.adapter:
             trained = yield config.train(self.architecture(info), state.omega, down.epochs, down.steps)
             return ClientResult(Up({}), Private(trained.params, {}))
         start = join_params(model=state.omega, adapter=down.theta)

@@ -1,5 +1,7 @@
 """The architectures that ship with Strata: factories called with (input shape, classes, their own options).
 
+Where a factory takes ``most``, no hidden layer is wider than that: the same chain of layers with small hidden sizes.
+
 # B batch, K classes, F features
 """
 
@@ -8,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -39,8 +42,8 @@ def _mclr(input_shape: Shape, classes: int) -> FeatureModel:
     return FeatureModel(nn.Flatten(), nn.Linear(math.prod(input_shape), classes))
 
 
-def _mlp(input_shape: Shape, classes: int, hidden: tuple[int, ...]) -> FeatureModel:
-    sizes = [math.prod(input_shape), *hidden]
+def _mlp(input_shape: Shape, classes: int, hidden: tuple[int, ...], most: int | None = None) -> FeatureModel:
+    sizes = [math.prod(input_shape), *(_capped(size, most) for size in hidden)]
     layers: list[nn.Module] = [nn.Flatten()]
     for a, b in pairwise(sizes):
         layers += [nn.Linear(a, b), nn.ReLU()]
@@ -80,9 +83,9 @@ def _cnn_permfl_fmnist(input_shape: Shape, classes: int) -> FeatureModel:
     return _with_dense_layer(convolutions, input_shape, classes)
 
 
-def _cnn(input_shape: Shape, classes: int, width: float, depth: int) -> FeatureModel:
+def _cnn(input_shape: Shape, classes: int, width: float, depth: int, most: int | None = None) -> FeatureModel:
     # Every block halves height and width.
-    channels = [_channels(input_shape, least=2**depth), *(max(1, round(32 * width * 2**i)) for i in range(depth))]
+    channels = [_channels(input_shape, least=2**depth), *_doubling(width, depth, most)]
     layers: list[nn.Module] = []
     for a, b in pairwise(channels):
         layers += [nn.Conv2d(a, b, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
@@ -94,51 +97,74 @@ FIVE = ((32, 2000), (16, 2000), (32, 1000), (32, 800), (32, 500))
 """Channels of the second convolution and size of the first dense layer of the five CNNs of pFedLoRA's comparisons."""
 
 
-def _cnn_five(input_shape: Shape, classes: int, member: int, width: float, features: int) -> FeatureModel:
+def _cnn_five(
+    input_shape: Shape, classes: int, member: int, width: float, features: int, most: int | None = None
+) -> FeatureModel:
     # No source states a padding; without any the sizes are the published 10.00, 6.92, 5.04, 4.04 and 2.56 MiB.
-    channels, dense = FIVE[member - 1]
+    first, second = _capped(16, most), _capped(FIVE[member - 1][0], most)
     convolutions = nn.Sequential(
-        nn.Conv2d(_channels(input_shape, least=16), 16, 5),
+        nn.Conv2d(_channels(input_shape, least=16), first, 5),
         nn.ReLU(),
         nn.MaxPool2d(2),
-        nn.Conv2d(16, channels, 5),
+        nn.Conv2d(first, second, 5),
         nn.ReLU(),
         nn.MaxPool2d(2),
         nn.Flatten(),
     )
-    first = nn.Linear(_width_after(convolutions, input_shape), max(1, round(dense * width)))
-    second = nn.Linear(first.out_features, features)
-    layers = nn.Sequential(*convolutions, first, nn.ReLU(), second, nn.ReLU())
-    return FeatureModel(layers, nn.Linear(features, classes))
+    return _with_two_dense_layers(convolutions, input_shape, classes, member, width, features, most)
 
 
-def _cnn_series(input_shape: Shape, classes: int, width: float, depth: int, features: int) -> FeatureModel:
+def _cnn_series(
+    input_shape: Shape, classes: int, width: float, depth: int, features: int, most: int | None = None
+) -> FeatureModel:
     # The one-dimensional counterpart of _cnn, with a dense layer behind, so that the features are of one width.
-    first = _series_channels(input_shape, least=2**depth)
-    channels = [first, *(max(1, round(32 * width * 2**i)) for i in range(depth))]
+    channels = [_series_channels(input_shape, least=2**depth), *_doubling(width, depth, most)]
     convolutions = series_convolutions(channels, len(input_shape) == 1, padding=2)
-    dense = nn.Linear(_width_after(convolutions, input_shape), features)
-    return FeatureModel(nn.Sequential(*convolutions, dense, nn.ReLU()), nn.Linear(features, classes))
+    dense = nn.Linear(_width_after(convolutions, input_shape), _capped(features, most))
+    return FeatureModel(nn.Sequential(*convolutions, dense, nn.ReLU()), nn.Linear(dense.out_features, classes))
 
 
-def _cnn_series_five(input_shape: Shape, classes: int, member: int, width: float, features: int) -> FeatureModel:
+def _cnn_series_five(
+    input_shape: Shape, classes: int, member: int, width: float, features: int, most: int | None = None
+) -> FeatureModel:
     # _cnn_five with convolutions over time.
-    channels, dense = FIVE[member - 1]
-    first = _series_channels(input_shape, least=16)
-    convolutions = series_convolutions([first, 16, channels], len(input_shape) == 1, padding=0)
-    hidden = nn.Linear(_width_after(convolutions, input_shape), max(1, round(dense * width)))
-    last = nn.Linear(hidden.out_features, features)
-    layers = nn.Sequential(*convolutions, hidden, nn.ReLU(), last, nn.ReLU())
-    return FeatureModel(layers, nn.Linear(features, classes))
+    inner = [_capped(16, most), _capped(FIVE[member - 1][0], most)]
+    channels = [_series_channels(input_shape, least=16), *inner]
+    convolutions = series_convolutions(channels, len(input_shape) == 1, padding=0)
+    return _with_two_dense_layers(convolutions, input_shape, classes, member, width, features, most)
+
+
+def _with_two_dense_layers(
+    convolutions: nn.Sequential,
+    input_shape: Shape,
+    classes: int,
+    member: int,
+    width: float,
+    features: int,
+    most: int | None,
+) -> FeatureModel:
+    """The five's layers behind the convolutions."""
+    hidden = _capped(max(1, round(FIVE[member - 1][1] * width)), most)
+    first = nn.Linear(_width_after(convolutions, input_shape), hidden)
+    second = nn.Linear(hidden, _capped(features, most))
+    layers = nn.Sequential(*convolutions, first, nn.ReLU(), second, nn.ReLU())
+    return FeatureModel(layers, nn.Linear(second.out_features, classes))
 
 
 def _transformer(
-    input_shape: Shape, classes: int, vocabulary: int, width: float, depth: int, features: int
+    input_shape: Shape,
+    classes: int,
+    vocabulary: int,
+    width: float,
+    depth: int,
+    features: int,
+    most: int | None = None,
 ) -> FeatureModel:
     if not vocabulary:
         raise ValueError("it needs texts as token ids; data.text=COLUMN makes them of a table's column of free text")
-    layers = TextFeatures(vocabulary, input_shape[0], text_width(64 * width), depth, features)
-    return FeatureModel(layers, nn.Linear(features, classes))
+    inner = text_width(_capped(64 * width, most))
+    layers = TextFeatures(vocabulary, input_shape[0], inner, depth, _capped(features, most))
+    return FeatureModel(layers, nn.Linear(layers.dense.out_features, classes))
 
 
 FIVE_TEXT = ((3, 1.5), (2, 1.5), (2, 1.0), (1, 1.0), (1, 0.5))
@@ -146,10 +172,29 @@ FIVE_TEXT = ((3, 1.5), (2, 1.5), (2, 1.0), (1, 1.0), (1, 0.5))
 
 
 def _transformer_five(
-    input_shape: Shape, classes: int, member: int, vocabulary: int, width: float, features: int
+    input_shape: Shape,
+    classes: int,
+    member: int,
+    vocabulary: int,
+    width: float,
+    features: int,
+    most: int | None = None,
 ) -> FeatureModel:
     depth, wider = FIVE_TEXT[member - 1]
-    return _transformer(input_shape, classes, vocabulary, width * wider, depth, features)
+    return _transformer(input_shape, classes, vocabulary, width * wider, depth, features, most)
+
+
+Size = TypeVar("Size", int, float)
+
+
+def _capped(size: Size, most: int | None) -> Size:
+    """A hidden size, at most ``most`` where that is given."""
+    return size if most is None else min(size, most)
+
+
+def _doubling(width: float, depth: int, most: int | None) -> list[int]:
+    """Channels of ``depth`` blocks, 32·width in the first and twice as many in each further one."""
+    return [_capped(max(1, round(32 * width * 2**i)), most) for i in range(depth)]
 
 
 def _series_channels(input_shape: Shape, least: int) -> int:

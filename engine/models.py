@@ -4,6 +4,7 @@
 """
 
 import importlib
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -224,6 +225,22 @@ def scaled(spec: Buildable, factor: float) -> ModelSpec:
         )
     assert isinstance(spec, ModelSpec)
     return replace(spec, options=tuple(sorted(options.items())))
+
+
+def reduced(spec: ModelSpec, most: int) -> ModelSpec:
+    """The same chain of layers, with no hidden layer wider than ``most``: channels, units, features.
+
+    A factory of the user's own takes part by having an argument ``most``, None by default.
+
+    Raises:
+        ConfigError: for an architecture that cannot be reduced.
+    """
+    if "most" not in inspect.signature(_factory(spec.name)).parameters:
+        raise ConfigError(
+            f"model.name={spec.name} has no hidden sizes to reduce. Choose mlp, cnn, cnn_series, transformer or one of "
+            "the families of five, or a package.module:factory of your own with an argument `most`."
+        )
+    return replace(spec, options=tuple(sorted({**dict(spec.options), "most": most}.items())))
 
 
 def init_params(spec: Buildable, seed: int) -> Params:

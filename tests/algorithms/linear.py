@@ -20,8 +20,9 @@ WORK = {"epochs": 0, "steps": 1}
 LR = 0.3
 
 
-def linear(input_shape, classes, width=F):
+def linear(input_shape, classes, width=F, most=None):
     """Linear features under a linear head."""
+    width = width if most is None else min(width, most)
     return FeatureModel(nn.Linear(input_shape[0], width), nn.Linear(width, classes))
 
 

@@ -48,10 +48,10 @@ def method(model=None, **settings):
     return PFedLoRA(PFedLoRAConfig(**settings), model or spec())
 
 
-def some_theta(structure, seed=5, width=F):
+def some_theta(structure, site="features", seed=5):
     """An adapter none of whose factors is zero."""
     draw = torch.Generator().manual_seed(seed)
-    start = init_params(Adapter(structure, RANK, width, K), seed)
+    start = init_params(method(structure=structure, site=site).adapter, seed)
     return {name: torch.randn(value.shape, generator=draw) / 2 for name, value in start.items()}
 
 
@@ -59,6 +59,8 @@ def adapt(theta, f):
     """ŷ_A."""
     if "first" in theta:
         return f @ theta["first"] @ theta["second"]
+    if "features.weight" in theta:  # the chain of the linear model, with RANK features
+        return forward(theta, f)[1]
     hidden = np.maximum(f @ theta["0.weight"].T + theta["0.bias"], 0)
     return hidden @ theta["2.weight"].T + theta["2.bias"]
 
@@ -68,6 +70,8 @@ def adapt_back(theta, f, d):
     if "first" in theta:
         first, second = theta["first"], theta["second"]
         return {"first": f.T @ d @ second.T, "second": (f @ first).T @ d}, d @ second.T @ first.T
+    if "features.weight" in theta:
+        return backward(theta, d, x=f), 0.0
     inner = f @ theta["0.weight"].T + theta["0.bias"]
     d_inner = (d @ theta["2.weight"]) * (inner > 0)
     gradient = {
@@ -93,7 +97,7 @@ def errors(mixing, adapted, plain):
 @pytest.mark.parametrize("site", ["features", "input"])
 def test_one_call_matches_numpy(structure, mixing, training, site):
     pfedlora = method(structure=structure, mixing=mixing, training=training, site=site)
-    omega, theta = fresh(spec()), some_theta(structure, width=F if site == "features" else D)
+    omega, theta = fresh(spec()), some_theta(structure, site)
     result, work = drive(pfedlora, Private(omega), Down(theta, **WORK))
 
     w, t = arrays(omega), arrays(theta)
@@ -222,12 +226,32 @@ def test_features_of_different_width_are_refused_with_their_widths():
     family = Family((spec(), spec(width=7)))
     with pytest.raises(ConfigError, match=r"pFedLoRA shares .*linear: 4.*linear: 7"):
         method(family)
-    assert method(family, site="input").adapter == Adapter("decomposition", RANK, D, K, "input")
+    assert method(family, site="input").adapter == Adapter("decomposition", RANK, D, K)
 
 
-def test_an_adapter_at_the_input_cannot_read_text():
-    with pytest.raises(ConfigError, match=r"method\.site=input: .* token ids\. Set method\.site=features"):
-        method(ModelSpec("transformer", (8,), K, (("vocabulary", 30),)), site="input")
+def test_token_ids_are_not_multiplied_with_matrices():
+    options = {"vocabulary": 30, "width": 1.0, "depth": 2, "features": 32}
+    texts = ModelSpec("transformer", (8,), K, tuple(options.items()))
+    with pytest.raises(ConfigError, match=r"method\.site=input: token ids .*method\.structure=reduction"):
+        method(texts, site="input")
+    chain = method(texts, site="input", structure="reduction", rank=16).adapter.build()
+    assert (len(chain.features.blocks), chain.features.embedding.embedding_dim, chain.head.in_features) == (2, 16, 16)
+
+
+def test_a_reduced_chain_is_the_smallest_model_with_small_hidden_sizes():
+    wide = ModelSpec("cnn", (3, 8, 8), K, (("depth", 2), ("width", 1.0)))
+    small_one = ModelSpec("cnn", (3, 8, 8), K, (("depth", 2), ("width", 0.125)))
+    chain = method(Family((wide, small_one)), structure="reduction", site="input", rank=6).adapter.build()
+    assert [tuple(value.shape) for value in chain.parameters()] == [
+        (4, 3, 3, 3),  # as it was: narrower than 6
+        (4,),
+        (6, 4, 3, 3),
+        (6,),
+        (K, 6 * 2 * 2),
+        (K,),
+    ]
+    with pytest.raises(ConfigError, match=r"model\.name=mclr has no hidden sizes to reduce\. Choose mlp, cnn, "):
+        method(ModelSpec("mclr", (3, 8, 8), K), structure="reduction", site="input")
 
 
 class Pooled(nn.Module):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from engine.data.dataset import TokenShape
 from engine.errors import ConfigError
 from engine.models import (
     Family,
@@ -18,6 +19,7 @@ from engine.models import (
     init_params,
     join_params,
     parameter_count,
+    reduced,
     size_mib,
     spec_of,
     split_params,
@@ -341,3 +343,41 @@ def test_parameters_of_a_joint_are_split_and_joined() -> None:
     assert joined["local.c"] is one["c"]
     with pytest.raises(ValueError, match="plain has no prefix"):
         split_params({"plain": torch.ones(1)})
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "settings"),
+    [
+        ("mlp", (8,), {"hidden": [20, 4]}),
+        ("cnn", COLOUR, {}),
+        ("cnn_five_1", COLOUR, {}),
+        ("cnn_series", (2, 40), {}),
+        ("cnn_series_five_5", (40,), {}),
+    ],
+)
+def test_a_reduced_model_is_the_same_chain_with_hidden_sizes_cut(
+    name: str, shape: tuple[int, ...], settings: dict[str, object]
+) -> None:
+    whole = spec(name, shape, **settings)
+    before, after = init_params(whole, 1), init_params(reduced(whole, 6), 1)
+    sizes = {key: value.shape[0] for key, value in before.items()}
+    cut = {key: size if key.startswith("head") else min(size, 6) for key, size in sizes.items()}
+    assert {key: value.shape[0] for key, value in after.items()} == cut != sizes
+    generous = init_params(reduced(whole, max(sizes.values())), 1)
+    assert all(torch.equal(value, before[key]) for key, value in generous.items())
+
+
+def test_a_reduced_transformer_keeps_whole_heads() -> None:
+    whole = spec("transformer", TokenShape((6,), 30), width=1.0, depth=2, features=64)
+    module = reduced(whole, 20).build()
+    assert isinstance(module, FeatureModel)
+    shapes = {key: tuple(value.shape) for key, value in module.named_parameters()}
+    assert shapes["features.embedding.weight"] == (30, 16)  # one head of 16: 20 is no whole number of them
+    assert shapes["features.blocks.1.attention.q.weight"] == (16, 16)
+    assert shapes["head.weight"] == (10, 20)
+
+
+@pytest.mark.parametrize("name", ["mclr", "dnn", "cnn_permfl"])
+def test_what_has_no_hidden_sizes_to_reduce_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"model\.name={name} has no hidden sizes to reduce\. Choose mlp"):
+        reduced(spec(name), 4)
