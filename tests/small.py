@@ -11,6 +11,7 @@ SMALL = (
     "clients.count=8",
     "teams.count=2",
     "partition=labels",
+    "partition.labels_per_client=2",
     "delays=classes",
     "tracking.wandb=disabled",
     "ray.num_cpus=2",

@@ -157,9 +157,8 @@ def test_only_the_adapter_travels_and_its_bytes_are_those_of_its_matrices():
 
 
 def test_the_five_cnns_share_an_adapter_of_500_by_r():
-    with Federation(
-        small("pfedlora", "model.family=[]", "model.width=0.02", "method.rank=8", "rounds=1")
-    ) as federation:
+    words = ("method.site=features", "method.structure=decomposition", "method.rank=8")
+    with Federation(small("pfedlora", "model.family=[]", "model.width=0.02", *words, "rounds=1")) as federation:
         (record,) = federation
     assert {call.bytes_up for call in record.calls} == {4 * 8 * (500 + 10)}
     assert len({call.flops / call.samples for call in record.calls}) == 5  # CNN-1 to CNN-5
