@@ -25,8 +25,8 @@ Choices of ours
       the five CNNs), the one width that all models share; a reduction is linear(F, r) – ReLU – linear(r, K). input: on
       the inputs, which mean the same on every client, whatever its model; a reduction is the family's smallest model,
       convolutions included, with no hidden layer wider than r, and a decomposition is one matrix from the flattened
-      input to the classes (so not for text). There step A's two losses of mixing=loss have no parameter in common, so
-      what a client answers with was trained as by itself: use mixing=output.
+      input to the classes (so not for text). Step A's two losses of mixing=loss have no parameter in common there, so
+      the adapter would have no influence on what a client answers with: the pair is refused.
     - The Gaussian factor has standard deviation 1/√F, which keeps the scale of what it reads.
     - The personal model answers with ŷ_F under mixing=loss: there no loss ever trained a sum of the two outputs, and
       ŷ_F is what the client keeps and fits to its own data. Under mixing=output it answers with μ ŷ_A + (1 − μ) ŷ_F,
@@ -215,7 +215,7 @@ class PFedLoRA(HeterogeneousAlgorithm[Global, Private, Down, Up]):
     config: PFedLoRAConfig
 
     def __init__(self, config: Any, model: Buildable) -> None:
-        """Refuse a family whose features differ in width, and inputs that an adapter cannot read."""
+        """Refuse features of different width, inputs that an adapter cannot read, and an adapter without effect."""
         super().__init__(config, model)
         self.adapter = self._adapter() if self.config.rank else None
 
@@ -223,6 +223,11 @@ class PFedLoRA(HeterogeneousAlgorithm[Global, Private, Down, Up]):
         config, smallest = self.config, shared_member(self.family, -1)
         if config.site == "features":
             return Adapter(config.structure, config.rank, common_width(self.family, "pFedLoRA"), smallest.classes)
+        if config.mixing == "loss":
+            raise ConfigError(
+                "method.mixing=loss with method.site=input: the two losses have no parameter in common, so clients "
+                "would learn nothing from the adapter. Set method.mixing=output, or method.site=features."
+            )
         if config.structure == "reduction":
             return reduced(smallest, config.rank)
         if smallest.name in TEXT_MODELS:

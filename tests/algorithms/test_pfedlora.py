@@ -51,7 +51,7 @@ def method(model=None, **settings):
 def some_theta(structure, site="features", seed=5):
     """An adapter none of whose factors is zero."""
     draw = torch.Generator().manual_seed(seed)
-    start = init_params(method(structure=structure, site=site).adapter, seed)
+    start = init_params(method(structure=structure, site=site, mixing="output").adapter, seed)
     return {name: torch.randn(value.shape, generator=draw) / 2 for name, value in start.items()}
 
 
@@ -91,10 +91,9 @@ def errors(mixing, adapted, plain):
     return MU * e, (1 - MU) * e
 
 
-@pytest.mark.parametrize("mixing", ["loss", "output"])
+@pytest.mark.parametrize(("mixing", "site"), [("loss", "features"), ("output", "features"), ("output", "input")])
 @pytest.mark.parametrize("structure", ["reduction", "decomposition"])
 @pytest.mark.parametrize("training", ["iterative", "simultaneous"])
-@pytest.mark.parametrize("site", ["features", "input"])
 def test_one_call_matches_numpy(structure, mixing, training, site):
     pfedlora = method(structure=structure, mixing=mixing, training=training, site=site)
     omega, theta = fresh(spec()), some_theta(structure, site)
@@ -225,22 +224,29 @@ def test_features_of_different_width_are_refused_with_their_widths():
     family = Family((spec(), spec(width=7)))
     with pytest.raises(ConfigError, match=r"pFedLoRA shares .*linear: 4.*linear: 7"):
         method(family)
-    assert method(family, site="input").adapter == Adapter("decomposition", RANK, D, K)
+    assert method(family, site="input", mixing="output").adapter == Adapter("decomposition", RANK, D, K)
+
+
+def test_an_adapter_that_no_client_would_learn_from_is_refused():
+    with pytest.raises(ConfigError, match=r"method\.mixing=loss with method\.site=input: .*Set method\.mixing=output"):
+        method(site="input", mixing="loss")
+    method(site="input", mixing="loss", rank=0)  # no adapter at all
 
 
 def test_token_ids_are_not_multiplied_with_matrices():
     options = {"vocabulary": 30, "width": 1.0, "depth": 2, "features": 32}
     texts = ModelSpec("transformer", (8,), K, tuple(options.items()))
     with pytest.raises(ConfigError, match=r"method\.site=input: token ids .*method\.structure=reduction"):
-        method(texts, site="input")
-    chain = method(texts, site="input", structure="reduction", rank=16).adapter.build()
+        method(texts, site="input", mixing="output")
+    chain = method(texts, site="input", mixing="output", structure="reduction", rank=16).adapter.build()
     assert (len(chain.features.blocks), chain.features.embedding.embedding_dim, chain.head.in_features) == (2, 16, 16)
 
 
 def test_a_reduced_chain_is_the_smallest_model_with_small_hidden_sizes():
     wide = ModelSpec("cnn", (3, 8, 8), K, (("depth", 2), ("width", 1.0)))
     small_one = ModelSpec("cnn", (3, 8, 8), K, (("depth", 2), ("width", 0.125)))
-    chain = method(Family((wide, small_one)), structure="reduction", site="input", rank=6).adapter.build()
+    settings = {"structure": "reduction", "site": "input", "mixing": "output"}
+    chain = method(Family((wide, small_one)), **settings, rank=6).adapter.build()
     assert [tuple(value.shape) for value in chain.parameters()] == [
         (4, 3, 3, 3),  # as it was: narrower than 6
         (4,),
@@ -250,7 +256,7 @@ def test_a_reduced_chain_is_the_smallest_model_with_small_hidden_sizes():
         (K,),
     ]
     with pytest.raises(ConfigError, match=r"model\.name=mclr has no hidden sizes to reduce\. Choose mlp, cnn, "):
-        method(ModelSpec("mclr", (3, 8, 8), K), structure="reduction", site="input")
+        method(ModelSpec("mclr", (3, 8, 8), K), **settings)
 
 
 class Pooled(nn.Module):
