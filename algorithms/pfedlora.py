@@ -229,7 +229,10 @@ class PFedLoRA(HeterogeneousAlgorithm[Global, Private, Down, Up]):
                 "would learn nothing from the adapter. Set method.mixing=output, or method.site=features."
             )
         if config.structure == "reduction":
-            return reduced(smallest, config.rank)
+            try:
+                return reduced(smallest, config.rank)
+            except ConfigError as error:
+                raise ConfigError(f"{error} Or set method.site=features, or method.structure=decomposition.") from None
         if smallest.name in TEXT_MODELS:
             raise ConfigError(
                 "method.site=input: token ids cannot be multiplied with the matrices of a decomposition. Set "
