@@ -255,7 +255,9 @@ def test_a_reduced_chain_is_the_smallest_model_with_small_hidden_sizes():
         (K, 6 * 2 * 2),
         (K,),
     ]
-    with pytest.raises(ConfigError, match=r"model\.name=mclr has no hidden .* Choose mlp, .* Or set method\.site=features"):
+    with pytest.raises(
+        ConfigError, match=r"model\.name=mclr has no hidden .* Choose mlp, .* Or set method\.site=features"
+    ):
         method(ModelSpec("mclr", (3, 8, 8), K), **settings)
 
 
