@@ -6,6 +6,7 @@ from typing import Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.ppo import PPOConfig
+from ray.rllib.core.learner.learner import Learner
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
@@ -30,29 +31,13 @@ def rllib_config(family: str, specs: Specs, settings: AgentsConfig) -> Algorithm
     own training loop.
     """
     config = _CONFIGS[family](settings)
-    modules = {
-        agent: RLModuleSpec(
-            module_class=_module_class(family, settings),
-            observation_space=spec.observation_space,
-            action_space=spec.action_space,
-            model_config={
-                "hidden": settings.hidden,
-                "exploration": settings.exploration,
-                "epsilon": settings.epsilon,
-            },
-        )
-        for agent, spec in specs.items()
-    }
     config.framework("torch")
-    config.multi_agent(
-        policies={agent: (None, spec.observation_space, spec.action_space, {}) for agent, spec in specs.items()},
-        policy_mapping_fn=own_module,
-    )
+    config.multi_agent(policies=list(specs), policy_mapping_fn=own_module)
     rates = {agent: settings.lr.get(agent, spec.lr) for agent, spec in specs.items()}
     common = next(iter(rates.values()))
     config.training(lr=common)
     config.rl_module(
-        rl_module_spec=MultiRLModuleSpec(rl_module_specs=modules),
+        rl_module_spec=_module_spec(family, settings),
         # RLlib copies the whole configuration, with all others' copies in it, for each module that differs: of a
         # hundred agents, none may.
         algorithm_config_overrides_per_module={
@@ -64,17 +49,35 @@ def rllib_config(family: str, specs: Specs, settings: AgentsConfig) -> Algorithm
     return config
 
 
+def build_learner(family: str, specs: Specs, settings: AgentsConfig) -> Learner:
+    """A learner of one family of agents, with fresh modules.
+
+    ``AlgorithmConfig.build_learner`` would derive the same specification of modules from the configuration, but copies
+    the configuration for every agent, with all agents in it: half a minute for a thousand.
+    """
+    config = rllib_config(family, specs, settings)
+    modules = {}
+    for agent, spec in specs.items():
+        modules[agent] = _module_spec(family, settings)
+        modules[agent].observation_space, modules[agent].action_space = spec.observation_space, spec.action_space
+    learner: Learner = config.learner_class(config=config, module_spec=MultiRLModuleSpec(rl_module_specs=modules))
+    learner.build()
+    return learner
+
+
 def own_module(agent: AgentId, *args: Any, **kwargs: Any) -> str:
     """Every agent has a module of its own name."""
     return agent
 
 
-def _module_class(family: str, settings: AgentsConfig) -> type:
-    if family == "reinforce":
-        return VirtualAgent
-    if family == "vdn":
-        return DecomposedValue
-    return MlpActorCritic if settings.network == "mlp" else EquivariantActorCritic
+def _module_spec(family: str, settings: AgentsConfig) -> RLModuleSpec:
+    classes = {
+        "ppo": MlpActorCritic if settings.network == "mlp" else EquivariantActorCritic,
+        "reinforce": VirtualAgent,
+        "vdn": DecomposedValue,
+    }
+    model_config = {"hidden": settings.hidden, "exploration": settings.exploration, "epsilon": settings.epsilon}
+    return RLModuleSpec(module_class=classes[family], model_config=model_config)
 
 
 def _ppo(settings: AgentsConfig) -> AlgorithmConfig:

@@ -11,7 +11,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.learner import Learner
 
 from agents.episodes import Step, episode_of
-from agents.learners import Specs, rllib_config
+from agents.learners import Specs, build_learner
 from agents.trees import from_tree, to_tree
 from engine.agents_config import AgentsConfig
 from engine.control import Actions, AgentId, Observation, Situation
@@ -59,10 +59,7 @@ class LearntPolicies:
         self._learners: dict[str, Learner] = {}
         for family, members in self._members.items():
             with torch_scope(derive(seed, "agents", family)), single_thread():
-                config = rllib_config(family, members, settings)
-                self._learners[family] = config.build_learner(
-                    spaces={agent: (spec.observation_space, spec.action_space) for agent, spec in members.items()}
-                )
+                self._learners[family] = build_learner(family, members, settings)
         # Virtual agents learn from each round by itself; value decomposition also from rounds long past.
         self._rounds_per_update = 1 if "reinforce" in families else settings.rounds_per_update
         self._kept = settings.replay if "vdn" in families else 0

@@ -3,7 +3,8 @@
 * per client call: a FedAvg round over two client actors whose clients train one step on a tiny model, against the same
   training driven in-process, so that the difference is the engine's and Ray's own cost;
 * start to first round with 100 clients in two actors;
-* memory of a whole run (all its processes) with 100 and with 1,000 clients in two actors.
+* memory of a whole run (all its processes) with 100 and with 1,000 clients in two actors;
+* virtual agents, one RLlib module per client: making them, and what they cost a round, for 100 and for 1,000 clients.
 """
 
 import os
@@ -15,7 +16,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+from gymnasium.spaces import Box, MultiDiscrete
+
+from agents.learnt import LearntPolicies
+from engine.agents_config import AgentsConfig
 from engine.config import load_config
+from engine.control import AgentSpec, Situation
 from engine.federation import Federation
 from engine.schema import RunConfig
 
@@ -84,6 +91,26 @@ def start_and_memory(clients: int) -> None:
     print(f"{clients} clients in two actors: first round done after {started:.1f} s, {memory / 2**30:.2f} GiB in all")
 
 
+def virtual_agents(clients: int, cohort: int) -> None:
+    """Print what deciding and learning cost a round in which ``cohort`` of the virtual agents act."""
+    spec = AgentSpec(Box(1.0, 1.0, (1,), np.float32), MultiDiscrete([3] * 10), "reinforce", 0.5)
+    began = time.perf_counter()
+    policies = LearntPolicies({f"client_{k}": spec for k in range(clients)}, AgentsConfig(policy="rllib"), 0)
+    made, times = time.perf_counter() - began, []
+    for number in range(1, 6):
+        cohort_ids = sorted((number * cohort + k) % clients for k in range(cohort))
+        situation = Situation(number, cohort_ids, *[np.zeros(cohort)] * 4)  # which virtual agents do not look at
+        seen = {f"client_{k}": np.ones(1, np.float32) for k in cohort_ids}
+        began = time.perf_counter()
+        policies.act(number, situation, {}, seen)
+        policies.learn(number, dict.fromkeys(seen, 0.1))
+        times.append(time.perf_counter() - began)
+    print(
+        f"{clients} virtual agents made in {made:.1f} s; a round in which {cohort} of them decide and learn: "
+        f"{statistics.median(times):.2f} s"
+    )
+
+
 def proportional_memory(pid: int) -> int:
     """Bytes of one process, pages that are shared counted by share (PSS)."""
     try:
@@ -115,7 +142,14 @@ def family(pid: int) -> set[int]:
 def main() -> None:
     """Run all benchmarks, one after the other."""
     os.environ["PYTHONWARNINGS"] = "ignore"
-    steps: list[Callable[[], None]] = [call_overhead, lambda: start_and_memory(100), lambda: start_and_memory(1000)]
+    steps: list[Callable[[], None]] = [
+        call_overhead,
+        lambda: start_and_memory(100),
+        lambda: start_and_memory(1000),
+        lambda: virtual_agents(100, 100),
+        lambda: virtual_agents(1000, 50),
+        lambda: virtual_agents(1000, 1000),
+    ]
     for step in steps:
         step()
 
