@@ -178,6 +178,9 @@ def _no_text_model(name: str, input_shape: Shape, vocabulary: int) -> str:
     )
 
 
+FITS = " mclr, dnn and mlp take any. Where channels lie last in an .npz, data.layout=last reads them."
+
+
 def _require_fit(spec: ModelSpec) -> None:
     try:
         with torch_scope(0):
@@ -185,7 +188,7 @@ def _require_fit(spec: ModelSpec) -> None:
     except ConfigError:
         raise
     except Exception as error:  # a factory of the user's own may raise anything
-        fits, cause = (" mclr, dnn and mlp take any.", None) if spec.name in MODELS else ("", error)
+        fits, cause = ("", error) if spec.name not in MODELS else (FITS, None)
         raise ConfigError(
             f"model.name={spec.name} does not take inputs of shape {spec.input_shape}: {error}.{fits}"
         ) from cause

@@ -186,6 +186,7 @@ def test_model_that_does_not_exist_or_breaks(name: str, message: str) -> None:
         ("cnn_permfl_fmnist", (1, 9, 28), "at least 10×10"),
         ("cnn_permfl", (1, 28, 4), "at least 5×5"),
         ("cnn", (1, 3, 3), "at least 4×4"),
+        ("cnn_series", (100, 2), r"series \(channels, length\).*data\.layout=last"),
     ],
 )
 def test_misfit_says_what_fits(name: str, shape: tuple[int, ...], message: str) -> None:
