@@ -4,7 +4,7 @@ J. Yao and B. Li, "PerFedRLNAS: One-for-All Personalized Federated Neural Archit
 released configuration.
 
 Symbols
-    W           supernet weights: those of the largest architecture (GM), of which every other is a slice
+    W           supernet weights: those of the largest architecture, of which every other is a slice
     a_i         architecture of client i: one option index per decision slot
     mask_i      the slice of a_i: prefixes of channels, centres of kernels, the first blocks of a stage
     w_i         client i's subnet after its local epochs, its personal model (PM)
@@ -31,7 +31,8 @@ Choices of ours
       client's id and ``memory_seed``; those of the YAML are U(2, 8) GiB scaled by the size of the small spaces.
     - Testing after training costs no virtual time, as no evaluation does.
     - neg_i looks at all tensors that travel, batch norm's statistics included; the aggregate holds client i's own part.
-    - PM is the subnet as the client last trained it; before its first call, ``fixed`` cut from W. GM is W as a whole.
+    - PM is the subnet as the client last trained it; before its first call, GM. GM is ``fixed``, cut from W: of FedAvg
+      on an architecture the model that it averages, and else W as a whole.
 Deviations: rounds are synchronous here. Everything above treats a report by itself, whenever it arrives, but for min τ.
 """
 
@@ -72,8 +73,8 @@ class PerFedRLNASConfig(LocalTraining):
 
     fixed: str = option(
         "",
-        "architecture where no agents decide, and of clients never called: largest, smallest, random, random:N or "
-        "option indices; empty: model.architecture",
+        "architecture where no agents decide, and of the global model that is evaluated: largest, smallest, random, "
+        "random:N or option indices; empty: model.architecture",
     )
     lambda_time: float = option(0.001, "λ_time: price of a second of latency, in accuracy", ge=0)
     lambda_neg: float = option(0.1, "λ_neg: price of conflicting with the aggregate in all tensors, in accuracy", ge=0)
@@ -245,18 +246,18 @@ class PerFedRLNAS(FlatAlgorithm[Global, Personal, Down, Up]):
         return state.subnet
 
     def global_model(self, g: Global) -> Params:
-        """W, as the largest architecture."""
+        """W, of which evaluation takes a slice."""
         return g.w
 
     def client_evaluate(
         self, info: ClientInfo, state: Personal | None, shared: Mapping[str, Params]
     ) -> Generator[Evaluate, Evaluation, Mapping[str, Evaluation]]:
-        """GM is W as a whole; PM the client's last subnet, or the fixed one cut from W before its first training."""
-        gm = yield Evaluate(self.supernet, shared["GM"])
-        if state is not None and state.subnet is not None:
-            return {"GM": gm, "PM": (yield Evaluate(self.spec(state.architecture), state.subnet))}
+        """GM is the fixed architecture, cut from W; PM the client's last subnet, or GM before its first training."""
         spec = self.spec(self.fixed)
-        return {"GM": gm, "PM": gm if spec == self.supernet else (yield Evaluate(spec, extract(shared["GM"], spec)))}
+        gm = yield Evaluate(spec, extract(shared["GM"], spec))
+        if state is None or state.subnet is None:
+            return {"GM": gm, "PM": gm}
+        return {"GM": gm, "PM": (yield Evaluate(self.spec(state.architecture), state.subnet))}
 
 
 def fit(memory: Callable[[int], float], budget: float, start: int, least: int, most: int) -> int:

@@ -23,6 +23,7 @@ from engine.models import ModelSpec
 from engine.requests import AdamW, Evaluate, Evaluation, Trained
 from engine.seeding import generator
 from engine.supernets.cost import cost
+from engine.supernets.sharing import extract
 from engine.supernets.subnet import SubnetSpec, shapes
 from engine.timing import TimingRounds
 from envs.multi_agent import FederatedRoundsEnv
@@ -358,7 +359,7 @@ def test_timed_rounds_take_as_long_as_real_ones():
             assert played.round_s == expected.round_s
 
 
-def test_personal_models_are_what_was_trained_and_else_the_fixed_architecture():
+def test_personal_models_are_what_was_trained_and_else_the_global_one_which_is_the_fixed_architecture():
     config = searching("rounds=1", "agents.policy=none", "method.fixed=smallest", "clients.participation=0.25")
     with Federation(config) as federation:
         (record,) = federation
@@ -369,8 +370,12 @@ def test_personal_models_are_what_was_trained_and_else_the_fixed_architecture():
         assert record.scores["PM"].clients[client] == pytest.approx(state.best_accuracy)
     asked = next(iter(set(range(8)) - called))
     steps = method.client_evaluate(world.infos[asked], None, {"GM": snapshot.server.w})
-    assert next(steps).model == method.supernet
-    assert steps.send(None).model == method.spec(method.supernet.space.smallest())
+    request = next(steps)
+    assert request.model == method.spec(method.supernet.space.smallest())
+    torch.testing.assert_close(request.params, extract(snapshot.server.w, request.model), rtol=0, atol=0)
+    with pytest.raises(StopIteration) as end:
+        steps.send("the global model")
+    assert end.value.value == {"GM": "the global model", "PM": "the global model"}
 
 
 # --- the search -----------------------------------------------------------------------------------------------------
