@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -56,10 +57,12 @@ def build_learner(family: str, specs: Specs, settings: AgentsConfig) -> Learner:
     the configuration for every agent, with all agents in it: half a minute for a thousand.
     """
     config = rllib_config(family, specs, settings)
-    modules = {}
-    for agent, spec in specs.items():
-        modules[agent] = _module_spec(family, settings)
-        modules[agent].observation_space, modules[agent].action_space = spec.observation_space, spec.action_space
+    modules = {
+        agent: replace(
+            _module_spec(family, settings), observation_space=spec.observation_space, action_space=spec.action_space
+        )
+        for agent, spec in specs.items()
+    }
     learner: Learner = config.learner_class(config=config, module_spec=MultiRLModuleSpec(rl_module_specs=modules))
     learner.build()
     return learner
