@@ -188,7 +188,7 @@ def _require_fit(spec: ModelSpec) -> None:
     except ConfigError:
         raise
     except Exception as error:  # a factory of the user's own may raise anything
-        fits, cause = ("", error) if spec.name not in MODELS else (FITS, None)
+        fits, cause = (FITS, None) if spec.name in MODELS else ("", error)
         raise ConfigError(
             f"model.name={spec.name} does not take inputs of shape {spec.input_shape}: {error}.{fits}"
         ) from cause
