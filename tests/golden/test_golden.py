@@ -1,0 +1,59 @@
+"""Results that may not move: see :mod:`tests.golden.runs`."""
+
+import pytest
+import ray
+
+from engine.schema import load_method, method_names
+from tests.golden.runs import PLACEMENTS, arithmetic, config_of, play, read
+
+METHODS = method_names()
+ON_RAY = [placement for placement in PLACEMENTS if placement != "in-process"]
+
+
+@pytest.fixture(scope="module")
+def in_process():
+    """Digests of the in-process run by method, each run once."""
+    return {}
+
+
+def digests_of(method, in_process):
+    if method not in in_process:
+        in_process[method] = play(config_of(method, "in-process"))
+    return in_process[method]
+
+
+@pytest.fixture(scope="module")
+def ray_here():
+    ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_digests_are_the_golden_ones(method, in_process):
+    golden = read().get(arithmetic())
+    made = digests_of(method, in_process)
+    assert set(made) == {"models", "clock", "metrics"} | ({"agents"} if load_method(method).Control else set())
+    if golden is None:
+        pytest.skip("bits of this processor or torch are not in digests.json; `python -m tests.golden` adds them")
+    assert made == golden[method]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("placement", ON_RAY)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_placement_has_the_same_digests(method, placement, in_process, ray_here):
+    assert play(config_of(method, placement)) == digests_of(method, in_process)
+
+
+def test_the_file_names_every_method_and_no_other():
+    assert all(sorted(digests) == METHODS for digests in read().values())
+    assert read(), "digests.json is missing"
+
+
+def test_a_seed_moves_every_digest(in_process):
+    from dataclasses import replace
+
+    config = config_of("hapfl", "in-process")
+    other = play(replace(config, seed=1))
+    assert all(other[name] != digest for name, digest in digests_of("hapfl", in_process).items())
