@@ -1,16 +1,19 @@
 """Saved agents: they come back as they were, or are refused with the reason."""
 
+import hashlib
+import io
 import json
 import pickle
 import subprocess
 import sys
 
 import pytest
+import torch
 
 from agents import store
 from agents.learnt import LearntPolicies
 from engine.errors import AgentCheckpointError
-from engine.messages import fingerprint
+from engine.messages import fingerprint, leaves
 from tests.agents.test_learning import virtual
 from tests.agents.toys import arms, learn, numbers, settings
 
@@ -115,13 +118,40 @@ def test_what_is_damaged_missing_or_something_else_is_refused(tmp_path, learners
         store.load(folder, AGENTS, settings(), "a+n")
 
 
-def test_nothing_is_pickled(tmp_path, learners, monkeypatch):
-    def refuse(*args, **kwargs):
-        raise AssertionError("pickle was used")
+class Touch:
+    """Makes a file when it is unpickled."""
 
-    for name in ("dump", "dumps", "load", "loads"):
-        monkeypatch.setattr(pickle, name, refuse)
-    store.load(saved(tmp_path, learners), AGENTS, settings(), "a+n")
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return self.path.touch, ()
+
+
+def unguarded(code):
+    return torch.load(io.BytesIO(code), weights_only=False)
+
+
+def test_nothing_is_pickled(tmp_path, learners):
+    folder = saved(tmp_path, learners)
+    payload, state = (folder / "tensors.safetensors").read_bytes(), json.loads((folder / "state.json").read_text())
+    # A safetensors file is the length of its header, the header as JSON, and the tensors' values without a gap.
+    values = 8 + int.from_bytes(payload[:8], "little")
+    spans = sorted(tensor["data_offsets"] for tensor in json.loads(payload[8:values]).values())
+    assert [0, *(end for _, end in spans)] == [*(start for start, _ in spans), len(payload) - values]
+    assert len(spans) == sum(isinstance(leaf, torch.Tensor) for _, leaf in leaves(learners)) > 0
+    # Code under the right checksum is refused without being run, whoever's pickle it is.
+    ran, archive = tmp_path / "ran", io.BytesIO()
+    torch.save(Touch(ran), archive)
+    for code, load in ((pickle.dumps(Touch(ran)), pickle.loads), (archive.getvalue(), unguarded)):
+        (folder / "tensors.safetensors").write_bytes(code)
+        (folder / "state.json").write_text(json.dumps(state | {"tensors_sha256": hashlib.sha256(code).hexdigest()}))
+        with pytest.raises(AgentCheckpointError, match="does not fit this version of Strata"):
+            store.load(folder, AGENTS, settings(), "a+n")
+        assert not ran.exists()
+        load(code)
+        assert ran.exists(), "there was no code in it"
+        ran.unlink()
 
 
 def test_rules_need_no_rllib():

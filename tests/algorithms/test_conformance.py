@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +78,8 @@ def test_its_module_cites_its_source_and_lists_deviations(world):
     import sys
 
     text = sys.modules[type(world.algorithm).__module__].__doc__
-    assert "arXiv" in text or "20" in text
+    # A preprint's or a paper's number, or the conference and its year.
+    assert re.search(r"arXiv \d{4}\.\d{5}\b|doi 10\.\d{4,}/\w|[A-Z]{2}\w* (19|20)\d\d\b", text)
     assert "Deviations" in text or "Choices of ours" in text
 
 

@@ -382,12 +382,15 @@ def test_rules(world):
 
 
 def test_rules_where_no_time_passes():
-    config = small("hapfl", *TINY[:-1], "delays=none", "agents.policy=greedy")
+    config = small("hapfl", *TINY[:-1], "method.epochs=3", "delays=none", "agents.policy=greedy")
 
     with Session(config) as session:
-        record = session.run_round()
+        record, infos = session.run_round(), session.federation.world.infos
     assert record.round_s == 0.0
-    assert {c.steps for c in record.calls if c.status == "ok"} != set()
+    # Nobody is slower than the others, so all get equal shares: three epochs of batches of 16.
+    expected = {info.id: 3 * -(-info.train_samples // 16) for info in infos}
+    assert {c.client: c.steps for c in record.calls if c.status == "ok"} == expected
+    assert len(expected) == 8
     assert record.metrics["agents/intensity/reward"] == record.metrics["agents/size/reward"] == 0.0
 
 

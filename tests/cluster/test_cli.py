@@ -1,5 +1,6 @@
 """The command as a user runs it: real processes, real output."""
 
+import ast
 import json
 import os
 import random
@@ -14,7 +15,6 @@ import pytest
 
 from cluster.cli import main
 from engine.config import load_config
-from engine.schema import method_names
 from tests.bench import family
 from tests.small import small_overrides
 
@@ -160,9 +160,14 @@ def test_config_prints_a_file_that_runs(tmp_path, capsys):
 
 def test_list_names_every_method(capsys):
     assert main(["list"]) == 0
-    out = capsys.readouterr().out
-    for name in method_names():
-        assert name in out
+    lines = [line.split("│")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    tiers = {name.strip(): tiers.strip() for name, _, tiers in lines if name.strip()}
+    assert list(tiers) == sorted(path.stem for path in (ROOT / "algorithms").glob("*.yaml"))
+    assert (tiers["permfl"], tiers["fedavg"]) == ("global, team, client", "global, client")
+    # A sentence that was wrapped goes on below.
+    told = " ".join(sentence.strip() for _, sentence, _ in lines)
+    for name in tiers:
+        assert ast.get_docstring(ast.parse((ROOT / "algorithms" / f"{name}.py").read_text())).splitlines()[0] in told
 
 
 def test_data_shows_who_holds_what(tmp_path, capsys):

@@ -1,5 +1,7 @@
 """Scores, records and means: closed forms."""
 
+from dataclasses import fields, replace
+
 import pytest
 import torch
 
@@ -52,12 +54,25 @@ def test_a_record_adds_up_what_its_calls_cost():
     assert (made.bytes_client_down, made.bytes_client_up, made.flops) == (4, 8, 12)
 
 
+def changes(value):
+    """Copies of a dataclass that each differ from it in one field, with the field's name."""
+    return [(field.name, replace(value, **{field.name: "another"})) for field in fields(value)]
+
+
 def test_the_digest_sees_every_value_but_the_wall_clock():
     base = record(1, 1.0, Outcome(1.0, [], [call(0, "ok", 1.0)]), {}, wall_s=0.1)
     assert "wall_s" not in to_plain(base)
     assert chain("", base) == chain("", record(1, 1.0, Outcome(1.0, [], [call(0, "ok", 1.0)]), {}, wall_s=9.9))
-    assert chain("", base) != chain("", record(1, 1.0, Outcome(1.0, [], [call(0, "ok", 1.5)]), {}, wall_s=0.1))
     assert chain("x", base) != chain("", base)
+    unseen = {"wall_s", "agents_wall_s"}
+    for name, changed in changes(base):
+        assert (chain("", changed) == chain("", base)) == (name in unseen), name
+    (made,), scores = base.calls, score({0: Evaluation(1, 2, 1.0)})
+    for name, changed in changes(made):
+        assert chain("", replace(base, calls=[changed])) != chain("", base), name
+    scored = replace(base, scores={"GM": scores})
+    for name, changed in changes(scores):
+        assert chain("", replace(base, scores={"GM": changed})) != chain("", scored), name
 
 
 def test_means_weigh():

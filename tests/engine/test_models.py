@@ -26,9 +26,11 @@ from engine.models import (
 )
 from engine.options import check
 from engine.seeding import torch_scope
+from tests.engine.references import chained
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)
 NAMES = ["mclr", "dnn", "mlp", "cnn", "cnn_permfl", "cnn_permfl_fmnist"]
+POOLED = {"cnn": (1, 2), "cnn_permfl": (0, 1)}  # padding of convolutions, stride of poolings; the others': (0, 2)
 
 
 def spec(name: str, shape: tuple[int, ...] = GREY, classes: int = 10, **settings: object) -> ModelSpec:
@@ -96,14 +98,12 @@ def test_cnn_width_and_depth() -> None:
 )
 def test_logits_are_the_head_of_the_features(name: str, shape: tuple[int, ...]) -> None:
     with torch_scope(0):
-        module = spec(name, shape, classes=7).build()
+        module, x = spec(name, shape, classes=7).build(), torch.randn(4, *shape)
     assert isinstance(module, FeatureModel)
-    x = torch.linspace(-1, 1, 4).reshape(4, *[1] * len(shape)).expand(4, *shape)
-    features = module.features(x)
-    logits = module(x)
-    assert features.ndim == 2
+    features, logits = chained(module, x, *POOLED.get(name, ()))
     assert logits.shape == (4, 7)
-    assert torch.equal(logits, module.head(features))
+    torch.testing.assert_close(module.features(x), features)
+    torch.testing.assert_close(module(x), logits)
 
 
 def test_size_is_four_bytes_per_parameter() -> None:
@@ -268,9 +268,10 @@ def test_the_five_cnns_on_28_by_28_scaled() -> None:
     assert parameter_count(family.members[1]) == expected
     assert {feature_width(member) for member in family.members} == {30}
     with torch_scope(0):
-        module = family.members[1].build()
-    x = torch.ones(2, *GREY)
-    assert torch.equal(module(x), module.head(module.features(x)))
+        module, x = family.members[1].build(), torch.randn(2, *GREY)
+    features, logits = chained(module, x)
+    torch.testing.assert_close(module.features(x), features)
+    torch.testing.assert_close(module(x), logits)
     assert spec("cnn_five_2", GREY, classes=7, width=0.1, features=30) == family.members[1]
 
 

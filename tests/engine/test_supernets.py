@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from engine.config import load_config
 from engine.data.config import DataConfig
@@ -13,11 +14,13 @@ from engine.errors import ConfigError
 from engine.models import init_params, spec_of
 from engine.requests import Evaluate, Sgd, Train
 from engine.supernets.cost import cost
+from engine.supernets.sharing import extract
 from engine.supernets.space import HEAD_SIZE
 from engine.supernets.spaces import NAMES, space
 from engine.supernets.subnet import SubnetSpec, shapes, subnet_of, supernet_params, supernet_spec
 from engine.trainer import Trainer
-from tests.engine.supernet_draws import CLASSES, GREY, SMALL, specs
+from tests.engine.references import encoder_layer
+from tests.engine.supernet_draws import CLASSES, GREY, SMALL, specs, weights
 
 COLOUR = (3, 32, 32)
 
@@ -101,8 +104,47 @@ def test_a_small_space_takes_its_resolution_from_the_images():
     assert space("vit_small", COLOUR, {"resolution": [16, 24]}).resolution == (16, 24)
 
 
+def by_hand(spec, module, x):
+    """Logits of a subnet of a small space from its weights."""
+    w, activation = module.state_dict(), {"mobilenetv3_small": F.hardswish, "vit_small": F.silu}[spec.space.name]
+
+    def convolved(name, x, stride=1, activate=activation):
+        kernel = w[f"features.{name}.conv.weight"]
+        groups = x.shape[1] // kernel.shape[1]
+        x = F.conv2d(x, kernel, stride=stride, padding=kernel.shape[2] // 2, groups=groups)
+        norm = (w[f"features.{name}.norm.{key}"] for key in ("running_mean", "running_var", "weight", "bias"))
+        return activate(F.batch_norm(x, *norm))
+
+    def inverted_residual(name, x, stride=1):
+        x = convolved(f"{name}.expand", x) if f"features.{name}.expand.conv.weight" in w else x
+        x = convolved(f"{name}.depthwise", x, stride)
+        if f"features.{name}.squeeze.reduce.weight" in w:
+            reduce, expand = (
+                [w[f"features.{name}.squeeze.{layer}.{key}"] for key in ("weight", "bias")]
+                for layer in ("reduce", "expand")
+            )
+            x = x * F.hardsigmoid(F.conv2d(F.conv2d(x.mean((2, 3), keepdim=True), *reduce).relu(), *expand))
+        return convolved(f"{name}.project", x, activate=lambda y: y)
+
+    x = convolved("stem", x, 2)
+    for stage, stride in enumerate((1, 2, 2), 1):
+        x = inverted_residual(f"stage{stage}.block1.residual", x, stride)
+        for block in range(2, spec.values[f"stage{stage}.depth"] + 1):
+            name = f"stage{stage}.block{block}"
+            if spec.space.name == "vit_small" and stage > 1:
+                layer = encoder_layer(module.get_submodule(f"features.{name}"), HEAD_SIZE, activation)
+                x = layer(x.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(x.shape)
+            else:
+                x = x + inverted_residual(f"{name}.residual", x)
+    x = convolved("last", x).mean((2, 3))
+    x = activation(F.linear(x, w["features.mix.weight"], w["features.mix.bias"]))
+    return F.linear(x, w["head.weight"], w["head.bias"])
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_a_subnet_is_a_model_of_the_supernets_names(name):
+    w = weights(name)
+    x = torch.linspace(-1, 1, 2 * 28 * 28).reshape(2, *GREY)
     whole = shapes(supernet_spec(space(name, GREY), GREY, CLASSES))
     for spec in specs(name):
         part = shapes(spec)
@@ -111,10 +153,11 @@ def test_a_subnet_is_a_model_of_the_supernets_names(name):
             assert len(shape) == len(whole[key])
             assert all(small <= large for small, large in zip(shape, whole[key], strict=True))
         module = spec.build().eval()
+        module.load_state_dict(extract(w, spec), strict=False)
         with torch.no_grad():
-            x = torch.zeros(2, *GREY)
-            torch.testing.assert_close(module(x), module.head(module.features(x)), rtol=0, atol=0)
-            assert module(x).shape == (2, CLASSES)
+            logits = module(x)
+            assert logits.shape == (2, CLASSES)
+            torch.testing.assert_close(logits, by_hand(spec, module, x), rtol=1e-4, atol=1e-4)
         for number, _ in enumerate(spec.space.stages, 1):
             assert len(module.get_submodule(f"features.stage{number}")) == spec.values[f"stage{number}.depth"]
 

@@ -6,7 +6,6 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from gymnasium.utils.env_checker import data_equivalence as equal
 
-import envs
 from engine.errors import ActionError, ConfigError
 from envs.multi_agent import COMMON, FederatedRoundsEnv
 from envs.opening import Windows
@@ -27,10 +26,13 @@ def test_gymnasiums_checker_passes(fidelity, layout):
 
 
 def test_it_is_registered_and_passes_as_gymnasium_makes_it():
-    assert envs.__name__ == "envs"
-    env = gymnasium.make("Strata/FederatedRounds-v0", **arguments("timing", "method.size_agent=false"))
-    check_env(env.unwrapped)
+    env = gymnasium.make("Strata/FederatedRounds-v0", **arguments("timing", "method.size_agent=false", rounds=4))
+    assert type(env.unwrapped) is FederatedRounds
     assert set(env.action_space.spaces) == {"intensity"}
+    env.reset(seed=0)
+    # One agent, so each round is one step; what ends the window is its rounds and no limit of gymnasium's.
+    assert [env.step(env.action_space.sample())[2:4] for _ in range(4)] == [(False, False)] * 3 + [(False, True)]
+    check_env(env.unwrapped)
     env.close()
 
 

@@ -3,6 +3,7 @@ import json
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 
@@ -74,13 +75,37 @@ def test_table_of_many_clients_is_a_summary(federate):
 
 
 @pytest.mark.parametrize(("clients", "teams"), [(1, 0), (10, 2), (80, 5)])
-def test_plot_draws_something(federate, tmp_path, clients, teams):
-    path = plot(federate(clients, teams), tmp_path / "who.png")
+def test_plot_draws_who_holds_what(federate, tmp_path, monkeypatch, clients, teams):
+    figures, save = [], Figure.savefig
+
+    def savefig(figure, *rest, **options):
+        figures.append(figure)
+        save(figure, *rest, **options)
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    federated = federate(clients, teams, "dirichlet")
+    path = plot(federated, tmp_path / "who.png")
     with Image.open(path) as picture:
         pixels = np.asarray(picture.convert("RGB"))
     assert pixels.shape[1] == 1440
     blue = (pixels[..., 2].astype(int) - pixels[..., 0] > 60).mean()
     assert 0.005 < blue < 0.6
+
+    order = [client for members in federated.teams.values() for client in members] or range(clients)
+    rows = [federated.clients[client] for client in order]
+    holdings, sizes, _, histogram = figures[0].axes[:4]
+    held = np.zeros((clients, 10))  # samples that the picture shows by column and class
+    counts = np.array([np.bincount(np.concatenate([r.train, r.test]) // 120, minlength=10) for r in rows])
+    if clients > 60:
+        held += holdings.images[0].get_array().filled(0).T
+    else:  # a bubble's area is a number of samples
+        column, label = holdings.collections[0].get_offsets().astype(int).T
+        areas = holdings.collections[0].get_sizes()
+        held[column, label] = areas * counts.max() / areas.max()
+    np.testing.assert_allclose(held, counts)
+    bars = [[bar.get_height() for bar in stacked] for stacked in sizes.containers]
+    assert bars == [[len(r.train) for r in rows], [len(r.test) for r in rows]]
+    assert sum(bar.get_height() for bar in histogram.containers[0]) == clients
 
 
 def test_columns_stand_team_by_team(federate):
