@@ -34,12 +34,14 @@ class Outcome:
         seconds: virtual length of the round.
         straggling: max − min seconds of each cohort of clients.
         calls: every client call, in order of team round, team and client.
+        counted: uploads that entered the global step: clients', or, in a tiered method, teams'. 0: it was not made.
         late_teams: teams dropped by the team tier's deadline.
     """
 
     seconds: float
     straggling: Sequence[float]
     calls: Sequence[CallRecord]
+    counted: int = 0
     bytes_team_down: int = 0
     bytes_team_up: int = 0
     late_teams: int = 0
@@ -292,11 +294,11 @@ class GlobalServer:
         ``decisions``: what clients and server are told; None leaves it to the method's defaults.
         """
         run = self._flat_round if self._teams is None else self._tiered_round
-        before = steered = self.state
+        before = self.state
         if decisions is not None and decisions.server:
-            self.state = steered = self._world.algorithm.steer(before, decisions.server)
+            self.state = self._world.algorithm.steer(before, decisions.server)
         outcome = run(self.round + 1, None if decisions is None else decisions.clients)
-        if self.state is steered:  # nobody's upload counted: what was decided for this round ends with it
+        if not outcome.counted:  # what was decided for this round ends with it
             self.state = before
         if self._probes:
             probe_s = max(record.total_s for record in self._probes)
@@ -317,7 +319,7 @@ class GlobalServer:
             found = method.assess(before, cohort.ups, self.state)
             calls = [replace(call, metrics={**call.metrics, **found.get(call.client, {})}) for call in calls]
         straggling = [cohort.straggling] if cohort.ups else []
-        return Outcome(cohort.seconds + world.server_profile.latency_s, straggling, calls)
+        return Outcome(cohort.seconds + world.server_profile.latency_s, straggling, calls, len(cohort.ups))
 
     def _tiered_round(self, round: int, decided: Mapping[int, Assignment] | None) -> Outcome:
         world, plan = self._world, self._world.teams_plan
@@ -336,6 +338,7 @@ class GlobalServer:
             seconds=max(min(reply.seconds, limit) for reply in replies) + world.server_profile.latency_s,
             straggling=[value for reply in replies for value in reply.straggling],
             calls=[call for reply in replies for call in reply.calls],
+            counted=len(ups),
             bytes_team_down=sum(reply.bytes_down for reply in replies),
             bytes_team_up=sum(reply.bytes_up for reply in replies),
             late_teams=len(replies) - len(on_time),
