@@ -45,7 +45,6 @@ from engine.messages import Params, weighted_mean
 from engine.models import Buildable, Joint, init_params, join_params, split_params
 from engine.options import option
 from engine.requests import Batch, Trained
-from engine.trainer import single_thread
 
 # m × n matrix, r kept singular values
 
@@ -93,13 +92,12 @@ class Factored:
 def compress(change: Params, energy: float) -> Factored:
     """Truncate the singular value decomposition of every matrix to the smallest rank that keeps ``energy``, 0..1."""
     factors, whole = {}, {}
-    with single_thread():
-        for name, value in change.items():
-            pair = truncate(value.reshape(len(value), -1), energy) if value.ndim > 1 else None
-            if pair is not None and pair[0].numel() + pair[1].numel() < value.numel():
-                factors[name] = pair
-            else:
-                whole[name] = value
+    for name, value in change.items():
+        pair = truncate(value.reshape(len(value), -1), energy) if value.ndim > 1 else None
+        if pair is not None and pair[0].numel() + pair[1].numel() < value.numel():
+            factors[name] = pair
+        else:
+            whole[name] = value
     return Factored(factors, whole)
 
 
@@ -113,8 +111,7 @@ def truncate(matrix: Tensor, energy: float) -> tuple[Tensor, Tensor]:
 
 def restore(factored: Factored, like: Params) -> Params:
     """The change that was compressed, in the shapes of ``like``."""
-    with single_thread():
-        products = {name: u @ v for name, (u, v) in factored.factors.items()}
+    products = {name: u @ v for name, (u, v) in factored.factors.items()}
     return {name: {**factored.whole, **products}[name].view_as(value) for name, value in like.items()}
 
 

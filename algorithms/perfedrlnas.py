@@ -61,7 +61,6 @@ from engine.supernets.cost import cost
 from engine.supernets.sharing import delta, extract, fuse, slice_like
 from engine.supernets.space import KINDS, Architecture
 from engine.supernets.subnet import SubnetSpec, subnet_of, supernet_params, supernet_spec
-from engine.trainer import single_thread
 
 MIB, GIB = 2**20, 2**30
 ROOMY = 0.75  # share of the budget below which the batch is doubled [paper]
@@ -285,9 +284,8 @@ def fit(memory: Callable[[int], float], budget: float, start: int, least: int, m
 
 def conflict(change: Params, aggregate: Params) -> float:
     """Share of the tensors of ``change`` that point away from the aggregate at their slice: a negative cosine."""
-    with single_thread():
-        there = slice_like(aggregate, change)
-        negative = [bool((value.double() * there[name].double()).sum() < 0) for name, value in change.items()]
+    there = slice_like(aggregate, change)
+    negative = [bool((value.double() * there[name].double()).sum() < 0) for name, value in change.items()]
     return sum(negative) / len(negative)
 
 

@@ -2,7 +2,8 @@
 
 State is split by owner: a global state G on the global server, a team state T on each team server, a private state C on
 each client. A step takes state and returns new state; it never changes what it was given. What crosses the network is a
-frozen dataclass of tensors and numbers, and nothing else crosses.
+frozen dataclass of tensors and numbers, and nothing else crosses. The engine calls a method with one torch thread: its
+results do not depend on the number of cores, and it need not see to that.
 
 A method is one module with a frozen dataclass of :func:`engine.options.option` fields for its configuration, and
 ``METHOD``, the class. It is found by the module's name: ``algorithms.NAME``, or any dotted path.

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor, nn
 
+from engine.determinism import torch_scope
 from engine.flop_counter import FlopCounter
 from engine.local import SmoothedCrossEntropy
 from engine.models import Buildable
 from engine.requests import Batch, Train, cross_entropy
-from engine.seeding import torch_scope
 from engine.supernets.cost import cost
 from engine.supernets.subnet import SubnetSpec
 

@@ -2,6 +2,8 @@
 
 A cohort is what a server invites in one go: a team's clients in a team round, or, in a flat method, the global server's
 clients in a round; the global server's teams in a tiered one.
+
+Whatever calls a method does so with one torch thread, so that its sums do not depend on the machine's cores.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +22,7 @@ from engine.clients import (
 )
 from engine.control import Decisions
 from engine.delays import available, straggling_s, transfer_s
+from engine.determinism import single_thread
 from engine.messages import Params, count_bytes
 from engine.records import CallRecord
 from engine.seeding import derive, generator
@@ -178,6 +181,7 @@ class TeamServer:
         self._method: TieredAlgorithm[Any, Any, Any, Any, Any, Any, Any] = _tiered(world)
         self._state: Any = None
 
+    @single_thread()
     def run(self, call: TeamCall) -> TeamReply:
         """Make the team's rounds of one global round.
 
@@ -208,6 +212,7 @@ class TeamServer:
         samples = sum(world.infos[client].train_samples for client in senders)
         return TeamReply(self.team, samples, up, seconds, straggling, calls, bytes_down, bytes_up)
 
+    @single_thread()
     def evaluate(self, shared: Mapping[str, Params]) -> Evaluations:
         """Evaluate the team's clients; adds the team's own model as TM."""
         models = dict(shared)
@@ -270,7 +275,8 @@ class GlobalServer:
     def __init__(self, world: World, clients: ClientPool, teams: TeamPool | None) -> None:
         """``teams`` is None for flat methods, whose clients the global server reaches itself."""
         self._world, self._clients, self._teams = world, clients, teams
-        self.state = world.algorithm.init_global(derive(world.seed, "global"))
+        with single_thread():
+            self.state = world.algorithm.init_global(derive(world.seed, "global"))
         self.round = 0
         self.virtual_s = 0.0
         self._probes: list[CallRecord] = []  # of the round to come
@@ -282,12 +288,14 @@ class GlobalServer:
             return invite_clients(world, range(len(world.data.clients)), round, 1, -1)
         return sorted(c for team in invite_teams(world, round) for c in world.data.teams[team])
 
+    @single_thread()
     def probe(self, clients: Sequence[int]) -> list[CallRecord]:
         """Assess the speed of clients before the next round, which becomes longer by the slowest of them."""
         replies = self._clients.run(probe_calls(self._world, clients, self.state, self.round + 1))
         self._probes = [reply.record for reply in replies]
         return self._probes
 
+    @single_thread()
     def run_round(self, decisions: Decisions | None = None) -> Outcome:
         """One global round; a round in which nobody's upload counts leaves the global state as it is.
 
@@ -345,6 +353,7 @@ class GlobalServer:
             teams=len(replies),
         )
 
+    @single_thread()
     def evaluate(self) -> Evaluations:
         """Evaluate every model on every client's test data; costs no virtual time."""
         model = self._world.algorithm.global_model(self.state)

@@ -6,7 +6,6 @@ The trainer picks the device, draws the batches, counts FLOPs and samples, and r
 
 from collections import OrderedDict
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,12 +15,13 @@ from torch import Tensor, nn
 
 from engine.batches import GATHER_SAMPLES, Rows, plan_batches
 from engine.data.dataset import Dataset, IntArray
+from engine.determinism import single_thread, torch_scope
 from engine.errors import ResourceError, TrainingError
 from engine.flops import count_feature_flops, count_step_flops, select_trainable
 from engine.messages import Params
 from engine.models import Buildable
 from engine.requests import AdamW, Batch, Evaluate, Evaluation, Represent, Represented, Sgd, Train, Trained, Work
-from engine.seeding import derive, torch_scope
+from engine.seeding import derive
 
 R = TypeVar("R")
 
@@ -48,20 +48,6 @@ def resolve_device(requested: str, gpus: float) -> str:
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     return "cuda"
-
-
-@contextmanager
-def single_thread() -> Iterator[None]:
-    """One torch thread for the calling thread: the split of a sum over threads would change its bits."""
-    before = torch.get_num_threads()
-    if before == 1:
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class Trainer:

@@ -62,6 +62,13 @@ def test_imports_point_downwards_only(path):
             assert str(path.relative_to(ROOT)) in places, f"{path} imports {library}"
 
 
+def test_methods_leave_threads_to_the_engine():
+    for path in (ROOT / "algorithms").glob("*.py"):
+        text = path.read_text(encoding="utf8")
+        assert "single_thread" not in text, f"{path} sets the number of threads"
+        assert "num_threads" not in text, f"{path} sets the number of threads"
+
+
 def test_the_rule_sees_an_upward_import(tmp_path):
     bad = tmp_path / "bad.py"
     bad.write_text("def f():\n    from cluster.cli import main\n")

@@ -11,7 +11,7 @@ from engine.errors import ResourceError, TrainingError
 from engine.messages import fingerprint
 from engine.models import ModelSpec, init_params
 from engine.requests import Batch, Evaluate, Pull, Represent, Sgd, Train, cross_entropy
-from engine.trainer import Trainer, resolve_device, single_thread
+from engine.trainer import Trainer, resolve_device
 
 D, K, N = 5, 3, 12
 RNG = np.random.default_rng(0)
@@ -277,15 +277,6 @@ def test_dropout_is_derived_and_leaves_the_global_generator_alone(monkeypatch):
     torch.set_rng_state(before)
     ask(request)
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_the_thread_count_is_restored():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    with single_thread():
-        assert torch.get_num_threads() == 1
-    assert torch.get_num_threads() == 2
-    torch.set_num_threads(before)
 
 
 def test_pixels_are_scaled():
