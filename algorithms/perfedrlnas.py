@@ -38,6 +38,7 @@ Deviations: rounds are synchronous here. Everything above treats a report by its
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from algorithms._searching import SearchControl, written
 from engine.algorithm import (
@@ -55,7 +56,7 @@ from engine.local import LocalTraining
 from engine.messages import Params
 from engine.models import Buildable
 from engine.options import option
-from engine.requests import Evaluate, Evaluation, Trained
+from engine.requests import Evaluate, Evaluation, Request, Trained
 from engine.seeding import generator
 from engine.supernets.cost import cost
 from engine.supernets.sharing import delta, extract, fuse, slice_like
@@ -250,7 +251,7 @@ class PerFedRLNAS(FlatAlgorithm[Global, Personal, Down, Up]):
 
     def client_evaluate(
         self, info: ClientInfo, state: Personal | None, shared: Mapping[str, Params]
-    ) -> Generator[Evaluate, Evaluation, Mapping[str, Evaluation]]:
+    ) -> Generator[Request, Any, Mapping[str, Evaluation]]:
         """GM is the fixed architecture, cut from W; PM the client's last subnet, or GM before its first training."""
         spec = self.spec(self.fixed)
         gm = yield Evaluate(spec, extract(shared["GM"], spec))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from engine.errors import EmptyCohortError
 from engine.messages import Params
 from engine.models import Buildable
-from engine.requests import Evaluate, Evaluation, Train
+from engine.requests import Evaluate, Evaluation, Request
 
 if TYPE_CHECKING:
     from engine.control import Control
@@ -88,8 +88,8 @@ class Received(Generic[M]):
     assignment: Assignment = field(default_factory=dict)
 
 
-ClientStep = Generator[Train | Evaluate, Any, ClientResult[C, Up]]
-"""Yields :class:`Train` and :class:`Evaluate` requests, is sent their answers, returns a :class:`ClientResult`."""
+ClientStep = Generator[Request, Any, ClientResult[C, Up]]
+"""Yields requests (:mod:`engine.requests`), is sent their answers, returns a :class:`ClientResult`."""
 
 
 def require_cohort(method: str, ups: Sequence[object]) -> None:
@@ -164,7 +164,7 @@ class Algorithm(ABC, Generic[G, C, Down, Up]):
 
     def client_evaluate(
         self, info: ClientInfo, state: C, shared: Mapping[str, Params]
-    ) -> Generator[Train | Evaluate, Any, Mapping[str, Evaluation]]:
+    ) -> Generator[Request, Any, Mapping[str, Evaluation]]:
         """Evaluate PM and the ``shared`` models (TM, GM) on the client's test data.
 
         A client without a personal model of its own yet is served by its team's model, or else by the global one.

@@ -13,7 +13,7 @@ import hashlib
 import json
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from engine import checkpoint
 from engine.algorithm import TieredAlgorithm
@@ -36,7 +37,7 @@ from engine.metrics import chain, record, score_all
 from engine.models import Buildable, init_params, spec_of
 from engine.placement import Share
 from engine.records import CallRecord, Notify, RoundRecord
-from engine.requests import Sgd, Train
+from engine.requests import Request, Sgd, Train, Trained
 from engine.schema import ClientsConfig, RunConfig
 from engine.seeding import derive
 from engine.servers import GlobalServer, LocalTeams, Outcome, Snapshot
@@ -290,8 +291,8 @@ def first_updates(
     trainer, start = Trainer(dataset), init_params(spec, derive(seed, "similarity"))
     request = Train(spec, start, Sgd(0.1), 32, epochs=epochs)
 
-    def step() -> Any:
-        trained = yield request
+    def step() -> Generator[Request, Any, Tensor]:
+        trained: Trained = yield request
         return flatten(trained.params) - flatten(start)
 
     return np.stack(

@@ -20,7 +20,19 @@ from engine.errors import ResourceError, TrainingError
 from engine.flops import count_feature_flops, count_step_flops, select_trainable
 from engine.messages import Params
 from engine.models import Buildable
-from engine.requests import AdamW, Batch, Evaluate, Evaluation, Represent, Represented, Sgd, Train, Trained, Work
+from engine.requests import (
+    AdamW,
+    Batch,
+    Evaluate,
+    Evaluation,
+    Represent,
+    Represented,
+    Request,
+    Sgd,
+    Train,
+    Trained,
+    Work,
+)
 from engine.seeding import derive
 
 R = TypeVar("R")
@@ -67,7 +79,7 @@ class Trainer:
 
     def drive(
         self,
-        steps: Generator[Any, Any, R],
+        steps: Generator[Request, Any, R],
         train: IntArray,
         test: IntArray,
         seed: int,

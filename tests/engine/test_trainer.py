@@ -1,16 +1,19 @@
 """The trainer against closed forms."""
 
+from typing import get_args, get_type_hints
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from engine.algorithm import Algorithm, ClientStep
 from engine.batches import plan_batches
 from engine.data.dataset import Dataset
 from engine.errors import ResourceError, TrainingError
 from engine.messages import fingerprint
 from engine.models import ModelSpec, init_params
-from engine.requests import Batch, Evaluate, Pull, Represent, Sgd, Train, cross_entropy
+from engine.requests import Batch, Evaluate, Pull, Represent, Request, Sgd, Train, cross_entropy
 from engine.trainer import Trainer, resolve_device
 
 D, K, N = 5, 3, 12
@@ -286,3 +289,11 @@ def test_pixels_are_scaled():
     x, y = Rows(data, torch.device("cpu")).fetch(np.array([0, 1]))
     assert x.tolist() == [[-1.0], [1.0]]
     assert y.tolist() == [0, 1]
+
+
+def test_whatever_the_trainer_answers_a_method_may_ask_for():
+    evaluation = get_type_hints(Algorithm.client_evaluate)["return"]
+    driven = get_type_hints(Trainer.drive)["steps"]
+    assert set(get_args(Request)) == {Train, Evaluate, Represent}
+    for kind in (ClientStep, evaluation, driven):
+        assert get_args(kind)[0] == Request
