@@ -17,7 +17,7 @@ from engine.batches import GATHER_SAMPLES, Rows, plan_batches
 from engine.data.dataset import Dataset, IntArray
 from engine.determinism import single_thread, torch_scope
 from engine.errors import ResourceError, TrainingError
-from engine.flops import count_feature_flops, count_step_flops, select_trainable
+from engine.flops import count_feature_flops, count_step_flops, select_trainable, set_modes
 from engine.messages import Params
 from engine.models import Buildable
 from engine.requests import (
@@ -148,7 +148,8 @@ class Trainer:
         return self._modules[model]
 
     def _train(self, request: Train, rows: IntArray, seed: int, work: Work, where: str) -> Trained:
-        module = self._load(request.model, request.start).train()
+        module = self._load(request.model, request.start)
+        set_modes(module, request.frozen)
         trainable = select_trainable(module, request.trainable)
         optimizer = _optimizer(trainable, request.optimizer)
         pulls = [(*_on_device(pull.to, trainable, self._device), pull.strength) for pull in request.pull]
@@ -228,7 +229,7 @@ class Trainer:
     def _count_flops(self, request: Train, batch: Batch) -> int:
         """FLOPs of one step's forward and backward pass, counted once per architecture, loss and batch shape."""
         constants = tuple((name, tuple(value.shape)) for name, value in batch.constants.items())
-        key = (request.model, request.loss, request.trainable, tuple(batch.x.shape), constants)
+        key = (request.model, request.loss, request.trainable, request.frozen, tuple(batch.x.shape), constants)
         if key not in self._flops:
             self._flops[key] = count_step_flops(request, batch)
         return self._flops[key]

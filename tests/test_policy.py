@@ -69,6 +69,11 @@ def test_methods_leave_threads_to_the_engine():
         assert "num_threads" not in text, f"{path} sets the number of threads"
 
 
+def test_methods_leave_the_modes_of_modules_to_the_trainer():
+    for path in (ROOT / "algorithms").glob("*.py"):
+        assert not re.search(r"\.(eval|train)\(\)", path.read_text(encoding="utf8")), f"{path} changes a module's mode"
+
+
 def test_the_rule_sees_an_upward_import(tmp_path):
     bad = tmp_path / "bad.py"
     bad.write_text("def f():\n    from cluster.cli import main\n")

@@ -1,5 +1,7 @@
 """The trainer against closed forms."""
 
+from dataclasses import replace
+from itertools import groupby
 from typing import get_args, get_type_hints
 
 import numpy as np
@@ -228,6 +230,38 @@ def test_one_clients_counters_do_not_reach_the_next():
     ask(request, seed=9, trainer=trainer)
     after_another, _ = ask(request, trainer=trainer)
     assert fingerprint(after_another.params) == fingerprint(alone.params)
+
+
+COUNTING = ModelSpec(f"{__name__}:Counting", (D,), K)
+HEAD = frozenset({"head.weight", "head.bias"})
+
+
+def test_what_is_frozen_is_in_evaluation_mode_for_the_request_and_no_longer():
+    modes = []
+
+    def watched(model: nn.Module, batch: Batch) -> torch.Tensor:
+        modes.append((model.training, model.norm.training, model.head.training))
+        return cross_entropy(model, batch)
+
+    trainer, start = Trainer(DATA), init_params(COUNTING, 0)
+    request = Train(COUNTING, start, Sgd(0.1), batch_size=N, steps=1, loss=watched)
+    ask(request, trainer=trainer)
+    still, _ = ask(replace(request, trainable=HEAD, frozen=("norm",)), trainer=trainer)
+    moved, _ = ask(replace(request, trainable=HEAD), trainer=trainer)
+    # A request's step is traced for its FLOPs before it is made, in the same modes.
+    assert [mode for mode, _ in groupby(modes)] == [(True, True, True), (True, False, True), (True, True, True)]
+    assert torch.equal(still.params["norm.running_mean"], start["norm.running_mean"])
+    np.testing.assert_allclose(moved.params["norm.running_mean"].numpy(), DATA.x.mean(0), atol=1e-6)
+
+
+def test_a_frozen_batch_norm_takes_a_batch_of_one_and_its_flops_are_counted():
+    request = Train(COUNTING, init_params(COUNTING, 0), Sgd(0.1), batch_size=1, steps=2, trainable=HEAD)
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        ask(request)
+    _, work = ask(replace(request, frozen=("norm",)))
+    assert work.flops == 2 * 2 * (2 * D * K)  # two steps: forward, and the gradient of the weights
+    with pytest.raises(ValueError, match="frozen=norms: the model has no such submodule"):
+        ask(replace(request, frozen=("norms",)))
 
 
 def test_flops_of_a_model_that_looks_at_values_are_counted():
