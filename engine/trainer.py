@@ -4,13 +4,13 @@ The trainer picks the device, draws the batches, counts FLOPs and samples, and r
 # B batch, n samples of one client, F features, K classes
 """
 
-from collections import OrderedDict
 from collections.abc import Generator, Iterator, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from cachetools import LRUCache
 from torch import Tensor, nn
 
 from engine.batches import GATHER_SAMPLES, Rows, plan_batches
@@ -39,6 +39,9 @@ R = TypeVar("R")
 
 MODULES_KEPT = 64
 """Modules that a trainer keeps, the last used ones: a search may meet thousands of architectures."""
+
+FLOPS_KEPT = 4096
+"""Counts of FLOPs that a trainer keeps, the last used ones; one is by architecture, loss and batch shape."""
 
 
 def resolve_device(requested: str, gpus: float) -> str:
@@ -74,8 +77,8 @@ class Trainer:
         self._device = torch.device(device)
         self._rows = Rows(dataset, self._device)
         self._evaluation_batch, self._classes = evaluation_batch, dataset.classes
-        self._modules: OrderedDict[Buildable, tuple[nn.Module, Params]] = OrderedDict()
-        self._flops: dict[tuple[object, ...], int] = {}
+        self._modules: LRUCache[Buildable, tuple[nn.Module, Params]] = LRUCache(MODULES_KEPT)
+        self._flops: LRUCache[tuple[object, ...], int] = LRUCache(FLOPS_KEPT)
 
     def drive(
         self,
@@ -142,9 +145,6 @@ class Trainer:
                 module = model.build().to(self._device)
             counters = {name: b.clone() for name, b in module.named_buffers() if not b.is_floating_point()}
             self._modules[model] = module, counters
-            if len(self._modules) > MODULES_KEPT:
-                self._modules.popitem(last=False)
-        self._modules.move_to_end(model)
         return self._modules[model]
 
     def _train(self, request: Train, rows: IntArray, seed: int, work: Work, where: str) -> Trained:

@@ -90,6 +90,19 @@ def test_work_is_counted():
     assert (work.steps, work.samples) == (6, 24)  # 12 samples in batches of 5, 5, 2; twice
 
 
+def test_what_a_trainer_keeps_is_bounded_and_changes_nothing(monkeypatch):
+    monkeypatch.setattr("engine.trainer.FLOPS_KEPT", 2)
+    monkeypatch.setattr("engine.trainer.MODULES_KEPT", 2)
+    trainer = Trainer(DATA)
+    for size in (1, 2, 3, 4, 1):
+        spec = ModelSpec("mlp", (D,), K, (("hidden", (size,)),))
+        request = Train(spec, init_params(spec, 0), Sgd(0.1), batch_size=4, steps=1)
+        kept, work = ask(request, trainer=trainer)
+        anew, expected = ask(request)
+        assert (fingerprint(kept), work) == (fingerprint(anew), expected)
+    assert (len(trainer._flops), len(trainer._modules)) == (2, 2)
+
+
 def test_flops_are_those_of_the_matrix_products():
     _, work = ask(train(steps=1, batch_size=4, loss=cross_entropy))
     forward = 2 * 4 * D * K  # B × D × K multiplications and additions
