@@ -9,11 +9,15 @@ import time
 
 import pytest
 import ray
+import torch
 from ray.cluster_utils import Cluster
 
+from engine.actors import RayTeams
 from engine.errors import ActorDiedError, ResourceError, TrainingError
 from engine.federation import Federation, build_world, resources
+from engine.messages import fingerprint
 from engine.placement import Share
+from engine.servers import TeamCall, TeamReply
 from tests.small import small
 
 METHODS = ["permfl", "fedavg"]
@@ -130,6 +134,27 @@ def test_a_client_actor_that_dies_ends_the_run_with_its_name(cluster, method):
         who = r"client 3 \(team 0\), round 2, team round 1" if method == "permfl" else "client 3, round 2"
         with pytest.raises(ActorDiedError, match=f"{who}: the actor's process ended"):
             federation.run_round()
+
+
+def test_each_team_is_sent_its_own_message_and_a_common_one_travels_once(cluster, monkeypatch):
+    @ray.remote(num_cpus=0.1)
+    class Echo:
+        def run(self, call, down):
+            return TeamReply(call.team, 1, down, 0.0, [], [], 0, 0)
+
+    put = []
+    plain = ray.put
+    monkeypatch.setattr(ray, "put", lambda value: put.append(value) or plain(value))
+    echoes = {team: Echo.remote() for team in range(3)}
+    common = {"x": torch.ones(100_000)}  # too large to go with the call
+    own = {"x": torch.arange(3.0)}
+    calls = [TeamCall(0, 1, common), TeamCall(1, 1, own), TeamCall(2, 1, common)]
+    replies = RayTeams(echoes, {}).run(calls)
+    assert [reply.team for reply in replies] == [0, 1, 2]
+    assert [fingerprint(reply.up) for reply in replies] == [fingerprint(down) for down in (common, own, common)]
+    assert len(put) == 1
+    for echo in echoes.values():
+        ray.kill(echo)
 
 
 def test_in_process_imports_no_ray():
