@@ -2,9 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import time
 
 import pytest
@@ -155,27 +152,3 @@ def test_each_team_is_sent_its_own_message_and_a_common_one_travels_once(cluster
     assert len(put) == 1
     for echo in echoes.values():
         ray.kill(echo)
-
-
-def test_in_process_imports_no_ray():
-    code = """
-        import sys
-
-        class Block:
-            def find_spec(self, name, path=None, target=None):
-                if name.split(".")[0] in ("ray", "wandb"):
-                    raise ImportError(f"{name} is blocked")
-
-        sys.meta_path.insert(0, Block())
-        from engine.federation import Federation
-        from tests.small import small
-
-        for method in ("permfl", "fedavg", "fedprox", "hsgd"):
-            with Federation(small(method, "rounds=1")) as federation:
-                (record,) = federation
-                print(method, record.completed)
-        assert "ray" not in sys.modules
-    """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["permfl 24", "fedavg 8", "fedprox 8", "hsgd 24"]
