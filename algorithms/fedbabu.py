@@ -112,7 +112,7 @@ class FedBABU(FlatAlgorithm[Global, None, Down, Up]):
         return {name: value for name, value in params.items() if name in self.body}
 
     def global_step(self, g: Global, ups: Sequence[Received[Up]]) -> Global:
-        """B ← Σ_k (n_k / n) b_k, under the same head."""
+        """b ← Σ_k (n_k / n) b_k, under the same head."""
         require_cohort("FedBABU", ups)
         return Global({**g.w, **weighted_mean([up.message.body for up in ups], [up.samples for up in ups])})
 

@@ -68,7 +68,7 @@ class FedKDConfig(LocalSgd):
             )
 
     def energy(self, round: int) -> float:
-        """E in a round, counted from 1."""
+        """e in a round, counted from 1."""
         progress = min(1.0, (round - 1) / max(1, self.energy_rounds - 1))
         return self.energy_start + (self.energy_end - self.energy_start) * progress
 
@@ -116,7 +116,7 @@ def restore(factored: Factored, like: Params) -> Params:
 
 
 def add(g: Params, change: Params) -> Params:
-    """G + Δ."""
+    """g + Δ."""
     return {name: value + change[name] for name, value in g.items()}
 
 
@@ -207,7 +207,7 @@ class FedKD(HeterogeneousAlgorithm[Global, Private, Down, Up]):
 
 
 def received(state: Private, down: Down) -> Params:
-    """G as the server has it now: sent as a whole, or as a change of what the client holds."""
+    """g as the server has it now: sent as a whole, or as a change of what the client holds."""
     if down.g is not None:
         return down.g
     assert state.g is not None
