@@ -15,10 +15,10 @@ from agents.learners import Specs, build_learner
 from agents.trees import from_tree, to_tree
 from engine.agents_config import AgentsConfig
 from engine.control import Actions, AgentId, Observation, Situation
+from engine.determinism import single_thread, torch_scope
 from engine.errors import ConfigError
 from engine.schema import closest
-from engine.seeding import derive, torch_scope
-from engine.trainer import single_thread
+from engine.seeding import derive
 
 VDN_EPOCHS = 8  # passes over the replayed rounds per update
 UPDATE = "num_env_steps_sampled_lifetime"

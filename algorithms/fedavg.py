@@ -105,12 +105,12 @@ class FedAvg(FlatAlgorithm[Global, None, Down, Up]):
         return ()
 
     def global_step(self, g: Global, ups: Sequence[Received[Up]]) -> Global:
-        """W ← Σ_k (n_k / n) w_k."""
+        """w ← Σ_k (n_k / n) w_k."""
         require_cohort("FedAvg", ups)
         return Global(weighted_mean([up.message.w for up in ups], [up.samples for up in ups]))
 
     def global_model(self, g: Global) -> Params:
-        """W."""
+        """w."""
         return g.w
 
 

@@ -37,7 +37,7 @@ from engine.local import LocalTraining
 from engine.messages import Params, weighted_mean
 from engine.models import Buildable, init_params
 from engine.options import option
-from engine.requests import Evaluate, Evaluation, Train, Trained
+from engine.requests import Evaluate, Evaluation, Request, Trained
 
 HEAD = "head."
 
@@ -112,7 +112,7 @@ class FedBABU(FlatAlgorithm[Global, None, Down, Up]):
         return {name: value for name, value in params.items() if name in self.body}
 
     def global_step(self, g: Global, ups: Sequence[Received[Up]]) -> Global:
-        """B ← Σ_k (n_k / n) b_k, under the same head."""
+        """b ← Σ_k (n_k / n) b_k, under the same head."""
         require_cohort("FedBABU", ups)
         return Global({**g.w, **weighted_mean([up.message.body for up in ups], [up.samples for up in ups])})
 
@@ -125,7 +125,7 @@ class FedBABU(FlatAlgorithm[Global, None, Down, Up]):
 
     def client_evaluate(
         self, info: ClientInfo, state: None, shared: Mapping[str, Params]
-    ) -> Generator[Train | Evaluate, Any, Mapping[str, Evaluation]]:
+    ) -> Generator[Request, Any, Mapping[str, Evaluation]]:
         """GM as it is, PM after fine-tuning."""
         config, w = self.config, shared["GM"]
         gm: Evaluation = yield Evaluate(self.model, w)

@@ -45,7 +45,6 @@ from engine.messages import Params, weighted_mean
 from engine.models import Buildable, Joint, init_params, join_params, split_params
 from engine.options import option
 from engine.requests import Batch, Trained
-from engine.trainer import single_thread
 
 # m × n matrix, r kept singular values
 
@@ -69,7 +68,7 @@ class FedKDConfig(LocalSgd):
             )
 
     def energy(self, round: int) -> float:
-        """E in a round, counted from 1."""
+        """e in a round, counted from 1."""
         progress = min(1.0, (round - 1) / max(1, self.energy_rounds - 1))
         return self.energy_start + (self.energy_end - self.energy_start) * progress
 
@@ -93,13 +92,12 @@ class Factored:
 def compress(change: Params, energy: float) -> Factored:
     """Truncate the singular value decomposition of every matrix to the smallest rank that keeps ``energy``, 0..1."""
     factors, whole = {}, {}
-    with single_thread():
-        for name, value in change.items():
-            pair = truncate(value.reshape(len(value), -1), energy) if value.ndim > 1 else None
-            if pair is not None and pair[0].numel() + pair[1].numel() < value.numel():
-                factors[name] = pair
-            else:
-                whole[name] = value
+    for name, value in change.items():
+        pair = truncate(value.reshape(len(value), -1), energy) if value.ndim > 1 else None
+        if pair is not None and pair[0].numel() + pair[1].numel() < value.numel():
+            factors[name] = pair
+        else:
+            whole[name] = value
     return Factored(factors, whole)
 
 
@@ -113,13 +111,12 @@ def truncate(matrix: Tensor, energy: float) -> tuple[Tensor, Tensor]:
 
 def restore(factored: Factored, like: Params) -> Params:
     """The change that was compressed, in the shapes of ``like``."""
-    with single_thread():
-        products = {name: u @ v for name, (u, v) in factored.factors.items()}
+    products = {name: u @ v for name, (u, v) in factored.factors.items()}
     return {name: {**factored.whole, **products}[name].view_as(value) for name, value in like.items()}
 
 
 def add(g: Params, change: Params) -> Params:
-    """G + Δ."""
+    """g + Δ."""
     return {name: value + change[name] for name, value in g.items()}
 
 
@@ -210,7 +207,7 @@ class FedKD(HeterogeneousAlgorithm[Global, Private, Down, Up]):
 
 
 def received(state: Private, down: Down) -> Params:
-    """G as the server has it now: sent as a whole, or as a change of what the client holds."""
+    """g as the server has it now: sent as a whole, or as a change of what the client holds."""
     if down.g is not None:
         return down.g
     assert state.g is not None

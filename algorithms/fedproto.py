@@ -187,8 +187,7 @@ class FedProto(HeterogeneousAlgorithm[Global, Private, Down, Up]):
         spec, shared = self.architecture(info), table(down.prototypes, self.classes)
         request = self.config.train(spec, state.omega, down.epochs, down.steps)
         trained: Trained = yield replace(request, loss=PrototypeLoss(self.config.lam), constants=shared)
-        ask: Any = Represent(spec, trained.params)
-        found: Represented = yield ask
+        found: Represented = yield Represent(spec, trained.params)
         own = Prototypes(found.classes, found.means)
         return ClientResult(Up(own, found.counts), Private(trained.params, overlaid(down.prototypes, own)))
 

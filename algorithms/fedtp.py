@@ -44,14 +44,14 @@ from engine.algorithm import (
     Received,
     require_cohort,
 )
+from engine.determinism import torch_scope
 from engine.errors import ConfigError
 from engine.local import LocalTraining
 from engine.messages import Params, weighted_mean
 from engine.models import Buildable, init_params
 from engine.options import option
 from engine.requests import Trained
-from engine.seeding import derive, torch_scope
-from engine.trainer import single_thread
+from engine.seeding import derive
 
 PROJECTIONS = tuple(f".attention.{which}." for which in "qkv")
 
@@ -146,7 +146,7 @@ class FedTP(FlatAlgorithm[Global, Personal, Down, Up]):
 
     def to_client(self, g: Global, info: ClientInfo, assignment: Assignment) -> Down:
         """ξ, and the client's own projections."""
-        with torch.no_grad(), single_thread():
+        with torch.no_grad():
             theta = self._shaped(generate(g.phi, self.embedding(g, info.id)))
         return Down(g.xi, theta, int(assignment["epochs"]), int(assignment["steps"]))
 
@@ -165,14 +165,13 @@ class FedTP(FlatAlgorithm[Global, Personal, Down, Up]):
         require_cohort("FedTP", ups)
         total = float(sum(up.samples for up in ups))
         phi, embeddings = {name: value.clone() for name, value in g.phi.items()}, dict(g.embeddings)
-        with single_thread():
-            for up in ups:
-                e = self.embedding(g, up.sender)
-                by_phi, by_e = gradients(g.phi, e, up.message.theta)
-                step = -self.config.server_lr * up.samples / total
-                for name, gradient in by_phi.items():
-                    phi[name].add_(gradient, alpha=step)
-                embeddings[up.sender] = torch.add(e, by_e, alpha=step)
+        for up in ups:
+            e = self.embedding(g, up.sender)
+            by_phi, by_e = gradients(g.phi, e, up.message.theta)
+            step = -self.config.server_lr * up.samples / total
+            for name, gradient in by_phi.items():
+                phi[name].add_(gradient, alpha=step)
+            embeddings[up.sender] = torch.add(e, by_e, alpha=step)
         xi = weighted_mean([up.message.xi for up in ups], [up.samples for up in ups])
         return Global(xi, phi, dict(sorted(embeddings.items())), g.seed)
 
@@ -184,7 +183,7 @@ class FedTP(FlatAlgorithm[Global, Personal, Down, Up]):
         """(ξ, h(ē))."""
         known = list(g.embeddings.values())
         mean = torch.stack(known).mean(0) if known else torch.zeros(self.config.embedding)
-        with torch.no_grad(), single_thread():
+        with torch.no_grad():
             return {**g.xi, **self._shaped(generate(g.phi, mean))}
 
 

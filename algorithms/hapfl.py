@@ -49,7 +49,7 @@ from engine.local import LocalSgd
 from engine.messages import Params, weighted_mean
 from engine.models import Buildable, Joint, init_params, join_params, scaled, split_params
 from engine.options import option
-from engine.requests import Batch, Evaluate, Evaluation, Train, Trained
+from engine.requests import Batch, Evaluate, Evaluation, Request, Train, Trained
 from engine.seeding import derive
 
 
@@ -245,7 +245,7 @@ class Hapfl(FlatAlgorithm[Global, Personal, Down, Up]):
 
     def client_evaluate(
         self, info: ClientInfo, state: Personal | None, shared: Mapping[str, Params]
-    ) -> Generator[Evaluate, Evaluation, Mapping[str, Evaluation]]:
+    ) -> Generator[Request, Any, Mapping[str, Evaluation]]:
         """GM is the LiteModel; PM the client's last local model, or the LiteModel before its first call."""
         gm = yield Evaluate(self.lite, shared["GM"])
         if state is None or state.local is None:

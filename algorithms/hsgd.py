@@ -105,7 +105,7 @@ class Hsgd(TieredAlgorithm[Model, Model, None, Model, Down, Model, Model]):
         return team
 
     def global_step(self, g: Model, ups: Sequence[Received[Model]]) -> Model:
-        """X ← mean_m w_m."""
+        """x ← mean_m w_m."""
         require_cohort("h-SGD", ups)
         return Model(uniform_mean([up.message.params for up in ups]))
 
@@ -114,7 +114,7 @@ class Hsgd(TieredAlgorithm[Model, Model, None, Model, Down, Model, Model]):
         return team.params
 
     def global_model(self, g: Model) -> Params:
-        """X."""
+        """x."""
         return g.params
 
 

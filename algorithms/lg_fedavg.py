@@ -101,7 +101,7 @@ class LgFedAvg(HeterogeneousAlgorithm[Global, Private, Down, Up]):
         return ClientResult(Up(only_prefixed(trained.params, HEAD)), Private(trained.params))
 
     def global_step(self, g: Global, ups: Sequence[Received[Up]]) -> Global:
-        """H ← Σ_k (n_k / n) h_k."""
+        """h ← Σ_k (n_k / n) h_k."""
         require_cohort("LG-FedAvg", ups)
         return Global(weighted_mean([up.message.h for up in ups], [up.samples for up in ups]))
 

@@ -38,6 +38,7 @@ Deviations: rounds are synchronous here. Everything above treats a report by its
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from algorithms._searching import SearchControl, written
 from engine.algorithm import (
@@ -55,13 +56,12 @@ from engine.local import LocalTraining
 from engine.messages import Params
 from engine.models import Buildable
 from engine.options import option
-from engine.requests import Evaluate, Evaluation, Trained
+from engine.requests import Evaluate, Evaluation, Request, Trained
 from engine.seeding import generator
 from engine.supernets.cost import cost
 from engine.supernets.sharing import delta, extract, fuse, slice_like
 from engine.supernets.space import KINDS, Architecture
 from engine.supernets.subnet import SubnetSpec, subnet_of, supernet_params, supernet_spec
-from engine.trainer import single_thread
 
 MIB, GIB = 2**20, 2**30
 ROOMY = 0.75  # share of the budget below which the batch is doubled [paper]
@@ -251,7 +251,7 @@ class PerFedRLNAS(FlatAlgorithm[Global, Personal, Down, Up]):
 
     def client_evaluate(
         self, info: ClientInfo, state: Personal | None, shared: Mapping[str, Params]
-    ) -> Generator[Evaluate, Evaluation, Mapping[str, Evaluation]]:
+    ) -> Generator[Request, Any, Mapping[str, Evaluation]]:
         """GM is the fixed architecture, cut from W; PM the client's last subnet, or GM before its first training."""
         spec = self.spec(self.fixed)
         gm = yield Evaluate(spec, extract(shared["GM"], spec))
@@ -285,9 +285,8 @@ def fit(memory: Callable[[int], float], budget: float, start: int, least: int, m
 
 def conflict(change: Params, aggregate: Params) -> float:
     """Share of the tensors of ``change`` that point away from the aggregate at their slice: a negative cosine."""
-    with single_thread():
-        there = slice_like(aggregate, change)
-        negative = [bool((value.double() * there[name].double()).sum() < 0) for name, value in change.items()]
+    there = slice_like(aggregate, change)
+    negative = [bool((value.double() * there[name].double()).sum() < 0) for name, value in change.items()]
     return sum(negative) / len(negative)
 
 

@@ -244,7 +244,7 @@ class PerMFL(TieredAlgorithm[Global, Team, Personal, TeamDown, Down, Up, TeamUp]
         return TeamUp(Sparse(positions.to(torch.int32), change[positions]))
 
     def global_step(self, g: Global, ups: Sequence[Received[TeamUp]]) -> Global:
-        """X ← (1 − βγ) x + βγ w̄. What an agent decided holds for one round."""
+        """x ← (1 − βγ) x + βγ w̄. What an agent decided holds for one round."""
         require_cohort("PerMFL", ups)
         _, gamma = self._team_pulls(g.pulls)
         step = self.config.beta * gamma
@@ -266,7 +266,7 @@ class PerMFL(TieredAlgorithm[Global, Team, Personal, TeamDown, Down, Up, TeamUp]
         return team.w
 
     def global_model(self, g: Global) -> Params:
-        """X."""
+        """x."""
         return g.x
 
 

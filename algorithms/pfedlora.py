@@ -160,20 +160,12 @@ def mixed_output(module: nn.Module, batch: Batch) -> Tensor:
 
 
 def adapter_loss(module: nn.Module, batch: Batch) -> Tensor:
-    """CE(ŷ_A), with the private model in evaluation mode."""
+    """CE(ŷ_A)."""
     assert isinstance(module, AdaptedModule)
-    module.model.eval()
     return F.cross_entropy(module.adapted(batch.x), batch.y)
 
 
-def adapter_mixed_output(module: nn.Module, batch: Batch) -> Tensor:
-    """CE(μ ŷ_A + (1 − μ) ŷ_F), with the private model in evaluation mode."""
-    assert isinstance(module, AdaptedModule)
-    module.model.eval()
-    return mixed_output(module, batch)
-
-
-LOSSES = {"loss": (mixed_losses, adapter_loss), "output": (mixed_output, adapter_mixed_output)}
+LOSSES = {"loss": (mixed_losses, adapter_loss), "output": (mixed_output, mixed_output)}
 """By mixing: what step A and step B minimise."""
 
 
@@ -272,7 +264,7 @@ class PFedLoRA(HeterogeneousAlgorithm[Global, Private, Down, Up]):
             private = frozenset(name for name in start if name.startswith("model."))
             trained = yield replace(request, loss=loss_a, trainable=private)
             others = frozenset(start) - private
-            trained = yield replace(request, loss=loss_b, trainable=others, start=trained.params)
+            trained = yield replace(request, loss=loss_b, trainable=others, frozen=("model",), start=trained.params)
         parts = split_params(trained.params)
         return ClientResult(Up(parts["adapter"]), Private(parts["model"], parts["adapter"]))
 

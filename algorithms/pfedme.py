@@ -127,7 +127,7 @@ class PFedMe(FlatAlgorithm[Global, Personal, Down, Up]):
         return ClientResult(Up(w), Personal(theta))
 
     def global_step(self, g: Global, ups: Sequence[Received[Up]]) -> Global:
-        """W ← (1 − β) w + β mean_i w_i."""
+        """w ← (1 − β) w + β mean_i w_i."""
         require_cohort("pFedMe", ups)
         beta, mean = self.config.beta, uniform_mean([up.message.w for up in ups])
         return Global({name: (1 - beta) * g.w[name] + beta * mean[name] for name in mean})
@@ -137,7 +137,7 @@ class PFedMe(FlatAlgorithm[Global, Personal, Down, Up]):
         return state.theta
 
     def global_model(self, g: Global) -> Params:
-        """W."""
+        """w."""
         return g.w
 
 

@@ -20,7 +20,7 @@ from cluster.sinks import CONFIG, METRICS, GuardedSink, JsonlSink, RunInfo, Sink
 from cluster.tracking import WandbSink
 from engine import checkpoint
 from engine.config import config_from_dict, read_yaml, to_dict, to_yaml
-from engine.errors import CheckpointError, StrataError
+from engine.errors import CheckpointError, StateError, StrataError
 from engine.federation import for_seed
 from engine.records import RoundRecord
 from engine.schema import RunConfig
@@ -231,7 +231,7 @@ def _save(session: Session, run_dir: Path, display: Display, final: bool) -> Non
         if final:
             session.save_agents(run_dir / AGENTS)
     except CheckpointError as error:
-        if final:
+        if final or isinstance(error, StateError):  # a state that cannot be kept now never will be
             raise
         # Earlier checkpoints are whole; the run goes on and tries again at the next one.
         display.message(f"warning: {error}")

@@ -48,16 +48,17 @@ class Session:
                 raise
 
     def _attach(self, notify: Notify, fresh: bool) -> None:
-        # RLlib takes seconds to import: only runs whose decisions agents make pay for it.
+        # What agents need is imported only where they decide, and RLlib (seconds, and not always installed) only where
+        # they learn.
         from agents.driver import Driver
         from cluster.training import make_policies
-        from envs.multi_agent import FederatedRoundsEnv
         from envs.opening import full_turns
+        from envs.staged import StagedRounds
 
         turns = self._turns = full_turns(self.federation)
         self._policies = make_policies(self.config, turns.control, notify, fresh)
         # Windows of one round: the next one is opened, and its clients probed, only when it is run.
-        self._driver = Driver(FederatedRoundsEnv({"turns": turns, "rounds": 1}), self._policies)
+        self._driver = Driver(StagedRounds({"turns": turns, "rounds": 1}), self._policies)
 
     @property
     def round(self) -> int:
@@ -95,10 +96,14 @@ class Session:
         self._driver.forget()
 
     def save_agents(self, folder: Path) -> None:
-        """Save learnt agents, so that other runs can start from them."""
-        from cluster.training import save_policies
+        """Save learnt agents, so that other runs can start from them; without such there is nothing to save.
 
-        if self._turns is not None:
+        Raises:
+            CheckpointError: when they cannot be written.
+        """
+        if self._turns is not None and self.config.agents.policy == "rllib":
+            from cluster.training import save_policies
+
             save_policies(self._policies, self._turns.control, self.config, folder)
 
     def fingerprint(self) -> dict[str, str]:

@@ -12,8 +12,8 @@ from agents.policies import Policies, RulePolicies
 from engine.control import Control, Report
 from engine.records import Notify, RoundRecord
 from engine.schema import RunConfig
-from envs.multi_agent import FederatedRoundsEnv
 from envs.opening import replayed, timing_turns
+from envs.staged import StagedRounds
 
 POPULATIONS = 8  # of clients that pre-training within a run goes round
 ENUMERABLE = 12  # clients per round up to which rules that try every possibility are compared with
@@ -66,7 +66,7 @@ def pretrain(
     ``watch`` is called after each round. The run's own clients are not among the populations.
     """
     turns = [timing_turns(config, population + 1) for population in range(populations)]
-    driver = Driver(FederatedRoundsEnv({"turns": turns, "rounds": 1}), policies)
+    driver = Driver(StagedRounds({"turns": turns, "rounds": 1}), policies)
     for number in range(1, rounds + 1):
         watch(number, driver.run_round())
 
@@ -95,7 +95,7 @@ def held_out(
         turns = timing_turns(config, HELD_OUT + population)
         for name, make in makers.items():
             again = replayed(turns)
-            driver = Driver(FederatedRoundsEnv({"turns": again, "rounds": rounds}), make(again.control))
+            driver = Driver(StagedRounds({"turns": again, "rounds": rounds}), make(again.control))
             reports[name] += [driver.run_round().played.report for _ in range(rounds)]
     return {
         name: Standing(

@@ -71,10 +71,7 @@ class RayClients:
         Raises:
             ActorDiedError: naming clients, team and round.
         """
-        downs: dict[int, Any] = {}
-        for call in calls:
-            if id(call.down) not in downs:
-                downs[id(call.down)] = _shared(call.down)
+        downs = _shared_once(call.down for call in calls)
         pending: list[tuple[list[ClientCall], Any]] = []
         for actor, mine in self._by_actor(call.client for call in calls):
             own = [call for call in calls if call.client in mine]
@@ -162,13 +159,15 @@ class RayTeams:
         self._actors, self._members = actors, members
 
     def run(self, calls: Sequence[TeamCall]) -> list[TeamReply]:
-        """Run the teams side by side; the global model travels once.
+        """Run the teams side by side; a message that several teams are sent travels once.
 
         Raises:
             ActorDiedError: naming what died, and the round.
         """
-        down = ray.put(to_wire(calls[0].down))
-        refs: list[Any] = [self._actors[call.team].run.remote(replace(call, down=None), down) for call in calls]
+        downs = _shared_once(call.down for call in calls)
+        refs: list[Any] = [
+            self._actors[call.team].run.remote(replace(call, down=None), downs[id(call.down)]) for call in calls
+        ]
         pairs = list(zip(calls, refs, strict=True))
         replies: list[TeamReply] = [_get(ref, f"team server {call.team}, round {call.round}") for call, ref in pairs]
         return [replace(reply, up=from_wire(reply.up)) for reply in replies]
@@ -333,6 +332,15 @@ def _shared(message: Any) -> Any:
     """A message on the wire, once: a large one by way of the object store."""
     wire = to_wire(message)
     return ray.put(wire) if count_bytes(message) > INLINE_BYTES else wire
+
+
+def _shared_once(messages: Iterable[Any]) -> dict[int, Any]:
+    """Messages on the wire by their identity, each one once, however many are sent it."""
+    wires: dict[int, Any] = {}
+    for message in messages:
+        if id(message) not in wires:
+            wires[id(message)] = _shared(message)
+    return wires
 
 
 def _get(ref: Any, where: str) -> Any:

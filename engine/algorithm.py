@@ -2,7 +2,8 @@
 
 State is split by owner: a global state G on the global server, a team state T on each team server, a private state C on
 each client. A step takes state and returns new state; it never changes what it was given. What crosses the network is a
-frozen dataclass of tensors and numbers, and nothing else crosses.
+frozen dataclass of tensors and numbers, and nothing else crosses. The engine calls a method with one torch thread: its
+results do not depend on the number of cores, and it need not see to that.
 
 A method is one module with a frozen dataclass of :func:`engine.options.option` fields for its configuration, and
 ``METHOD``, the class. It is found by the module's name: ``algorithms.NAME``, or any dotted path.
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from engine.errors import EmptyCohortError
 from engine.messages import Params
 from engine.models import Buildable
-from engine.requests import Evaluate, Evaluation, Train
+from engine.requests import Evaluate, Evaluation, Request
 
 if TYPE_CHECKING:
     from engine.control import Control
@@ -87,8 +88,8 @@ class Received(Generic[M]):
     assignment: Assignment = field(default_factory=dict)
 
 
-ClientStep = Generator[Train | Evaluate, Any, ClientResult[C, Up]]
-"""Yields :class:`Train` and :class:`Evaluate` requests, is sent their answers, returns a :class:`ClientResult`."""
+ClientStep = Generator[Request, Any, ClientResult[C, Up]]
+"""Yields requests (:mod:`engine.requests`), is sent their answers, returns a :class:`ClientResult`."""
 
 
 def require_cohort(method: str, ups: Sequence[object]) -> None:
@@ -163,7 +164,7 @@ class Algorithm(ABC, Generic[G, C, Down, Up]):
 
     def client_evaluate(
         self, info: ClientInfo, state: C, shared: Mapping[str, Params]
-    ) -> Generator[Train | Evaluate, Any, Mapping[str, Evaluation]]:
+    ) -> Generator[Request, Any, Mapping[str, Evaluation]]:
         """Evaluate PM and the ``shared`` models (TM, GM) on the client's test data.
 
         A client without a personal model of its own yet is served by its team's model, or else by the global one.

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from engine.algorithm import Assignment, Context
 from engine.delays import call_timing, drops_out
+from engine.determinism import single_thread
 from engine.messages import Params, count_bytes, leaves
 from engine.records import CallRecord
 from engine.requests import Evaluation
@@ -99,6 +100,7 @@ class ClientHost:
             self._states[client] = self._first_state(client)
         return self._states[client]
 
+    @single_thread()
     def _first_state(self, client: int) -> Any:
         seed = derive(self._world.seed, "client", client)
         return self._world.algorithm.init_client(self._world.infos[client], seed)

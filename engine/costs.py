@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from cachetools import LRUCache
 from torch import Tensor
 
 from engine.algorithm import Assignment, Context
@@ -14,9 +15,12 @@ from engine.seeding import derive
 from engine.trainer import Trainer
 from engine.world import World
 
+COSTS_KEPT = 2**17
+"""Costs that are kept, the last used ones; one is by client and by what it is told, or by what it receives."""
+
 
 class CallCosts:
-    """Costs of a run's client calls, each counted once and kept.
+    """Costs of a run's client calls, each counted once and kept as long as there is room.
 
     A client's step is driven by a trainer that answers every request without computing: training returns the start,
     evaluation finds nothing right. Bytes and FLOPs therefore are those of the real call, unless a method decides by
@@ -31,7 +35,7 @@ class CallCosts:
         method: Any = world.algorithm
         if world.data.teams:
             self._owner = method.start_team(method.to_team(self._g), None)
-        self._known: dict[tuple[Any, ...], Cost] = {}
+        self._known: LRUCache[tuple[Any, ...], Cost] = LRUCache(COSTS_KEPT)
 
     def call(self, client: int, assignment: Assignment) -> Cost:
         """Of a call under an assignment, on top of the method's default."""

@@ -8,6 +8,7 @@
     ├── ResourceError            what was asked for does not fit the machine or the cluster
     ├── ClusterError             a Ray cluster cannot be reached, or does not answer
     ├── CheckpointError          a checkpoint that is missing, damaged or of another run
+    │   └── StateError           a state that no checkpoint could give back
     ├── EmptyCohortError         an aggregation was asked for without a single participant
     ├── TrainingError            local training broke: a loss or a parameter is not finite
     ├── ActorDiedError           the process of a client or a server ended during a round
@@ -41,6 +42,10 @@ class ClusterError(StrataError):
 
 class CheckpointError(StrataError):
     """A checkpoint is missing, damaged, or belongs to another run."""
+
+
+class StateError(CheckpointError):
+    """A method's state holds what could not be restored from a checkpoint; saving again later does not help."""
 
 
 class EmptyCohortError(StrataError):

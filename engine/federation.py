@@ -13,7 +13,7 @@ import hashlib
 import json
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -21,9 +21,10 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from engine import checkpoint
-from engine.algorithm import TieredAlgorithm
+from engine.algorithm import Algorithm, TieredAlgorithm
 from engine.clients import ClientHost, Evaluations
 from engine.config import load_config, to_dict
 from engine.control import Decisions
@@ -36,7 +37,7 @@ from engine.metrics import chain, record, score_all
 from engine.models import Buildable, init_params, spec_of
 from engine.placement import Share
 from engine.records import CallRecord, Notify, RoundRecord
-from engine.requests import Sgd, Train
+from engine.requests import Request, Sgd, Train, Trained
 from engine.schema import ClientsConfig, RunConfig
 from engine.seeding import derive
 from engine.servers import GlobalServer, LocalTeams, Outcome, Snapshot
@@ -175,10 +176,14 @@ class Federation:
         """Write a checkpoint of the state as it is now, between two rounds; returns its path.
 
         ``beside``: a tree of tensors, numbers and text to be kept with it.
+
+        Raises:
+            StateError: when the method's states are of classes that could not be restored.
+            CheckpointError: when it cannot be written.
         """
-        saved = Saved(self._backend.snapshot(), self._digest, beside)
+        saved, run = Saved(self._backend.snapshot(), self._digest, beside), identity(self.config, self.world)
         return checkpoint.save(
-            folder, self.round, saved, identity(self.config, self.world), self.config.checkpoint.keep
+            folder, self.round, saved, run, self.config.checkpoint.keep, state_modules(self.world.algorithm)
         )
 
     def restore(self, path: Path) -> Any:
@@ -187,8 +192,7 @@ class Federation:
         Raises:
             CheckpointError: when it is damaged or of another run; the federation is as it was.
         """
-        states = {module.__module__ for module in type(self.world.algorithm).__mro__} - {"abc", "builtins", "typing"}
-        saved = checkpoint.load(path, identity(self.config, self.world), {*states, __name__, "engine.servers"})
+        saved = checkpoint.load(path, identity(self.config, self.world), state_modules(self.world.algorithm))
         if not isinstance(saved, Saved):
             raise CheckpointError(f"{path}: it holds no federation.")
         self._backend.restore(saved.snapshot)
@@ -208,6 +212,12 @@ class Federation:
     ) -> None:
         """Close."""
         self.close()
+
+
+def state_modules(method: Algorithm[Any, Any, Any, Any]) -> frozenset[str]:
+    """The modules whose dataclasses a checkpoint may hold: those of the method and of its bases, and the engine's."""
+    own = {kind.__module__ for kind in type(method).__mro__} - {"abc", "builtins", "typing"}
+    return frozenset(own | {__name__, "engine.servers"})
 
 
 # What decides where and how fast a run is computed, or how far, and never what comes out.
@@ -290,8 +300,8 @@ def first_updates(
     trainer, start = Trainer(dataset), init_params(spec, derive(seed, "similarity"))
     request = Train(spec, start, Sgd(0.1), 32, epochs=epochs)
 
-    def step() -> Any:
-        trained = yield request
+    def step() -> Generator[Request, Any, Tensor]:
+        trained: Trained = yield request
         return flatten(trained.params) - flatten(start)
 
     return np.stack(

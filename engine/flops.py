@@ -1,13 +1,15 @@
 """Counting the FLOPs of a step, on the meta device, where nothing is computed."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
+from engine.determinism import torch_scope
 from engine.flop_counter import FlopCounter
 from engine.local import SmoothedCrossEntropy
 from engine.models import Buildable
 from engine.requests import Batch, Train, cross_entropy
-from engine.seeding import torch_scope
 from engine.supernets.cost import cost
 from engine.supernets.subnet import SubnetSpec
 
@@ -29,12 +31,27 @@ def count_step_flops(request: Train, batch: Batch) -> int:
 
 def _count_on(device: torch.device, request: Train, batch: Batch) -> int:
     with torch_scope(0):
-        module = request.model.build().to(device).train()
+        module = request.model.build().to(device)
+        set_modes(module, request.frozen)
         select_trainable(module, request.trainable)
         constants = {name: value.to(device) for name, value in batch.constants.items()}
         with FlopCounter() as counter:
             request.loss(module, Batch(batch.x.to(device), batch.y.to(device), constants)).backward()
     return int(counter.get_total_flops())
+
+
+def set_modes(module: nn.Module, frozen: Sequence[str]) -> None:
+    """Put a module into training mode, and its submodules of those names into evaluation mode.
+
+    Raises:
+        ValueError: when there is no such submodule.
+    """
+    module.train()
+    known = dict(module.named_modules())
+    for name in frozen:
+        if name not in known:
+            raise ValueError(f"frozen={name}: the model has no such submodule")
+        known[name].eval()
 
 
 def select_trainable(module: nn.Module, names: frozenset[str] | None) -> dict[str, nn.Parameter]:

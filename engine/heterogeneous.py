@@ -17,7 +17,7 @@ from engine.algorithm import Assignment, C, ClientInfo, Down, FlatAlgorithm, G, 
 from engine.errors import ConfigError
 from engine.messages import Params
 from engine.models import Buildable, Family, ModelSpec, family_of, feature_width, init_params, parameter_count
-from engine.requests import Evaluate, Evaluation
+from engine.requests import Evaluate, Evaluation, Request
 
 
 class HeterogeneousAlgorithm(FlatAlgorithm[G, C, Down, Up]):
@@ -61,7 +61,7 @@ class HeterogeneousAlgorithm(FlatAlgorithm[G, C, Down, Up]):
 
     def client_evaluate(
         self, info: ClientInfo, state: C | None, shared: Mapping[str, Params]
-    ) -> Generator[Evaluate, Evaluation, Mapping[str, Evaluation]]:
+    ) -> Generator[Request, Any, Mapping[str, Evaluation]]:
         """Evaluate PM on the client's test data; a client that was never called has a freshly drawn one."""
         known = self.init_client(info, 0) if state is None else state
         return {"PM": (yield self.personal_evaluation(info, known))}

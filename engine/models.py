@@ -17,10 +17,10 @@ from engine.architectures import MODELS, SETTINGS, TEXT_MODELS, Factory
 from engine.architectures import FeatureModel as FeatureModel
 from engine.architectures import Shape as Shape
 from engine.data.dataset import TokenShape
+from engine.determinism import torch_scope
 from engine.errors import ConfigError
 from engine.messages import Params
 from engine.model_config import ModelConfig, require_known
-from engine.seeding import torch_scope
 from engine.supernets import spaces
 
 

@@ -3,10 +3,12 @@
 Placement never changes a result; it decides only what runs side by side.
 """
 
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from heapq import heapify, heappop, heapreplace
+from itertools import islice, pairwise, repeat
 from typing import Literal
 
 from engine.errors import ResourceError
@@ -50,13 +52,26 @@ class Seat:
 
 def group_clients(clients: Sequence[int], shares: Mapping[int, Share], per_actor: int) -> list[tuple[int, ...]]:
     """Even groups of at most ``per_actor`` clients with equal shares, in the order given."""
-    groups: list[tuple[int, ...]] = []
-    for share in dict.fromkeys(shares[client] for client in clients):
-        alike = [client for client in clients if shares[client] == share]
-        count = -(-len(alike) // per_actor)
-        bounds = [round(i * len(alike) / count) for i in range(count + 1)]
-        groups += [tuple(alike[a:b]) for a, b in pairwise(bounds)]
-    return groups
+    return [
+        group for alike in _alike(clients, shares).values() for group in _split(alike, _ceil(len(alike), per_actor))
+    ]
+
+
+def _alike(clients: Sequence[int], shares: Mapping[int, Share]) -> dict[Share, list[int]]:
+    """Clients by share, both in the order given."""
+    alike: dict[Share, list[int]] = {}
+    for client in clients:
+        alike.setdefault(shares[client], []).append(client)
+    return alike
+
+
+def _split(alike: Sequence[int], count: int) -> list[tuple[int, ...]]:
+    bounds = [round(i * len(alike) / count) for i in range(count + 1)]
+    return [tuple(alike[a:b]) for a, b in pairwise(bounds)]
+
+
+def _ceil(number: int, size: int) -> int:
+    return -(-number // size)
 
 
 def plan_seats(
@@ -84,26 +99,46 @@ def plan_seats(
     Raises:
         ResourceError: when it does not fit, with the numbers and a remedy.
     """
-    servers = [Seat("server", server, "")] + [Seat("team", team, "", team=t) for t in teams]
-    sizes = range(1, len(clients) + 1) if per_actor == "auto" else [per_actor]
-    for size in sizes:
-        if size != sizes[-1] and not _could_fit(nodes, servers, clients, shares, size):
-            continue
-        groups = group_clients(clients, shares, size)
-        wanted = servers + [Seat("client", shares[group[0]], "", clients=group) for group in groups]
-        seats = _assign(wanted, nodes, strategy)
-        if seats is not None:
-            return seats
-    raise ResourceError(_explain(wanted, nodes, len(clients)))
+    servers = [(server, 1), (team, len(teams))]
+    alike = _alike(clients, shares)
+    for size in _sizes(nodes, servers, alike) if per_actor == "auto" else [per_actor]:
+        actors = [(share, _ceil(len(members), size)) for share, members in alike.items()]
+        found = _assign([*servers, *actors], nodes, strategy)
+        if found is not None:
+            break
+    groups = [group for members in alike.values() for group in _split(members, _ceil(len(members), size))]
+    places = repeat("") if found is None else iter(found)
+    seats = [Seat("server", server, next(places))]
+    seats += [Seat("team", team, next(places), team=t) for t in teams]
+    seats += [Seat("client", shares[group[0]], next(places), group) for group in groups]
+    if found is None:
+        raise ResourceError(_explain(seats, nodes, len(clients)))
+    return seats
+
+
+def _sizes(
+    nodes: Sequence[Node], servers: Sequence[tuple[Share, int]], alike: Mapping[Share, Sequence[int]]
+) -> Iterator[int]:
+    """Clients per actor that are worth trying, the fewest first; the last puts all that are alike into one actor.
+
+    What the sums rule out is passed over, and of the sizes that give the same actors only the smallest is tried.
+    """
+    counts = {share: len(members) for share, members in alike.items()}
+    last = max(1, sum(counts.values()))
+    # Larger actors are fewer and need less in sum, so the smallest that could fit is found by bisection.
+    size = 1 + bisect_left(range(1, last), True, key=lambda tried: _could_fit(nodes, servers, counts, tried))
+    while size < last:
+        yield size
+        actors = [(n, _ceil(n, size)) for n in counts.values()]
+        size = min((_ceil(n, count - 1) for n, count in actors if count > 1), default=last)
+    yield last
 
 
 def _could_fit(
-    nodes: Sequence[Node], servers: Sequence[Seat], clients: Sequence[int], shares: Mapping[int, Share], size: int
+    nodes: Sequence[Node], servers: Sequence[tuple[Share, int]], counts: Mapping[Share, int], size: int
 ) -> bool:
-    # The sums alone, so that thousands of sizes can be passed over without seating anybody.
-    alike = Counter(shares[client] for client in clients)
-    cpus = sum(seat.share.cpus for seat in servers) + sum(-(-n // size) * share.cpus for share, n in alike.items())
-    gpus = sum(seat.share.gpus for seat in servers) + sum(-(-n // size) * share.gpus for share, n in alike.items())
+    wanted = [*servers, *((share, _ceil(n, size)) for share, n in counts.items())]
+    cpus, gpus = sum(n * share.cpus for share, n in wanted), sum(n * share.gpus for share, n in wanted)
     there = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
     return cpus <= there[0] + TOLERANCE and gpus <= there[1] + TOLERANCE
 
@@ -131,16 +166,39 @@ class _Free:
         return True
 
 
-def _assign(wanted: Sequence[Seat], nodes: Sequence[Node], strategy: Strategy) -> list[Seat] | None:
+def _assign(wanted: Sequence[tuple[Share, int]], nodes: Sequence[Node], strategy: Strategy) -> list[str] | None:
+    """The node of each actor, for runs of so many actors of one share; None when one finds no place."""
     left = {node.id: _Free(node) for node in nodes}
-    seats = []
-    for seat in wanted:
-        order = sorted(left, key=lambda name: -left[name].cpus) if strategy == "spread" else list(left)
-        node = next((name for name in order if left[name].take(seat.share)), None)
-        if node is None:
+    places: list[str] = []
+    for share, count in wanted:
+        found = list(islice((_packed if strategy == "pack" else _spread)(left, share), count))
+        if len(found) < count:
             return None
-        seats.append(replace(seat, node=node))
-    return seats
+        places += found
+    return places
+
+
+# Within a run of equal shares a node that is too full for one is so for all that follow, and is not asked again.
+
+
+def _packed(left: Mapping[str, _Free], share: Share) -> Iterator[str]:
+    """Seat one actor after the other, each on the first node that takes it, until none does."""
+    for name, free in left.items():
+        while free.take(share):
+            yield name
+
+
+def _spread(left: Mapping[str, _Free], share: Share) -> Iterator[str]:
+    """Seat one actor after the other, each on the node with most CPUs left that takes it, until none does."""
+    order = [(-free.cpus, index, name) for index, (name, free) in enumerate(left.items())]
+    heapify(order)
+    while order:
+        _, index, name = order[0]
+        if left[name].take(share):
+            heapreplace(order, (-left[name].cpus, index, name))
+            yield name
+        else:
+            heappop(order)
 
 
 def _explain(wanted: Sequence[Seat], nodes: Sequence[Node], clients: int) -> str:

@@ -21,7 +21,10 @@ class Batch:
 
 
 Loss = Callable[[nn.Module, Batch], Tensor]
-"""The loss of a batch, a scalar. A module-level function or a frozen dataclass: FLOPs are cached by it."""
+"""The loss of a batch, a scalar. A module-level function or a frozen dataclass: FLOPs are cached by it.
+
+It leaves the module as it is; parts that are to stand still are named by ``Train.frozen``.
+"""
 
 
 def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
@@ -71,6 +74,8 @@ class Train:
         repeat_batch: all steps see the same batch (the inner problem of a Moreau envelope).
         loss: see :data:`Loss`.
         trainable: names to update; None: all. The others keep their values.
+        frozen: names of submodules that are in evaluation mode during the request: batch norm's statistics and dropout
+            stand still in them. Whether their parameters move is for ``trainable`` to say.
         pull: proximal terms.
         constants: tensors the loss needs beside the batch, e.g. prototypes.
     """
@@ -84,6 +89,7 @@ class Train:
     repeat_batch: bool = False
     loss: Loss = cross_entropy
     trainable: frozenset[str] | None = None
+    frozen: tuple[str, ...] = ()
     pull: tuple[Pull, ...] = ()
     constants: Mapping[str, Tensor] = field(default_factory=dict)
 

@@ -1,16 +1,14 @@
 """Derived randomness: every draw is a function of the run's seed and of what it is drawn for.
 
-Nothing in Strata reads or sets a global generator, so a result cannot depend on the order in which clients run or on
-the process they run in.
+Nothing in Strata leaves a global generator otherwise than it found it (:func:`engine.determinism.torch_scope`), so a
+result cannot depend on the order in which clients run or on the process they run in.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 
@@ -57,23 +55,3 @@ _MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 @lru_cache(maxsize=256)
 def _start(seed: int, purpose: tuple[str | int, ...]) -> int:
     return derive(seed, *purpose)
-
-
-@contextmanager
-def torch_scope(seed: int) -> Iterator[None]:
-    """Give code that only knows torch's global generator (layer initialisation, dropout) a derived one, and restore it.
-
-    The one place that touches a global generator. On CUDA the devices' generators are set and restored as well.
-    """
-    # By hand, because torch.random.fork_rng takes sixty times as long, which every client call would pay.
-    cuda = torch.cuda.is_initialized()
-    before = torch.get_rng_state(), torch.cuda.get_rng_state_all() if cuda else []
-    torch.default_generator.manual_seed(seed)
-    if cuda:
-        torch.cuda.manual_seed_all(seed)
-    try:
-        yield
-    finally:
-        torch.set_rng_state(before[0])
-        if cuda:
-            torch.cuda.set_rng_state_all(before[1])

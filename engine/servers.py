@@ -2,6 +2,8 @@
 
 A cohort is what a server invites in one go: a team's clients in a team round, or, in a flat method, the global server's
 clients in a round; the global server's teams in a tiered one.
+
+Whatever calls a method does so with one torch thread, so that its sums do not depend on the machine's cores.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +22,7 @@ from engine.clients import (
 )
 from engine.control import Decisions
 from engine.delays import available, straggling_s, transfer_s
+from engine.determinism import single_thread
 from engine.messages import Params, count_bytes
 from engine.records import CallRecord
 from engine.seeding import derive, generator
@@ -34,12 +37,14 @@ class Outcome:
         seconds: virtual length of the round.
         straggling: max − min seconds of each cohort of clients.
         calls: every client call, in order of team round, team and client.
+        counted: uploads that entered the global step: clients', or, in a tiered method, teams'. 0: it was not made.
         late_teams: teams dropped by the team tier's deadline.
     """
 
     seconds: float
     straggling: Sequence[float]
     calls: Sequence[CallRecord]
+    counted: int = 0
     bytes_team_down: int = 0
     bytes_team_up: int = 0
     late_teams: int = 0
@@ -176,6 +181,7 @@ class TeamServer:
         self._method: TieredAlgorithm[Any, Any, Any, Any, Any, Any, Any] = _tiered(world)
         self._state: Any = None
 
+    @single_thread()
     def run(self, call: TeamCall) -> TeamReply:
         """Make the team's rounds of one global round.
 
@@ -206,6 +212,7 @@ class TeamServer:
         samples = sum(world.infos[client].train_samples for client in senders)
         return TeamReply(self.team, samples, up, seconds, straggling, calls, bytes_down, bytes_up)
 
+    @single_thread()
     def evaluate(self, shared: Mapping[str, Params]) -> Evaluations:
         """Evaluate the team's clients; adds the team's own model as TM."""
         models = dict(shared)
@@ -268,7 +275,8 @@ class GlobalServer:
     def __init__(self, world: World, clients: ClientPool, teams: TeamPool | None) -> None:
         """``teams`` is None for flat methods, whose clients the global server reaches itself."""
         self._world, self._clients, self._teams = world, clients, teams
-        self.state = world.algorithm.init_global(derive(world.seed, "global"))
+        with single_thread():
+            self.state = world.algorithm.init_global(derive(world.seed, "global"))
         self.round = 0
         self.virtual_s = 0.0
         self._probes: list[CallRecord] = []  # of the round to come
@@ -280,23 +288,25 @@ class GlobalServer:
             return invite_clients(world, range(len(world.data.clients)), round, 1, -1)
         return sorted(c for team in invite_teams(world, round) for c in world.data.teams[team])
 
+    @single_thread()
     def probe(self, clients: Sequence[int]) -> list[CallRecord]:
         """Assess the speed of clients before the next round, which becomes longer by the slowest of them."""
         replies = self._clients.run(probe_calls(self._world, clients, self.state, self.round + 1))
         self._probes = [reply.record for reply in replies]
         return self._probes
 
+    @single_thread()
     def run_round(self, decisions: Decisions | None = None) -> Outcome:
         """One global round; a round in which nobody's upload counts leaves the global state as it is.
 
         ``decisions``: what clients and server are told; None leaves it to the method's defaults.
         """
         run = self._flat_round if self._teams is None else self._tiered_round
-        before = steered = self.state
+        before = self.state
         if decisions is not None and decisions.server:
-            self.state = steered = self._world.algorithm.steer(before, decisions.server)
+            self.state = self._world.algorithm.steer(before, decisions.server)
         outcome = run(self.round + 1, None if decisions is None else decisions.clients)
-        if self.state is steered:  # nobody's upload counted: what was decided for this round ends with it
+        if not outcome.counted:  # what was decided for this round ends with it
             self.state = before
         if self._probes:
             probe_s = max(record.total_s for record in self._probes)
@@ -317,7 +327,7 @@ class GlobalServer:
             found = method.assess(before, cohort.ups, self.state)
             calls = [replace(call, metrics={**call.metrics, **found.get(call.client, {})}) for call in calls]
         straggling = [cohort.straggling] if cohort.ups else []
-        return Outcome(cohort.seconds + world.server_profile.latency_s, straggling, calls)
+        return Outcome(cohort.seconds + world.server_profile.latency_s, straggling, calls, len(cohort.ups))
 
     def _tiered_round(self, round: int, decided: Mapping[int, Assignment] | None) -> Outcome:
         world, plan = self._world, self._world.teams_plan
@@ -336,12 +346,14 @@ class GlobalServer:
             seconds=max(min(reply.seconds, limit) for reply in replies) + world.server_profile.latency_s,
             straggling=[value for reply in replies for value in reply.straggling],
             calls=[call for reply in replies for call in reply.calls],
+            counted=len(ups),
             bytes_team_down=sum(reply.bytes_down for reply in replies),
             bytes_team_up=sum(reply.bytes_up for reply in replies),
             late_teams=len(replies) - len(on_time),
             teams=len(replies),
         )
 
+    @single_thread()
     def evaluate(self) -> Evaluations:
         """Evaluate every model on every client's test data; costs no virtual time."""
         model = self._world.algorithm.global_model(self.state)

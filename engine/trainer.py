@@ -4,29 +4,44 @@ The trainer picks the device, draws the batches, counts FLOPs and samples, and r
 # B batch, n samples of one client, F features, K classes
 """
 
-from collections import OrderedDict
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from cachetools import LRUCache
 from torch import Tensor, nn
 
 from engine.batches import GATHER_SAMPLES, Rows, plan_batches
 from engine.data.dataset import Dataset, IntArray
+from engine.determinism import single_thread, torch_scope
 from engine.errors import ResourceError, TrainingError
-from engine.flops import count_feature_flops, count_step_flops, select_trainable
+from engine.flops import count_feature_flops, count_step_flops, select_trainable, set_modes
 from engine.messages import Params
 from engine.models import Buildable
-from engine.requests import AdamW, Batch, Evaluate, Evaluation, Represent, Represented, Sgd, Train, Trained, Work
-from engine.seeding import derive, torch_scope
+from engine.requests import (
+    AdamW,
+    Batch,
+    Evaluate,
+    Evaluation,
+    Represent,
+    Represented,
+    Request,
+    Sgd,
+    Train,
+    Trained,
+    Work,
+)
+from engine.seeding import derive
 
 R = TypeVar("R")
 
 MODULES_KEPT = 64
 """Modules that a trainer keeps, the last used ones: a search may meet thousands of architectures."""
+
+FLOPS_KEPT = 4096
+"""Counts of FLOPs that a trainer keeps, the last used ones; one is by architecture, loss and batch shape."""
 
 
 def resolve_device(requested: str, gpus: float) -> str:
@@ -50,20 +65,6 @@ def resolve_device(requested: str, gpus: float) -> str:
     return "cuda"
 
 
-@contextmanager
-def single_thread() -> Iterator[None]:
-    """One torch thread for the calling thread: the split of a sum over threads would change its bits."""
-    before = torch.get_num_threads()
-    if before == 1:
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 class Trainer:
     """Answers the requests of the clients of one process, one after the other.
 
@@ -76,12 +77,12 @@ class Trainer:
         self._device = torch.device(device)
         self._rows = Rows(dataset, self._device)
         self._evaluation_batch, self._classes = evaluation_batch, dataset.classes
-        self._modules: OrderedDict[Buildable, tuple[nn.Module, Params]] = OrderedDict()
-        self._flops: dict[tuple[object, ...], int] = {}
+        self._modules: LRUCache[Buildable, tuple[nn.Module, Params]] = LRUCache(MODULES_KEPT)
+        self._flops: LRUCache[tuple[object, ...], int] = LRUCache(FLOPS_KEPT)
 
     def drive(
         self,
-        steps: Generator[Any, Any, R],
+        steps: Generator[Request, Any, R],
         train: IntArray,
         test: IntArray,
         seed: int,
@@ -144,13 +145,11 @@ class Trainer:
                 module = model.build().to(self._device)
             counters = {name: b.clone() for name, b in module.named_buffers() if not b.is_floating_point()}
             self._modules[model] = module, counters
-            if len(self._modules) > MODULES_KEPT:
-                self._modules.popitem(last=False)
-        self._modules.move_to_end(model)
         return self._modules[model]
 
     def _train(self, request: Train, rows: IntArray, seed: int, work: Work, where: str) -> Trained:
-        module = self._load(request.model, request.start).train()
+        module = self._load(request.model, request.start)
+        set_modes(module, request.frozen)
         trainable = select_trainable(module, request.trainable)
         optimizer = _optimizer(trainable, request.optimizer)
         pulls = [(*_on_device(pull.to, trainable, self._device), pull.strength) for pull in request.pull]
@@ -230,7 +229,7 @@ class Trainer:
     def _count_flops(self, request: Train, batch: Batch) -> int:
         """FLOPs of one step's forward and backward pass, counted once per architecture, loss and batch shape."""
         constants = tuple((name, tuple(value.shape)) for name, value in batch.constants.items())
-        key = (request.model, request.loss, request.trainable, tuple(batch.x.shape), constants)
+        key = (request.model, request.loss, request.trainable, request.frozen, tuple(batch.x.shape), constants)
         if key not in self._flops:
             self._flops[key] = count_step_flops(request, batch)
         return self._flops[key]

@@ -62,6 +62,31 @@ def test_imports_point_downwards_only(path):
             assert str(path.relative_to(ROOT)) in places, f"{path} imports {library}"
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "algorithms").glob("[a-z]*.py")), ids=lambda p: p.stem)
+def test_a_docstring_that_begins_with_a_symbol_writes_it_as_its_module_does(path):
+    tree = ast.parse(path.read_text(encoding="utf8"))
+    table = ast.get_docstring(tree) or ""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            # One capital letter, which is a symbol where it is not the article; with an arrow it is what is computed.
+            begins = re.match(r"(?!A [a-z])([A-Z])(?!\w)( ←)?", ast.get_docstring(node) or "")
+            if begins:
+                symbol, arrow = begins.groups(default="")
+                assert re.search(rf"(?<!\w){symbol}(?!\w){arrow}", table), f"{path}: {node.name}: {begins.group()}"
+
+
+def test_methods_leave_threads_to_the_engine():
+    for path in (ROOT / "algorithms").glob("*.py"):
+        text = path.read_text(encoding="utf8")
+        assert "single_thread" not in text, f"{path} sets the number of threads"
+        assert "num_threads" not in text, f"{path} sets the number of threads"
+
+
+def test_methods_leave_the_modes_of_modules_to_the_trainer():
+    for path in (ROOT / "algorithms").glob("*.py"):
+        assert not re.search(r"\.(eval|train)\(\)", path.read_text(encoding="utf8")), f"{path} changes a module's mode"
+
+
 def test_the_rule_sees_an_upward_import(tmp_path):
     bad = tmp_path / "bad.py"
     bad.write_text("def f():\n    from cluster.cli import main\n")

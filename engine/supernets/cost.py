@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from engine.determinism import torch_scope
 from engine.flop_counter import FlopCounter
 from engine.models import Shape
-from engine.seeding import torch_scope
 from engine.supernets.plan import Part, body
 from engine.supernets.subnet import SubnetSpec, head
 

@@ -13,10 +13,10 @@ from types import MappingProxyType
 import torch
 from torch import nn
 
+from engine.determinism import torch_scope
 from engine.errors import ConfigError
 from engine.messages import Params
 from engine.models import Buildable, FeatureModel, ModelSpec, Shape, init_params
-from engine.seeding import torch_scope
 from engine.supernets.blocks import linear
 from engine.supernets.plan import Part, body
 from engine.supernets.space import Architecture, SearchSpace

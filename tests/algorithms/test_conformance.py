@@ -14,7 +14,7 @@ from engine.algorithm import ClientInfo, Context, FlatAlgorithm, Received, Tiere
 from engine.clients import ClientHost
 from engine.config import load_config
 from engine.errors import EmptyCohortError
-from engine.federation import Federation, build_world
+from engine.federation import Federation, build_world, state_modules
 from engine.messages import count_bytes, fingerprint, from_wire, leaves, to_wire
 from engine.schema import load_method, method_names
 from engine.trainer import Trainer
@@ -122,8 +122,8 @@ def test_messages_have_a_price_and_are_frozen(world):
 def test_states_and_messages_survive_the_wire_and_the_disk(world, tmp_path):
     made = one_round(world)
     assert fingerprint(from_wire(copy.deepcopy(to_wire(made)))) == fingerprint(made)
-    path = checkpoint.save(tmp_path, 1, made, {}, keep=1)
-    modules = {kind.__module__ for kind in type(world.algorithm).__mro__}
+    modules = state_modules(world.algorithm)
+    path = checkpoint.save(tmp_path, 1, made, {}, 1, modules)
     assert fingerprint(checkpoint.load(path, {}, modules)) == fingerprint(made)
 
 

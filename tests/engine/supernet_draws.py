@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import torch
 
+from engine.determinism import torch_scope
 from engine.messages import Params
-from engine.seeding import derive, torch_scope
+from engine.seeding import derive
 from engine.supernets.spaces import space
 from engine.supernets.subnet import SubnetSpec, supernet_params
 

@@ -2,16 +2,19 @@
 
 import errno
 import json
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
 
+from cluster.cli import main
 from engine import checkpoint
-from engine.errors import CheckpointError
+from engine.errors import CheckpointError, StateError
 from engine.federation import Federation
 from engine.messages import fingerprint
-from tests.small import small
+from tests.small import small, small_overrides
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ ME = {"seed": "1"}
 
 
 def saved(tmp_path, **options):
-    return checkpoint.save(tmp_path, 3, TREE, ME, **{"keep": 2, **options})
+    return checkpoint.save(tmp_path, 3, TREE, ME, **{"keep": 2, "modules": (__name__,), **options})
 
 
 def load(path, identity=None, modules=(__name__,)):
@@ -43,13 +46,13 @@ def test_a_tree_comes_back_to_the_bit(tmp_path):
 
 def test_tensors_that_share_memory_are_kept_apart(tmp_path):
     w = torch.ones(3)
-    back = load(checkpoint.save(tmp_path, 1, State({"a": w, "b": w}, ()), ME, keep=1))
+    back = load(checkpoint.save(tmp_path, 1, State({"a": w, "b": w}, ()), ME, 1, (__name__,)))
     assert torch.equal(back.w["a"], back.w["b"])
 
 
 def test_only_the_newest_are_kept(tmp_path):
     for number in (1, 2, 3):
-        checkpoint.save(tmp_path, number, TREE, ME, keep=2)
+        checkpoint.save(tmp_path, number, TREE, ME, 2, (__name__,))
     assert [path.name for path in checkpoint.found(tmp_path)] == ["round-000002", "round-000003"]
 
 
@@ -91,6 +94,11 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
         load(saved(tmp_path), {"seed": "2"})
 
 
+def test_the_current_folder_holds_no_checkpoint_and_that_is_said():
+    with pytest.raises(CheckpointError, match=r"state\.json is missing"):
+        load(Path("."))
+
+
 def test_types_that_are_not_the_methods_are_refused(tmp_path):
     path = saved(tmp_path)
     state = json.loads((path / "state.json").read_text())
@@ -101,7 +109,7 @@ def test_types_that_are_not_the_methods_are_refused(tmp_path):
 
 
 def test_a_full_disk_leaves_earlier_checkpoints(tmp_path, monkeypatch):
-    first = checkpoint.save(tmp_path, 1, TREE, ME, keep=2)
+    first = checkpoint.save(tmp_path, 1, TREE, ME, 2, (__name__,))
 
     def full(path, data):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -121,6 +129,105 @@ def test_a_kill_while_writing_leaves_no_half_checkpoint(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         saved(tmp_path)
     assert checkpoint.found(tmp_path) == []
+
+
+def renames_that_fail(monkeypatch, error, numbers):
+    plain, made = Path.rename, []
+
+    def rename(self, target):
+        made.append(target)
+        if len(made) in numbers:
+            raise error
+        return plain(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+
+
+OTHER = State({"a": torch.zeros(2)}, ())
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()], ids=repr)
+def test_a_checkpoint_that_could_not_be_replaced_is_still_there(tmp_path, monkeypatch, error):
+    path = saved(tmp_path)
+    renames_that_fail(monkeypatch, error, {2})
+    with pytest.raises((CheckpointError, KeyboardInterrupt)):
+        checkpoint.save(tmp_path, 3, OTHER, ME, 2, (__name__,))
+    assert path.is_dir()
+    assert fingerprint(load(path)) == fingerprint(TREE)
+
+
+@pytest.mark.parametrize("look", [checkpoint.found, lambda folder: [folder / "round-000003"]], ids=["found", "read"])
+def test_a_kill_between_old_and_new_leaves_the_old_one(tmp_path, monkeypatch, look):
+    path = saved(tmp_path)
+    with monkeypatch.context() as killed:
+        renames_that_fail(killed, OSError("killed"), {2, 3})  # nor can it be put back
+        with pytest.raises(CheckpointError):
+            checkpoint.save(tmp_path, 3, OTHER, ME, 2, (__name__,))
+    assert not path.exists()
+    assert look(tmp_path) == [path]
+    assert fingerprint(load(path)) == fingerprint(TREE)
+    checkpoint.save(tmp_path, 3, OTHER, ME, 2, (__name__,))
+    assert fingerprint(load(path)) == fingerprint(OTHER)
+    assert [found.name for found in tmp_path.iterdir()] == ["round-000003"]
+
+
+def test_a_kill_after_the_new_one_came_leaves_the_new_one(tmp_path):
+    path, aside = saved(tmp_path), tmp_path / ".replaced-round-000003"
+    path.rename(aside)
+    checkpoint.save(tmp_path / "new", 3, OTHER, ME, 2, (__name__,)).rename(path)
+    assert checkpoint.found(tmp_path) == [path]
+    assert not aside.exists()
+    assert fingerprint(load(path)) == fingerprint(OTHER)
+
+
+def test_what_could_not_be_restored_is_not_saved(tmp_path):
+    @dataclass(frozen=True)
+    class Local:
+        x: int
+
+    here = r"of module tests\.engine\.test_checkpoint, which could not be restored"
+    with pytest.raises(StateError, match=rf"an instance of State {here}.*Define the classes"):
+        saved(tmp_path, modules=("engine.servers",))
+    with pytest.raises(StateError, match=rf"Local {here}.*at the top level"):
+        checkpoint.save(tmp_path, 3, {"a": [Local(1)]}, ME, 2, (__name__,))
+    assert not list(tmp_path.iterdir())
+
+
+HELPER = """
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Extra:
+    w: dict
+"""
+METHOD = """
+from algorithms.fedavg import FedAvg
+from helped.states import Extra
+
+class Helped(FedAvg):
+    def init_global(self, seed):
+        return Extra(super().init_global(seed).w)
+
+    def global_step(self, g, ups):
+        return Extra(super().global_step(g, ups).w)
+
+METHOD = Helped
+"""
+
+
+def test_a_run_whose_states_could_not_be_restored_ends_at_its_first_checkpoint(tmp_path, monkeypatch, capsys):
+    (tmp_path / "helped").mkdir()
+    (tmp_path / "helped" / "states.py").write_text(HELPER)
+    (tmp_path / "helped" / "method.py").write_text(METHOD)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    words = small_overrides("helped.method", "method.batch_size=16", "rounds=3", "checkpoint.every=1")
+    assert main(["run", "helped.method", *words, f"output={tmp_path}/runs"]) == 1
+    message = " ".join(capsys.readouterr().err.split())
+    assert "the state holds an instance of Extra of module helped.states" in message
+    (metrics,) = (tmp_path / "runs").glob("*/metrics.jsonl")
+    assert len(metrics.read_text().splitlines()) == 1
+    for name in ("helped", "helped.states", "helped.method"):
+        sys.modules.pop(name)
 
 
 @pytest.mark.parametrize("method", ["permfl", "fedavg"])

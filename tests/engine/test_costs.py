@@ -75,3 +75,16 @@ def test_what_differs_in_nothing_a_client_receives_is_counted_once(monkeypatch):
     costs.call(4, {"size": 1, "epochs": 2})
     assert counted == [3, 3, 3, 4]
     assert len(costs._known) < 12, "every weight is kept"
+
+
+def test_what_is_kept_is_bounded_and_what_was_dropped_costs_the_same(monkeypatch):
+    world = build_world(small("hapfl", "model=mlp", "agents.policy=none", "method.batch_size=16"))
+    plans = [{"size": size, "epochs": 2} for size in range(4)]
+    unbounded = CallCosts(world)
+    expected = [unbounded.call(0, plan) for plan in plans]
+    monkeypatch.setattr("engine.costs.COSTS_KEPT", 3)
+    costs = CallCosts(world)
+    for _ in range(2):
+        assert [costs.call(0, plan) for plan in plans] == expected
+        assert costs.probe(0) == unbounded.probe(0)
+        assert len(costs._known) <= 3

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.data.dataset import TokenShape
+from engine.determinism import torch_scope
 from engine.errors import ConfigError
 from engine.models import (
     Family,
@@ -25,7 +26,6 @@ from engine.models import (
     split_params,
 )
 from engine.options import check
-from engine.seeding import torch_scope
 from tests.engine.references import chained
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)

@@ -2,18 +2,19 @@
 
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import time
 
 import pytest
 import ray
+import torch
 from ray.cluster_utils import Cluster
 
+from engine.actors import RayTeams
 from engine.errors import ActorDiedError, ResourceError, TrainingError
 from engine.federation import Federation, build_world, resources
+from engine.messages import fingerprint
 from engine.placement import Share
+from engine.servers import TeamCall, TeamReply
 from tests.small import small
 
 METHODS = ["permfl", "fedavg"]
@@ -132,25 +133,22 @@ def test_a_client_actor_that_dies_ends_the_run_with_its_name(cluster, method):
             federation.run_round()
 
 
-def test_in_process_imports_no_ray():
-    code = """
-        import sys
+def test_each_team_is_sent_its_own_message_and_a_common_one_travels_once(cluster, monkeypatch):
+    @ray.remote(num_cpus=0.1)
+    class Echo:
+        def run(self, call, down):
+            return TeamReply(call.team, 1, down, 0.0, [], [], 0, 0)
 
-        class Block:
-            def find_spec(self, name, path=None, target=None):
-                if name.split(".")[0] in ("ray", "wandb"):
-                    raise ImportError(f"{name} is blocked")
-
-        sys.meta_path.insert(0, Block())
-        from engine.federation import Federation
-        from tests.small import small
-
-        for method in ("permfl", "fedavg", "fedprox", "hsgd"):
-            with Federation(small(method, "rounds=1")) as federation:
-                (record,) = federation
-                print(method, record.completed)
-        assert "ray" not in sys.modules
-    """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["permfl 24", "fedavg 8", "fedprox 8", "hsgd 24"]
+    put = []
+    plain = ray.put
+    monkeypatch.setattr(ray, "put", lambda value: put.append(value) or plain(value))
+    echoes = {team: Echo.remote() for team in range(3)}
+    common = {"x": torch.ones(100_000)}  # too large to go with the call
+    own = {"x": torch.arange(3.0)}
+    calls = [TeamCall(0, 1, common), TeamCall(1, 1, own), TeamCall(2, 1, common)]
+    replies = RayTeams(echoes, {}).run(calls)
+    assert [reply.team for reply in replies] == [0, 1, 2]
+    assert [fingerprint(reply.up) for reply in replies] == [fingerprint(down) for down in (common, own, common)]
+    assert len(put) == 1
+    for echo in echoes.values():
+        ray.kill(echo)

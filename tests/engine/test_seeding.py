@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-import torch
 from scipy import stats
 
-from engine.seeding import derive, generator, torch_scope, uniform, uniforms
+from engine.seeding import derive, generator, uniform, uniforms
 
 N = 20_000
 MEMBERS = range(N)
@@ -82,14 +81,3 @@ def test_parts_of_a_purpose_are_told_apart_by_kind_and_place():
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert derive(1, "a", np.int64(5)) == derive(1, "a", 5)  # ids come as numpy's integers, too
     assert generator(1, "a").random() == generator(1, "a").random() != generator(2, "a").random()
-
-
-def test_a_scope_leaves_the_global_generator_as_it_was():
-    before = torch.get_rng_state()
-    with torch_scope(5):
-        first = torch.rand(3)
-    with torch_scope(5):
-        assert (torch.rand(3) == first).all()
-    with pytest.raises(KeyError), torch_scope(5):
-        raise KeyError
-    assert (torch.get_rng_state() == before).all()

@@ -7,6 +7,7 @@ from torch import nn
 
 from engine.config import load_config
 from engine.data.dataset import TokenShape
+from engine.determinism import torch_scope
 from engine.errors import ConfigError
 from engine.federation import Federation, build_world
 from engine.flops import count_step_flops
@@ -22,7 +23,6 @@ from engine.models import (
     spec_of,
 )
 from engine.requests import Batch, Sgd, Train
-from engine.seeding import torch_scope
 from tests.engine.references import chained, encoder_layer
 
 TOKENS = TokenShape((6,), 20)

@@ -2,7 +2,9 @@
 
 import pytest
 
+from algorithms.permfl import PerMFL, Pulls
 from engine.clients import ClientReply, assignments_for, client_calls
+from engine.control import Decisions
 from engine.federation import Federation, build_world
 from engine.messages import count_bytes, fingerprint
 from engine.records import CallRecord
@@ -222,3 +224,19 @@ def test_messages_have_their_price():
     import torch
 
     assert count_bytes({"a": torch.zeros(3), "b": [1, 2.0, True, None, "é"]}) == 12 + 8 + 8 + 1 + 0 + 2
+
+
+@pytest.mark.parametrize(("lost", "kept"), [(0.0, Pulls(0.25, 1.25)), (1.0, None)])
+def test_what_was_decided_stays_if_uploads_counted_even_where_the_method_hands_its_state_back(monkeypatch, lost, kept):
+    monkeypatch.setattr(PerMFL, "global_step", lambda self, g, ups: g)
+    with Federation(small("permfl", f"delays.dropout={lost}")) as federation:
+        federation.run_round(Decisions({client: {} for client in range(8)}, {"lam": 0.25, "gamma": 1.25}))
+        assert federation._backend.snapshot().server.pulls == kept
+
+
+@pytest.mark.parametrize(("method", "uploads"), [("fedavg", 8), ("permfl", 2)])
+def test_an_outcome_says_how_many_uploads_counted(method, uploads):
+    with Federation(small(method)) as federation:
+        assert federation._backend.run_round().counted == uploads
+    with Federation(small(method, "delays.dropout=1.0")) as federation:
+        assert federation._backend.run_round().counted == 0

@@ -1,17 +1,22 @@
 """The trainer against closed forms."""
 
+from dataclasses import replace
+from itertools import groupby
+from typing import get_args, get_type_hints
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from engine.algorithm import Algorithm, ClientStep
 from engine.batches import plan_batches
 from engine.data.dataset import Dataset
 from engine.errors import ResourceError, TrainingError
 from engine.messages import fingerprint
 from engine.models import ModelSpec, init_params
-from engine.requests import Batch, Evaluate, Pull, Represent, Sgd, Train, cross_entropy
-from engine.trainer import Trainer, resolve_device, single_thread
+from engine.requests import Batch, Evaluate, Pull, Represent, Request, Sgd, Train, cross_entropy
+from engine.trainer import Trainer, resolve_device
 
 D, K, N = 5, 3, 12
 RNG = np.random.default_rng(0)
@@ -83,6 +88,19 @@ def test_a_frozen_request_does_not_leak_into_the_next():
 def test_work_is_counted():
     _, work = ask(train(steps=None, epochs=2, batch_size=5))
     assert (work.steps, work.samples) == (6, 24)  # 12 samples in batches of 5, 5, 2; twice
+
+
+def test_what_a_trainer_keeps_is_bounded_and_changes_nothing(monkeypatch):
+    monkeypatch.setattr("engine.trainer.FLOPS_KEPT", 2)
+    monkeypatch.setattr("engine.trainer.MODULES_KEPT", 2)
+    trainer = Trainer(DATA)
+    for size in (1, 2, 3, 4, 1):
+        spec = ModelSpec("mlp", (D,), K, (("hidden", (size,)),))
+        request = Train(spec, init_params(spec, 0), Sgd(0.1), batch_size=4, steps=1)
+        kept, work = ask(request, trainer=trainer)
+        anew, expected = ask(request)
+        assert (fingerprint(kept), work) == (fingerprint(anew), expected)
+    assert (len(trainer._flops), len(trainer._modules)) == (2, 2)
 
 
 def test_flops_are_those_of_the_matrix_products():
@@ -227,6 +245,38 @@ def test_one_clients_counters_do_not_reach_the_next():
     assert fingerprint(after_another.params) == fingerprint(alone.params)
 
 
+COUNTING = ModelSpec(f"{__name__}:Counting", (D,), K)
+HEAD = frozenset({"head.weight", "head.bias"})
+
+
+def test_what_is_frozen_is_in_evaluation_mode_for_the_request_and_no_longer():
+    modes = []
+
+    def watched(model: nn.Module, batch: Batch) -> torch.Tensor:
+        modes.append((model.training, model.norm.training, model.head.training))
+        return cross_entropy(model, batch)
+
+    trainer, start = Trainer(DATA), init_params(COUNTING, 0)
+    request = Train(COUNTING, start, Sgd(0.1), batch_size=N, steps=1, loss=watched)
+    ask(request, trainer=trainer)
+    still, _ = ask(replace(request, trainable=HEAD, frozen=("norm",)), trainer=trainer)
+    moved, _ = ask(replace(request, trainable=HEAD), trainer=trainer)
+    # A request's step is traced for its FLOPs before it is made, in the same modes.
+    assert [mode for mode, _ in groupby(modes)] == [(True, True, True), (True, False, True), (True, True, True)]
+    assert torch.equal(still.params["norm.running_mean"], start["norm.running_mean"])
+    np.testing.assert_allclose(moved.params["norm.running_mean"].numpy(), DATA.x.mean(0), atol=1e-6)
+
+
+def test_a_frozen_batch_norm_takes_a_batch_of_one_and_its_flops_are_counted():
+    request = Train(COUNTING, init_params(COUNTING, 0), Sgd(0.1), batch_size=1, steps=2, trainable=HEAD)
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        ask(request)
+    _, work = ask(replace(request, frozen=("norm",)))
+    assert work.flops == 2 * 2 * (2 * D * K)  # two steps: forward, and the gradient of the weights
+    with pytest.raises(ValueError, match="frozen=norms: the model has no such submodule"):
+        ask(replace(request, frozen=("norms",)))
+
+
 def test_flops_of_a_model_that_looks_at_values_are_counted():
     _, work = ask(Train(DRAWING, init_params(DRAWING, 0), Sgd(0.5), batch_size=4, steps=1))
     assert work.flops == 2 * (2 * 4 * D * K)
@@ -279,15 +329,6 @@ def test_dropout_is_derived_and_leaves_the_global_generator_alone(monkeypatch):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_the_thread_count_is_restored():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    with single_thread():
-        assert torch.get_num_threads() == 1
-    assert torch.get_num_threads() == 2
-    torch.set_num_threads(before)
-
-
 def test_pixels_are_scaled():
     from engine.batches import Rows
 
@@ -295,3 +336,11 @@ def test_pixels_are_scaled():
     x, y = Rows(data, torch.device("cpu")).fetch(np.array([0, 1]))
     assert x.tolist() == [[-1.0], [1.0]]
     assert y.tolist() == [0, 1]
+
+
+def test_whatever_the_trainer_answers_a_method_may_ask_for():
+    evaluation = get_type_hints(Algorithm.client_evaluate)["return"]
+    driven = get_type_hints(Trainer.drive)["steps"]
+    assert set(get_args(Request)) == {Train, Evaluate, Represent}
+    for kind in (ClientStep, evaluation, driven):
+        assert get_args(kind)[0] == Request

@@ -6,8 +6,9 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from gymnasium.utils.env_checker import data_equivalence as equal
 
+from engine.control import COMMON
 from engine.errors import ActionError, ConfigError
-from envs.multi_agent import COMMON, FederatedRoundsEnv
+from envs.multi_agent import FederatedRoundsEnv
 from envs.opening import Windows
 from envs.plain import FederatedRounds
 from tests.envs.samples import EVERY, arguments
