@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from agents.policies import Policies
-from engine.control import COMMON, AgentId
+from strata.agents.policies import Policies
+from strata.engine.method.control import COMMON, AgentId
 
 
 class TurnBasedEnv(Protocol):

@@ -7,8 +7,8 @@ from gymnasium import spaces
 from ray.rllib.core.columns import Columns
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 
-from agents.learners import Specs, own_module
-from engine.control import AgentId
+from strata.agents.families.learners import Specs, own_module
+from strata.engine.method.control import AgentId
 
 Step = dict[AgentId, dict[str, Any]]
 """One stage: by agent, the observation, the action, its distribution's inputs and its log-probability."""

@@ -10,15 +10,16 @@ from gymnasium.spaces import Box
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.learner import Learner
 
-from agents.episodes import Step, episode_of
-from agents.learners import Specs, build_learner
-from agents.trees import from_tree, to_tree
-from engine.agents_config import AgentsConfig
-from engine.control import Actions, AgentId, Observation, Situation
-from engine.determinism import single_thread, torch_scope
-from engine.errors import ConfigError
-from engine.schema import closest
-from engine.seeding import derive
+from strata.agents.episodes import Step, episode_of
+from strata.agents.families.learners import Specs, build_learner
+from strata.agents.trees import from_tree, to_tree
+from strata.engine.config.agents import AgentsConfig
+from strata.engine.determinism import single_thread, torch_scope
+from strata.engine.errors import ConfigError
+from strata.engine.method.control import Actions, AgentId, Observation
+from strata.engine.method.situation import Situation
+from strata.engine.seeding import derive
+from strata.engine.suggest import closest
 
 VDN_EPOCHS = 8  # passes over the replayed rounds per update
 UPDATE = "num_env_steps_sampled_lifetime"

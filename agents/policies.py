@@ -1,10 +1,11 @@
-"""Who makes the decisions of a round: the protocol, and a method's own rules. Learnt policies: :mod:`agents.learnt`."""
+"""Who makes the decisions of a round: the protocol, and a method's own rules. Learnt policies: :mod:`strata.agents.learnt`."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from engine.control import Actions, AgentId, Control, Observation, Situation
-from engine.seeding import generator
+from strata.engine.method.control import Actions, AgentId, Control, Observation
+from strata.engine.method.situation import Situation
+from strata.engine.seeding import generator
 
 
 class Policies(Protocol):
@@ -24,7 +25,7 @@ class Policies(Protocol):
 
 
 class RulePolicies:
-    """One of a method's own rules, for every agent; see :meth:`engine.control.Control.suggest`."""
+    """One of a method's own rules, for every agent; see :meth:`strata.engine.method.control.Control.suggest`."""
 
     def __init__(self, rule: str, control: Control, seed: int) -> None:
         """``seed``: of the run; each decision's draws derive from it."""

@@ -31,7 +31,7 @@ def per_client(observations: Space[Any], actions: Space[Any]) -> PerClient:
     """The pattern of two spaces.
 
     Raises:
-        ValueError: when they do not repeat for every client; see :class:`engine.control.AgentSpec`.
+        ValueError: when they do not repeat for every client; see :class:`strata.engine.method.control.AgentSpec`.
     """
     shape = observations.shape
     if not isinstance(observations, Box) or shape is None or len(shape) != 2:

@@ -8,11 +8,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from agents.learners import Specs
-from agents.spaces import per_client
-from engine import checkpoint
-from engine.agents_config import AgentsConfig
-from engine.errors import AgentCheckpointError, CheckpointError
+from strata.agents.families.learners import Specs
+from strata.agents.spaces import per_client
+from strata.engine.config.agents import AgentsConfig
+from strata.engine.errors import AgentCheckpointError, CheckpointError
+from strata.engine.state import checkpoint
 
 
 def save(target: Path, learners: Any, specs: Specs, settings: AgentsConfig, layout: str, method: str) -> None:
@@ -20,7 +20,7 @@ def save(target: Path, learners: Any, specs: Specs, settings: AgentsConfig, layo
 
     Args:
         target: a folder, replaced as a whole.
-        learners: the ``learners`` part of :meth:`agents.learnt.LearntPolicies.state`.
+        learners: the ``learners`` part of :meth:`strata.agents.learnt.LearntPolicies.state`.
         specs: of the agents.
         settings: their networks.
         layout: how decisions are divided among them.

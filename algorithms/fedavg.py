@@ -12,28 +12,28 @@ Symbols
 Per round: w_k ← E epochs of SGD from w on client k's data;  w ← Σ_k (n_k / n) w_k over the cohort.
 
 Deviations: none. ``steps`` counts local work in minibatch steps instead, to compare methods at equal work. Agents can
-choose who takes part and for how long (:mod:`algorithms._selection`); for them clients that were never measured train
+choose who takes part and for how long (:mod:`strata.algorithms.controls.selection`); for them clients that were never measured train
 w for an epoch first, of which only the time counts. Without agents there is neither.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from algorithms._selection import SelectionControl
-from engine.algorithm import (
+from strata.algorithms.controls.selection import SelectionControl
+from strata.engine.method.algorithm import FlatAlgorithm
+from strata.engine.method.local import LocalSgd
+from strata.engine.method.messages import (
     Assignment,
     ClientInfo,
     ClientResult,
     ClientStep,
     Context,
-    FlatAlgorithm,
     Received,
     require_cohort,
 )
-from engine.local import LocalSgd
-from engine.messages import Params, weighted_mean
-from engine.models import init_params
-from engine.requests import Pull, Train, Trained
+from strata.engine.method.requests import Pull, Train, Trained
+from strata.engine.models.base import init_params
+from strata.engine.params import Params, weighted_mean
 
 
 @dataclass(frozen=True)

@@ -22,22 +22,22 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from engine.algorithm import (
+from strata.engine.errors import ConfigError
+from strata.engine.method.algorithm import FlatAlgorithm
+from strata.engine.method.local import LocalTraining
+from strata.engine.method.messages import (
     Assignment,
     ClientInfo,
     ClientResult,
     ClientStep,
     Context,
-    FlatAlgorithm,
     Received,
     require_cohort,
 )
-from engine.errors import ConfigError
-from engine.local import LocalTraining
-from engine.messages import Params, weighted_mean
-from engine.models import Buildable, init_params
-from engine.options import option
-from engine.requests import Evaluate, Evaluation, Request, Trained
+from strata.engine.method.requests import Evaluate, Evaluation, Request, Trained
+from strata.engine.models.base import Buildable, init_params
+from strata.engine.options import option
+from strata.engine.params import Params, weighted_mean
 
 HEAD = "head."
 
@@ -87,7 +87,7 @@ class FedBABU(FlatAlgorithm[Global, None, Down, Up]):
         if not self.body or len(self.body) == len(names):
             raise ConfigError(
                 "FedBABU trains the body and freezes the head, and this model has not both; expected an "
-                "engine.models.FeatureModel(features, head) whose features have parameters, e.g. model=cnn."
+                "strata.engine.models.base.FeatureModel(features, head) whose features have parameters, e.g. model=cnn."
             )
 
     def init_global(self, seed: int) -> Global:

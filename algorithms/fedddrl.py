@@ -12,7 +12,7 @@ Symbols
 
 Per round
     1. probe    clients never measured train w for one epoch
-    2. agents   one drops clients, the other then picks E_k of the rest from a menu (:mod:`algorithms._selection`);
+    2. agents   one drops clients, the other then picks E_k of the rest from a menu (:mod:`strata.algorithms.controls.selection`);
                 each is a value-decomposition network Q = Σ_k Q_k, learnt by RLlib
     3. client   w_k ← E_k epochs of SGD from w
     4. server   w ← Σ_k (n_k / n) w_k over those that were kept
@@ -30,10 +30,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from algorithms._selection import Prices, SelectionControl
-from algorithms.fedavg import FedAvg, FedAvgConfig
-from engine.errors import ConfigError
-from engine.options import option
+from strata.algorithms.controls.selection import Prices, SelectionControl
+from strata.algorithms.fedavg import FedAvg, FedAvgConfig
+from strata.engine.errors import ConfigError
+from strata.engine.options import option
 
 
 @dataclass(frozen=True)

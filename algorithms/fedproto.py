@@ -33,13 +33,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.algorithm import Assignment, ClientInfo, ClientResult, ClientStep, Context, Received, require_cohort
-from engine.heterogeneous import HeterogeneousAlgorithm, common_width
-from engine.local import LocalSgd
-from engine.messages import Params
-from engine.models import Buildable, FeatureModel, ModelSpec
-from engine.options import option
-from engine.requests import Batch, Evaluate, Represent, Represented, Trained
+from strata.algorithms.shared.heterogeneous import HeterogeneousAlgorithm, common_width
+from strata.engine.method.local import LocalSgd
+from strata.engine.method.losses import Batch
+from strata.engine.method.messages import (
+    Assignment,
+    ClientInfo,
+    ClientResult,
+    ClientStep,
+    Context,
+    Received,
+    require_cohort,
+)
+from strata.engine.method.requests import Evaluate, Represent, Represented, Trained
+from strata.engine.models.base import Buildable, FeatureModel
+from strata.engine.models.spec import ModelSpec
+from strata.engine.options import option
+from strata.engine.params import Params
 
 # B batch, K classes, P classes with a prototype, F features
 

@@ -34,24 +34,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.algorithm import (
+from strata.engine.determinism import torch_scope
+from strata.engine.errors import ConfigError
+from strata.engine.method.algorithm import FlatAlgorithm
+from strata.engine.method.local import LocalTraining
+from strata.engine.method.messages import (
     Assignment,
     ClientInfo,
     ClientResult,
     ClientStep,
     Context,
-    FlatAlgorithm,
     Received,
     require_cohort,
 )
-from engine.determinism import torch_scope
-from engine.errors import ConfigError
-from engine.local import LocalTraining
-from engine.messages import Params, weighted_mean
-from engine.models import Buildable, init_params
-from engine.options import option
-from engine.requests import Trained
-from engine.seeding import derive
+from strata.engine.method.requests import Trained
+from strata.engine.models.base import Buildable, init_params
+from strata.engine.options import option
+from strata.engine.params import Params, weighted_mean
+from strata.engine.seeding import derive
 
 PROJECTIONS = tuple(f".attention.{which}." for which in "qkv")
 

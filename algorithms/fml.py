@@ -24,13 +24,23 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.algorithm import Assignment, ClientInfo, ClientResult, ClientStep, Context, Received, require_cohort
-from engine.heterogeneous import HeterogeneousAlgorithm, kl_divergence, shared_member
-from engine.local import LocalSgd
-from engine.messages import Params, weighted_mean
-from engine.models import Buildable, Joint, init_params, join_params, split_params
-from engine.options import option
-from engine.requests import Batch, Trained
+from strata.algorithms.shared.heterogeneous import HeterogeneousAlgorithm, kl_divergence, shared_member
+from strata.engine.method.local import LocalSgd
+from strata.engine.method.losses import Batch
+from strata.engine.method.messages import (
+    Assignment,
+    ClientInfo,
+    ClientResult,
+    ClientStep,
+    Context,
+    Received,
+    require_cohort,
+)
+from strata.engine.method.requests import Trained
+from strata.engine.models.base import Buildable, init_params
+from strata.engine.models.spec import Joint, join_params, split_params
+from strata.engine.options import option
+from strata.engine.params import Params, weighted_mean
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ Symbols
 
 Per round
     1. probe     clients never measured train v for one epoch; only the time counts
-    2. π_s       picks s_i, π_E picks E_i        (:mod:`algorithms._stragglers`, learnt by RLlib policies)
+    2. π_s       picks s_i, π_E picks E_i        (:mod:`strata.algorithms.controls.stragglers`, learnt by RLlib policies)
     3. client    (w_i, v_i) ← E_i of SGD from (w_{s_i}, v) on
                      L_local = CE(y, z_local) + λ₁ τ² KL(sg(q) ‖ p),  L_lite = CE(y, z_lite) + λ₂ τ² KL(sg(p) ‖ q)
     4. server    v ← Σ_i ω_i v_i over all;  w_s ← Σ_i ω_i w_i over its size class, with an ω of its own
@@ -33,24 +33,26 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from algorithms._stragglers import StragglerControl
-from engine.algorithm import (
+from strata.algorithms.controls.stragglers import StragglerControl
+from strata.engine.errors import ConfigError
+from strata.engine.method.algorithm import FlatAlgorithm
+from strata.engine.method.local import LocalSgd
+from strata.engine.method.losses import Batch
+from strata.engine.method.messages import (
     Assignment,
     ClientInfo,
     ClientResult,
     ClientStep,
     Context,
-    FlatAlgorithm,
     Received,
     require_cohort,
 )
-from engine.errors import ConfigError
-from engine.local import LocalSgd
-from engine.messages import Params, weighted_mean
-from engine.models import Buildable, Joint, init_params, join_params, scaled, split_params
-from engine.options import option
-from engine.requests import Batch, Evaluate, Evaluation, Request, Train, Trained
-from engine.seeding import derive
+from strata.engine.method.requests import Evaluate, Evaluation, Request, Train, Trained
+from strata.engine.models.base import Buildable, init_params
+from strata.engine.models.spec import Joint, join_params, scaled, split_params
+from strata.engine.options import option
+from strata.engine.params import Params, weighted_mean
+from strata.engine.seeding import derive
 
 
 @dataclass(frozen=True)

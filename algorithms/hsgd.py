@@ -18,21 +18,21 @@ Deviations: none. ``epochs`` counts local work in passes over the data instead o
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.algorithm import (
+from strata.engine.method.algorithm import TieredAlgorithm
+from strata.engine.method.local import LocalSgd
+from strata.engine.method.messages import (
     Assignment,
     ClientInfo,
     ClientResult,
     ClientStep,
     Context,
     Received,
-    TieredAlgorithm,
     require_cohort,
 )
-from engine.local import LocalSgd
-from engine.messages import Params, uniform_mean
-from engine.models import init_params
-from engine.options import option
-from engine.requests import Trained
+from strata.engine.method.requests import Trained
+from strata.engine.models.base import init_params
+from strata.engine.options import option
+from strata.engine.params import Params, uniform_mean
 
 
 @dataclass(frozen=True)

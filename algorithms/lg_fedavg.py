@@ -21,13 +21,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.algorithm import Assignment, ClientInfo, ClientResult, ClientStep, Context, Received, require_cohort
-from engine.errors import ConfigError
-from engine.heterogeneous import HeterogeneousAlgorithm, common_width, only_prefixed
-from engine.local import LocalSgd
-from engine.messages import Params, weighted_mean
-from engine.models import Buildable, init_params
-from engine.requests import Trained
+from strata.algorithms.shared.heterogeneous import HeterogeneousAlgorithm, common_width, only_prefixed
+from strata.engine.errors import ConfigError
+from strata.engine.method.local import LocalSgd
+from strata.engine.method.messages import (
+    Assignment,
+    ClientInfo,
+    ClientResult,
+    ClientStep,
+    Context,
+    Received,
+    require_cohort,
+)
+from strata.engine.method.requests import Trained
+from strata.engine.models.base import Buildable, init_params
+from strata.engine.params import Params, weighted_mean
 
 HEAD = "head."
 

@@ -9,11 +9,11 @@ Symbols
     mask_i      the slice of a_i: prefixes of channels, centres of kernels, the first blocks of a stage
     w_i         client i's subnet after its local epochs, its personal model (PM)
     Δ_i         w_i − W at the slice;  n_i: client i's training samples
-    m(a, B)     memory of a training step of a with batch size B (:mod:`engine.supernets.cost`)
+    m(a, B)     memory of a training step of a with batch size B (:mod:`strata.engine.models.supernets.cost`)
     M_i         memory budget of client i ~ U(low, high)
 
 Per round
-    1. agents    client i's agent samples a_i ~ π_i                                  (:mod:`algorithms._searching`)
+    1. agents    client i's agent samples a_i ~ π_i                                  (:mod:`strata.algorithms.controls.searching`)
     2. server    sends the slice of W, and nothing else of it
     3. client    B ← batch size that fits M_i;  w_i ← E epochs from the slice;  acc_i on the client's own test data
     4. server    W ← W + Σ_i (n_i/Σn) Δ_i ⊙ mask_i;  neg_i = share of tensors with ⟨Δ_i, ΔW⟩ < 0 at the slice
@@ -40,28 +40,29 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from algorithms._searching import SearchControl, written
-from engine.algorithm import (
+from strata.algorithms.controls.searching import SearchControl, written
+from strata.engine.errors import ConfigError
+from strata.engine.method.algorithm import FlatAlgorithm
+from strata.engine.method.local import LocalTraining
+from strata.engine.method.messages import (
     Assignment,
     ClientInfo,
     ClientResult,
     ClientStep,
     Context,
-    FlatAlgorithm,
     Received,
     require_cohort,
 )
-from engine.errors import ConfigError
-from engine.local import LocalTraining
-from engine.messages import Params
-from engine.models import Buildable
-from engine.options import option
-from engine.requests import Evaluate, Evaluation, Request, Trained
-from engine.seeding import generator
-from engine.supernets.cost import cost
-from engine.supernets.sharing import delta, extract, fuse, slice_like
-from engine.supernets.space import KINDS, Architecture
-from engine.supernets.subnet import SubnetSpec, subnet_of, supernet_params, supernet_spec
+from strata.engine.method.requests import Evaluate, Evaluation, Request, Trained
+from strata.engine.models.base import Buildable
+from strata.engine.models.spec import subnet_of
+from strata.engine.models.supernets.cost import cost
+from strata.engine.models.supernets.sharing import delta, extract, fuse, slice_like
+from strata.engine.models.supernets.space import KINDS, Architecture
+from strata.engine.models.supernets.subnet import SubnetSpec, supernet_params, supernet_spec
+from strata.engine.options import option
+from strata.engine.params import Params
+from strata.engine.seeding import generator
 
 MIB, GIB = 2**20, 2**30
 ROOMY = 0.75  # share of the budget below which the batch is doubled [paper]

@@ -21,7 +21,7 @@ and then
 Choices of ours, which no source states: λ_d and λ_t can differ (the released code gives its devices another λ than it
 means to); ``upload_fraction`` < 1 sends only the largest changes of w_m to the global server, beside the K team rounds
 that already make that link sparse in time. The batch size is the released code's default. An agent can set λ and γ
-anew for every global round (:mod:`algorithms._pulls`); they then travel with the models, 8 bytes each.
+anew for every global round (:mod:`strata.algorithms.controls.pulls`); they then travel with the models, 8 bytes each.
 """
 
 import warnings
@@ -31,22 +31,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from algorithms._pulls import PullsControl
-from engine.algorithm import (
+from strata.algorithms.controls.pulls import PullsControl
+from strata.engine.errors import ConfigError, StrataWarning
+from strata.engine.method.algorithm import TieredAlgorithm
+from strata.engine.method.messages import (
     Assignment,
     ClientInfo,
     ClientResult,
     ClientStep,
     Context,
     Received,
-    TieredAlgorithm,
     require_cohort,
 )
-from engine.errors import ConfigError, StrataWarning
-from engine.messages import Params, flatten, unflatten, uniform_mean
-from engine.models import init_params
-from engine.options import Validated, option
-from engine.requests import Pull, Sgd, Train, Trained
+from strata.engine.method.requests import Pull, Sgd, Train, Trained
+from strata.engine.models.base import init_params
+from strata.engine.options import Validated, option
+from strata.engine.params import Params, flatten, unflatten, uniform_mean
 
 
 @dataclass(frozen=True)

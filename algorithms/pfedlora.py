@@ -46,15 +46,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.algorithm import Assignment, ClientInfo, ClientResult, ClientStep, Context, Received, require_cohort
-from engine.architectures import TEXT_MODELS
-from engine.errors import ConfigError
-from engine.heterogeneous import HeterogeneousAlgorithm, common_width, shared_member
-from engine.local import LocalSgd
-from engine.messages import Params, weighted_mean
-from engine.models import Buildable, FeatureModel, ModelSpec, init_params, join_params, reduced, split_params
-from engine.options import option
-from engine.requests import Batch, Evaluate, Trained
+from strata.algorithms.shared.heterogeneous import HeterogeneousAlgorithm, common_width, shared_member
+from strata.engine.errors import ConfigError
+from strata.engine.method.local import LocalSgd
+from strata.engine.method.losses import Batch
+from strata.engine.method.messages import (
+    Assignment,
+    ClientInfo,
+    ClientResult,
+    ClientStep,
+    Context,
+    Received,
+    require_cohort,
+)
+from strata.engine.method.requests import Evaluate, Trained
+from strata.engine.models.base import Buildable, FeatureModel, init_params
+from strata.engine.models.spec import ModelSpec, join_params, reduced, split_params
+from strata.engine.models.zoo import TEXT_MODELS
+from strata.engine.options import option
+from strata.engine.params import Params, weighted_mean
 
 # B batch, K classes, F features, r rank
 

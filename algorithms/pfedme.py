@@ -21,21 +21,21 @@ it; each local step draws its batch anew, without going through the data in pass
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.algorithm import (
+from strata.engine.errors import ConfigError
+from strata.engine.method.algorithm import FlatAlgorithm
+from strata.engine.method.messages import (
     Assignment,
     ClientInfo,
     ClientResult,
     ClientStep,
     Context,
-    FlatAlgorithm,
     Received,
     require_cohort,
 )
-from engine.errors import ConfigError
-from engine.messages import Params, uniform_mean
-from engine.models import init_params
-from engine.options import Validated, option
-from engine.requests import Pull, Sgd, Train, Trained
+from strata.engine.method.requests import Pull, Sgd, Train, Trained
+from strata.engine.models.base import init_params
+from strata.engine.options import Validated, option
+from strata.engine.params import Params, uniform_mean
 
 
 @dataclass(frozen=True)

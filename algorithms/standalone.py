@@ -15,11 +15,19 @@ Deviations: none.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.algorithm import Assignment, ClientInfo, ClientResult, ClientStep, Context, Received, require_cohort
-from engine.heterogeneous import HeterogeneousAlgorithm
-from engine.local import LocalSgd
-from engine.messages import Params
-from engine.requests import Trained
+from strata.algorithms.shared.heterogeneous import HeterogeneousAlgorithm
+from strata.engine.method.local import LocalSgd
+from strata.engine.method.messages import (
+    Assignment,
+    ClientInfo,
+    ClientResult,
+    ClientStep,
+    Context,
+    Received,
+    require_cohort,
+)
+from strata.engine.method.requests import Trained
+from strata.engine.params import Params
 
 
 @dataclass(frozen=True)

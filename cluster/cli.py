@@ -12,9 +12,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from engine.config import load_config, parse_overrides, to_yaml
-from engine.errors import StrataError, StrataWarning
-from engine.schema import RunConfig, load_method, method_names
+from strata.engine.config.load import load_config, parse_overrides, to_yaml
+from strata.engine.config.schema import RunConfig
+from strata.engine.errors import StrataError, StrataWarning
+from strata.engine.method.find import load_method, method_names
 
 DESCRIPTION = "Simulate personalised, heterogeneous, multi-tier federated learning."
 
@@ -143,8 +144,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from cluster.display import display_for, seeds_table
-    from cluster.runner import resume, run_all
+    from strata.cluster.run.runner import resume, run_all
+    from strata.cluster.sinks.display import display_for, seeds_table
 
     console = _console(arguments.svg)
     overrides = list(arguments.overrides)
@@ -164,7 +165,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _train_agents(arguments: argparse.Namespace) -> int:
-    from cluster.train_command import train_agents  # RLlib takes seconds to import
+    from strata.cluster.commands.train_agents import train_agents  # RLlib takes seconds to import
 
     for option, value, least in (("--rounds", arguments.rounds, 0), ("--populations", arguments.populations, 1)):
         if value < least:
@@ -186,7 +187,7 @@ def _load(source: str, overrides: list[str]) -> RunConfig:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from cluster.compare import Wanted, compare_methods, report_runs
+    from strata.cluster.commands.compare import Wanted, compare_methods, report_runs
 
     console = _console(arguments.svg)
     wanted = Wanted(arguments.against, arguments.output, arguments.target)
@@ -201,7 +202,8 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _architectures(arguments: argparse.Namespace) -> int:
-    from cluster.architectures import leave, read_architectures
+    from strata.cluster.sinks.architectures import leave
+    from strata.cluster.sinks.chosen import read_architectures
 
     found, console = read_architectures(arguments.run_dir), _console(None)
     console.print(found.table())
@@ -215,8 +217,8 @@ def _architectures(arguments: argparse.Namespace) -> int:
 
 
 def _data(arguments: argparse.Namespace) -> int:
-    from engine.data import report
-    from engine.federation import build_world
+    from strata.cluster.report import holdings as report
+    from strata.engine.build import build_world
 
     sources, overrides = _split(arguments.words)
     if len(sources) > 1:
@@ -238,7 +240,7 @@ def _list(arguments: argparse.Namespace) -> int:
     table = Table(title="methods", title_justify="left")
     for heading in ("name", "what it is", "tiers"):
         table.add_column(heading)
-    from engine.algorithm import TieredAlgorithm
+    from strata.engine.method.algorithm import TieredAlgorithm
 
     for name in method_names():
         method = load_method(name)

@@ -2,100 +2,36 @@
 
 Example::
 
-    from engine.federation import Federation
+    from strata.engine.federation import Federation
 
     with Federation.from_config("permfl", ["rounds=5", "runtime=inprocess"]) as federation:
         for record in federation:
             print(record.round, record.scores["PM"].accuracy)
 """
 
-import hashlib
-import json
 import time
 import warnings
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
-
-from engine import checkpoint
-from engine.algorithm import Algorithm, TieredAlgorithm
-from engine.clients import ClientHost, Evaluations
-from engine.config import load_config, to_dict
-from engine.control import Decisions
-from engine.data.dataset import ClientData, Dataset
-from engine.data.federated import build
-from engine.delays import client_profiles, server_profile, team_profile
-from engine.errors import CheckpointError, ConfigError, StrataWarning
-from engine.messages import fingerprint, flatten
-from engine.metrics import chain, record, score_all
-from engine.models import Buildable, init_params, spec_of
-from engine.placement import Share
-from engine.records import CallRecord, Notify, RoundRecord
-from engine.requests import Request, Sgd, Train, Trained
-from engine.schema import ClientsConfig, RunConfig
-from engine.seeding import derive
-from engine.servers import GlobalServer, LocalTeams, Outcome, Snapshot
-from engine.trainer import Trainer, resolve_device
-from engine.world import TierPlan, World
-
-
-class Backend(Protocol):
-    """Where the tiers live: in this process, or in actors."""
-
-    def invite(self) -> list[int]:
-        """Who is invited to the next round."""
-
-    def probe(self, clients: Sequence[int]) -> list[CallRecord]:
-        """Assess the speed of clients before the next round."""
-
-    def run_round(self, decisions: Decisions | None = None) -> Outcome:
-        """One global round."""
-
-    def evaluate(self) -> Evaluations:
-        """Every model on every client's test data."""
-
-    def snapshot(self) -> Snapshot:
-        """All state."""
-
-    def restore(self, snapshot: Snapshot) -> None:
-        """Continue from a snapshot."""
-
-    def close(self) -> None:
-        """End what was started."""
-
-
-class InProcess:
-    """All tiers in this process, without Ray."""
-
-    def __init__(self, world: World, device: str) -> None:
-        """``device`` is torch's name of where to train."""
-        clients = ClientHost(world, device)
-        teams = LocalTeams(world, clients) if world.data.teams else None
-        self._server = GlobalServer(world, clients, teams)
-        self.invite = self._server.invite
-        self.probe = self._server.probe
-        self.run_round = self._server.run_round
-        self.evaluate = self._server.evaluate
-        self.snapshot = self._server.snapshot
-        self.restore = self._server.restore
-
-    def close(self) -> None:
-        """Nothing to end."""
-
-
-@dataclass(frozen=True)
-class Saved:
-    """What a checkpoint holds: all state, the digest of the metrics so far, and what is kept beside (the agents)."""
-
-    snapshot: Snapshot
-    digest: str
-    beside: Any = None
+from strata.engine.build import build_world
+from strata.engine.config.load import load_config
+from strata.engine.config.schema import RunConfig
+from strata.engine.errors import CheckpointError, StrataWarning
+from strata.engine.identity import identity, state_modules
+from strata.engine.method.situation import Decisions
+from strata.engine.notify import Notify
+from strata.engine.rounds.records import CallRecord, RoundRecord
+from strata.engine.rounds.scores import chain, record, score_all
+from strata.engine.rounds.world import World
+from strata.engine.runtime.inprocess import Backend, InProcess
+from strata.engine.runtime.seats import resources
+from strata.engine.state import checkpoint
+from strata.engine.state.snapshot import Saved
+from strata.engine.training.device import resolve_device
+from strata.engine.tree import fingerprint
 
 
 class Federation:
@@ -131,7 +67,7 @@ class Federation:
         if config.agents.policy != "none":
             warnings.warn(
                 f"agents.policy={config.agents.policy} has no effect here: a Federation has no agents, and follows the "
-                "method's defaults. cluster.session.Session has both; agents.policy=none silences this.",
+                "method's defaults. strata.cluster.run.session.Session has both; agents.policy=none silences this.",
                 StrataWarning,
                 stacklevel=2,
             )
@@ -214,135 +150,9 @@ class Federation:
         self.close()
 
 
-def state_modules(method: Algorithm[Any, Any, Any, Any]) -> frozenset[str]:
-    """The modules whose dataclasses a checkpoint may hold: those of the method and of its bases, and the engine's."""
-    own = {kind.__module__ for kind in type(method).__mro__} - {"abc", "builtins", "typing"}
-    return frozenset(own | {__name__, "engine.servers"})
-
-
-# What decides where and how fast a run is computed, or how far, and never what comes out.
-PLACEMENT_KEYS = (
-    "output",
-    "runtime",
-    "clients_per_actor",
-    "ray",
-    "tracking",
-    "checkpoint",
-    "rounds",
-    "seeds",
-    "training",
-    "server",
-    "clients.num_cpus",
-    "clients.num_gpus",
-    "clients.classes",
-    "teams.num_cpus",
-    "teams.num_gpus",
-    "delays.mode",
-    "delays.sleep_scale",
-)
-
-
-def identity(config: RunConfig, world: World) -> dict[str, str]:
-    """What must be equal for one run to continue another's checkpoint: all that enters a result, none of the placement.
-
-    The number of rounds is left out, so that a finished run can be prolonged (an evaluation after its former last round
-    stays in its metrics). Data, rows, teams and profiles enter as they are, not as the names of their files.
-    """
-    plain = to_dict(config)
-    for key in PLACEMENT_KEYS:
-        *parents, last = key.split(".")
-        del (plain[parents[0]] if parents else plain)[last]
-    text = json.dumps(plain, sort_keys=True, default=str)
-    return {
-        "algorithm": config.algorithm,
-        "seed": str(config.seed),
-        "configuration": hashlib.sha256(text.encode()).hexdigest()[:16],
-        "data": world.fingerprint[:16],
-    }
-
-
-def build_world(config: RunConfig) -> World:
-    """Data, partition, teams, delays and method of a run; starts nothing.
-
-    Raises:
-        StrataError: when they do not fit together.
-    """
-    kind, seed, clients = config.method_class, config.seed, config.clients.count
-    teams = config.teams.count if issubclass(kind, TieredAlgorithm) else 0
-
-    def updates(dataset: Dataset, rows: Sequence[ClientData]) -> NDArray[np.floating[Any]]:
-        spec = spec_of(config.model, dataset.input_shape, dataset.classes)
-        return first_updates(spec, dataset, rows, seed)
-
-    data = build(config.data, config.partition, config.teams.formation, clients, teams, seed, updates)
-    spec = spec_of(config.model, data.dataset.input_shape, data.dataset.classes)
-    return World(
-        algorithm=kind(config.method, spec),
-        data=data,
-        profiles=client_profiles(config.delays, clients, seed),
-        team_profile=team_profile(config.delays),
-        server_profile=server_profile(config.delays),
-        clients_plan=_tier_plan(config.clients),
-        teams_plan=_tier_plan(config.teams),
-        seed=seed,
-        evaluation_batch=config.evaluation.batch_size,
-        sleep_scale=config.delays.sleep_scale if config.delays.mode == "sleep" else 0.0,
-    )
-
-
-def first_updates(
-    spec: Buildable, dataset: Dataset, clients: Sequence[ClientData], seed: int, epochs: int = 1
-) -> NDArray[np.floating[Any]]:
-    """Each client's change of a common fresh model after an epoch of SGD (lr 0.1, batch 32): ``(C, D)`` float32.
-
-    What ``teams.formation=similarity`` and ``hierarchical`` cluster. Costs no virtual time.
-    """
-    trainer, start = Trainer(dataset), init_params(spec, derive(seed, "similarity"))
-    request = Train(spec, start, Sgd(0.1), 32, epochs=epochs)
-
-    def step() -> Generator[Request, Any, Tensor]:
-        trained: Trained = yield request
-        return flatten(trained.params) - flatten(start)
-
-    return np.stack(
-        [
-            trainer.drive(
-                step(), rows.train, rows.test, derive(seed, "similarity", client), f"client {client}, team formation"
-            )[0].numpy()
-            for client, rows in enumerate(clients)
-        ]
-    )
-
-
-def resources(config: ClientsConfig, world: World) -> dict[int, Share]:
-    """What each client's actor is given, by client id: its device class's share, or the tier's.
-
-    Raises:
-        ConfigError: when resources are given for a class that no client has.
-    """
-    present = {profile.device for profile in world.profiles}
-    for name in config.classes:
-        if name not in present:
-            raise ConfigError(
-                f"clients.classes.{name}: no client is of that class. Present: {', '.join(sorted(present))}."
-            )
-    default = Share(config.num_cpus, config.num_gpus)
-    by_class = {name: Share(part.num_cpus, part.num_gpus) for name, part in config.classes.items()}
-    return {client: by_class.get(profile.device, default) for client, profile in enumerate(world.profiles)}
-
-
-def for_seed(config: RunConfig, seed: int) -> RunConfig:
-    """The same run with one seed."""
-    return replace(config, seed=seed, seeds=[])
-
-
-def _tier_plan(config: Any) -> TierPlan:
-    return TierPlan(config.mode, config.deadline_s, config.participation)
-
-
 def _start(config: RunConfig, world: World, notify: Notify) -> Backend:
     if config.runtime == "inprocess":
         return InProcess(world, resolve_device(config.training.device, config.clients.num_gpus))
-    from engine.ray_backend import start  # Ray is imported only where it is used
+    from strata.engine.runtime.ray import start  # Ray is imported only where it is used
 
     return start(config, world, resources(config.clients, world), notify)

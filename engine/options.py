@@ -9,7 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from typing import Any, TypeVar, cast
 
-from engine.errors import ConfigError
+from strata.engine.errors import ConfigError
 
 T = TypeVar("T")
 
@@ -81,4 +81,4 @@ class Validated(ABC):
 
     @abstractmethod
     def validate(self, path: str) -> None:
-        """Raise :class:`~engine.errors.ConfigError` where fields do not fit together; ``path`` prefixes the keys."""
+        """Raise :class:`~strata.engine.errors.ConfigError` where fields do not fit together; ``path`` prefixes the keys."""

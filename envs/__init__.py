@@ -3,7 +3,7 @@
 Importing this package makes them known to gymnasium, as its own plugins do::
 
     import gymnasium
-    import envs
+    import strata.envs
 
     env = gymnasium.make("Strata/FederatedRounds-v0", method="hapfl", fidelity="timing")
 """
@@ -11,4 +11,4 @@ Importing this package makes them known to gymnasium, as its own plugins do::
 import gymnasium
 
 # To gymnasium, an environment is deterministic if a reset begins anew; here it goes on where the federation is.
-gymnasium.register("Strata/FederatedRounds-v0", entry_point="envs.plain:FederatedRounds", nondeterministic=True)
+gymnasium.register("Strata/FederatedRounds-v0", entry_point="strata.envs.plain:FederatedRounds", nondeterministic=True)

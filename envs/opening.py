@@ -5,25 +5,27 @@ from typing import Literal
 
 import numpy as np
 
-from engine.algorithm import TieredAlgorithm
-from engine.config import load_config
-from engine.control import Control, Decisions, Report
-from engine.costs import CallCosts
-from engine.delays import straggling_s
-from engine.errors import ConfigError
-from engine.federation import Federation, build_world, for_seed
-from engine.records import CallRecord, RoundRecord
-from engine.schema import RunConfig
-from engine.servers import cohort_size
-from engine.timing import TimingRounds
-from engine.world import World
-from envs.turns import Turns
+from strata.engine.build import build_world
+from strata.engine.clock.delays import straggling_s
+from strata.engine.config.load import load_config
+from strata.engine.config.schema import RunConfig, for_seed
+from strata.engine.errors import ConfigError
+from strata.engine.federation import Federation
+from strata.engine.method.algorithm import TieredAlgorithm
+from strata.engine.method.control import Control
+from strata.engine.method.situation import Decisions, Report
+from strata.engine.rounds.cohort import cohort_size
+from strata.engine.rounds.costs import CallCosts
+from strata.engine.rounds.records import CallRecord, RoundRecord
+from strata.engine.rounds.timed import TimingRounds
+from strata.engine.rounds.world import World
+from strata.envs.turns import Turns
 
 Fidelity = Literal["full", "timing"]
 
 
 class TrainingRounds:
-    """The rounds of a federation, which train models wherever it lives; see :class:`engine.control.Rounds`."""
+    """The rounds of a federation, which train models wherever it lives; see :class:`strata.engine.method.situation.Rounds`."""
 
     def __init__(self, federation: Federation) -> None:
         """Play on where the federation is now."""

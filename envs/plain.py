@@ -7,10 +7,10 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from engine.control import AgentId
-from engine.errors import ConfigError
-from envs.opening import Windows
-from envs.turns import Turn, Turns
+from strata.engine.errors import ConfigError
+from strata.engine.method.control import AgentId
+from strata.envs.opening import Windows
+from strata.envs.turns import Turn, Turns
 
 
 class FederatedRounds(gymnasium.Env[dict[str, Any], dict[str, Any]]):
@@ -19,7 +19,7 @@ class FederatedRounds(gymnasium.Env[dict[str, Any], dict[str, Any]]):
     ``import envs; gymnasium.make("Strata/FederatedRounds-v0", method="hapfl", fidelity="timing", rounds=50)``
 
     ## Action space
-    ``Dict`` with the action space of every agent of the method's :class:`~engine.control.Control`. A step uses the
+    ``Dict`` with the action space of every agent of the method's :class:`~strata.engine.method.control.Control`. A step uses the
     entries of the agents whose turn it is, and ignores the others.
 
     ## Observation space
@@ -39,7 +39,7 @@ class FederatedRounds(gymnasium.Env[dict[str, Any], dict[str, Any]]):
     seconds) and ``accuracy`` (None where it was not evaluated).
 
     ## Arguments
-    Those of :class:`~envs.opening.Windows`: ``method``, ``overrides``, ``fidelity`` (``full`` trains models, ``timing``
+    Those of :class:`~strata.envs.opening.Windows`: ``method``, ``overrides``, ``fidelity`` (``full`` trains models, ``timing``
     only computes times), ``rounds``, ``populations``, ``turns``.
     """
 

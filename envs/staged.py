@@ -5,9 +5,9 @@ from typing import Any
 
 from gymnasium import spaces
 
-from engine.control import COMMON, AgentId, Observation
-from envs.opening import Windows
-from envs.turns import Played, Turn, Turns
+from strata.engine.method.control import COMMON, AgentId, Observation
+from strata.envs.opening import Windows
+from strata.envs.turns import Played, Turn, Turns
 
 Step = tuple[
     dict[AgentId, Observation], dict[AgentId, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]
@@ -16,13 +16,13 @@ Step = tuple[
 
 
 class StagedRounds:
-    """Federated rounds over the decisions of any method; described in :class:`envs.multi_agent.FederatedRoundsEnv`.
+    """Federated rounds over the decisions of any method; described in :class:`strata.envs.multi_agent.FederatedRoundsEnv`.
 
     By itself for whoever drives rounds by hand: rules decide without RLlib being there.
     """
 
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
-        """``config``: arguments of :class:`~envs.opening.Windows`, e.g. ``{"method": "hapfl", "rounds": 20}``."""
+        """``config``: arguments of :class:`~strata.envs.opening.Windows`, e.g. ``{"method": "hapfl", "rounds": 20}``."""
         self._windows = Windows(**(config or {}))
         agents = self._windows.control.agents
         self.agents = self.possible_agents = list(agents)

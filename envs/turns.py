@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from engine.control import Actions, AgentId, Control, FloatArray, Observation, Report, Rounds, Situation
-from engine.errors import ActionError
+from strata.engine.errors import ActionError
+from strata.engine.method.control import Actions, AgentId, Control, Observation
+from strata.engine.method.situation import FloatArray, Report, Rounds, Situation
 
 
 @dataclass(frozen=True)

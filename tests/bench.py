@@ -19,12 +19,13 @@ from pathlib import Path
 import numpy as np
 from gymnasium.spaces import Box, MultiDiscrete
 
-from agents.learnt import LearntPolicies
-from engine.agents_config import AgentsConfig
-from engine.config import load_config
-from engine.control import AgentSpec, Situation
-from engine.federation import Federation
-from engine.schema import RunConfig
+from strata.agents.learnt import LearntPolicies
+from strata.engine.config.agents import AgentsConfig
+from strata.engine.config.load import load_config
+from strata.engine.config.schema import RunConfig
+from strata.engine.federation import Federation
+from strata.engine.method.control import AgentSpec
+from strata.engine.method.situation import Situation
 
 TINY = (
     "data.limit=12000",
@@ -71,7 +72,7 @@ def start_and_memory(clients: int) -> None:
         import time
         began = time.perf_counter()
         from tests.bench import config
-        from engine.federation import Federation
+        from strata.engine.federation import Federation
         with Federation(config({clients})) as federation:
             federation.run_round()
             print(time.perf_counter() - began, flush=True)

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.config import load_config, to_yaml
-from engine.errors import StrataWarning
-from engine.federation import Federation
-from engine.schema import RunConfig, load_method, method_names
-from tests.small import small
+from strata.engine.config.load import load_config, to_yaml
+from strata.engine.config.schema import RunConfig
+from strata.engine.errors import StrataWarning
+from strata.engine.federation import Federation
+from strata.engine.method.find import load_method, method_names
+from tests.helpers.small import small
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("engine", "algorithms", "agents", "envs", "cluster")
@@ -89,8 +90,8 @@ def test_methods_leave_the_modes_of_modules_to_the_trainer():
 
 def test_the_rule_sees_an_upward_import(tmp_path):
     bad = tmp_path / "bad.py"
-    bad.write_text("def f():\n    from cluster.cli import main\n")
-    assert "cluster.cli" in imported(bad)
+    bad.write_text("def f():\n    from strata.cluster.cli import main\n")
+    assert "strata.cluster.cli" in imported(bad)
 
 
 def test_every_setting_says_what_it_is():
@@ -125,8 +126,8 @@ def test_nothing_loads_pickles_or_names_a_registry():
 
 @pytest.mark.parametrize("page", ["README.md", "RESULTS.md"])
 def test_every_command_of_the_pages_parses(page):
-    from cluster.cli import _parse, _parser
-    from cluster.entries import resolve
+    from strata.cluster.cli import _parse, _parser
+    from strata.cluster.commands.entries import resolve
 
     commands = re.findall(r"^strata (.+)$", (ROOT / page).read_text(encoding="utf8"), re.MULTILINE)
     assert len(commands) >= 8

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from engine.options import option
+from strata.engine.options import option
 
 PartitionName = Literal["iid", "dirichlet", "labels", "quantity", "natural", "file", "flwr"]
 SizesName = Literal["equal", "powerlaw", "lognormal", "permfl"]

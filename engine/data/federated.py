@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.data.config import DataConfig, FormationConfig, PartitionConfig
-from engine.data.dataset import ClientData, Dataset, FederatedData
-from engine.data.holdout import with_validation
-from engine.data.partition import partition as deal_to_clients
-from engine.data.partition import with_label_noise
-from engine.data.sources import load
-from engine.data.teams import form_teams
+from strata.engine.data.config import DataConfig, FormationConfig, PartitionConfig
+from strata.engine.data.dataset import ClientData, Dataset, FederatedData
+from strata.engine.data.partition.dealing import partition as deal_to_clients
+from strata.engine.data.partition.dealing import with_label_noise
+from strata.engine.data.partition.holdout import with_validation
+from strata.engine.data.sources.catalogue import load
+from strata.engine.data.teams.formation import form_teams
 
 
 def build(

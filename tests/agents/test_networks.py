@@ -6,12 +6,13 @@ import torch
 from gymnasium.spaces import Box, Dict, MultiDiscrete
 from ray.rllib.core.columns import Columns
 
-from agents.actor_critic import EquivariantActorCritic, MlpActorCritic
-from agents.decomposition import DecomposedValue
-from agents.learnt import LearntPolicies
-from agents.spaces import per_client
-from engine.control import AgentSpec, pad_rows
-from tests.agents.toys import ARMS, arms, learn, mean_pay, rows, settings
+from strata.agents.families.vdn import DecomposedValue
+from strata.agents.learnt import LearntPolicies
+from strata.agents.networks import EquivariantActorCritic, MlpActorCritic
+from strata.agents.spaces import per_client
+from strata.engine.method.control import AgentSpec
+from strata.engine.method.features import pad_rows
+from tests.helpers.toys import ARMS, arms, learn, mean_pay, rows, settings
 
 ACTIONS = {"choices": lambda k: MultiDiscrete([3, 2] * k), "numbers": lambda k: Box(-3.0, 3.0, (k,), np.float32)}
 KINDS = [EquivariantActorCritic, MlpActorCritic]

@@ -5,15 +5,15 @@ import pytest
 import torch
 from ray.rllib.core.columns import Columns
 
-from agents.driver import Driver
-from agents.learnt import VDN_EPOCHS, LearntPolicies
-from agents.policies import RulePolicies
-from agents.trees import from_tree, to_tree
-from engine import checkpoint
-from engine.errors import ConfigError
-from engine.messages import fingerprint
-from envs.multi_agent import FederatedRoundsEnv
-from tests.agents.toys import ARMS, arms, driver, learn, numbers, settings, turns
+from strata.agents.driver import Driver
+from strata.agents.learnt import VDN_EPOCHS, LearntPolicies
+from strata.agents.policies import RulePolicies
+from strata.agents.trees import from_tree, to_tree
+from strata.engine.errors import ConfigError
+from strata.engine.state import checkpoint
+from strata.engine.tree import fingerprint
+from strata.envs.multi_agent import FederatedRoundsEnv
+from tests.helpers.toys import ARMS, arms, driver, learn, numbers, settings, turns
 
 AGENTS = {"arm": arms(), "number": numbers()}
 SEEN = {agent: np.ones((4, 1 + ARMS), np.float32) for agent in AGENTS}

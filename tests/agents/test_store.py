@@ -10,12 +10,12 @@ import sys
 import pytest
 import torch
 
-from agents import store
-from agents.learnt import LearntPolicies
-from engine.errors import AgentCheckpointError
-from engine.messages import fingerprint, leaves
+from strata.agents import store
+from strata.agents.learnt import LearntPolicies
+from strata.engine.errors import AgentCheckpointError
+from strata.engine.tree import fingerprint, leaves
 from tests.agents.test_learning import virtual
-from tests.agents.toys import arms, learn, numbers, settings
+from tests.helpers.toys import arms, learn, numbers, settings
 
 AGENTS = {"arm": arms(), "number": numbers()}
 
@@ -155,6 +155,6 @@ def test_nothing_is_pickled(tmp_path, learners):
 
 
 def test_rules_need_no_rllib():
-    code = "import sys, agents.driver, agents.policies; assert 'ray' not in sys.modules"
+    code = "import sys, strata.agents.driver, strata.agents.policies; assert 'ray' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from engine.federation import Federation
-from tests.algorithms.softmax import FULL_BATCH, client_arrays, gradient
-from tests.small import small
+from strata.engine.federation import Federation
+from tests.helpers.small import small
+from tests.helpers.softmax import FULL_BATCH, client_arrays, gradient
 
 LR = 0.2
 SHARED = (f"method.lr={LR}", f"method.batch_size={FULL_BATCH}", "partition=quantity", "partition.sizes=powerlaw")

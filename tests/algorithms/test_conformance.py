@@ -9,16 +9,19 @@ import numpy as np
 import pytest
 import torch
 
-from engine import checkpoint
-from engine.algorithm import ClientInfo, Context, FlatAlgorithm, Received, TieredAlgorithm
-from engine.clients import ClientHost
-from engine.config import load_config
-from engine.errors import EmptyCohortError
-from engine.federation import Federation, build_world, state_modules
-from engine.messages import count_bytes, fingerprint, from_wire, leaves, to_wire
-from engine.schema import load_method, method_names
-from engine.trainer import Trainer
-from tests.small import small
+from strata.engine.build import build_world
+from strata.engine.config.load import load_config
+from strata.engine.errors import EmptyCohortError
+from strata.engine.federation import Federation
+from strata.engine.identity import state_modules
+from strata.engine.method.algorithm import FlatAlgorithm, TieredAlgorithm
+from strata.engine.method.find import load_method, method_names
+from strata.engine.method.messages import ClientInfo, Context, Received
+from strata.engine.rounds.clients import ClientHost
+from strata.engine.state import checkpoint
+from strata.engine.training.trainer import Trainer
+from strata.engine.tree import count_bytes, fingerprint, from_wire, leaves, to_wire
+from tests.helpers.small import small
 
 METHODS = method_names()
 
@@ -168,7 +171,7 @@ def test_infos_carry_what_agents_need(world):
 
 
 def test_unknown_methods_are_named_with_the_closest():
-    from engine.errors import ConfigError
+    from strata.engine.errors import ConfigError
 
     with pytest.raises(ConfigError, match="Did you mean permfl"):
         load_method("permlf")

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from algorithms.fedbabu import FedBABU, FedBABUConfig, Global, Up
-from engine.algorithm import Received
-from engine.errors import ConfigError
-from engine.federation import Federation
-from engine.messages import count_bytes
-from engine.models import ModelSpec
-from engine.trainer import Trainer
-from tests.algorithms.linear import (
+from strata.algorithms.fedbabu import FedBABU, FedBABUConfig, Global, Up
+from strata.engine.errors import ConfigError
+from strata.engine.federation import Federation
+from strata.engine.method.messages import Received
+from strata.engine.models.spec import ModelSpec
+from strata.engine.training.trainer import Trainer
+from strata.engine.tree import count_bytes
+from tests.helpers.linear import (
     DATA,
     INFO,
     LR,
@@ -28,7 +28,7 @@ from tests.algorithms.linear import (
     spec,
     step,
 )
-from tests.small import small
+from tests.helpers.small import small
 
 
 def method(**settings):

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from algorithms.fedavg import FedAvg
-from algorithms.fedddrl import DdrlControl, FedDdrl, FedDdrlConfig
-from engine.control import Report
-from engine.errors import ConfigError
-from engine.federation import Federation
-from engine.models import ModelSpec
-from engine.options import check
+from strata.algorithms.fedavg import FedAvg
+from strata.algorithms.fedddrl import DdrlControl, FedDdrl, FedDdrlConfig
+from strata.engine.errors import ConfigError
+from strata.engine.federation import Federation
+from strata.engine.method.situation import Report
+from strata.engine.models.spec import ModelSpec
+from strata.engine.options import check
 from tests.algorithms.test_controls import Priced, models, play, situation
-from tests.small import small, small_overrides
+from tests.helpers.small import small, small_overrides
 
 MODEL = ModelSpec("mclr", (2,), 2, ())
 SLOW = 3
@@ -75,7 +75,7 @@ def test_without_agents_it_is_fedavg():
 
 
 def test_the_plain_environment_is_gymnasiums():
-    from envs.plain import FederatedRounds
+    from strata.envs.plain import FederatedRounds
 
     env = FederatedRounds(method="fedddrl", overrides=small_overrides("fedddrl"), rounds=4)
     check_env(env, skip_render_check=True)
@@ -85,7 +85,7 @@ def test_the_plain_environment_is_gymnasiums():
 @pytest.fixture
 def one_slow_client(tmp_path):
     """Eight clients with good networks, one of them twenty times slower than the others; timed only."""
-    from envs.opening import timing_turns
+    from strata.envs.opening import timing_turns
 
     rows = [f"{client},{1e6 if client == SLOW else 2e7},1e9,1e9,0.001" for client in range(8)]
     trace = tmp_path / "speeds.csv"
@@ -95,7 +95,7 @@ def one_slow_client(tmp_path):
 
 
 def test_it_learns_to_leave_out_the_one_slow_client(one_slow_client):
-    from agents.learnt import LearntPolicies
+    from strata.agents.learnt import LearntPolicies
 
     config, turns = one_slow_client
     assert config.agents.policy == "rllib"

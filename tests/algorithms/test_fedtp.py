@@ -4,13 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from algorithms.fedtp import FedTP, FedTPConfig, Up, generate, gradients, init_hypernetwork
-from engine.algorithm import Received
-from engine.errors import ConfigError
-from engine.federation import Federation, build_world
-from engine.messages import count_bytes, weighted_mean
-from engine.models import ModelSpec, init_params
-from tests.small import small
+from strata.algorithms.fedtp import FedTP, FedTPConfig, Up, generate, gradients, init_hypernetwork
+from strata.engine.build import build_world
+from strata.engine.errors import ConfigError
+from strata.engine.federation import Federation
+from strata.engine.method.messages import Received
+from strata.engine.models.base import init_params
+from strata.engine.models.spec import ModelSpec
+from strata.engine.params import weighted_mean
+from strata.engine.tree import count_bytes
+from tests.helpers.small import small
 
 THETA = {"x.attention.q.weight": (3, 3), "x.attention.q.bias": (3,), "x.attention.v.weight": (3, 3)}
 

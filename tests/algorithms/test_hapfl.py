@@ -7,22 +7,23 @@ import pytest
 import torch
 from gymnasium.spaces import MultiDiscrete
 
-from algorithms import _stragglers
-from algorithms._stragglers import MENU, StragglerControl, spread
-from algorithms.hapfl import Down, Global, Hapfl, HapflConfig, MutualDistillation, Personal, Up
-from cluster.session import Session
-from engine.algorithm import Context, Received
-from engine.allocation import tightest
-from engine.control import Decisions, Report, Situation
-from engine.costs import CallCosts
-from engine.errors import ConfigError, EmptyCohortError
-from engine.federation import Federation, build_world
-from engine.models import ModelSpec
-from engine.requests import Batch
-from engine.trainer import Trainer
-from envs.opening import control_of, full_turns
-from tests.algorithms.linear import DATA, INFO, ROWS, D, K, arrays, fresh
-from tests.small import small
+from strata.algorithms.controls import stragglers as _stragglers
+from strata.algorithms.controls.allocation import tightest
+from strata.algorithms.controls.stragglers import MENU, StragglerControl, spread
+from strata.algorithms.hapfl import Down, Global, Hapfl, HapflConfig, MutualDistillation, Personal, Up
+from strata.cluster.run.session import Session
+from strata.engine.build import build_world
+from strata.engine.errors import ConfigError, EmptyCohortError
+from strata.engine.federation import Federation
+from strata.engine.method.losses import Batch
+from strata.engine.method.messages import Context, Received
+from strata.engine.method.situation import Decisions, Report, Situation
+from strata.engine.models.spec import ModelSpec
+from strata.engine.rounds.costs import CallCosts
+from strata.engine.training.trainer import Trainer
+from strata.envs.opening import control_of, full_turns
+from tests.helpers.linear import DATA, INFO, ROWS, D, K, arrays, fresh
+from tests.helpers.small import small
 
 TINY = ("model=mlp", "model.hidden=[16]", "method.batch_size=16", "data.limit=400", "agents.policy=none")
 SPEC = ModelSpec("mlp", (D,), K, (("hidden", (8,)),))

@@ -6,16 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from algorithms import fedkd, fedproto, fml, lg_fedavg, standalone
-from engine.algorithm import Context, Received
-from engine.config import load_config
-from engine.errors import ConfigError
-from engine.federation import Federation, build_world
-from engine.messages import count_bytes, fingerprint
-from engine.models import Family, ModelSpec, init_params, parameter_count
-from engine.options import check
-from engine.requests import Trained
-from tests.algorithms.linear import (
+from strata.algorithms import fedkd, fedproto, fml, lg_fedavg, standalone
+from strata.engine.build import build_world
+from strata.engine.config.load import load_config
+from strata.engine.errors import ConfigError
+from strata.engine.federation import Federation
+from strata.engine.method.messages import Context, Received
+from strata.engine.method.requests import Trained
+from strata.engine.models.base import init_params, parameter_count
+from strata.engine.models.spec import Family, ModelSpec
+from strata.engine.options import check
+from strata.engine.tree import count_bytes, fingerprint
+from tests.helpers.linear import (
     INFO,
     LR,
     ROWS,
@@ -40,7 +42,7 @@ from tests.algorithms.linear import (
     spec,
     step,
 )
-from tests.small import small
+from tests.helpers.small import small
 
 METHODS = ["standalone", "lg_fedavg", "pfedlora", "fml", "fedkd", "fedproto"]
 MCLR = ModelSpec("mclr", (D,), K)  # 18 numbers, fewer than the linear model's 39: the smallest of the two

@@ -10,21 +10,22 @@ import numpy as np
 import pytest
 import torch
 
-from algorithms._searching import written
-from algorithms.perfedrlnas import GIB, Personal, Up, conflict, fit
-from engine.algorithm import Context, Received
-from engine.errors import ConfigError
-from engine.federation import Federation, build_world
-from engine.messages import count_bytes
-from engine.requests import AdamW, Evaluate, Evaluation, Trained
-from engine.seeding import generator
-from engine.supernets.cost import cost
-from engine.supernets.sharing import extract
-from engine.supernets.subnet import SubnetSpec, shapes
-from engine.timing import TimingRounds
-from envs.opening import full_turns
-from tests.algorithms.supernets import ONE, info_of, method_of, model, searching
-from tests.small import small
+from strata.algorithms.controls.searching import written
+from strata.algorithms.perfedrlnas import GIB, Personal, Up, conflict, fit
+from strata.engine.build import build_world
+from strata.engine.errors import ConfigError
+from strata.engine.federation import Federation
+from strata.engine.method.messages import Context, Received
+from strata.engine.method.requests import AdamW, Evaluate, Evaluation, Trained
+from strata.engine.models.supernets.cost import cost
+from strata.engine.models.supernets.sharing import extract
+from strata.engine.models.supernets.subnet import SubnetSpec, shapes
+from strata.engine.rounds.timed import TimingRounds
+from strata.engine.seeding import generator
+from strata.engine.tree import count_bytes
+from strata.envs.opening import full_turns
+from tests.helpers.small import small
+from tests.helpers.supernets import ONE, info_of, method_of, model, searching
 
 
 def index(method, **chosen):

@@ -5,14 +5,15 @@ import warnings
 import numpy as np
 import pytest
 
-from algorithms.permfl import Global, PerMFL, PerMFLConfig, Personal, Received, Sparse, Team, TeamUp, Up
-from engine.errors import ConfigError, StrataWarning
-from engine.federation import Federation
-from engine.messages import count_bytes
-from engine.models import ModelSpec
-from engine.options import check
-from tests.algorithms.softmax import FULL_BATCH, client_arrays, gradient
-from tests.small import small
+from strata.algorithms.permfl import Global, PerMFL, PerMFLConfig, Personal, Sparse, Team, TeamUp, Up
+from strata.engine.errors import ConfigError, StrataWarning
+from strata.engine.federation import Federation
+from strata.engine.method.messages import Received
+from strata.engine.models.spec import ModelSpec
+from strata.engine.options import check
+from strata.engine.tree import count_bytes
+from tests.helpers.small import small
+from tests.helpers.softmax import FULL_BATCH, client_arrays, gradient
 
 
 def reference(start, clients, teams, *, rounds, K, L, alpha, eta, beta, gamma, lam_d, lam_t):
@@ -111,7 +112,7 @@ def test_sparse_upload_sends_the_largest_changes_only():
     assert isinstance(up.w, Sparse)
     assert up.w.positions.tolist() == [0, 3]
     assert up.w.values.tolist() == [4.0, -4.0]
-    from algorithms.permfl import Global
+    from strata.algorithms.permfl import Global
 
     g = permfl.global_step(Global(state.x), [Received(0, 1, up)])
     step = 0.6 * 1.5  # βγ: x ← x + βγ (w̃ − x), with w̃ = x + the sent changes
@@ -132,7 +133,7 @@ def test_uploading_everything_is_the_same_as_uploading_the_model():
 def _global():
     import torch
 
-    from algorithms.permfl import Global
+    from strata.algorithms.permfl import Global
 
     return Global({"w": torch.ones(2)})
 

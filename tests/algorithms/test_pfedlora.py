@@ -5,17 +5,18 @@ import pytest
 import torch
 from torch import nn
 
-from algorithms.pfedlora import Adapter, Down, Global, PFedLoRA, PFedLoRAConfig, Private, Up
-from engine.algorithm import Received
-from engine.data.dataset import Dataset
-from engine.errors import ConfigError
-from engine.federation import Federation
-from engine.messages import count_bytes, fingerprint
-from engine.models import Family, FeatureModel, ModelSpec, init_params
-from engine.options import check
-from engine.requests import Train
-from engine.trainer import Trainer
-from tests.algorithms.linear import (
+from strata.algorithms.pfedlora import Adapter, Down, Global, PFedLoRA, PFedLoRAConfig, Private, Up
+from strata.engine.data.dataset import Dataset
+from strata.engine.errors import ConfigError
+from strata.engine.federation import Federation
+from strata.engine.method.messages import Received
+from strata.engine.method.requests import Train
+from strata.engine.models.base import FeatureModel, init_params
+from strata.engine.models.spec import Family, ModelSpec
+from strata.engine.options import check
+from strata.engine.training.trainer import Trainer
+from strata.engine.tree import count_bytes, fingerprint
+from tests.helpers.linear import (
     DATA,
     INFO,
     LR,
@@ -38,7 +39,7 @@ from tests.algorithms.linear import (
     spec,
     step,
 )
-from tests.small import small
+from tests.helpers.small import small
 
 RANK, MU = 2, 0.3
 

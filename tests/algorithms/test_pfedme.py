@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from algorithms.pfedme import PFedMeConfig
-from engine.errors import ConfigError
-from engine.federation import Federation
-from engine.options import check
-from tests.algorithms.softmax import FULL_BATCH, client_arrays, gradient
-from tests.small import small
+from strata.algorithms.pfedme import PFedMeConfig
+from strata.engine.errors import ConfigError
+from strata.engine.federation import Federation
+from strata.engine.options import check
+from tests.helpers.small import small
+from tests.helpers.softmax import FULL_BATCH, client_arrays, gradient
 
 
 def reference(start, clients, *, rounds, R, K, lr, personal_lr, lam, beta):

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from cluster.cli import main
-from engine.config import load_config
+from strata.cluster.cli import main
+from strata.engine.config.load import load_config
 from tests.bench import family
-from tests.small import small_overrides
+from tests.helpers.small import small_overrides
 
-STRATA = [sys.executable, "-m", "cluster.cli"]
+STRATA = [sys.executable, "-m", "strata.cluster.cli"]
 ROOT = Path(__file__).parent.parent.parent
 
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from cluster.humanise import humanise_accuracy, humanise_bytes, humanise_flops, humanise_seconds, sparkline
+from strata.cluster.humanise import humanise_accuracy, humanise_bytes, humanise_flops, humanise_seconds, sparkline
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from algorithms.fedavg import FedAvg
-from algorithms.permfl import PerMFL
-from engine.control import Decisions
-from engine.determinism import single_thread, torch_scope
-from engine.federation import Federation
-from tests.small import small
+from strata.algorithms.fedavg import FedAvg
+from strata.algorithms.permfl import PerMFL
+from strata.engine.determinism import single_thread, torch_scope
+from strata.engine.federation import Federation
+from strata.engine.method.situation import Decisions
+from tests.helpers.small import small
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from engine.seeding import derive, generator, uniform, uniforms
+from strata.engine.seeding import derive, generator, uniform, uniforms
 
 N = 20_000
 MEMBERS = range(N)

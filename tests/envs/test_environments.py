@@ -6,12 +6,12 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from gymnasium.utils.env_checker import data_equivalence as equal
 
-from engine.control import COMMON
-from engine.errors import ActionError, ConfigError
-from envs.multi_agent import FederatedRoundsEnv
-from envs.opening import Windows
-from envs.plain import FederatedRounds
-from tests.envs.samples import EVERY, arguments
+from strata.engine.errors import ActionError, ConfigError
+from strata.engine.method.control import COMMON
+from strata.envs.multi_agent import FederatedRoundsEnv
+from strata.envs.opening import Windows
+from strata.envs.plain import FederatedRounds
+from tests.helpers.rounds import EVERY, arguments
 
 LAYOUTS = ["size+intensity", "allocation+aggregation"]
 
@@ -171,8 +171,8 @@ def test_rounds_that_were_given_cannot_be_restarted():
 
 @pytest.mark.slow
 def test_rllibs_own_loop_trains_on_it(ray_here):
-    from agents.learners import rllib_config
-    from engine.agents_config import AgentsConfig
+    from strata.agents.families.learners import rllib_config
+    from strata.engine.config.agents import AgentsConfig
 
     words = arguments("timing", rounds=5)
     control = Windows(**words).control

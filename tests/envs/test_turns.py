@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, MultiDiscrete
 
-from engine.control import AgentSpec, Control, Cost, Decisions, Report, pad_rows, relative
-from engine.errors import ActionError
-from envs.turns import Memory, Turns
+from strata.engine.errors import ActionError
+from strata.engine.method.control import AgentSpec, Control
+from strata.engine.method.features import pad_rows, relative
+from strata.engine.method.situation import Cost, Decisions, Report
+from strata.envs.turns import Memory, Turns
 
 K, N = 2, 4
 

@@ -5,7 +5,7 @@
 
 import sys
 
-from engine.schema import method_names
+from strata.engine.method.find import method_names
 from tests.golden.runs import arithmetic, config_of, play, read, write
 
 

@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cluster.session import Session
-from engine.schema import RunConfig, load_method
-from tests.small import small
+from strata.cluster.run.session import Session
+from strata.engine.config.schema import RunConfig
+from strata.engine.method.find import load_method
+from tests.helpers.small import small
 
 FILE = Path(__file__).with_name("digests.json")
 ROUNDS = 3

@@ -3,7 +3,7 @@
 import pytest
 import ray
 
-from engine.schema import load_method, method_names
+from strata.engine.method.find import load_method, method_names
 from tests.golden.runs import PLACEMENTS, arithmetic, config_of, play, read
 
 METHODS = method_names()

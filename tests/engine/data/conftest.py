@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 
-from engine.data.dataset import Dataset
+from strata.engine.data.dataset import Dataset
 
 IDX_CODES = {"u1": 0x08, "i4": 0x0C, "f4": 0x0D}
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from engine.data.config import DataConfig, FormationConfig, PartitionConfig
-from engine.data.federated import build
-from engine.errors import DataError
-from engine.options import check
+from strata.engine.data.config import DataConfig, FormationConfig, PartitionConfig
+from strata.engine.data.federated import build
+from strata.engine.errors import DataError
+from strata.engine.options import check
 
 SMALL = DataConfig(limit=1200)
 

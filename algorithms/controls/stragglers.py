@@ -1,0 +1,223 @@
+"""HAPFL's decisions: model sizes and training intensities against stragglers, and aggregation weights.
+
+Two layouts divide them among two agents:
+
+``size+intensity`` (the default)
+    π_s ("size") sees each client's probe time and picks its size class; π_E ("intensity") also sees the sizes and the
+    times expected of them, and shares out the total intensity k·E_default.
+``allocation+aggregation``
+    "allocation" picks size class and intensity at once, from a menu; "aggregation" sees entropies, samples, accuracies
+    and sizes, and sets the weights of the uploads.
+
+Symbols: k clients, S sizes, p_i probe time, T̂_i expected and T_i observed seconds of a client.
+
+Rewards: size −(max T̂ − min T̂)/mean T̂ under equal intensity, which credits the sizes alone; intensity and allocation
+−(max T − min T)/mean T (+ η · gain of accuracy for the intensity); aggregation the gain of accuracy. All of it, and the
+features, are choices of ours: the paper says only that rewards fall with straggling latency. Everyone is given
+one epoch, and the shares divide the rest, in whole numbers by largest remainders; so the total is kept exactly.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from gymnasium.spaces import Box, MultiDiscrete
+from numpy.typing import NDArray
+
+from strata.algorithms.controls.allocation import tightest
+from strata.engine.data.apportion import apportion
+from strata.engine.errors import ConfigError
+from strata.engine.method.control import Actions, AgentId, AgentSpec, Control, Observation
+from strata.engine.method.features import pad_rows, relative, rows_space
+from strata.engine.method.messages import Assignment
+from strata.engine.method.situation import Decisions, FloatArray, Report, Situation
+
+LR = 3e-3  # of all agents: large, because a run has few rounds to learn from
+BOUND = 3.0  # of the logits of shares: e^6, so one client may get up to 400 times another's
+MENU = (0.25, 0.5, 1.0, 2.0, 4.0)  # of "allocation": intensity relative to the others'
+
+
+class StragglerControl(Control):
+    """See the module's docstring. For methods whose clients are told ``size`` and ``epochs`` or ``steps``."""
+
+    layouts: ClassVar[tuple[str, ...]] = ("size+intensity", "allocation+aggregation")
+    heuristics: ClassVar[tuple[str, ...]] = ("uniform", "random", "greedy", "optimum")
+    enumerating: ClassVar[tuple[str, ...]] = ("optimum",)
+    probes: ClassVar[bool] = True
+
+    def make_agents(self) -> dict[AgentId, AgentSpec]:
+        """Those of the layout that are switched on.
+
+        Raises:
+            ConfigError: when an agent is switched off that the layout does not have.
+        """
+        k, config = self.cohort, self.method.config
+        self.unit = "steps" if config.steps else "epochs"
+        self.default = config.steps or config.epochs
+        self.sizes = sizes = len(config.pool)
+        times, shares = rows_space(k, 3), Box(-BOUND, BOUND, (k,), np.float32)
+        if self.layout == "size+intensity":
+            specs = {
+                "size": AgentSpec(times, MultiDiscrete([sizes] * k), lr=LR),
+                "intensity": AgentSpec(rows_space(k, 5 + sizes), shares, lr=LR),
+            }
+            switched_on = {"size": config.size_agent, "intensity": config.intensity_agent}
+            return {agent: spec for agent, spec in specs.items() if switched_on[agent]}
+        for key in ("size_agent", "intensity_agent"):
+            if not getattr(config, key):
+                raise ConfigError(
+                    f"method.{key}=false switches an agent off that agents.layout={self.layout} does not have. Set "
+                    "agents.layout=size+intensity."
+                )
+        return {
+            "allocation": AgentSpec(times, MultiDiscrete([sizes, len(MENU)] * k), lr=LR),
+            "aggregation": AgentSpec(rows_space(k, 4 + sizes), shares, lr=LR),
+        }
+
+    def stages(self, situation: Situation) -> Sequence[Sequence[AgentId]]:
+        """One agent after the other; nobody where nobody was invited."""
+        return [[agent] for agent in self.agents] if situation.clients else []
+
+    def observe(self, agent: AgentId, situation: Situation, chosen: Actions) -> Observation:
+        """Rows of clients; see the module's docstring."""
+        if agent == "aggregation":
+            return pad_rows(self._standing(situation, chosen), self.cohort)
+        probe_s = self.probe_s(situation)
+        columns = [*relative(probe_s)]
+        if agent == "intensity":
+            sizes = self._sizes(situation, chosen)
+            expected_s = self.expected_s(situation, sizes, np.full(len(sizes), self.default))
+            columns += [*np.eye(self.sizes)[sizes].T, *relative(expected_s)]
+        return pad_rows(columns, self.cohort)
+
+    def _standing(self, situation: Situation, chosen: Actions) -> list[FloatArray]:
+        infos = [self.infos[client] for client in situation.clients]
+        entropies = np.array([info.label_entropy for info in infos])
+        samples = np.array([info.train_samples for info in infos], np.float64)
+        unknown = np.full(len(infos), np.nan)
+        accuracies = np.nan_to_num(situation.metrics.get("validation_accuracy", unknown))
+        sizes = self._sizes(situation, chosen)
+        return [entropies, samples / samples.mean() - 1, accuracies, *np.eye(self.sizes)[sizes].T]
+
+    def decide(self, situation: Situation, chosen: Actions) -> Decisions:
+        """Size class and intensity of each client, and its weight where an agent sets it."""
+        sizes, intensities = self._sizes(situation, chosen), self._intensities(situation, chosen)
+        told: dict[int, Assignment] = {}
+        for client, size, intensity in zip(situation.clients, sizes, intensities, strict=True):
+            told[client] = {"size": int(size), self.unit: int(intensity)}
+        if "aggregation" in chosen:
+            weights = _softmax(chosen["aggregation"][: len(told)])
+            told = {c: {**t, "weight": float(w)} for (c, t), w in zip(told.items(), weights, strict=True)}
+        return Decisions(told)
+
+    def rewards(self, situation: Situation, chosen: Actions, report: Report) -> Mapping[AgentId, float]:
+        """See the module's docstring."""
+        sizes = self._sizes(situation, chosen)
+        expected = self.expected_s(situation, sizes, np.full(len(sizes), self.default))
+        evenness = -spread(report.total_s[~report.lost])
+        rewards = {
+            "size": -spread(expected),
+            "intensity": evenness + self.method.config.accuracy_reward * report.gain,
+            "allocation": evenness,
+            "aggregation": report.gain,
+        }
+        return {agent: rewards[agent] for agent in chosen}
+
+    def describe(self, situation: Situation, chosen: Actions) -> Mapping[str, float]:
+        """Mean size class, and how far the intensities reach."""
+        sizes, intensities = self._sizes(situation, chosen), self._intensities(situation, chosen)
+        return {
+            "size_mean": float(sizes.mean()),
+            f"{self.unit}_min": float(intensities.min()),
+            f"{self.unit}_max": float(intensities.max()),
+        }
+
+    def suggest(
+        self, heuristic: str, agent: AgentId, situation: Situation, chosen: Actions, draws: np.random.Generator
+    ) -> Any:
+        """Rules to beat.
+
+        ``uniform``: the default size, equal intensity. ``greedy``: the default size, intensity inversely proportional
+        to probe time. ``optimum``: the sizes and intensities whose expected times lie closest together, exactly.
+        """
+        if heuristic == "random":
+            return super().suggest(heuristic, agent, situation, chosen, draws)
+        if agent == "aggregation":
+            return np.zeros(self.cohort, np.float32)
+        sizes, intensities = self._rule(heuristic, situation)
+        action = np.zeros(self.cohort, np.float32)
+        if agent == "intensity":
+            action[: len(sizes)] = self._logits(intensities)
+            return action
+        padded = np.zeros(self.cohort, np.int64)
+        padded[: len(sizes)] = sizes
+        if agent == "size":
+            return padded
+        nearest = np.abs(np.log(np.array(MENU))[None] - np.log(intensities / intensities.mean())[:, None]).argmin(1)
+        choices = np.zeros((self.cohort, 2), np.int64)
+        choices[:, 0], choices[: len(nearest), 1] = padded, nearest
+        return choices.reshape(-1)
+
+    def _logits(self, intensities: FloatArray) -> FloatArray:
+        """The action that comes closest to intensities in these proportions: one each is given, the rest is shared."""
+        wanted = intensities / intensities.mean() * self.default
+        shared = np.maximum(wanted - 1, 1e-3)
+        return np.asarray(np.clip(np.log(shared / shared.mean()), -BOUND, BOUND))
+
+    def _rule(self, heuristic: str, situation: Situation) -> tuple[NDArray[np.int64], FloatArray]:
+        k = len(situation.clients)
+        sizes = np.full(k, self.method.config.default_size)
+        if heuristic == "uniform":
+            return sizes, np.ones(k)
+        if heuristic == "greedy":
+            return sizes, np.exp(-relative(self.probe_s(situation))[1])
+        if heuristic != "optimum":
+            raise ValueError(f"{heuristic}: no such rule; expected one of {', '.join(self.heuristics)}")
+        total = k * self.default
+        options = [
+            [
+                self.expected_s(situation, np.full(k, size), np.full(k, intensity))
+                for intensity in range(1, total - k + 2)
+            ]
+            for size in (range(self.sizes) if self._allocates_sizes else [self.method.config.default_size])
+        ]
+        found, intensities = tightest(np.array(options).transpose(2, 0, 1), total)
+        return (found if self._allocates_sizes else sizes), intensities.astype(np.float64)
+
+    @property
+    def _allocates_sizes(self) -> bool:
+        return "size" in self.agents or "allocation" in self.agents
+
+    def expected_s(self, situation: Situation, sizes: NDArray[np.int64], intensities: NDArray[Any]) -> FloatArray:
+        """T̂ ``(k,)`` of given sizes and intensities, from what was last measured."""
+        plans = zip(situation.clients, sizes.tolist(), intensities.tolist(), strict=True)
+        return situation.seconds([self.costs.call(c, {"size": s, self.unit: e}) for c, s, e in plans])
+
+    def _sizes(self, situation: Situation, chosen: Actions) -> NDArray[np.int64]:
+        k = len(situation.clients)
+        if "size" in chosen:
+            return np.asarray(chosen["size"][:k], np.int64)
+        if "allocation" in chosen:
+            return np.asarray(chosen["allocation"][::2][:k], np.int64)
+        return np.full(k, self.method.config.default_size)
+
+    def _intensities(self, situation: Situation, chosen: Actions) -> NDArray[np.int64]:
+        k = len(situation.clients)
+        shares = np.ones(k)
+        if "intensity" in chosen:
+            shares = _softmax(chosen["intensity"][:k])
+        elif "allocation" in chosen:
+            shares = np.array(MENU)[chosen["allocation"][1::2][:k]]
+        return apportion(k * self.default, shares, floor=1)
+
+
+def spread(seconds: FloatArray) -> float:
+    """(max − min) / mean of the participants' seconds; 0 for fewer than two, and where no time passes."""
+    if len(seconds) < 2 or seconds.max() <= 0:
+        return 0.0
+    return float((seconds.max() - seconds.min()) / seconds.mean())
+
+
+def _softmax(logits: Any) -> FloatArray:
+    powers = np.exp(np.asarray(logits, np.float64) - np.max(logits))
+    return np.asarray(powers / powers.sum())

@@ -1,0 +1,174 @@
+"""``strata compare``: methods side by side in one setting, or a report about runs that exist already."""
+
+import shlex
+import tempfile
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from strata.cluster.commands.entries import describe_setting, require_one_setting, resolve
+from strata.cluster.report.comparison import Comparison
+from strata.cluster.report.page import deliver
+from strata.cluster.report.results import Compared, entering, grouped, read_run
+from strata.cluster.report.targets import Goal, goal_of, reach
+from strata.cluster.run.runner import run_all
+from strata.cluster.sinks.display import display_for
+from strata.engine.config.load import to_dict
+from strata.engine.config.schema import RunConfig
+from strata.engine.config.tracking import TrackingConfig
+from strata.engine.errors import ConfigError, StrataError, StrataWarning
+from strata.engine.suggest import closest
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user asked of a report.
+
+    Attributes:
+        against: labels; the first is the baseline of the relative columns.
+        output: its folder; None for a fresh one.
+        target: an accuracy, ``common`` or a label, for the table of what it took; see :mod:`strata.cluster.report.targets`.
+    """
+
+    against: Sequence[str] = ()
+    output: Path | None = None
+    target: str | None = None
+
+    def goal(self, labels: Sequence[str]) -> Goal | None:
+        """The target, if any.
+
+        Raises:
+            ConfigError: when it is no accuracy and none of those compared.
+        """
+        return None if self.target is None else goal_of(self.target, labels)
+
+    def baseline(self, labels: Sequence[str]) -> str | None:
+        """The label that the relative columns refer to, if any.
+
+        Raises:
+            ConfigError: when it is not among those compared.
+        """
+        for label in self.against:
+            if label not in labels:
+                hint = closest(label, labels)
+                raise ConfigError(f"--against {label}: expected one of those compared: {', '.join(labels)}.{hint}")
+        return self.against[0] if self.against else None
+
+    def command(self, *words: str) -> str:
+        """What to type for the same report, wherever it is written to."""
+        against = [part for label in self.against for part in ("--against", label)]
+        target = ["--target", self.target] if self.target is not None else []
+        return shlex.join(["strata", "compare", *words, *against, *target])
+
+
+def compare_methods(words: Sequence[str], wanted: Wanted, console: Console) -> int:
+    """Run methods in one setting and report; returns the exit code.
+
+    Args:
+        words: ``METHOD``, ``METHOD:key=value,key=value…`` and ``key=value``; the first method gives the setting.
+        wanted: what is asked of the report.
+        console: where to show it.
+
+    Raises:
+        StrataError: before anything runs, for anything wrong with words, settings or folders.
+    """
+    configs, remarks = resolve(words)
+    baseline, goal = wanted.baseline(list(configs)), wanted.goal(list(configs))
+    label, first = next(iter(configs.items()))
+    _require_writable(wanted.output or Path(first.output))
+    setting = describe_setting(to_dict(first), first.seeds or [first.seed])
+    _say(console, f"one setting, that of {label}: {setting}", *remarks)
+    compared: list[Compared] = []
+    code = _run_each(configs, compared, console)
+    if code == 0:
+        folder = wanted.output or _fresh_folder(Path(first.output))
+        targets = reach(goal, compared) if goal else None
+        comparison = Comparison(compared, baseline, setting, wanted.command(*words), targets)
+        deliver(comparison, folder, first.tracking, console)
+    return code
+
+
+def _run_each(configs: dict[str, RunConfig], compared: list[Compared], console: Console) -> int:
+    for label, config in configs.items():
+        console.rule(Text(label))
+        summaries = run_all(config, display_for(console))
+        if code := summaries[-1].exit_code:
+            done = [str(run.run_dir) for one in compared for run in one.runs]
+            if done:
+                _say(console, f"For a report about what is done: {shlex.join(['strata compare --report', *done])}")
+            return code
+        compared.append(Compared(label, [read_run(summary.run_dir) for summary in summaries]))
+    return 0
+
+
+def report_runs(run_dirs: Sequence[Path], wanted: Wanted, console: Console) -> int:
+    """Report about runs that exist, without training; returns the exit code.
+
+    Args:
+        run_dirs: their folders; runs that differ in nothing but the seed are one row.
+        wanted: what is asked of the report.
+        console: where to show it.
+
+    Raises:
+        StrataError: when a folder holds no run, or the runs are not of one setting.
+    """
+    runs = [read_run(run_dir) for run_dir in run_dirs]
+    require_one_setting({str(run.run_dir): entering(run.config) for run in runs})
+    compared = grouped(runs)
+    labels = [one.label for one in compared]
+    baseline, goal = wanted.baseline(labels), wanted.goal(labels)
+    parent = run_dirs[0].resolve().parent  # also of "."
+    _require_writable(wanted.output or parent)
+    _warn_about_gaps(compared)
+    setting = describe_setting(runs[0].config, sorted({run.seed for run in runs}))
+    _say(console, f"one setting: {setting}")
+    command = wanted.command("--report", *map(str, run_dirs))
+    folder = wanted.output or _fresh_folder(parent)
+    tracking = TrackingConfig(**runs[0].config["tracking"])
+    targets = reach(goal, compared) if goal else None
+    deliver(Comparison(compared, baseline, setting, command, targets), folder, tracking, console)
+    return 0
+
+
+def _warn_about_gaps(compared: Sequence[Compared]) -> None:
+    """Runs that are not finished and seeds that are not there: nobody should find that out from a plot."""
+    for run in (run for one in compared for run in one.runs):
+        if run.summary.rounds < run.config["rounds"]:
+            _warn(f"{run.run_dir}: {run.summary.rounds} of {run.config['rounds']} rounds are done.")
+    seeds = {one.label: sorted(run.seed for run in one.runs) for one in compared}
+    if len({tuple(found) for found in seeds.values()}) > 1:
+        _warn(f"the seeds differ: {'; '.join(f'{label} {found}' for label, found in seeds.items())}.")
+
+
+def _require_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise StrataError(f"{folder}: nothing can be written there: {error}. Choose another folder.") from None
+
+
+def _fresh_folder(parent: Path) -> Path:
+    base = parent / f"compare-{time.strftime('%Y%m%d-%H%M%S')}"
+    for number in range(1000):
+        path = base if not number else base.with_name(f"{base.name}-{number}")
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        return path
+    raise StrataError(f"{base} and a thousand like it exist already.")
+
+
+def _say(console: Console, *lines: str) -> None:
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, StrataWarning, stacklevel=3)

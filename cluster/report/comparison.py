@@ -1,0 +1,85 @@
+"""TODO strata.cluster.report.page.comparison."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from strata.cluster.humanise import NOTHING, humanise_bytes, humanise_seconds
+from strata.cluster.report.results import Compared, change, moved, straggling_s, virtual_s
+from strata.cluster.sinks.display import mean_std
+from strata.cluster.sinks.views import KINDS
+
+if TYPE_CHECKING:
+    from strata.cluster.report.targets import Targets
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is reported.
+
+    Attributes:
+        compared: the methods, in the order in which they were named.
+        baseline: label that the relative columns refer to; None for none.
+        setting: the shared setting, in a line.
+        command: what makes this report again.
+        targets: what each method needed to a target accuracy; None where nobody asked.
+    """
+
+    compared: Sequence[Compared]
+    baseline: str | None
+    setting: str
+    command: str
+    targets: "Targets | None" = None
+
+    @cached_property
+    def headings(self) -> list[str]:
+        """Headings of the table."""
+        relative = [f"{what} vs {self.baseline}" for what in ("time", "straggling") if self.baseline is not None]
+        return ["method", *KINDS, "worst decile", "virtual time", "straggling", "bytes", *relative]
+
+    @cached_property
+    def rows(self) -> list[list[str]]:
+        """Cells of the table, one row a method: mean ± sample standard deviation, or means, over the seeds."""
+        return [self._row(one) for one in self.compared]
+
+    def numbers(self) -> dict[str, dict[str, float]]:
+        """The figures of all tables as numbers, by label."""
+        return {
+            one.label: {**one.numbers(), **(self.targets.numbers(one.label) if self.targets else {})}
+            for one in self.compared
+        }
+
+    def _row(self, one: Compared) -> list[str]:
+        return [
+            one.label,
+            *(mean_std(one.accuracies(kind)) for kind in KINDS),
+            mean_std([run.summary.worst_decile[one.personal] for run in one.runs]),
+            humanise_seconds(one.mean(virtual_s)),
+            humanise_seconds(one.mean(straggling_s)),
+            humanise_bytes(one.mean(moved)),
+            *self._relative(one),
+        ]
+
+    def _relative(self, one: Compared) -> Iterator[str]:
+        for base in self.compared:
+            if base.label == self.baseline:
+                for figure in (virtual_s, straggling_s):
+                    yield NOTHING if one is base else change(one.mean(figure), base.mean(figure))
+
+    def table(self) -> Table:
+        """The table for a terminal: in 120 letters, whatever the labels."""
+        full = self.baseline is not None or max(len(one.label) for one in self.compared) > 10
+        frame = box.SIMPLE_HEAD if full else box.HEAVY_HEAD
+        table = Table(title="after the last round, on the same clients, data and delays", box=frame)
+        for heading in self.headings:
+            words = heading.replace(" ", "\n") if full else heading
+            table.add_column(Text(words), justify="left" if heading == "method" else "right", overflow="fold")
+        for label, *cells in self.rows:
+            # As Text: a label may hold brackets, which are markup to a plain string.
+            table.add_row(Text(label), *(Text(cell.replace(" ±", "\n±") if full else cell) for cell in cells))
+        return table

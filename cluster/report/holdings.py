@@ -1,0 +1,154 @@
+"""Who holds what: a table for the terminal, plain numbers for a record, and a picture.
+
+# C clients, K classes, T teams
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+from strata.cluster.report.holdings_plot import plot
+from strata.engine.data.dataset import FederatedData
+from strata.engine.data.teams.formation import held_counts
+
+__all__ = ["label_entropy_bits", "plot", "summary", "table"]
+
+ALL_ROWS_UP_TO = 40
+FIRST_ROWS = 10
+TEAM_ROWS = 20
+QUANTILES = (("smallest", 0.0), ("25 %", 0.25), ("median", 0.5), ("75 %", 0.75), ("largest", 1.0))
+
+
+def label_entropy_bits(counts_CK: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the entropy of each row's class distribution in bits, ``(C,)``: 0 for one class, log2 K for all alike."""
+    shares = counts_CK / np.maximum(counts_CK.sum(axis=1, keepdims=True), 1)
+    return np.asarray(-(shares * np.log2(np.where(shares > 0, shares, 1.0))).sum(axis=1), np.float64) + 0.0
+
+
+def label_skew(counts_CK: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return each row's total variation distance to the distribution of all rows together, ``(C,)``, 0..1."""
+    shares = counts_CK / np.maximum(counts_CK.sum(axis=1, keepdims=True), 1)
+    pooled = counts_CK.sum(axis=0) / max(int(counts_CK.sum()), 1)
+    return np.asarray(np.abs(shares - pooled).sum(axis=1) / 2, np.float64)
+
+
+def table(federated: FederatedData) -> Table:
+    """Tabulate the clients: team, training and test samples, classes held and entropy.
+
+    Up to 40 clients are listed one by one; of more, quantiles over the clients, one row a team (up to 20) and the first
+    10 clients.
+    """
+    many = len(federated.clients) > ALL_ROWS_UP_TO
+    result = Table(title=_title(federated), caption="entropy of the classes in bits; largest: class:samples")
+    for header in ("client", "team") if federated.teams else ("client",):
+        result.add_column(header, justify="right", no_wrap=True)
+    for header in ("train", "test", "classes"):
+        result.add_column(header, justify="right", no_wrap=True)
+    result.add_column("entropy", justify="right", no_wrap=True)
+    result.add_column("largest", no_wrap=True)
+    if many:
+        _add_quantiles(result, federated)
+        _add_teams(result, federated)
+    _add_clients(result, federated, FIRST_ROWS if many else len(federated.clients))
+    return result
+
+
+def _title(federated: FederatedData) -> str:
+    teams = f", {len(federated.teams)} teams" if federated.teams else ""
+    return f"{federated.dataset.name}: {len(federated.clients)} clients{teams}"
+
+
+def _team_cell(federated: FederatedData, text: str) -> list[str]:
+    return [text] if federated.teams else []
+
+
+def _sizes(federated: FederatedData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Training and test samples of each client, ``(C,)`` each."""
+    train = np.array([len(client.train) for client in federated.clients], np.int64)
+    return train, np.array([len(client.test) for client in federated.clients], np.int64)
+
+
+def _add_quantiles(result: Table, federated: FederatedData) -> None:
+    counts_CK = held_counts(federated.dataset, federated.clients)
+    train, test = _sizes(federated)
+    held, entropy = (counts_CK > 0).sum(axis=1), label_entropy_bits(counts_CK)
+    for name, q in QUANTILES:
+        cells = [f"{np.quantile(values, q):.0f}" for values in (train, test, held)]
+        result.add_row(name, *_team_cell(federated, ""), *cells, f"{np.quantile(entropy, q):.2f}", "")
+    result.add_section()
+
+
+def _add_teams(result: Table, federated: FederatedData) -> None:
+    counts_CK = held_counts(federated.dataset, federated.clients)
+    train, test = _sizes(federated)
+    for team, members in list(federated.teams.items())[:TEAM_ROWS]:
+        rows = list(members)
+        counts_K = counts_CK[rows].sum(axis=0)
+        numbers = [str(train[rows].sum()), str(test[rows].sum())]
+        result.add_row(f"{len(rows)} clients", str(team), *numbers, *_holding_cells(counts_K))
+    if len(federated.teams) > TEAM_ROWS:
+        result.add_row("...", f"+{len(federated.teams) - TEAM_ROWS}")
+    if federated.teams:
+        result.add_section()
+
+
+def _add_clients(result: Table, federated: FederatedData, rows: int) -> None:
+    team_of = {client: team for team, members in federated.teams.items() for client in members}
+    shown = list(federated.clients)[:rows]
+    counts_CK = held_counts(federated.dataset, shown)
+    for client, (data, counts_K) in enumerate(zip(shown, counts_CK, strict=True)):
+        team = _team_cell(federated, str(team_of.get(client, "")))
+        result.add_row(str(client), *team, str(len(data.train)), str(len(data.test)), *_holding_cells(counts_K))
+    if rows < len(federated.clients):
+        result.add_row("...")
+
+
+def _holding_cells(counts_K: NDArray[np.int64]) -> list[str]:
+    """Classes held, entropy, and ``class:samples`` of the largest three."""
+    largest = [int(label) for label in np.argsort(-counts_K, kind="stable")[:3] if counts_K[label]]
+    held = int((counts_K > 0).sum())
+    listed = " ".join(f"{label}:{counts_K[label]}" for label in largest)
+    return [str(held), f"{label_entropy_bits(counts_K[None])[0]:.2f}", listed]
+
+
+def summary(federated: FederatedData) -> dict[str, float]:
+    """Return the federation in plain numbers.
+
+    ``samples_unused`` are rows that no client holds. ``label_skew_*`` is the mean total variation distance (0..1) of
+    clients', or teams', class distributions to that of all together. ``team_*`` keys exist with a team tier only.
+    """
+    counts_CK = held_counts(federated.dataset, federated.clients)
+    train, test = _sizes(federated)
+    held, entropy = (counts_CK > 0).sum(axis=1), label_entropy_bits(counts_CK)
+    result: dict[str, float] = {
+        "clients": len(federated.clients),
+        "teams": len(federated.teams),
+        "classes": federated.dataset.classes,
+        "samples": len(federated.dataset.y),
+        "samples_unused": len(federated.dataset.y) - int(counts_CK.sum()),
+        "train_samples": int(train.sum()),
+        "test_samples": int(test.sum()),
+        **_spread("train_samples", train),
+        **_spread("test_samples", test),
+        **_spread("classes_held", held),
+        "entropy_bits_mean": float(entropy.mean()),
+        "label_skew_clients": float(label_skew(counts_CK).mean()),
+    }
+    if federated.teams:
+        teams_TK = np.stack([counts_CK[list(members)].sum(axis=0) for members in federated.teams.values()])
+        result |= _spread("team_clients", np.array([len(members) for members in federated.teams.values()]))
+        result["label_skew_teams"] = float(label_skew(teams_TK).mean())
+    return result
+
+
+def _spread(name: str, values: Sequence[int] | NDArray[np.int64]) -> dict[str, float]:
+    """Smallest, median, mean and largest."""
+    numbers = np.asarray(values)
+    return {
+        f"{name}_min": int(numbers.min()),
+        f"{name}_median": float(np.median(numbers)),
+        f"{name}_mean": float(numbers.mean()),
+        f"{name}_max": int(numbers.max()),
+    }

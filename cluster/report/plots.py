@@ -1,0 +1,221 @@
+"""The pictures of a comparison: which there are, what each shows, and how to read it.
+
+# S seeds, R rounds
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from strata.cluster.report.comparison import Comparison
+from strata.cluster.report.panels import Curve, Panel, Style, figure_of, line, rolling
+from strata.cluster.report.results import (
+    Compared,
+    Run,
+    accuracy,
+    aligned,
+    clock,
+    computed,
+    metric,
+    moved,
+    straggling_s,
+    traffic,
+    virtual_s,
+    waiting,
+    work,
+)
+from strata.cluster.sinks.views import KINDS, NAMES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+DPI = 160
+SPREAD = 10.0  # axes whose curves end this factor apart are logarithmic, or the shortest would be a stroke
+Panels = Sequence[Panel]
+
+SECONDS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "days": 86400.0}
+BYTES = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
+FLOPS = {"MFLOP": 1e6, "GFLOP": 1e9, "TFLOP": 1e12, "PFLOP": 1e15}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A plot that was drawn: its title, a sentence on how to read it, and its PNG file."""
+
+    title: str
+    reading: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot that can be drawn; ``panels`` are empty where the runs have nothing to show."""
+
+    name: str
+    title: str
+    reading: str
+    panels: Callable[[Sequence[Compared]], Panels]
+
+
+def draw(comparison: Comparison, folder: Path) -> list[Picture]:
+    """Draw every plot for which the runs have figures, as PNG files in a folder."""
+    return [picture for plot in PLOTS for picture in _drawn(plot, comparison, folder)]
+
+
+def _drawn(plot: Plot, comparison: Comparison, folder: Path) -> Iterator[Picture]:
+    panels = plot.panels(comparison.compared)
+    if panels:
+        path = folder / f"{plot.name}.png"
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph .* missing")  # a label in letters the font does not have
+            figure_of(plot.title, panels, comparison).savefig(path, dpi=DPI, format="png", metadata={"Software": None})
+        yield Picture(plot.title, plot.reading, path)
+
+
+def _kinds(compared: Sequence[Compared]) -> list[str]:
+    """Kinds of models that any of the methods has."""
+    return [kind for kind in KINDS if any(one.accuracies(kind) for one in compared)]
+
+
+def _accuracy_panels(compared: Sequence[Compared], x_label: str, x_of: Callable[[Run], Mapping[int, float]],
+                     unit: float, log: str) -> Panels:  # fmt: skip
+    def curve(kind: str) -> Curve:
+        def draw(axes: "Axes", one: Compared, colour: str, style: Style) -> None:
+            rounds_R, (x_SR, y_SR) = aligned(one.runs, x_of, accuracy(kind))
+            if len(rounds_R):
+                line(axes, x_SR.mean(axis=0) / unit, 100 * y_SR, colour, style)
+
+        return draw
+
+    return [
+        Panel(f"{NAMES[kind]} models ({kind})", x_label, "accuracy (%)", curve(kind), log) for kind in _kinds(compared)
+    ]
+
+
+def _against_rounds(compared: Sequence[Compared]) -> Panels:
+    return _accuracy_panels(compared, "round", lambda run: {r.round: r.round for r in run.records}, 1.0, "")
+
+
+def _against_time(compared: Sequence[Compared]) -> Panels:
+    ends = [one.mean(virtual_s) for one in compared]
+    return _against(compared, "virtual time", clock, ends, SECONDS)
+
+
+def _against_bytes(compared: Sequence[Compared]) -> Panels:
+    ends = [one.mean(moved) for one in compared]
+    return _against(compared, "bytes moved", traffic, ends, BYTES)
+
+
+def _against_flops(compared: Sequence[Compared]) -> Panels:
+    ends = [one.mean(computed) for one in compared]
+    return _against(compared, "computation of the clients", work, ends, FLOPS)
+
+
+def _against(compared: Sequence[Compared], name: str, x_of: Callable[[Run], Mapping[int, float]],
+             ends: Sequence[float], units: Mapping[str, float]) -> Panels:  # fmt: skip
+    if not any(ends):  # no clients have delays: nothing takes any time
+        return []
+    # One method alone may cost nothing, as Standalone moves no bytes; then there is a zero to be shown.
+    log = "x" if all(ends) and max(ends) / min(ends) > SPREAD else ""
+    unit = _unit(max(ends), units)
+    label = f"{name} ({unit}{', log scale' if log else ''})"
+    return _accuracy_panels(compared, label, x_of, units[unit], log)
+
+
+def _unit(largest: float, units: Mapping[str, float]) -> str:
+    """The largest unit of which there are at least two, or the smallest; ``units`` ascend."""
+    return [unit for unit in units if largest >= 2 * units[unit] or unit == next(iter(units))][-1]
+
+
+def _straggling(compared: Sequence[Compared]) -> Panels:
+    means = [one.mean(straggling_s) for one in compared]
+    if not any(means):
+        return []
+    log = "y" if all(means) and max(means) / min(means) > SPREAD else ""
+    unit = _unit(max(means), SECONDS)
+    label = f"straggling ({unit}{', log scale' if log else ''})"
+    window = _window(compared)
+    return [Panel("", _rolling_label(window), label, _noisy(waiting, SECONDS[unit], window), log, from_zero=not log)]
+
+
+def _rewards(compared: Sequence[Compared]) -> Panels:
+    window = _window(compared)
+    names = {name for one in compared for run in one.runs for record in run.records for name in record.metrics}
+    rewards = sorted(name for name in names if name.startswith("agents/") and "reward" in name.split("/")[-1])
+    return [
+        Panel(_agent(name), _rolling_label(window), "reward", _noisy(metric(name), 1.0, window)) for name in rewards
+    ]
+
+
+def _window(compared: Sequence[Compared]) -> int:
+    """Rounds of the rolling mean: an eighth of them, at most 25."""
+    longest = max(run.summary.rounds for one in compared for run in one.runs)
+    return min(25, max(1, round(longest / 8)))
+
+
+def _agent(metric_name: str) -> str:
+    """``agents/intensity/reward`` → ``intensity``."""
+    _, *names, last = metric_name.split("/")
+    return " ".join([*names, *([last] if last != "reward" or not names else [])])
+
+
+def _rolling_label(window: int) -> str:
+    return f"round (thin: each, bold: mean of the last {window})" if window > 1 else "round"
+
+
+def _noisy(figure: Callable[[Run], Mapping[int, float]], unit: float, window: int) -> Curve:
+    """Each round thinly, and the rolling mean over it."""
+
+    def draw(axes: "Axes", one: Compared, colour: str, style: Style) -> None:
+        rounds_R, (y_SR,) = aligned(one.runs, figure)
+        if not len(rounds_R):
+            return
+        if window > 1:
+            axes.plot(rounds_R, y_SR.mean(axis=0) / unit, color=colour, linewidth=0.8, alpha=0.45)
+        line(axes, rounds_R.astype(float), rolling(y_SR, window) / unit, colour, style)
+
+    return draw
+
+
+PLOTS = (
+    Plot(
+        "accuracy-rounds",
+        "Accuracy against rounds",
+        "Higher and further left is better: which method learns most from a number of rounds, whatever they take.",
+        _against_rounds,
+    ),
+    Plot(
+        "accuracy-time",
+        "Accuracy against virtual time",
+        "The same curves over the simulated seconds that the devices and networks take: a curve above another one has "
+        "the better model at that moment.",
+        _against_time,
+    ),
+    Plot(
+        "straggling",
+        "Straggling",
+        "Lower is better: how long the fastest participants of a round wait for the slowest; a falling line is a "
+        "method that learns to balance the work.",
+        _straggling,
+    ),
+    Plot(
+        "accuracy-bytes",
+        "Accuracy against bytes moved",
+        "Further left is better: what an accuracy costs in traffic, both tiers and both directions together.",
+        _against_bytes,
+    ),
+    Plot(
+        "accuracy-flops",
+        "Accuracy against the clients' computation",
+        "Further left is better: what an accuracy costs in FLOPs, all clients together.",
+        _against_flops,
+    ),
+    Plot(
+        "agents-reward",
+        "Rewards of the agents",
+        "Higher is better: what each learning agent earned in a round; a rising line is a policy that improves.",
+        _rewards,
+    ),
+)

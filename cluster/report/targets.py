@@ -1,0 +1,276 @@
+"""What each method needed until it reached a target accuracy: rounds, virtual time, bytes and FLOPs.
+
+Symbols
+    m, s        a method and a seed;  a_{m,s}(t) accuracy of m's most personal kind of model (PM, else TM, else GM)
+                after round t, in the rounds that were evaluated
+    best_{m,s}  max_t a_{m,s}(t)
+    A_s         the target of seed s:
+                    0.8      0.8, for every seed
+                    LABEL    best_{LABEL,s}
+                    common   min_m best_{m,s} over the converging m, so that all of them reach it
+    t_{m,s}     the first evaluated round with a_{m,s}(t) ≥ A_s, if there is one
+
+A method converges when its mean_s best_{m,s} comes within 10 points of the best method's. Targets of LABEL and common
+differ by seed, because seeds deal different data: a seed is compared with itself. Figures are means over those seeds of
+a method that reached their target; factors are those of the costliest method that reached it over the method's own.
+"""
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from strata.cluster.humanise import NOTHING, humanise_accuracy, humanise_bytes, humanise_flops, humanise_seconds
+from strata.cluster.report.results import Compared, Run, accuracy, clock, traffic, work
+from strata.cluster.sinks.display import mean_std
+from strata.engine.errors import ConfigError
+from strata.engine.suggest import closest
+
+COMMON = "common"
+CONVERGING = 0.10
+"""Methods whose best accuracy stays further than this below the best one's do not take part in the common target."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What was asked for.
+
+    Attributes:
+        text: as it was written: an accuracy, ``common``, or the label of a method.
+        accuracy: 0..1, None where it follows from the runs.
+    """
+
+    text: str
+    accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a run had used up after a round: virtual seconds, bytes of both tiers and directions, clients' FLOPs."""
+
+    round: int
+    virtual_s: float
+    moved: float
+    flops: float
+
+
+@dataclass(frozen=True)
+class Reached:
+    """A method's way to the target.
+
+    Attributes:
+        label: of the method.
+        kind: of its models that is looked at.
+        seeds: how many it was run with.
+        spent: by seed, of those that reached their target.
+    """
+
+    label: str
+    kind: str
+    seeds: int
+    spent: Mapping[int, Spent]
+
+    def mean(self, figure: Callable[[Spent], float]) -> float:
+        """The mean of a figure over the seeds that reached their target; NaN where none did."""
+        return statistics.fmean(map(figure, self.spent.values())) if self.spent else math.nan
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The table of what a target took.
+
+    Attributes:
+        goal: what was asked for.
+        by_seed: the target accuracy (0..1) of each seed.
+        reached: a method each, in the order of the comparison.
+        apart: labels of the methods that do not converge, and so were not asked for a common target.
+    """
+
+    goal: Goal
+    by_seed: Mapping[int, float]
+    reached: Sequence[Reached]
+    apart: Sequence[str] = ()
+
+    @cached_property
+    def headings(self) -> list[str]:
+        """Headings of the table."""
+        return [
+            "method", "model", "seeds", "rounds", "virtual time", "bytes", "FLOPs", "× fewer bytes", "× fewer FLOPs",
+        ]  # fmt: skip
+
+    @cached_property
+    def rows(self) -> list[list[str]]:
+        """Cells of the table, one row a method."""
+        return [
+            [
+                one.label,
+                one.kind,
+                f"{len(one.spent)} of {one.seeds}",
+                _rounds(one.mean(round_of)),
+                humanise_seconds(one.mean(virtual_s)),
+                humanise_bytes(one.mean(moved)),
+                humanise_flops(one.mean(flops)),
+                times(self.factor(one, moved)),
+                times(self.factor(one, flops)),
+            ]
+            for one in self.reached
+        ]
+
+    def factor(self, one: Reached, figure: Callable[[Spent], float]) -> float:
+        """How many times a method's figure goes into the costliest one's: ∞ for one at no cost, NaN for no answer."""
+        most = max((other.mean(figure) for other in self.reached if other.spent), default=math.nan)
+        own = one.mean(figure)
+        return most / own if own else math.inf if most else math.nan
+
+    @property
+    def title(self) -> str:
+        """What the target is."""
+        if self.goal.accuracy is not None:
+            return f"until an accuracy of {humanise_accuracy(self.goal.accuracy)}"
+        reading = mean_std(list(self.by_seed.values()))
+        whose = "the common accuracy" if self.goal.text == COMMON else f"the best accuracy of {self.goal.text}"
+        return f"until {whose}: {reading}"
+
+    @property
+    def caption(self) -> str:
+        """How to read the table."""
+        rule = ""
+        if self.goal.text == COMMON:
+            rule = " The target of a seed is the highest accuracy that all converging methods reach in it."
+        elif self.goal.accuracy is None:
+            rule = f" The target of a seed is the best accuracy of {self.goal.text} in it."
+        apart = ""
+        if self.apart:
+            names, points = ", ".join(self.apart), round(100 * CONVERGING)
+            apart = f" Left out of it, staying more than {points} points below the best method: {names}."
+        return (
+            "Up to the first evaluated round in which a method's most personal kind of model is at or above the "
+            f"target; means over the seeds that reached it.{rule}{apart} FLOPs: of the clients' computation. Factors: "
+            "against the costliest method that reached it."
+        )
+
+    def numbers(self, label: str) -> dict[str, float]:
+        """A method's row as plain numbers, ``target_…``: accuracy 0..1, seconds, bytes, FLOPs; what is finite of it."""
+        (one,) = (one for one in self.reached if one.label == label)
+        found = {
+            "accuracy": statistics.fmean(self.by_seed.values()) if self.by_seed else math.nan,
+            "seeds": float(len(one.spent)),
+            "rounds": one.mean(round_of),
+            "virtual_s": one.mean(virtual_s),
+            "bytes": one.mean(moved),
+            "flops": one.mean(flops),
+            "fewer_bytes": self.factor(one, moved),
+            "fewer_flops": self.factor(one, flops),
+        }
+        return {f"target_{name}": value for name, value in found.items() if math.isfinite(value)}
+
+    def table(self) -> Table:
+        """The table for a terminal: in 120 letters, whatever the labels."""
+        table = Table(title=Text(self.title), box=box.SIMPLE_HEAD)
+        for heading in self.headings:
+            left = heading in ("method", "model")
+            words = heading if heading.startswith("×") else heading.replace(" ", "\n")
+            table.add_column(Text(words), justify="left" if left else "right", overflow="fold")
+        for cells in self.rows:
+            table.add_row(*map(Text, cells))
+        if self.apart:
+            table.caption = Text(f"not converging, left out of the target: {', '.join(self.apart)}")
+        return table
+
+
+def round_of(spent: Spent) -> float:
+    """Rounds."""
+    return spent.round
+
+
+def virtual_s(spent: Spent) -> float:
+    """Virtual seconds."""
+    return spent.virtual_s
+
+
+def moved(spent: Spent) -> float:
+    """Bytes."""
+    return spent.moved
+
+
+def flops(spent: Spent) -> float:
+    """FLOPs of the clients."""
+    return spent.flops
+
+
+def times(factor: float) -> str:
+    """``7.41 ×``; ``∞ ×`` against something that costs nothing, ``–`` where there is nothing to compare."""
+    if math.isnan(factor):
+        return NOTHING
+    return "∞ ×" if math.isinf(factor) else f"{factor:.2f} ×" if factor < 99.95 else f"{factor:,.0f} ×"
+
+
+def _rounds(mean: float) -> str:
+    return NOTHING if math.isnan(mean) else f"{mean:.1f}".removesuffix(".0")
+
+
+def goal_of(text: str, labels: Sequence[str]) -> Goal:
+    """Read a target as it is written.
+
+    Raises:
+        ConfigError: when it is neither an accuracy, nor ``common``, nor one of the labels.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        if text == COMMON or text in labels:
+            return Goal(text)
+        hint = closest(text, [COMMON, *labels])
+        expected = f"expected an accuracy (0..1), {COMMON}, or one of those compared: {', '.join(labels)}."
+        raise ConfigError(f"--target {text}: {expected}{hint}") from None
+    if not 0 <= value <= 1:
+        raise ConfigError(f"--target {text}: expected an accuracy between 0 and 1, e.g. 0.8 for 80 %.")
+    return Goal(text, value)
+
+
+def reach(goal: Goal, compared: Sequence[Compared]) -> Targets:
+    """Look for a target in the runs of every method."""
+    apart = _apart(compared) if goal.text == COMMON else []
+    seeds = sorted({run.seed for one in compared for run in one.runs})
+    by_seed = {seed: target for seed in seeds if (target := _target(goal, compared, apart, seed)) is not None}
+    return Targets(goal, by_seed, [_reached(one, by_seed) for one in compared], apart)
+
+
+def _target(goal: Goal, compared: Sequence[Compared], apart: Sequence[str], seed: int) -> float | None:
+    """A_s; None for a seed in which none of the methods that decide it was run."""
+    if goal.accuracy is not None:
+        return goal.accuracy
+    deciding = [one for one in compared if one.label not in apart and goal.text in (COMMON, one.label)]
+    found = [best for one in deciding if (best := _bests(one).get(seed)) is not None]
+    return min(found, default=None)
+
+
+def _apart(compared: Sequence[Compared]) -> list[str]:
+    means = {one.label: statistics.fmean(_bests(one).values()) for one in compared}
+    return [label for label, mean in means.items() if mean < max(means.values()) - CONVERGING]
+
+
+def _bests(one: Compared) -> dict[int, float]:
+    """best_{m,s} by seed."""
+    curves = {run.seed: accuracy(one.personal)(run) for run in one.runs}
+    return {seed: max(curve.values()) for seed, curve in curves.items() if curve}
+
+
+def _reached(one: Compared, by_seed: Mapping[int, float]) -> Reached:
+    found = {run.seed: _spent(run, one.personal, by_seed[run.seed]) for run in one.runs if run.seed in by_seed}
+    reached = {seed: spent for seed, spent in found.items() if spent is not None}
+    return Reached(one.label, one.personal, len(one.runs), reached)
+
+
+def _spent(run: Run, kind: str, target: float) -> Spent | None:
+    """What a run had used up when it reached a target, None where it never did."""
+    above = [number for number, value in accuracy(kind)(run).items() if value >= target]
+    if not above:
+        return None
+    first = min(above)
+    return Spent(first, clock(run)[first], traffic(run)[first], work(run)[first])

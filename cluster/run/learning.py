@@ -1,0 +1,158 @@
+"""Agents from a configuration: fresh, saved, or pre-trained in the timing model; and how good they are there."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from strata.agents.driver import Driver, RoundResult
+from strata.agents.policies import Policies, RulePolicies
+from strata.engine.config.schema import RunConfig
+from strata.engine.method.control import Control
+from strata.engine.method.situation import Report
+from strata.engine.notify import Notify
+from strata.engine.rounds.records import RoundRecord
+from strata.envs.opening import replayed, timing_turns
+from strata.envs.staged import StagedRounds
+
+POPULATIONS = 8  # of clients that pre-training within a run goes round
+ENUMERABLE = 12  # clients per round up to which rules that try every possibility are compared with
+HELD_OUT = 1_000_000  # populations from here on are never trained on
+
+
+def make_policies(config: RunConfig, control: Control, notify: Notify, fresh: bool) -> Policies:
+    """The policies of a run, as its configuration says; ``fresh``: see :class:`strata.cluster.run.session.Session`.
+
+    Raises:
+        AgentCheckpointError: when saved agents do not fit.
+    """
+    settings = config.agents
+    if settings.policy != "rllib":
+        return RulePolicies(settings.policy, control, config.seed)
+    from strata.agents import store
+    from strata.agents.learnt import LearntPolicies
+
+    policies = LearntPolicies(control.agents, settings, config.seed)
+    if fresh and settings.checkpoint:
+        policies.restore_learners(store.load(Path(settings.checkpoint), control.agents, settings, control.layout))
+        notify(f"agents from {settings.checkpoint}")
+    if fresh and settings.pretrain_rounds:
+        pretrain(config, policies, settings.pretrain_rounds, POPULATIONS)
+        policies.restore_learners(policies.state()["learners"])  # what is left of these rounds is not the run's
+        notify(f"agents pre-trained for {settings.pretrain_rounds} rounds of the timing model")
+    policies.learning = settings.mode == "train"
+    return policies
+
+
+def save_policies(policies: Policies | None, control: Control, config: RunConfig, folder: Path) -> None:
+    """Save learnt policies; rules have nothing to save."""
+    from strata.agents import store
+    from strata.agents.learnt import LearntPolicies
+
+    if isinstance(policies, LearntPolicies):
+        learners = policies.state()["learners"]
+        store.save(folder, learners, control.agents, config.agents, control.layout, config.algorithm)
+
+
+def pretrain(
+    config: RunConfig,
+    policies: Policies,
+    rounds: int,
+    populations: int,
+    watch: Callable[[int, RoundResult], None] = lambda number, result: None,
+) -> None:
+    """Let policies learn in rounds that are only timed, on populations of clients drawn for it.
+
+    ``watch`` is called after each round. The run's own clients are not among the populations.
+    """
+    turns = [timing_turns(config, population + 1) for population in range(populations)]
+    driver = Driver(StagedRounds({"turns": turns, "rounds": 1}), policies)
+    for number in range(1, rounds + 1):
+        watch(number, driver.run_round())
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a policy fares on held-out populations: means over their rounds, in virtual seconds."""
+
+    straggling_s: float
+    round_s: float
+
+
+def held_out(
+    config: RunConfig, makers: Mapping[str, Callable[[Control], Policies]], populations: int, rounds: int
+) -> dict[str, Standing]:
+    """Time policies, without learning, on populations of clients that no pre-training sees.
+
+    Args:
+        config: the run whose clients are drawn anew.
+        makers: by name, what makes a policy for a population's control.
+        populations: how many, the same for all policies.
+        rounds: of each.
+    """
+    reports: dict[str, list[Report]] = {name: [] for name in makers}
+    for population in range(populations):
+        turns = timing_turns(config, HELD_OUT + population)
+        for name, make in makers.items():
+            again = replayed(turns)
+            driver = Driver(StagedRounds({"turns": again, "rounds": rounds}), make(again.control))
+            reports[name] += [driver.run_round().played.report for _ in range(rounds)]
+    return {
+        name: Standing(
+            float(np.mean([report.straggling_s for report in own])), float(np.mean([report.round_s for report in own]))
+        )
+        for name, own in reports.items()
+    }
+
+
+def frozen(config: RunConfig, learners: Any, control: Control) -> Policies:
+    """Learnt policies that only act, for a control that may have another number of clients per round."""
+    from strata.agents.learnt import LearntPolicies
+
+    policies = LearntPolicies(control.agents, config.agents, config.seed)
+    policies.restore_learners(learners)
+    policies.learning = False
+    return policies
+
+
+def record_of(number: int, virtual_s: float, result: RoundResult) -> RoundRecord:
+    """A round of the timing model as a record, for the same sinks as a run's."""
+    report = result.played.report
+    return RoundRecord(
+        round=number,
+        virtual_s=virtual_s,
+        round_s=report.round_s,
+        straggling_s=report.straggling_s,
+        invited=len(report.clients),
+        completed=int(report.completed.sum()),
+        late=0,
+        lost=0,
+        bytes_client_down=int(report.bytes_down.sum()),
+        bytes_client_up=int(report.bytes_up.sum()),
+        bytes_team_down=0,
+        bytes_team_up=0,
+        flops=int(report.flops.sum()),
+        train_loss=None,
+        scores={},
+        calls=[],
+        metrics=dict(result.metrics),
+        agents_wall_s=result.agents_s,
+    )
+
+
+def compare_rules(
+    config: RunConfig, learners: Any, control: Control, populations: int, rounds: int
+) -> dict[str, Standing]:
+    """How learnt agents and all of the method's rules fare on the same held-out populations, by name."""
+    small = control.cohort <= ENUMERABLE
+    makers: dict[str, Callable[[Control], Policies]] = {
+        "learnt": lambda own: frozen(config, learners, own),
+        **{rule: _rule(config, rule) for rule in control.heuristics if small or rule not in control.enumerating},
+    }
+    return held_out(config, makers, populations, rounds)
+
+
+def _rule(config: RunConfig, rule: str) -> Callable[[Control], Policies]:
+    return lambda control: RulePolicies(rule, control, config.seed)

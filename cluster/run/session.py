@@ -1,0 +1,127 @@
+"""A run's rounds with whoever makes its decisions: the federation alone, or driven by agents through an environment."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from strata.engine.config.schema import RunConfig
+from strata.engine.errors import CheckpointError
+from strata.engine.federation import Federation
+from strata.engine.notify import Notify
+from strata.engine.rounds.records import RoundRecord
+from strata.engine.tree import fingerprint
+
+if TYPE_CHECKING:
+    from strata.agents.driver import Driver
+    from strata.agents.policies import Policies
+    from strata.envs.turns import Turns
+
+AGENTS = "agents"  # folder of a run directory
+
+
+class Session:
+    """One run of one seed. Iterate :meth:`run_round` until ``round`` reaches the configuration's."""
+
+    def __init__(self, config: RunConfig, notify: Notify = lambda text: None, fresh: bool = True) -> None:
+        """Start the federation, and build the policies if agents decide.
+
+        Args:
+            config: of one seed.
+            notify: called with lines about what is being done, for people.
+            fresh: begin from saved or pre-trained agents where the configuration says so; a run that is about to be
+                restored does not need them.
+
+        Raises:
+            StrataError: when data, resources, or saved agents do not allow the run; nothing is left behind.
+        """
+        self.config = config
+        self.federation = Federation(config, notify)
+        self._turns: Turns | None = None
+        self._driver: Driver | None = None
+        self._policies: Policies | None = None
+        if config.agents.policy != "none":
+            try:
+                self._attach(notify, fresh)
+            except BaseException:
+                self.federation.close()
+                raise
+
+    def _attach(self, notify: Notify, fresh: bool) -> None:
+        # What agents need is imported only where they decide, and RLlib (seconds, and not always installed) only where
+        # they learn.
+        from strata.agents.driver import Driver
+        from strata.cluster.run.learning import make_policies
+        from strata.envs.opening import full_turns
+        from strata.envs.staged import StagedRounds
+
+        turns = self._turns = full_turns(self.federation)
+        self._policies = make_policies(self.config, turns.control, notify, fresh)
+        # Windows of one round: the next one is opened, and its clients probed, only when it is run.
+        self._driver = Driver(StagedRounds({"turns": turns, "rounds": 1}), self._policies)
+
+    @property
+    def round(self) -> int:
+        """Rounds done."""
+        return self.federation.round
+
+    def run_round(self) -> RoundRecord:
+        """The next round."""
+        if self._driver is None:
+            return self.federation.run_round()
+        result = self._driver.run_round()
+        record: RoundRecord = self._turns.rounds.record  # type: ignore[union-attr]
+        return replace(record, metrics={**record.metrics, **result.metrics}, agents_wall_s=result.agents_s)
+
+    def save(self, folder: Path) -> Path:
+        """Write a checkpoint of federation and agents; returns its path."""
+        beside = None
+        if self._turns is not None and self._policies is not None:
+            beside = {"memory": self._turns.state(), "policies": self._policies.state()}
+        return self.federation.save(folder, beside)
+
+    def restore(self, path: Path) -> None:
+        """Continue from a checkpoint, agents included.
+
+        Raises:
+            CheckpointError: when it is damaged or of another run.
+        """
+        beside = self.federation.restore(path)
+        if self._turns is None or self._policies is None or self._driver is None:
+            return
+        if not isinstance(beside, dict):
+            raise CheckpointError(f"{path}: it holds no agents.")
+        self._turns.restore(beside["memory"])
+        self._policies.restore(beside["policies"])
+        self._driver.forget()
+
+    def save_agents(self, folder: Path) -> None:
+        """Save learnt agents, so that other runs can start from them; without such there is nothing to save.
+
+        Raises:
+            CheckpointError: when they cannot be written.
+        """
+        if self._turns is not None and self.config.agents.policy == "rllib":
+            from strata.cluster.run.learning import save_policies
+
+            save_policies(self._policies, self._turns.control, self.config, folder)
+
+    def fingerprint(self) -> dict[str, str]:
+        """SHA-256 of models, clock and metrics, and of the agents where there are any."""
+        prints = self.federation.fingerprint()
+        if self._policies is not None:
+            prints["agents"] = fingerprint(self._policies.state())
+        return prints
+
+    def close(self) -> None:
+        """End what was started."""
+        self.federation.close()
+
+    def __enter__(self) -> Session:
+        """Itself."""
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        """Close."""
+        self.close()

@@ -1,0 +1,244 @@
+"""Which architectures the clients of a run ended with, read from its ``metrics.jsonl``: a table, a CSV and a picture.
+
+For every method whose clients report the options that were chosen for them (:meth:`Algorithm.is_choice`). What a client
+ended with is what was chosen at its last call. Everything comes from the rounds on disk, so a run that was resumed
+leaves the same files as an undisturbed one, and those of a run that was killed can be made later.
+"""
+
+import csv
+import io
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from strata.cluster.humanise import NOTHING, humanise_accuracy, humanise_seconds
+from strata.cluster.sinks.jsonl import CONFIG, METRICS, read_metrics
+from strata.engine.config.load import read_yaml
+from strata.engine.errors import StrataError
+from strata.engine.method.algorithm import Algorithm
+from strata.engine.method.find import load_method
+from strata.engine.rounds.records import CallRecord
+
+TABLE, PICTURE = "architectures.csv", "architectures.png"
+SHOWN = 20  # rows in a terminal
+ENTROPY = "agents/client_{}/entropy"
+"""The metric of a round with the entropy, in nats, of the policy that chose for a client: of its virtual agent."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a client ended with.
+
+    Attributes:
+        call: its last call for which an architecture was chosen.
+        round: of that call.
+        calls: how many such calls there were.
+        options: chosen, by slot.
+        entropy: of the policy that chose, in nats; NaN where no learnt policy did.
+    """
+
+    call: CallRecord
+    round: int
+    calls: int
+    options: Mapping[str, float]
+    entropy: float
+
+    def metric(self, name: str) -> float:
+        """A number that the client reported; NaN where it did not."""
+        value = self.call.metrics.get(name)
+        return math.nan if value is None else value
+
+
+@dataclass(frozen=True)
+class Architectures:
+    """What the clients of a run ended with.
+
+    Attributes:
+        run_dir: folder of the run.
+        slots: the decisions among which there was a choice, in their order.
+        options: those chosen at any time, ascending, by slot.
+        clients: what was chosen last, by client id, ascending.
+        entropies: of the policies that chose, in nats, by client and by round.
+    """
+
+    run_dir: Path
+    slots: Sequence[str]
+    options: Mapping[str, Sequence[float]]
+    clients: Mapping[int, Chosen]
+    entropies: Mapping[int, Mapping[int, float]]
+
+    @cached_property
+    def reported(self) -> list[str]:
+        """Names of the other numbers that clients reported, in their order."""
+        names = dict.fromkeys(name for one in self.clients.values() for name in one.call.metrics)
+        return [name for name in names if name not in self.slots]
+
+    @property
+    def uniform(self) -> float:
+        """Entropy, in nats, of a policy that takes each of the options seen with the same probability."""
+        return sum(math.log(len(options)) for options in self.options.values())
+
+    def shares(self, slot: str) -> dict[float, float]:
+        """The share (0..1) of the clients that ended with each option of a slot."""
+        chosen = [one.options[slot] for one in self.clients.values() if slot in one.options]
+        return {option: chosen.count(option) / len(chosen) for option in self.options[slot]}
+
+    def csv(self) -> str:
+        """One row a client, all slots and all that it reported; empty where there is nothing."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(
+            ["client", "device", "round", "calls", "status", *self.slots, "entropy_nats", *self.reported, "total_s"]
+        )
+        for client, one in self.clients.items():
+            options = [_plain(one.options.get(slot, math.nan)) for slot in self.slots]
+            numbers = [_plain(value) for value in (one.entropy, *map(one.metric, self.reported), one.call.total_s)]
+            writer.writerow([client, one.call.device, one.round, one.calls, one.call.status, *options, *numbers])
+        return text.getvalue()
+
+    def table(self) -> Table:
+        """The first clients for a terminal."""
+        table = Table(title="what was chosen last for each client", title_justify="left", box=box.SIMPLE_HEAD)
+        headings = ("client", "device", "architecture", "entropy", "accuracy", "latency", "memory / budget")
+        for heading in headings:
+            left = heading in ("device", "architecture")
+            table.add_column(heading, justify="left" if left else "right", overflow="fold")
+        for client, one in list(self.clients.items())[:SHOWN]:
+            table.add_row(*map(Text, (str(client), *self._cells(one))))
+        table.add_section()
+        table.add_row(*map(Text, self._means()), style="bold")
+        return table
+
+    def _cells(self, one: Chosen) -> list[str]:
+        return [
+            one.call.device,
+            written(one.options),
+            _nats(one.entropy),
+            humanise_accuracy(one.metric("accuracy")),
+            humanise_seconds(one.call.total_s),
+            _memory(one.metric("memory_mib"), one.metric("budget_mib")),
+        ]
+
+    def _means(self) -> list[str]:
+        """The last row: how many clients and different architectures, and means over all clients."""
+        everyone = list(self.clients.values())
+        different = len({tuple(one.options.items()) for one in everyone})
+        memory, budget = (_mean(one.metric(name) for one in everyone) for name in ("memory_mib", "budget_mib"))
+        return [
+            f"all {len(everyone)}",
+            "",
+            f"{different} different",
+            _nats(_mean(one.entropy for one in everyone)),
+            humanise_accuracy(_mean(one.metric("accuracy") for one in everyone)),
+            humanise_seconds(_mean(one.call.total_s for one in everyone)),
+            _memory(memory, budget),
+        ]
+
+    def reading(self) -> list[str]:
+        """How to read the table, and where the whole of it is."""
+        lines = [f"architecture: {slots_written(self.slots)}"]
+        if self.entropies:
+            lines.append(f"entropy: of the client's policy, in nats; {self.uniform:.2f} where all is equally likely")
+        rest = len(self.clients) - SHOWN
+        more = f"{rest} more clients, and every number: " if rest > 0 else "every number: "
+        return [*lines, f"{more}{self.run_dir / TABLE}", f"drawn: {self.run_dir / PICTURE}"]
+
+
+def read_architectures(run_dir: Path) -> Architectures:
+    """Read what the clients of a run ended with from its folder.
+
+    Raises:
+        StrataError: where there is no run, or its clients report no choices.
+        ConfigError: for a run of a method that is not here.
+    """
+    for name in (CONFIG, METRICS):
+        if not (run_dir / name).is_file():
+            raise StrataError(
+                f"{run_dir}: expected the folder of a run, with {CONFIG} and {METRICS}; {name} is missing."
+            )
+    name = str(read_yaml(run_dir / CONFIG).get("algorithm"))
+    method, rounds = load_method(name), read_metrics(run_dir / METRICS)
+    try:
+        found = gather(run_dir, method, rounds)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StrataError(f"{run_dir / METRICS}: not the rounds of a run: {error}.") from None
+    if not found.clients:
+        raise StrataError(
+            f"{run_dir}: no client of this run of {name} reports an architecture that was chosen for it; expected a "
+            "run of a method that searches."
+        )
+    return found
+
+
+def gather(
+    run_dir: Path, method: type[Algorithm[Any, Any, Any, Any]], rounds: Sequence[Mapping[str, Any]]
+) -> Architectures:
+    """Collect what the clients ended with from the lines of ``metrics.jsonl``, as plain values."""
+    slots: dict[str, set[float]] = {}
+    clients: dict[int, Chosen] = {}
+    entropies: dict[int, dict[int, float]] = {}
+    for plain in rounds:
+        number = plain["round"]
+        for call in (CallRecord(**call) for call in plain["calls"]):
+            options = {name: value for name, value in call.metrics.items() if method.is_choice(name)}
+            if not options:
+                continue
+            for slot, option in options.items():
+                slots.setdefault(slot, set()).add(option)
+            before = clients.get(call.client)
+            entropy = plain["metrics"].get(ENTROPY.format(call.client))
+            clients[call.client] = Chosen(
+                call, number, before.calls + 1 if before else 1, options, math.nan if entropy is None else entropy
+            )
+            if entropy is not None:
+                entropies.setdefault(call.client, {})[number] = entropy
+    options_of = {slot: sorted(found) for slot, found in slots.items()}
+    return Architectures(run_dir, list(slots), options_of, dict(sorted(clients.items())), entropies)
+
+
+def chooses(method: type[Algorithm[Any, Any, Any, Any]]) -> bool:
+    """Whether clients of a method report options that were chosen for them."""
+    return getattr(method.is_choice, "__func__", None) is not getattr(Algorithm.is_choice, "__func__", None)
+
+
+def written(options: Mapping[str, float]) -> str:
+    """Options slot by slot, those of a stage together: ``16/2/5 24/3/3/2``."""
+    parts = groupby(options.items(), key=lambda item: item[0].partition(".")[0])
+    return " ".join("/".join(_plain(option) for _, option in own) for _, own in parts)
+
+
+def slots_written(slots: Sequence[str]) -> str:
+    """The slots in the form of :func:`written`: ``stage1 width/depth · stage2 width/depth``."""
+    parts = groupby(slots, key=lambda slot: slot.partition(".")[0])
+    return " · ".join(f"{name} {'/'.join(slot.partition('.')[2] for slot in own)}".strip() for name, own in parts)
+
+
+def _plain(value: float) -> str:
+    """A number without loss, whole ones without a point; nothing for NaN."""
+    if math.isnan(value):
+        return ""
+    return str(int(value)) if float(value).is_integer() else repr(float(value))
+
+
+def _nats(value: float) -> str:
+    return NOTHING if math.isnan(value) else f"{value:.2f}"
+
+
+def _memory(used: float, budget: float) -> str:
+    if math.isnan(used):
+        return NOTHING
+    return f"{used:.1f} MiB" if math.isnan(budget) else f"{used:.1f} / {budget:.1f} MiB"
+
+
+def _mean(values: Iterator[float]) -> float:
+    finite = [value for value in values if math.isfinite(value)]
+    return statistics.fmean(finite) if finite else math.nan

@@ -1,0 +1,168 @@
+"""What a person sees of a run: a live view on a terminal, plain lines where the output is piped.
+
+Both are sinks (see :mod:`strata.cluster.sinks.jsonl`) that can also print a message; both end with the same summary.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
+
+from strata.cluster.humanise import NOTHING, humanise_accuracy
+from strata.cluster.sinks.base import RunInfo, Sink
+from strata.cluster.sinks.views import (
+    KINDS,
+    Seen,
+    describe,
+    figures,
+    header,
+    ordered_kinds,
+    outcome,
+    progress_bar,
+    rounds_and_trend,
+    summary_panel,
+    summary_tables,
+)
+from strata.engine.rounds.records import RoundRecord
+
+WIDTHS = {"loss": 6, "time": 11, "straggling": 11, "up": 7, "done": 0}  # so that the lines of a run stay in columns
+
+
+class Display(Sink, Protocol):
+    """A sink that talks to a person."""
+
+    def message(self, text: str) -> None:
+        """Print a line about what happens now."""
+
+    def show(self, table: Table) -> None:
+        """Print a table that belongs to the end of a run."""
+
+
+def display_for(console: Console) -> Display:
+    """Choose the live view for a terminal, plain lines for a pipe or a file."""
+    return LiveDisplay(console) if console.is_terminal else PlainDisplay(console)
+
+
+class PlainDisplay:
+    """One line per evaluated round, for pipes and log files."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._seen: Seen | None = None
+
+    def message(self, text: str) -> None:
+        """Print a line as it is."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def show(self, table: Table) -> None:
+        """Print a table as it is."""
+        self._console.print(table, highlight=False)
+
+    def start(self, run: RunInfo) -> None:
+        """Say what runs."""
+        self._seen = Seen(run)
+        self.message(f"{run.algorithm}, seed {run.seed}, {run.rounds} rounds")
+        for name, fact in describe(run).items():
+            self.message(f"  {name:8} {fact}")
+
+    def round(self, record: RoundRecord) -> None:
+        """Print one line, if the round was evaluated."""
+        if self._seen and self._seen.add(record):
+            total = str(self._seen.run.rounds)
+            cells = [f"round {record.round:>{len(total)}}/{total}"]
+            cells += [f"{k} {humanise_accuracy(record.scores[k].accuracy):>8}" for k in ordered_kinds(record.scores)]
+            cells += [f"{name} {value:>{WIDTHS[name]}}" for name, value in figures(record).items()]
+            self.message("  ".join(cells))
+
+    def finish(self, summary: Mapping[str, object], exit_code: int) -> None:
+        """Print the summary as a plain table."""
+        if self._seen:
+            self.message(f"\n{outcome(self._seen.run, summary, exit_code)}")
+            self._console.print(*summary_tables(summary), sep="\n", highlight=False)
+            self.message(f"run directory  {self._seen.run.run_dir}")
+        self._seen = None
+
+
+class LiveDisplay:
+    """A view that is redrawn on a terminal: what runs, progress, the last evaluated rounds, the trend.
+
+    The redrawn frames are kept out of a recording console, so that its export shows the final view once.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._seen: Seen | None = None
+        self._live: Live | None = None
+        self._recording = False
+        self._bar = Progress()
+
+    def message(self, text: str) -> None:
+        """Print a line above the view."""
+        self._console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
+
+    def show(self, table: Table) -> None:
+        """Print a table below the view."""
+        self._console.print(table)
+
+    def start(self, run: RunInfo) -> None:
+        """Open the view."""
+        self._seen = Seen(run)
+        self._bar = progress_bar(self._console)
+        self._bar.add_task("", total=run.rounds, completed=run.resumed_round)
+        self._recording, self._console.record = self._console.record, False
+        self._live = Live(self._view(), console=self._console, refresh_per_second=4, transient=True)
+        self._live.start()
+
+    def round(self, record: RoundRecord) -> None:
+        """Move the bar on, and add a row if the round was evaluated."""
+        if self._seen is None or self._live is None:
+            return
+        self._bar.update(self._bar.task_ids[0], completed=record.round)
+        if self._seen.add(record):
+            self._live.update(self._view())
+
+    def finish(self, summary: Mapping[str, object], exit_code: int) -> None:
+        """Replace the view by its last state and the summary."""
+        if self._seen is None:
+            return
+        if self._live is not None:
+            self._live.stop()
+            self._console.record = self._recording
+        self._console.print(Group(header(self._seen.run), *rounds_and_trend(self._seen)))
+        self._console.print(summary_panel(self._seen.run, summary, exit_code))
+        self._console.print(Text(f"run directory  {self._seen.run.run_dir}"), soft_wrap=True)
+        self._seen = self._live = None
+
+    def _view(self) -> RenderableType:
+        assert self._seen is not None
+        return Group(header(self._seen.run), self._bar, *rounds_and_trend(self._seen))
+
+
+def mean_std(accuracies: Sequence[float]) -> str:
+    """Write accuracies (0..1) as per cent, mean ± sample standard deviation; a single one has none."""
+    if not accuracies:
+        return NOTHING
+    mean = humanise_accuracy(statistics.fmean(accuracies))
+    if len(accuracies) == 1:
+        return mean
+    return f"{mean.removesuffix(' %')} ± {humanise_accuracy(statistics.stdev(accuracies))}"
+
+
+def seeds_table(results: Mapping[int, Mapping[str, float]]) -> Table:
+    """Tabulate accuracies (0..1) by seed and kind of model, with mean ± sample standard deviation over the seeds."""
+    kinds = ordered_kinds(kind for scores in results.values() for kind in scores)
+    table = Table(title=f"accuracy over {len(results)} seeds", title_justify="left")
+    table.add_column("seed")
+    for kind in kinds:
+        table.add_column(kind, justify="right", style=KINDS.get(kind, ""))
+    for seed, scores in results.items():
+        table.add_row(str(seed), *(humanise_accuracy(scores.get(kind)) for kind in kinds))
+    table.add_section()
+    means = [mean_std([scores[kind] for scores in results.values() if kind in scores]) for kind in kinds]
+    table.add_row("mean ± std", *means, style="bold")
+    return table

@@ -1,0 +1,132 @@
+"""Where the records of a run go: the :class:`Sink` protocol, the metric files of a run directory, and a guard.
+
+Sinks live in the driver process only. ``metrics.jsonl`` is the run's own result: a failure to write it is an error.
+Every other sink is wrapped in a :class:`GuardedSink`, so that a broken tracker or display never stops a run.
+"""
+
+import json
+import math
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+from strata.cluster.sinks.base import RunInfo
+from strata.engine.errors import StrataError, StrataWarning
+from strata.engine.rounds.records import CallRecord, RoundRecord, Scores
+from strata.engine.rounds.scores import to_plain
+
+CONFIG, METRICS, TIMING = "config.yaml", "metrics.jsonl", "timing.jsonl"
+
+
+class JsonlSink:
+    """Writes ``metrics.jsonl``, one round a line with all its client calls, and ``timing.jsonl``.
+
+    Equal runs write equal bytes to ``metrics.jsonl``: the wall-clock seconds, which never repeat, go to
+    ``timing.jsonl``. A resumed run first drops the rounds that it is about to repeat, and ends with the same file as
+    an undisturbed one.
+    """
+
+    def __init__(self) -> None:
+        self._files: list[TextIO] = []
+        self._dir = Path()
+
+    def start(self, run: RunInfo) -> None:
+        """Open both files behind round ``run.resumed_round``.
+
+        Raises:
+            StrataError: when they cannot be written.
+        """
+        self._dir = run.run_dir
+        with _explained(self._dir):
+            for name in (METRICS, TIMING):
+                _truncate(run.run_dir / name, run.resumed_round)
+                self._files.append((run.run_dir / name).open("a", encoding="utf8"))
+
+    def round(self, record: RoundRecord) -> None:
+        """Append a line to each file and hand it to the operating system: a killed run loses nothing.
+
+        Raises:
+            StrataError: when it cannot be written, e.g. on a full disk.
+        """
+        timing = {"round": record.round, "wall_s": record.wall_s, "agents_wall_s": record.agents_wall_s}
+        with _explained(self._dir):
+            for file, plain in zip(self._files, (to_plain(record), timing), strict=True):
+                file.write(json.dumps(_strict(plain), allow_nan=False) + "\n")
+                file.flush()
+
+    def finish(self, summary: Mapping[str, object], exit_code: int) -> None:
+        """Close both files; the summary is for people and trackers, it can be computed from the rounds."""
+        for file in self._files:
+            with suppress(OSError):  # every line was flushed before; an error of the disk was reported then
+                file.close()
+        self._files = []
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Turn an error of the disk into one that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise StrataError(
+            f"{folder}: the metrics cannot be written: {error}. Free the disk, or choose another folder with output=…; "
+            f"afterwards continue with: strata run resume={folder}"
+        ) from error
+
+
+def _strict(value: Any) -> Any:
+    """Plain JSON that every reader accepts: null for NaN and infinities, built-in numbers for NumPy's."""
+    if isinstance(value, Mapping):
+        return {str(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    if value is None or isinstance(value, str | int):
+        return value
+    return number if math.isfinite(number := float(value)) else None
+
+
+def _truncate(path: Path, last_round: int) -> None:
+    """Keep the lines up to ``last_round``; replaced in one step: a kill leaves the old file or the new."""
+    if not path.exists():
+        return
+    kept = "".join(f"{line}\n" for line, plain in _lines(path) if plain["round"] <= last_round)
+    aside = path.with_name(f".{path.name}.tmp")
+    aside.write_text(kept, encoding="utf8")
+    os.replace(aside, path)
+
+
+def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the whole lines of a metrics file, as text and as records; one that was cut off by a kill is left out."""
+    lines = path.read_text(encoding="utf8", errors="replace").split("\n")
+    for number, line in enumerate(lines, 1):
+        try:
+            plain = json.loads(line)
+            plain["round"] += 0  # a line without a round is as broken as one that is no JSON
+        except (ValueError, KeyError, TypeError):
+            if line and number < len(lines):
+                warnings.warn(f"{path}, line {number}: not a round; it is left out.", StrataWarning, stacklevel=3)
+            continue
+        if number < len(lines):  # a line without its line break was cut off, even where what is left can be read
+            yield line, plain
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return the rounds of a ``metrics.jsonl`` as nested plain records; a last line that was cut off is left out."""
+    return [plain for _, plain in _lines(path)]
+
+
+def record_from_plain(plain: Mapping[str, Any]) -> RoundRecord:
+    """Rebuild the record that a line of ``metrics.jsonl`` was made of (``wall_s`` is 0, null scores are NaN)."""
+    scores = {kind: Scores(**{**_numbers(s), "clients": _by_client(s)}) for kind, s in plain["scores"].items()}
+    return RoundRecord(**{**plain, "scores": scores, "calls": [CallRecord(**call) for call in plain["calls"]]})
+
+
+def _numbers(scores: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: math.nan if value is None else value for key, value in scores.items()}
+
+
+def _by_client(scores: Mapping[str, Any]) -> dict[int, float]:
+    return {int(client): accuracy for client, accuracy in scores["clients"].items()}

@@ -1,0 +1,297 @@
+"""Weights & Biases. The only module that imports wandb, and only once a run asks for it.
+
+A run must neither wait for the service nor fail with it: logging only hands the values to W&B's own process, starting
+online and the last upload are bounded in time, and a run that cannot start online goes on offline. What is stored
+below the run directory can be uploaded at any time with ``wandb sync``.
+"""
+
+import hashlib
+import math
+import netrc
+import os
+import platform
+import subprocess
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+from strata.cluster.sinks.base import RunInfo, to_stderr
+from strata.engine.config.tracking import TrackingConfig
+from strata.engine.rounds.records import RoundRecord
+
+if TYPE_CHECKING:
+    import wandb
+
+Mode = Literal["online", "offline", "disabled"]
+
+INIT_TIMEOUT_S = 8.0
+FINISH_TIMEOUT_S = 30.0  # what was not uploaded by then stays on the disk
+ID_FILE = "wandb_id"
+
+# The axis of each group of metrics. The accuracies appear twice, because W&B gives each metric one default axis.
+AXES = {
+    "round": ("accuracy/*", "fairness/*", "loss/*", "client/*", "team/*", "global/*", "time/*", "method/*", "agents/*"),
+    "virtual_s": ("accuracy_by_time/*",),
+}
+
+
+class WandbSink:
+    """Logs the configuration, every round and the final summary to Weights & Biases.
+
+    Args:
+        config: the ``tracking`` part of the configuration.
+        report: where one line about online or offline goes.
+    """
+
+    job_type: str | None = None
+
+    def __init__(self, config: TrackingConfig, report: Callable[[str], None] = to_stderr) -> None:
+        self._config, self._report = config, report
+        self._run: wandb.Run | None = None
+
+    def start(self, run: RunInfo) -> None:
+        """Begin or continue the W&B run; within seconds, also when the service cannot be reached."""
+        if self._config.wandb == "disabled":
+            return
+        mode = self._mode()
+        try:
+            self._run = self._init(run, mode)
+        except Exception as error:
+            if mode != "online":
+                raise
+            self._run = self._init_again_offline(run, error)
+        for axis, names in AXES.items():
+            self._run.define_metric(axis)
+            for name in names:
+                self._run.define_metric(name, step_metric=axis)
+
+    def round(self, record: RoundRecord) -> None:
+        """Log a round. It is handed to W&B's own process, so a slow network costs no time here."""
+        if self._run is None:
+            return
+        tables = client_tables(record) if self._config.per_client else {}
+        # An explicit step: what a resumed run repeats is then recognised and not stored twice.
+        self._run.log({**metrics_of(record), **tables}, step=record.round)
+
+    def finish(self, summary: Mapping[str, object], exit_code: int) -> None:
+        """Store the summary and end the W&B run; gives up on what is not uploaded after ``FINISH_TIMEOUT_S``."""
+        if self._run is None:
+            return
+        run, self._run = self._run, None
+        run.summary.update(flatten(summary, "final/"))
+        run.finish(exit_code=exit_code)
+
+    def _mode(self) -> Mode:
+        import wandb
+
+        settings = wandb.setup().settings
+        asked = self._config.wandb
+        if asked == "auto" and settings.mode != "online":  # set by the user: WANDB_MODE, or `wandb offline`
+            return "disabled" if settings.mode == "disabled" else "offline"
+        if asked in ("auto", "online") and not has_key(settings.base_url, settings.api_key):
+            if asked == "online":
+                self._report("W&B: no key was found (wandb login, or WANDB_API_KEY), so this run is stored offline.")
+            return "offline"
+        return "offline" if asked == "offline" else "online"
+
+    def _init(self, run: RunInfo, mode: Mode) -> "wandb.Run":
+        import wandb
+
+        config = self._config
+        return wandb.init(
+            project=config.project,
+            entity=config.entity or None,
+            group=config.group or None,
+            job_type=self.job_type,
+            name=config.name or run.run_dir.resolve().name,
+            tags=config.tags,
+            config=config_of(run),
+            dir=str(run.run_dir),
+            id=stored_id(run.run_dir),
+            resume="allow" if run.resumed_round else None,
+            allow_val_change=True,  # a resumed run may have other rounds, or another placement
+            reinit="create_new",  # a W&B run of the caller's own stays as it is
+            mode=mode,
+            settings=wandb.Settings(**_settings(wandb.Settings.model_fields)),
+        )
+
+    def _init_again_offline(self, run: RunInfo, error: Exception) -> "wandb.Run":
+        import wandb
+
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        self._report(f"W&B cannot be reached, so this run is stored offline: {reason}")
+        # After a failed start W&B's process holds the id as in use; only a new process takes it again.
+        wandb.teardown()
+        return self._init(run, "offline")
+
+
+class ComparisonSink(WandbSink):
+    """Logs a comparison as one W&B run of the job type ``compare``: its table and its pictures, and no rounds.
+
+    Args:
+        config: the ``tracking`` part of the configuration.
+        headings: of the table.
+        rows: of the table, a cell a heading.
+        pictures: PNG files by name.
+        report: where one line about online or offline goes.
+        more: headings and rows of other tables, by name.
+    """
+
+    job_type = "compare"
+
+    def __init__(
+        self,
+        config: TrackingConfig,
+        headings: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        pictures: Mapping[str, Path],
+        report: Callable[[str], None] = to_stderr,
+        more: Mapping[str, tuple[Sequence[str], Sequence[Sequence[str]]]] | None = None,
+    ) -> None:
+        super().__init__(config, report)
+        self._tables = {"table": (headings, rows), **(more or {})}
+        self._pictures = pictures
+
+    def start(self, run: RunInfo) -> None:
+        """Begin the W&B run and log everything; within seconds, also when the service cannot be reached."""
+        super().start(run)
+        if self._run is None:
+            return
+        import wandb
+
+        tables = {
+            f"comparison/{name}": wandb.Table(columns=list(headings), data=list(map(list, rows)))
+            for name, (headings, rows) in self._tables.items()
+        }
+        pictures = {f"comparison/{name}": wandb.Image(str(path)) for name, path in self._pictures.items()}
+        self._run.log({**tables, **pictures})
+
+
+def _settings(known: Mapping[str, object]) -> dict[str, Any]:
+    """Bounded in time and quiet. Settings that an older or newer wandb does not know are left out."""
+    wanted = {
+        "init_timeout": INIT_TIMEOUT_S,
+        "finish_timeout": FINISH_TIMEOUT_S,
+        "console": "off",  # the live display would be stored frame by frame
+        "silent": True,
+        "disable_git": True,  # its search for the repository can take long; config holds the commit
+        "x_disable_stats": True,  # the load of this machine says nothing about the simulated clients
+    }
+    return {name: value for name, value in wanted.items() if name in known}
+
+
+def has_key(base_url: str, setting: str | None = None) -> bool:
+    """Whether W&B will find a key without asking: in the settings, the environment or a netrc file."""
+    if setting or os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    for path in [os.environ.get("NETRC"), "~/.netrc", "~/_netrc"]:
+        try:
+            if path and netrc.netrc(os.path.expanduser(path)).authenticators(urlsplit(base_url).hostname or ""):
+                return True
+        except (OSError, netrc.NetrcParseError):
+            continue
+    return False
+
+
+def stored_id(run_dir: Path) -> str:
+    """Return the id of a directory's W&B run: made from machine and path, and kept there when the folder is moved."""
+    path = run_dir / ID_FILE
+    if not path.exists():
+        place = f"{platform.node()}:{run_dir.resolve()}"
+        path.write_text(hashlib.sha256(place.encode()).hexdigest()[:12] + "\n", encoding="utf8")
+    return path.read_text(encoding="utf8").strip()
+
+
+def config_of(run: RunInfo) -> dict[str, Any]:
+    """Collect what W&B shows as the configuration: the resolved one, versions of packages, the commit of the code."""
+    extra = {"versions": dict(run.versions), "commit": code_commit(), "run_dir": str(run.run_dir)}
+    return {**run.config, "algorithm": run.algorithm, "seed": run.seed, **extra}
+
+
+def code_commit() -> str | None:
+    """Return the git commit of this code; None where it is not a checkout, or git is missing."""
+    here = Path(__file__).resolve()
+    try:
+        # A file that git does not track means an installation inside a repository of somebody else's.
+        _git("ls-files", "--error-unmatch", here.name, folder=here.parent)
+        return _git("rev-parse", "--verify", "HEAD", folder=here.parent)
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(*words: str, folder: Path) -> str:
+    done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, timeout=5, check=True)
+    return done.stdout.strip()
+
+
+def metrics_of(record: RoundRecord) -> dict[str, float]:
+    """Flatten a round to metrics, grouped by tier and by subject; what is not a finite number is left out."""
+    metrics: dict[str, float | None] = {
+        "round": record.round,
+        "virtual_s": record.virtual_s,
+        "time/round_s": record.round_s,
+        "time/wall_s": record.wall_s,
+        "client/invited": record.invited,
+        "client/completed": record.completed,
+        "client/late": record.late,
+        "client/lost": record.lost,
+        "client/bytes_down": record.bytes_client_down,
+        "client/bytes_up": record.bytes_client_up,
+        "client/flops": record.flops,
+        "client/straggling_s": record.straggling_s,
+        "team/bytes_down": record.bytes_team_down,
+        "team/bytes_up": record.bytes_team_up,
+        "global/train_loss": record.train_loss,
+        **_score_metrics(record),
+        **{name if name.startswith("agents/") else f"method/{name}": v for name, v in record.metrics.items()},
+    }
+    return {name: value for name, value in metrics.items() if value is not None and math.isfinite(value)}
+
+
+def _score_metrics(record: RoundRecord) -> dict[str, float]:
+    metrics: dict[str, float] = {}
+    for kind, scores in record.scores.items():
+        metrics[f"accuracy/{kind}"] = scores.accuracy
+        metrics[f"accuracy_by_time/{kind}"] = scores.accuracy
+        metrics[f"loss/{kind}"] = scores.loss
+        metrics[f"fairness/{kind}_mean"] = scores.mean
+        metrics[f"fairness/{kind}_std"] = scores.std
+        metrics[f"fairness/{kind}_worst_decile"] = scores.worst_decile
+    return metrics
+
+
+def client_tables(record: RoundRecord) -> dict[str, Any]:
+    """Two W&B tables: every client call of the round, and every client's accuracies where they were evaluated."""
+    import wandb
+
+    names: list[str | int] = [
+        "client",
+        "team",
+        "team_round",
+        "device",
+        "status",
+        "bytes_down",
+        "bytes_up",
+        "flops",
+        "total_s",
+        "loss",
+    ]
+    calls: list[Iterable[Any]] = [[getattr(call, str(name)) for name in names] for call in record.calls]
+    tables = {"clients/calls": wandb.Table(columns=names, data=calls)} if calls else {}
+    if record.scores:
+        clients = sorted({client for scores in record.scores.values() for client in scores.clients})
+        rows: list[Iterable[Any]] = [
+            [client, *(scores.clients.get(client) for scores in record.scores.values())] for client in clients
+        ]
+        tables["clients/accuracy"] = wandb.Table(columns=["client", *record.scores], data=rows)
+    return tables
+
+
+def flatten(nested: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """``{"last": {"PM": 0.9}}`` → ``{"last/PM": 0.9}``."""
+    flat: dict[str, object] = {}
+    for key, value in nested.items():
+        inner = flatten(value, f"{prefix}{key}/") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        flat.update(inner)
+    return flat

@@ -1,0 +1,211 @@
+"""The virtual clock: how long a call takes, whether a client is there, and whether it is lost on the way.
+
+Time is computed from counted bytes and FLOPs, never measured::
+
+    seconds = latency + bytes_down / rate_down + jitter · FLOPs / speed + bytes_up / rate_up
+
+A rate is the smaller of the two ends'; a server's holds for each of its children, they do not share it. Jitter is a
+random factor of mean 1. Every draw derives from the run's seed and a key (round, team round, client), so it depends
+neither on the order of the calls nor on the process they run in. Units: seconds, bytes per second, FLOP/s.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strata.engine.clock.config import DelayConfig, _check_mix
+from strata.engine.clock.devices import JitterName, Profile, device_classes, read_trace
+from strata.engine.seeding import generator, uniform, uniforms
+
+__all__ = [
+    "DelayConfig",
+    "JitterName",
+    "Profile",
+    "Timing",
+    "available",
+    "call_timing",
+    "client_profiles",
+    "drops_out",
+    "jitter_factor",
+    "server_profile",
+    "straggling_s",
+    "team_profile",
+    "transfer_s",
+]
+
+Key = tuple[int, ...]
+"""What a draw is for: round, team round, client."""
+
+NORMAL = NormalDist()
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Virtual seconds of one call, by phase."""
+
+    latency_s: float
+    download_s: float
+    compute_s: float
+    upload_s: float
+
+    @property
+    def total_s(self) -> float:
+        """All four."""
+        return self.latency_s + self.download_s + self.compute_s + self.upload_s
+
+    def cut(self, seconds: float) -> "Timing":
+        """The part of a call that happened before the client was lost."""
+        latency = min(self.latency_s, seconds)
+        download = min(self.download_s, seconds - latency)
+        compute = min(self.compute_s, seconds - latency - download)
+        return Timing(latency, download, compute, seconds - latency - download - compute)
+
+
+def client_profiles(config: DelayConfig, clients: int, seed: int) -> list[Profile]:
+    """One profile per client.
+
+    Raises:
+        ConfigError: for an unknown device class or file.
+        DataError: for a malformed trace.
+    """
+    if config.name == "none":
+        profiles = [Profile("ideal")] * clients
+    elif config.name == "classes":
+        profiles = _from_classes(config, clients, seed)
+    elif config.name == "trace":
+        rows = read_trace(config.trace)
+        profiles = [rows[client % len(rows)] for client in range(clients)]
+    else:
+        profiles = [_drawn(config, client, seed) for client in range(clients)]
+    return [_with_overrides(profile, config) for profile in profiles]
+
+
+def team_profile(config: DelayConfig) -> Profile:
+    """Link of every team server: to its clients and to the global server."""
+    rates = _rate(config.team_down_bytes_per_s), _rate(config.team_up_bytes_per_s)
+    return Profile("team server", down_bytes_per_s=rates[0], up_bytes_per_s=rates[1], latency_s=config.team_latency_s)
+
+
+def server_profile(config: DelayConfig) -> Profile:
+    """Link of the global server."""
+    rates = _rate(config.server_down_bytes_per_s), _rate(config.server_up_bytes_per_s)
+    return Profile("server", down_bytes_per_s=rates[0], up_bytes_per_s=rates[1], latency_s=config.server_latency_s)
+
+
+def call_timing(
+    profile: Profile,
+    parent: Profile,
+    *,
+    bytes_down: int,
+    bytes_up: int,
+    flops: float,
+    seed: int,
+    key: Key,
+) -> Timing:
+    """Virtual seconds of one client call; ``key`` (round, team round, client) makes the jitter this call's own."""
+    factor = jitter_factor(profile, seed, key)
+    return Timing(
+        latency_s=profile.latency_s,
+        download_s=transfer_s(bytes_down, profile.down_bytes_per_s, parent.up_bytes_per_s),
+        compute_s=factor * flops / profile.flops_per_s,
+        upload_s=transfer_s(bytes_up, profile.up_bytes_per_s, parent.down_bytes_per_s),
+    )
+
+
+def transfer_s(nbytes: int, rate_a: float, rate_b: float) -> float:
+    """Seconds a transfer takes at the slower of its two ends."""
+    return nbytes / min(rate_a, rate_b)
+
+
+def available(availability: NDArray[np.float64], clients: Sequence[int], seed: int, when: Key) -> list[int]:
+    """Which of some clients can be invited now.
+
+    Args:
+        availability: probability of every client of the run, by id, ``(N,)``.
+        clients: ids of those asked about.
+        seed: of the run.
+        when: the round, and the team round.
+    """
+    chances = availability[clients]
+    if (chances >= 1).all():
+        return list(clients)
+    drawn = uniforms(seed, "available", *when, members=clients)
+    return [client for client, there in zip(clients, drawn < chances, strict=True) if there]
+
+
+def drops_out(profile: Profile, seed: int, key: Key) -> float | None:
+    """None when the call completes; else the share of its seconds after which the client is lost, U(0, 1)."""
+    if profile.dropout <= 0:
+        return None
+    *when, client = key
+    lost = uniform(seed, "dropout", *when, member=client)
+    return uniform(seed, "dropout after", *when, member=client) if lost < profile.dropout else None
+
+
+def straggling_s(totals: Sequence[float]) -> float:
+    """Straggling latency: max − min over the participants' seconds, 0 for fewer than two."""
+    return max(totals) - min(totals) if len(totals) > 1 else 0.0
+
+
+def _from_classes(config: DelayConfig, clients: int, seed: int) -> list[Profile]:
+    """Deal the mix at random, met to within one client per class (largest remainders)."""
+    known = device_classes(config.devices)
+    _check_mix(config.classes, known, "delays.")
+    names = sorted(config.classes)  # not as written: a saved configuration may come back in another order
+    exact = np.array([config.classes[name] for name in names]) / sum(config.classes.values()) * clients
+    counts = np.floor(exact).astype(int)
+    for index in np.argsort(counts - exact, kind="stable")[: clients - counts.sum()]:
+        counts[index] += 1
+    dealt = [name for name, count in zip(names, counts, strict=True) for _ in range(count)]
+    order = generator(seed, "delays", "classes").permutation(clients)
+    return [known[dealt[i]] for i in order]
+
+
+def _drawn(config: DelayConfig, client: int, seed: int) -> Profile:
+    rng = generator(seed, "delays", config.name, client)
+    if config.name == "lognormal":
+        slowness = float(rng.lognormal(0.0, config.sigma))
+    elif config.name == "loguniform":
+        slowness = config.spread ** (float(rng.random()) - 0.5)
+    else:
+        # Time, not speed, has the Pareto tail: stragglers are rare and extreme. Divided by its median; numpy's Pareto
+        # starts at 0, not at 1.
+        slowness = float((1 + rng.pareto(config.shape)) / 2 ** (1 / config.shape))
+    speed = config.median_flops_per_s / slowness
+    return Profile(config.name, speed, config.down_bytes_per_s, config.up_bytes_per_s, config.latency_s)
+
+
+def _with_overrides(profile: Profile, config: DelayConfig) -> Profile:
+    return replace(
+        profile,
+        jitter=config.jitter,
+        jitter_scale=config.jitter_scale,
+        availability=profile.availability if config.availability < 0 else config.availability,
+        dropout=profile.dropout if config.dropout < 0 else config.dropout,
+    )
+
+
+def jitter_factor(profile: Profile, seed: int, key: Key) -> float:
+    """Draw the factor on the time of computing of one call: ≥ 0, and of mean 1.
+
+    With s the profile's ``jitter_scale``: ``lognormal`` exp(s·z − s²/2) with z ~ N(0, 1); ``uniform`` on
+    [1 − s, 1 + s]; ``exponential`` 1 − s + s·Exp(1).
+    """
+    scale = profile.jitter_scale
+    if profile.jitter == "none" or scale == 0:
+        return 1.0
+    *when, client = key
+    u = uniform(seed, "jitter", *when, member=client)
+    if profile.jitter == "lognormal":
+        return math.exp(scale * NORMAL.inv_cdf(u) - scale**2 / 2)
+    if profile.jitter == "uniform":
+        return 1 + scale * (2 * u - 1)
+    return 1 - scale - scale * math.log(u)
+
+
+def _rate(configured: float) -> float:
+    return configured or math.inf

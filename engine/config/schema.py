@@ -1,0 +1,200 @@
+"""The schema of a run's configuration, and where its method is found.
+
+Each part is the configuration of one component, which receives nothing else. The files and overrides that fill it are
+read by :mod:`strata.engine.config.load`.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from strata.algorithms.shared.heterogeneous import HeterogeneousAlgorithm
+from strata.engine.clock.config import DelayConfig
+from strata.engine.config.agents import AgentsConfig
+from strata.engine.config.tracking import TrackingConfig
+from strata.engine.data.config import DataConfig, FormationConfig, PartitionConfig
+from strata.engine.errors import ConfigError
+from strata.engine.method.algorithm import Algorithm, TieredAlgorithm
+from strata.engine.method.find import load_method
+from strata.engine.models.config import ModelConfig
+from strata.engine.options import Validated, check, option
+from strata.engine.suggest import closest
+
+
+@dataclass(frozen=True)
+class ResourceConfig:
+    """Resources of one client class."""
+
+    num_cpus: float = option(1.0, "CPUs of each actor", gt=0)
+    num_gpus: float = option(0.0, "GPUs of each actor; fractions share a GPU and its memory", ge=0)
+
+
+def _check_gpus(path: str, gpus: float) -> None:
+    if gpus > 1 and gpus != int(gpus):
+        raise ConfigError(f"{path}num_gpus={gpus:g} is out of range: expected a fraction ≤ 1, or a whole number.")
+
+
+def _check_deadline(path: str, mode: str, deadline_s: float) -> None:
+    if mode == "deadline" and deadline_s <= 0:
+        raise ConfigError(f"{path}deadline_s={deadline_s:g}: {path}mode=deadline needs a deadline > 0 virtual seconds.")
+
+
+@dataclass(frozen=True)
+class ClientsConfig(Validated):
+    """The client tier."""
+
+    count: int = option(40, "number of clients", ge=1)
+    participation: float = option(1.0, "share of a server's clients invited per (team) round, at least one", gt=0, le=1)
+    mode: Literal["sync", "deadline"] = option("sync", "sync waits for all; deadline drops and counts late uploads")
+    deadline_s: float = option(0.0, "virtual seconds after which an upload is late", ge=0)
+    num_cpus: float = option(1.0, "CPUs of each client actor", gt=0)
+    num_gpus: float = option(0.0, "GPUs of each client actor; a fraction caps its share of the memory too", ge=0)
+    classes: dict[str, ResourceConfig] = option(
+        {}, "resources by device class, e.g. clients.classes.laptop.num_cpus=2; other classes use the two above"
+    )
+
+    def validate(self, path: str) -> None:
+        """A deadline tier needs a deadline; class resources have the same bounds."""
+        _check_deadline(path, self.mode, self.deadline_s)
+        _check_gpus(path, self.num_gpus)
+        for name, resources in self.classes.items():
+            check(resources, f"{path}classes.{name}.")
+            _check_gpus(f"{path}classes.{name}.", resources.num_gpus)
+
+
+@dataclass(frozen=True)
+class TeamsConfig(Validated):
+    """The team tier; flat methods have none and ignore this."""
+
+    count: int = option(4, "number of teams", ge=1)
+    participation: float = option(1.0, "share of the teams invited per global round, at least one", gt=0, le=1)
+    mode: Literal["sync", "deadline"] = option("sync", "sync waits for all; deadline drops and counts late teams")
+    deadline_s: float = option(0.0, "virtual seconds after which a team is late", ge=0)
+    num_cpus: float = option(0.0, "CPUs of each team server's actor; they mostly wait", ge=0)
+    num_gpus: float = option(0.0, "GPUs of each team server's actor", ge=0)
+    formation: FormationConfig = option(FormationConfig(), "how clients form teams")
+
+    def validate(self, path: str) -> None:
+        """A deadline tier needs a deadline."""
+        _check_deadline(path, self.mode, self.deadline_s)
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """The global server."""
+
+    num_cpus: float = option(0.0, "CPUs of the global server's actor; it mostly waits", ge=0)
+    num_gpus: float = option(0.0, "GPUs of the global server's actor", ge=0)
+
+
+@dataclass(frozen=True)
+class RayConfig:
+    """Where the actors run."""
+
+    address: str = option(
+        "", "empty: a local Ray, started and shut down with the run; auto or HOST:PORT: join a cluster"
+    )
+    num_cpus: int = option(0, "local Ray: CPUs it may use; 0: all", ge=0)
+    num_gpus: int = option(0, "local Ray: GPUs it may use, logical ones where there is no CUDA; 0: those found", ge=0)
+    placement: Literal["pack", "spread"] = option("pack", "fill a node before the next, or spread over the nodes")
+    start_timeout_s: float = option(60.0, "wall seconds within which all actors must have started", gt=0)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Local training, whatever the method."""
+
+    device: Literal["auto", "cpu", "cuda"] = option("auto", "auto: CUDA where the actor has a share of a GPU")
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """When and how models are evaluated."""
+
+    every: int = option(1, "evaluate every so many global rounds, and after the last", ge=1)
+    batch_size: int = option(1024, "samples per forward pass", ge=1)
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """When the run is saved."""
+
+    every: int = option(10, "save every so many global rounds, and after the last; 0: never", ge=0)
+    keep: int = option(2, "checkpoints kept, the newest ones", ge=1)
+
+
+@dataclass(frozen=True)
+class RunConfig(Validated):
+    """A whole run."""
+
+    algorithm: str = option("permfl", "the method: a module of algorithms/, or the dotted path of your own")
+    rounds: int = option(50, "global rounds (T)", ge=1)
+    seed: int = option(0, "all randomness derives from it", ge=0)
+    seeds: list[int] = option([], "several seeds: one run each, then mean ± std; empty: just seed", ge=0)
+    runtime: Literal["ray", "inprocess"] = option("ray", "ray: actors; inprocess: this process, without Ray")
+    clients_per_actor: Any = option("auto", "auto: one actor per client while they fit, packed beyond; or a number")
+    output: str = option("runs", "folder in which each run makes its own")
+    method: Any = field(default=None, metadata={"help": "the method's own settings"})
+    data: DataConfig = option(DataConfig(), "the data set")
+    partition: PartitionConfig = option(PartitionConfig(), "how samples are dealt to clients")
+    model: ModelConfig = option(ModelConfig(), "the architecture")
+    clients: ClientsConfig = option(ClientsConfig(), "the client tier")
+    teams: TeamsConfig = option(TeamsConfig(), "the team tier")
+    server: ServerConfig = option(ServerConfig(), "the global server")
+    delays: DelayConfig = option(DelayConfig(), "speeds, networks and the virtual clock")
+    agents: AgentsConfig = option(AgentsConfig(), "who makes the method's decisions, and how it learns")
+    ray: RayConfig = option(RayConfig(), "Ray")
+    training: TrainingConfig = option(TrainingConfig(), "local training")
+    evaluation: EvaluationConfig = option(EvaluationConfig(), "evaluation")
+    checkpoint: CheckpointConfig = option(CheckpointConfig(), "checkpoints")
+    tracking: TrackingConfig = option(TrackingConfig(), "Weights & Biases")
+
+    def validate(self, path: str) -> None:
+        """What concerns several parts."""
+        per_actor = self.clients_per_actor
+        if per_actor != "auto" and (isinstance(per_actor, bool) or not isinstance(per_actor, int) or per_actor < 1):
+            raise ConfigError(f"clients_per_actor={per_actor!r}: expected auto or a whole number ≥ 1.")
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ConfigError(f"seeds={self.seeds}: every seed may be given once.")
+        if self.model.is_family and not issubclass(load_method(self.algorithm), HeterogeneousAlgorithm):
+            key = "model.family" if self.model.family else f"model.name={self.model.name}"
+            raise ConfigError(
+                f"{key}: {self.algorithm} gives every client the same architecture, expected one. Name it as "
+                "model.name, without model.family."
+            )
+        _check_agents(self.agents, self.algorithm)
+        tiered = issubclass(load_method(self.algorithm), TieredAlgorithm)
+        if tiered and self.teams.count > self.clients.count:
+            raise ConfigError(
+                f"teams.count={self.teams.count} is out of range: with clients.count={self.clients.count}, expected "
+                f"≥ 1 and ≤ {self.clients.count}."
+            )
+
+    @property
+    def method_class(self) -> type[Algorithm[Any, Any, Any, Any]]:
+        """The method's class."""
+        return load_method(self.algorithm)
+
+
+def _check_agents(agents: AgentsConfig, algorithm: str) -> None:
+    """Refuse policies and layouts that the method does not know."""
+    control = load_method(algorithm).Control
+    if control is None:
+        if agents.policy == "none":
+            return
+        raise ConfigError(f"agents.policy={agents.policy}: {algorithm} leaves no decisions to agents. Set it to none.")
+    known = ["none", "rllib", *control.heuristics]
+    if agents.policy not in known:
+        raise ConfigError(
+            f"agents.policy={agents.policy}: {algorithm} knows no such policy.{closest(agents.policy, known)} "
+            f"Expected one of {', '.join(known)}."
+        )
+    if agents.layout and agents.layout not in control.layouts:
+        raise ConfigError(
+            f"agents.layout={agents.layout}: {algorithm} has no such layout.{closest(agents.layout, control.layouts)} "
+            f"Expected one of {', '.join(control.layouts)}."
+        )
+
+
+def for_seed(config: RunConfig, seed: int) -> RunConfig:
+    """The same run with one seed."""
+    return replace(config, seed=seed, seeds=[])

@@ -1,0 +1,82 @@
+"""Partitions that do not draw: by the client that each sample comes from, and by a file.
+
+# N samples, C clients
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from strata.engine.data.config import PartitionConfig
+from strata.engine.data.dataset import Dataset, IntArray
+from strata.engine.errors import DataError
+from strata.engine.seeding import generator
+
+
+def natural_parts(dataset: Dataset, clients: int, config: PartitionConfig, seed: int) -> list[IntArray]:
+    """Return the rows of each natural client, by name; a seeded choice where there are more than needed.
+
+    Raises:
+        DataError: if clients are not known, or too few of them have ``min_samples``.
+    """
+    if dataset.natural is None:
+        raise DataError(
+            f"{dataset.name} does not say which client a sample comes from. Set data.client_column to the column that "
+            "does, or choose another partition.name."
+        )
+    names, owner, sizes = np.unique(dataset.natural, return_inverse=True, return_counts=True)
+    large = np.flatnonzero(sizes >= config.min_samples)
+    if len(large) < clients:
+        raise DataError(
+            f"{clients} clients were asked for; {dataset.name} has {len(names)} natural clients, {len(large)} of them "
+            f"with partition.min_samples={config.min_samples} samples or more. Lower the number of clients to "
+            f"{len(large)}, or partition.min_samples."
+        )
+    chosen = np.sort(generator(seed, "partition", "natural").choice(large, clients, replace=False))
+    order = np.argsort(owner, kind="stable")
+    starts = np.cumsum(sizes) - sizes
+    return [order[starts[client] : starts[client] + sizes[client]].astype(np.int64) for client in chosen]
+
+
+def file_parts(dataset: Dataset, clients: int, config: PartitionConfig) -> list[IntArray]:
+    """Return the rows of each client as a JSON file ``{"0": [row, ...], ...}`` says.
+
+    Raises:
+        DataError: if the file cannot be read, names other clients than 0..C-1, or rows that do not exist or repeat.
+    """
+    listed = read_json_lists(config.path, "partition.path")
+    if sorted(listed) != list(range(clients)):
+        raise DataError(f"{config.path} lists {len(listed)} clients, expected exactly the ids 0..{clients - 1}.")
+    parts = [np.array(listed[client], np.int64) for client in range(clients)]
+    rows, counts = np.unique(np.concatenate(parts), return_counts=True)
+    if len(rows) and (rows[0] < 0 or rows[-1] >= len(dataset.y)):
+        raise DataError(f"{config.path} lists rows {rows[0]}..{rows[-1]}; {dataset.name} has 0..{len(dataset.y) - 1}.")
+    if (counts > 1).any():
+        raise DataError(f"{config.path} lists row {rows[counts.argmax()]} {counts.max()} times; a row has one owner.")
+    return parts
+
+
+def read_json_lists(path: str, key: str) -> dict[int, list[int]]:
+    """Read a JSON file ``{"0": [1, 2], ...}`` with whole numbers only.
+
+    Raises:
+        DataError: if it cannot be read or has another shape; ``key`` is the configuration key of the path.
+    """
+    shape = '{"0": [1, 2, ...], "1": [...]}'
+    if not path:
+        raise DataError(f"{key} is empty. Set it to a JSON file of the form {shape}.")
+    try:
+        content = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{key}={path} cannot be read ({error}). Expected a JSON file of the form {shape}.") from error
+    if not isinstance(content, Mapping) or not all(_is_entry(name, rows) for name, rows in content.items()):
+        raise DataError(f"{key}={path} has another form than expected: {shape}, whole numbers only.")
+    return {int(name): list(rows) for name, rows in content.items()}
+
+
+def _is_entry(name: str, rows: Any) -> bool:
+    whole = isinstance(rows, list) and all(isinstance(row, int) and not isinstance(row, bool) for row in rows)
+    return name.isdecimal() and whole

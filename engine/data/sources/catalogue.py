@@ -1,0 +1,153 @@
+"""From a name in the configuration to a data set in memory.
+
+The embedded set needs nothing. Everything else is local files under ``data.root``, a path, the hub, or generated;
+nothing is downloaded behind the user's back.
+"""
+
+import dataclasses
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strata.engine.data.apportion import fill_evenly
+from strata.engine.data.config import DataConfig
+from strata.engine.data.dataset import Dataset, IntArray
+from strata.engine.data.sources.formats import read_local, read_npz, refuse_pickle
+from strata.engine.data.sources.hub import read_hub
+from strata.engine.data.sources.raw import Raw, to_dataset
+from strata.engine.data.sources.synthetic import generate
+from strata.engine.errors import DataError
+from strata.engine.seeding import generator
+
+EMBEDDED = "fashion_mnist_12k"
+EMBEDDED_FILE = Path(__file__).parent / "embedded" / f"{EMBEDDED}.npz"
+GARMENTS = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+
+_IDX_LAYOUT = "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-..., t10k-labels-... (.gz or not)"
+KNOWN = {  # name: (format, its name on the hub, the files expected in data.root/NAME)
+    "mnist": ("idx", "hub:ylecun/mnist", _IDX_LAYOUT),
+    "fashion_mnist": ("idx", "hub:zalando-datasets/fashion_mnist", _IDX_LAYOUT),
+    "emnist": ("idx", "hub:OWNER/NAME", "emnist-digits-train-images-idx3-ubyte.gz and its three companions"),
+    "cifar10": ("cifar", "hub:uoft-cs/cifar10", "the binary version: data_batch_1.bin .. 5, test_batch.bin"),
+    "cifar100": ("cifar", "hub:uoft-cs/cifar100 data.target=fine_label", "the binary version: train.bin, test.bin"),
+}
+
+
+def data_root(config: DataConfig) -> Path:
+    """Where local sets are looked for: ``data.root``, else ``$STRATA_DATA``, else ``~/.cache/strata``."""
+    return Path(config.root or os.environ.get("STRATA_DATA") or "~/.cache/strata").expanduser()
+
+
+def load(config: DataConfig, clients: int, seed: int) -> Dataset:
+    """Load the data set that a configuration names.
+
+    Args:
+        config: the ``data`` part of the configuration.
+        clients: number of clients C; only ``synthetic`` generates data by it.
+        seed: the run's seed; ``synthetic`` and ``data.limit`` draw from it.
+
+    Raises:
+        DataError: if the set is missing, malformed, or smaller than ``data.limit`` allows.
+    """
+    dataset = _load_whole(config, clients, seed)
+    if config.text and not dataset.vocabulary:
+        raise DataError(
+            f"data.text={config.text}: {dataset.name} is no table, so it has no column of text. Expected a csv, tsv, "
+            "parquet, jsonl or hub set; leave data.text empty for others."
+        )
+    return dataset if not config.limit else limited(dataset, config.limit, seed)
+
+
+def _load_whole(config: DataConfig, clients: int, seed: int) -> Dataset:
+    name = config.name
+    if name == EMBEDDED:
+        raw = read_npz(EMBEDDED_FILE, DataConfig())
+        return to_dataset(dataclasses.replace(raw, names=GARMENTS), name, name)
+    if name == "synthetic":
+        return to_dataset(generate(config, clients, seed), f"synthetic({config.alpha:g}, {config.beta:g})", name)
+    if name.startswith("hub:"):
+        return to_dataset(read_hub(name.removeprefix("hub:"), data_root(config), config), name, name)
+    path = locate(config)
+    title = name if name in KNOWN else re.sub(r"_train$", "", path.stem, flags=re.I)
+    return to_dataset(_named(read_local(path, config), name), title, str(path))
+
+
+def _named(raw: Raw, name: str) -> Raw:
+    """Fashion-MNIST's class names, which its files do not carry."""
+    if name == "fashion_mnist" and set(np.unique(raw.labels)) <= set(range(len(GARMENTS))):
+        return dataclasses.replace(raw, names=GARMENTS)
+    return raw
+
+
+def locate(config: DataConfig) -> Path:
+    """Find a local set: a known name lies under the root; another is a path, or lies there too.
+
+    ``DIR/NAME`` also finds ``DIR/NAME_TRAIN.tsv``, as the UCR archive names its files.
+
+    Raises:
+        DataError: if there is none, with the three ways to get the set.
+    """
+    root, given = data_root(config), Path(config.name).expanduser()
+    refuse_pickle(given)
+    places = [root / config.name] if config.name in KNOWN else [given, root / config.name]
+    for place in places:
+        for candidate in (place, place.with_name(f"{place.name}_TRAIN.tsv")):
+            if config.name and candidate.exists():
+                return candidate
+    raise DataError(_missing(config, places))
+
+
+def _missing(config: DataConfig, places: list[Path]) -> str:
+    _, hub, layout = KNOWN.get(
+        config.name,
+        ("", "hub:OWNER/NAME", "IDX, CIFAR binary, a folder of pictures per class, csv, tsv, parquet, jsonl or npz"),
+    )
+    return (
+        f"data set {config.name!r} was not found: there is no {' and no '.join(map(str, places))}. Three ways to get "
+        f'one: (1) the hub: pip install "strata-fl[hub]" and data.name={hub}; (2) a local folder '
+        f"{places[-1]} with {layout} (data.root or $STRATA_DATA moves the root); (3) data.name={EMBEDDED}, which ships "
+        f"with Strata, as does the generator data.name=synthetic. Names it knows: {', '.join(KNOWN)}."
+    )
+
+
+def limited(dataset: Dataset, limit: int, seed: int) -> Dataset:
+    """At most ``limit`` samples, as many of each class as there are, up to an equal share; rows keep their order.
+
+    A published test split keeps its share of the samples.
+
+    Raises:
+        DataError: if ``limit`` is smaller than the number of classes.
+    """
+    if limit >= len(dataset.y):
+        return dataset
+    if limit < dataset.classes:
+        raise DataError(f"data.limit={limit} leaves some of the {dataset.classes} classes empty. Raise it, or use 0.")
+    test = np.zeros(len(dataset.y), np.bool_) if dataset.natural_test is None else dataset.natural_test
+    test_limit = round(limit * float(test.mean()))
+    draws = generator(seed, "limit")
+    chosen = [
+        _balanced_rows(dataset.y, np.flatnonzero(test == is_test), size, dataset.classes, draws)
+        for is_test, size in ((False, limit - test_limit), (True, test_limit))
+    ]
+    return take(dataset, np.sort(np.concatenate(chosen)))
+
+
+def _balanced_rows(y: IntArray, rows: IntArray, size: int, classes: int, draws: np.random.Generator) -> IntArray:
+    """``size`` of ``rows``, spread over the classes as evenly as they allow."""
+    counts = fill_evenly(size, np.bincount(y[rows], minlength=classes))
+    picked = [draws.choice(rows[y[rows] == k], count, replace=False) for k, count in enumerate(counts) if count]
+    return np.concatenate(picked) if picked else np.empty(0, np.int64)
+
+
+def take(dataset: Dataset, rows: NDArray[np.int64]) -> Dataset:
+    """Return the data set of some rows ``(n,)``, in that order."""
+    return dataclasses.replace(
+        dataset,
+        x=dataset.x[rows],
+        y=dataset.y[rows],
+        natural=None if dataset.natural is None else dataset.natural[rows],
+        natural_test=None if dataset.natural_test is None else dataset.natural_test[rows],
+    )

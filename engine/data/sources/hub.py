@@ -1,0 +1,96 @@
+"""Sets through Hugging Face ``datasets``, an optional extra: from the hub, or a local parquet, jsonl or csv file."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from strata.engine.data.config import DataConfig
+from strata.engine.data.sources.images import stack_pictures
+from strata.engine.data.sources.raw import Raw, split_flags
+from strata.engine.data.sources.tables import from_frame, input_columns, split_files
+from strata.engine.errors import DataError
+
+BUILDERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv"}
+TEST_SPLITS = ("test", "validation", "valid", "val")
+
+
+def read_hub(name: str, root: Path, config: DataConfig) -> Raw:
+    """Load ``OWNER/NAME``, ``OWNER/NAME/CONFIG`` or a local file, and read its columns.
+
+    An image column, where there is one, is the only input (unless ``data.inputs`` says otherwise): uint8
+    ``(N, C, H, W)``. Other columns are encoded as in :func:`strata.engine.data.sources.tables.from_frame`. The split ``test``, else
+    ``validation``, is the published test split; ``train`` is the rest (all other splits where there is no ``train``).
+
+    Args:
+        name: what follows ``hub:`` in ``data.name``.
+        root: where downloads are kept, in ``.hub``.
+        config: names the target, input and client columns.
+
+    Raises:
+        DataError: if the extra is not installed, the set cannot be had, or a column is not there.
+    """
+    splits = _load(name, root / ".hub")
+    test_name = next((split for split in TEST_SPLITS if split in splits), None) if len(splits) > 1 else None
+    train_names = ["train"] if "train" in splits else [split for split in splits if split != test_name]
+    names = [*train_names, *([test_name] if test_name else [])]
+    joined = _datasets().concatenate_datasets([splits[split] for split in names])
+    train = sum(len(splits[split]) for split in train_names)
+    return _columns(joined, split_flags(train, len(joined) - train), config, f"hub:{name}")
+
+
+def _datasets() -> Any:
+    """Return the ``datasets`` module."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise DataError(
+            'data.name=hub:... needs Hugging Face datasets, which is not installed: pip install "strata-fl[hub]".'
+        ) from error
+    return datasets
+
+
+def _load(name: str, cache: Path) -> dict[str, Any]:
+    """Return the splits of a set by name."""
+    library = _datasets()
+    path = Path(name).expanduser()
+    try:
+        if path.suffix.lower() in BUILDERS and path.is_file():
+            train, test = split_files(path, [path.suffix])
+            files = {"train": str(train)} | ({"test": str(test)} if test else {})
+            return dict(library.load_dataset(BUILDERS[path.suffix.lower()], data_files=files, cache_dir=str(cache)))
+        owner, short_name, *subset = [*name.split("/", 2), ""][: max(2, name.count("/") + 1)]
+        identifier = f"{owner}/{short_name}" if short_name else owner
+        return dict(library.load_dataset(identifier, *subset, cache_dir=str(cache)))
+    except (OSError, ValueError, RuntimeError, library.exceptions.DatasetsError) as error:
+        raise DataError(
+            f"hub:{name} cannot be loaded ({type(error).__name__}: {error}). Check the name and the network, or lay "
+            "the files in a local folder and name that in data.name."
+        ) from error
+
+
+def _columns(rows: Any, test: Any, config: DataConfig, where: str) -> Raw:
+    features = rows.features
+    columns = list(features)
+    for key, column in (("target", config.target), ("client_column", config.client_column)):
+        if column and column not in columns:
+            raise DataError(f"{where} has no column {column!r}. Set data.{key} to one of: {', '.join(columns)}.")
+    inputs = input_columns(columns, config, where)
+    images = [column for column in inputs if isinstance(features[column], _datasets().Image)]
+    names = getattr(features[config.target], "names", ())
+    if not images:
+        return from_frame(rows.to_pandas(), test, config, where, names)
+    if len(images) > 1 or (config.inputs and len(inputs) > 1):
+        raise DataError(f"{where}: an image is the only input a set can have. Set data.inputs to one of: {images}.")
+    return Raw(
+        x=_pictures(rows, images[0], where),
+        labels=np.asarray(rows[config.target][:]),
+        test=test,
+        natural=np.asarray(rows[config.client_column][:]).astype(np.str_) if config.client_column else None,
+        names=names,
+    )
+
+
+def _pictures(rows: Any, column: str, where: str) -> Any:
+    pictures = [picture.convert("L" if picture.mode in ("1", "L") else "RGB") for picture in rows[column]]
+    return stack_pictures(pictures, [f"{where} row {row}" for row in range(len(pictures))])

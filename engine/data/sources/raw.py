@@ -1,0 +1,116 @@
+"""What every reader hands over: inputs, labels as they stand in the file, splits and clients; and how it becomes a set.
+
+# N samples, K classes
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strata.engine.data.dataset import Dataset, IntArray
+from strata.engine.errors import DataError
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A data set as read, before its labels are numbered.
+
+    Attributes:
+        x: inputs ``(N, ...)``.
+        labels: label of each sample ``(N,)``: strings, booleans or whole numbers.
+        test: True for samples of the published test split ``(N,)``, or None.
+        natural: name of each sample's client ``(N,)`` of str, or None.
+        names: the K class names where the source has them; ``labels`` are then already ``0..K-1``.
+        vocabulary: number of token ids where ``x`` holds encoded text, else 0.
+    """
+
+    x: NDArray[Any]
+    labels: NDArray[Any]
+    test: NDArray[np.bool_] | None = None
+    natural: NDArray[np.str_] | None = None
+    names: Sequence[str] = ()
+    vocabulary: int = 0
+
+
+def split_flags(train: int, test: int) -> NDArray[np.bool_] | None:
+    """Flag ``train`` training rows followed by ``test`` published test rows; None where one of them is missing."""
+    return np.repeat([False, True], [train, test]) if train and test else None
+
+
+def number_labels(labels: NDArray[Any], where: str) -> tuple[IntArray, list[str]]:
+    """Return labels as numbers ``0..K-1``, in sorted order of the labels.
+
+    Returns:
+        classes ``(N,)`` int64, and the K labels as text.
+
+    Raises:
+        DataError: for missing labels, or for fractional numbers (a regression target).
+    """
+    if labels.dtype.kind == "O":
+        labels = np.array([str(label) for label in labels])
+    if labels.dtype.kind == "f":
+        missing = int((~np.isfinite(labels)).sum())
+        if missing:
+            raise DataError(f"{where}: {missing} of {len(labels)} labels are missing or not finite. Remove those rows.")
+        if np.any(labels != np.floor(labels)):
+            raise DataError(
+                f"{where}: the target has fractional values such as {labels[labels != np.floor(labels)][0]:g}; "
+                "Strata trains classifiers. Choose the column of the class with data.target=COLUMN."
+            )
+        labels = labels.astype(np.int64)
+    values, classes = np.unique(labels, return_inverse=True)
+    return classes.reshape(-1).astype(np.int64), [str(value) for value in values]
+
+
+def to_dataset(raw: Raw, name: str, where: str) -> Dataset:
+    """Check what was read and make it a :class:`~strata.engine.data.dataset.Dataset`.
+
+    ``uint8`` inputs stay as they are; other whole numbers become int64 and other numbers float32. Rows of whole numbers
+    ``(N, length)``, none negative, are token ids.
+
+    Raises:
+        DataError: for an empty set, lengths that differ, labels outside the classes, or inputs that are not finite.
+    """
+    if not len(raw.x) or len(raw.x) != len(raw.labels):
+        raise DataError(
+            f"{where}: {len(raw.x)} inputs and {len(raw.labels)} labels; expected one label an input, and at least one."
+        )
+    if raw.names:
+        classes, names = raw.labels.astype(np.int64), list(raw.names)
+        if classes.min() < 0 or classes.max() >= len(names):
+            raise DataError(f"{where}: labels {classes.min()}..{classes.max()}, expected 0..{len(names) - 1}.")
+    else:
+        classes, names = number_labels(raw.labels, where)
+    x = _plain_inputs(raw.x, where)
+    return Dataset(
+        name=name,
+        x=x,
+        y=classes,
+        classes=len(names),
+        class_names=tuple(names),
+        natural=raw.natural,
+        natural_test=raw.test,
+        vocabulary=raw.vocabulary or _token_ids(x),
+    )
+
+
+def _token_ids(x: NDArray[Any]) -> int:
+    """Count the token ids of a set that was tokenised elsewhere; 0 where inputs are something else."""
+    return int(x.max()) + 1 if x.dtype == np.int64 and x.ndim == 2 and x.size and x.min() >= 0 else 0
+
+
+def _plain_inputs(x: NDArray[Any], where: str) -> NDArray[Any]:
+    """Return inputs as contiguous uint8, int64 or float32."""
+    if x.dtype.kind not in "uifb":
+        raise DataError(f"{where}: inputs are of type {x.dtype}; expected numbers.")
+    if x.dtype == np.uint8:
+        return np.ascontiguousarray(x)
+    if x.dtype.kind in "ui":
+        return np.ascontiguousarray(x, dtype=np.int64)
+    bad = int(x.size - np.isfinite(x).sum())
+    if bad:
+        raise DataError(f"{where}: {bad} input values are missing or not finite. Fill or remove them.")
+    return np.ascontiguousarray(x, dtype=np.float32)

@@ -1,0 +1,282 @@
+"""Readers of tables (csv, tsv, parquet, jsonl) and of the UCR archive's series.
+
+# N rows, F features
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from strata.engine.data.config import DataConfig
+from strata.engine.data.sources.raw import Raw, split_flags
+from strata.engine.data.sources.text import RESERVED, encode, vocabulary_of
+from strata.engine.errors import DataError
+
+TABLE_SUFFIXES = {"csv": (".csv",), "tsv": (".tsv",), "parquet": (".parquet",), "jsonl": (".jsonl", ".ndjson")}
+MAX_CATEGORIES = 256
+MISSING = "(missing)"
+
+
+def split_files(path: Path, suffixes: Sequence[str]) -> tuple[Path, Path | None]:
+    """Return the training file and, where there is one, the test file of a set.
+
+    A folder holds one file, or two whose names end in ``train`` and ``test``; a file ``..._TRAIN.tsv`` brings the
+    ``..._TEST.tsv`` beside it.
+
+    Raises:
+        DataError: if a folder holds no such file, or several that do not say what they are.
+    """
+    if path.is_file():
+        train, test = path, path.with_name(_test_name(path))
+        return train, test if test != train and test.is_file() else None
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes)
+    trains = [file for file in files if _test_name(file) != file.name] if len(files) > 1 else files
+    if len(trains) != 1:
+        listed = ", ".join(file.name for file in files[:6]) or "nothing"
+        raise DataError(
+            f"{path}: expected one {suffixes[0]} file, or one that ends in train and one that ends in test; found "
+            f"{listed}. Name the file in data.name, e.g. {path / (files[0].name if files else 'train' + suffixes[0])}."
+        )
+    return split_files(trains[0], suffixes)
+
+
+def _test_name(path: Path) -> str:
+    """Return the name that the test file beside a training file has; the same name if it is not a training file."""
+    match = re.fullmatch(r"(?:(.*)([_.-]))?(train)", path.stem, re.I)
+    if match is None:
+        return path.name
+    word = {"TRAIN": "TEST", "Train": "Test"}.get(match[3], "test")
+    return f"{match[1] or ''}{match[2] or ''}{word}{path.suffix}"
+
+
+def is_series(path: Path) -> bool:
+    """Whether a .tsv file is of the UCR archive: no header, only numbers."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        fields = file.readline().strip().split("\t")
+    return len(fields) > 1 and all(_is_number(field) for field in fields)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def read_table(path: Path, kind: str, config: DataConfig) -> Raw:
+    """Read a csv, tsv, parquet or jsonl set; see :func:`from_frame`. A .tsv without header is read as UCR series.
+
+    Raises:
+        DataError: see :func:`split_files` and :func:`from_frame`.
+    """
+    train, test = split_files(path, TABLE_SUFFIXES[kind])
+    if kind == "tsv" and is_series(train):
+        return read_series(train, test)
+    frames = [read_frame(file, kind) for file in (train, test) if file is not None]
+    if len(frames) == 2 and list(frames[0].columns) != list(frames[1].columns):
+        raise DataError(f"{train} and {test} have different columns: {_difference(*frames)}.")
+    flags = split_flags(len(frames[0]), sum(map(len, frames[1:])))
+    return from_frame(pd.concat(frames, ignore_index=True), flags, config, str(path))
+
+
+def _difference(first: pd.DataFrame, second: pd.DataFrame) -> str:
+    differing = sorted(set(map(str, first.columns)) ^ set(map(str, second.columns)))
+    return ", ".join(differing) or "the same names in another order"
+
+
+def read_frame(path: Path, kind: str) -> pd.DataFrame:
+    """One file as a frame.
+
+    Raises:
+        DataError: if it cannot be parsed.
+    """
+    try:
+        if kind == "parquet":
+            return pd.read_parquet(path)
+        if kind == "jsonl":
+            return _read_jsonl(path)
+        return pd.read_csv(path, sep="\t" if kind == "tsv" else ",", skipinitialspace=True, low_memory=False)
+    except (ValueError, OSError) as error:
+        raise DataError(f"{path} cannot be read as {kind} ({error}). Check the file, or set data.format.") from error
+
+
+def _read_jsonl(path: Path) -> pd.DataFrame:
+    """Read one JSON object a line. Not pandas.read_json, which guesses dates and numbers from names and texts."""
+    with path.open(encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file if line.strip()]
+    if not all(isinstance(row, dict) for row in rows):
+        raise ValueError('every line must be an object such as {"text": ..., "label": ...}')
+    return pd.DataFrame(rows)
+
+
+def read_series(train: Path, test: Path | None) -> Raw:
+    """Series of the UCR archive as float32 ``(N, 1, length)``: tab-separated, column 0 the class, no header.
+
+    Raises:
+        DataError: if a value is missing (series of unequal length) or the two files differ in length.
+    """
+    parts = []
+    for file in (train, test):
+        if file is None:
+            continue
+        try:
+            parts.append(pd.read_csv(file, sep="\t", header=None, dtype=np.float64).to_numpy())
+        except ValueError as error:
+            raise DataError(f"{file} cannot be read as series of numbers ({error}).") from error
+    if len({part.shape[1] for part in parts}) > 1:
+        raise DataError(f"{train} has series of length {parts[0].shape[1] - 1}, {test} of {parts[1].shape[1] - 1}.")
+    values = np.concatenate(parts)
+    if np.isnan(values).any():
+        raise DataError(
+            f"{train}: {int(np.isnan(values).any(axis=1).sum())} of {len(values)} series have missing values or are "
+            "shorter than the rest. Fill or pad them first."
+        )
+    return Raw(
+        x=values[:, None, 1:].astype(np.float32),
+        labels=values[:, 0],
+        test=split_flags(len(parts[0]), sum(map(len, parts[1:]))),
+    )
+
+
+def from_frame(
+    frame: pd.DataFrame, test: NDArray[np.bool_] | None, config: DataConfig, where: str, names: Sequence[str] = ()
+) -> Raw:
+    """Turn a table into inputs ``(N, F)`` float32.
+
+    Numeric columns are standardised by the mean and deviation of the training rows (of all rows where there is no
+    published split), a missing number becomes the mean; columns of text become one 0/1 feature a value, and a missing
+    one is a value of its own. A single input column of number lists of one length is taken as it is. With ``data.text``
+    that column is the only input, as token ids ``(N, data.length)`` int64; its vocabulary is that of the training rows.
+
+    Args:
+        frame: the table.
+        test: True for rows of the published test split ``(N,)``, or None.
+        config: names the target, input and client columns.
+        where: the source, for errors.
+        names: class names, if the target column holds ``0..K-1`` already.
+
+    Raises:
+        DataError: naming the column that is not there, holds free text, or is of a kind that has no encoding.
+    """
+    columns = [str(column) for column in frame.columns]
+    frame = frame.set_axis(columns, axis=1)
+    for key, column in (("target", config.target), ("client_column", config.client_column)):
+        if column and column not in columns:
+            raise DataError(f"{where} has no column {column!r}. Set data.{key} to one of: {', '.join(columns)}.")
+    if frame[config.target].isna().any():
+        missing = int(frame[config.target].isna().sum())
+        raise DataError(f"{where}: column {config.target!r} lacks {missing} of {len(frame)} labels. Remove those rows.")
+    train = np.ones(len(frame), bool) if test is None else ~test
+    client = frame[config.client_column].astype(str).to_numpy(dtype=np.str_) if config.client_column else None
+    inputs, vocabulary = frame[input_columns(columns, config, where)], 0
+    if config.text:
+        x, vocabulary = _token_ids(inputs[config.text], train, config, where)
+    else:
+        x = _encode(inputs, train, where)
+    return Raw(
+        x=x,
+        labels=frame[config.target].to_numpy(),
+        test=test,
+        natural=client,
+        names=names,
+        vocabulary=vocabulary,
+    )
+
+
+def input_columns(columns: Sequence[str], config: DataConfig, where: str) -> list[str]:
+    """Return the input columns: that of ``data.text``, those that ``data.inputs`` lists, or all but target and client.
+
+    Raises:
+        DataError: if one is not there, is the target, or none is left; or if text is to have others beside it.
+    """
+    if config.text:
+        if config.text not in columns:
+            raise DataError(f"{where} has no column {config.text!r}. Set data.text to one of: {', '.join(columns)}.")
+        if config.inputs or config.text == config.target:
+            raise DataError(
+                f"data.text={config.text}: text is the only input a set can have, and not its target. Leave "
+                f"data.inputs empty (it is {config.inputs!r}) and name the class in data.target (it is "
+                f"{config.target!r})."
+            )
+        return [config.text]
+    reserved = {config.target, config.client_column}
+    asked = [name.strip() for name in config.inputs.split(",") if name.strip()]
+    unknown = [name for name in asked if name not in columns or name == config.target]
+    chosen = asked or [name for name in columns if name not in reserved]
+    if unknown or not chosen:
+        raise DataError(
+            f"{where}: {', '.join(unknown) or 'nothing'} cannot be an input. Set data.inputs to some of: "
+            f"{', '.join(name for name in columns if name not in reserved) or '(there is no column left)'}."
+        )
+    return chosen
+
+
+def _token_ids(
+    column: "pd.Series[Any]", train: NDArray[np.bool_], config: DataConfig, where: str
+) -> tuple[NDArray[np.int64], int]:
+    """Return a column of texts as ids ``(N, L)``, and the number of ids; a missing text is one without words."""
+    texts = column.astype(object).where(column.notna(), "").tolist()
+    other = next((text for text in texts if not isinstance(text, str)), None)
+    if other is not None:
+        raise DataError(
+            f"{where}: column {column.name!r} holds {type(other).__name__} values, expected text. Set data.text to a "
+            "column of text, or leave it empty to have numbers and categories as inputs."
+        )
+    ids = vocabulary_of((text for text, is_train in zip(texts, train, strict=True) if is_train), config.vocabulary)
+    if not ids:
+        raise DataError(f"{where}: there is no word in column {column.name!r}. Set data.text to a column of text.")
+    return encode(texts, ids, config.length), len(ids) + RESERVED
+
+
+def _encode(frame: pd.DataFrame, train: NDArray[np.bool_], where: str) -> NDArray[Any]:
+    first = frame.iloc[0, 0] if len(frame) else None
+    if frame.shape[1] == 1 and isinstance(first, list | tuple | np.ndarray):
+        return _vectors(frame.iloc[:, 0], where)
+    blocks = [_encode_column(frame[column], train, where) for column in frame.columns]
+    return np.concatenate(blocks, axis=1)
+
+
+def _vectors(column: "pd.Series[Any]", where: str) -> NDArray[Any]:
+    """Return a column of lists as ``(N, length)``."""
+    try:
+        return np.stack([np.asarray(value) for value in column])
+    except ValueError as error:
+        raise DataError(f"{where}: column {column.name!r} holds lists of different lengths. Pad them.") from error
+
+
+def _encode_column(column: "pd.Series[Any]", train: NDArray[np.bool_], where: str) -> NDArray[np.float32]:
+    """One column as ``(N, 1)`` standardised, or ``(N, values)`` of 0 and 1."""
+    if pd.api.types.is_numeric_dtype(column):
+        return _standardised(column.to_numpy(dtype=np.float64, na_value=np.nan), train, f"{where}: {column.name!r}")
+    filled = column.astype(object).where(column.notna(), MISSING)
+    if not all(isinstance(value, str | bool | int | float) for value in filled):
+        raise DataError(
+            f"{where}: column {column.name!r} holds {type(filled.iloc[0]).__name__} values, which have no encoding. "
+            "Leave it out by listing the other columns in data.inputs."
+        )
+    text = filled.astype(str).to_numpy(dtype=np.str_)
+    values = np.unique(text)
+    if len(values) > MAX_CATEGORIES or len(values) > max(20, len(text) // 2):
+        raise DataError(
+            f"{where}: column {column.name!r} has {len(values)} distinct texts in {len(text)} rows, so it is free text "
+            f"(or an identifier), not a category. Set data.text={column.name} to learn from it as text, or leave it "
+            "out by listing the other columns in data.inputs."
+        )
+    return np.asarray(text[:, None] == values[None, :], np.float32)
+
+
+def _standardised(values: NDArray[np.float64], train: NDArray[np.bool_], where: str) -> NDArray[np.float32]:
+    """Zero mean and unit deviation over the training rows; a constant column becomes zeros."""
+    known = values[train & ~np.isnan(values)]
+    if not len(known) or np.isinf(values).any():
+        raise DataError(f"{where} has {'infinite values' if len(known) else 'no value in the training rows'}.")
+    deviation = known.std()
+    scaled = (values - known.mean()) / (deviation if deviation > 0 else 1.0)
+    return np.asarray(np.nan_to_num(scaled, nan=0.0), np.float32)[:, None]

@@ -1,0 +1,192 @@
+"""The interface of a federated method.
+
+State is split by owner: a global state G on the global server, a team state T on each team server, a private state C on
+each client. A step takes state and returns new state; it never changes what it was given. What crosses the network is a
+frozen dataclass of tensors and numbers, and nothing else crosses. The engine calls a method with one torch thread: its
+results do not depend on the number of cores, and it need not see to that.
+
+A method is one module with a frozen dataclass of :func:`strata.engine.options.option` fields for its configuration, and
+``METHOD``, the class. It is found by the module's name: ``algorithms.NAME``, or any dotted path.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
+
+from strata.engine.method.messages import (
+    Assignment,
+    C,
+    ClientInfo,
+    ClientStep,
+    Context,
+    Down,
+    G,
+    Received,
+    T,
+    TeamDown,
+    TeamUp,
+    Up,
+)
+from strata.engine.method.requests import Evaluate, Evaluation, Request
+from strata.engine.models.base import Buildable
+from strata.engine.params import Params
+
+if TYPE_CHECKING:
+    from strata.engine.method.control import Control
+
+
+class Algorithm(ABC, Generic[G, C, Down, Up]):
+    """What flat and tiered methods have in common. Write a :class:`FlatAlgorithm` or a :class:`TieredAlgorithm`.
+
+    Attributes:
+        Config: the dataclass of its settings.
+        Control: the decisions that agents can make for it, None where there are none; see :mod:`strata.engine.method.control`.
+    """
+
+    Config: ClassVar[type]
+    Control: ClassVar["type[Control] | None"] = None
+
+    def __init__(self, config: Any, model: Buildable) -> None:
+        """Keep the method's own configuration (an instance of ``Config``) and the architecture that clients share."""
+        self.config = config
+        self.model = model
+
+    @abstractmethod
+    def init_global(self, seed: int) -> G:
+        """The global state before the first round."""
+
+    def init_client(self, info: ClientInfo, seed: int) -> C:
+        """A client's private state before its first call; None for methods without one."""
+        return None  # type: ignore[return-value]
+
+    @classmethod
+    def is_choice(cls, metric: str) -> bool:
+        """Whether a number that clients report is an option chosen for their architecture, e.g. ``stage2.depth``.
+
+        Runs of methods that have such numbers end with what was chosen for each client.
+        """
+        return False
+
+    def default_assignment(self, info: ClientInfo) -> Assignment:
+        """What a client does when no agent decides."""
+        return {}
+
+    def steer(self, g: G, assignment: Assignment) -> G:
+        """The global state under what an agent decided for the server itself this round."""
+        raise NotImplementedError(f"{type(self).__name__} takes no decisions for its server")
+
+    def probe(self, g: G) -> Down | None:
+        """What a client receives to have its speed assessed; None for methods without a probe."""
+        return None
+
+    def probe_step(self, info: ClientInfo, down: Down, context: Context) -> ClientStep[None, None]:
+        """What the client does then. Only its virtual time counts, nothing is uploaded or kept."""
+        raise NotImplementedError(f"{type(self).__name__} has no probe")
+
+    @abstractmethod
+    def client_step(self, info: ClientInfo, state: C, down: Down, context: Context) -> ClientStep[C, Up]:
+        """One client call, as a generator of requests."""
+
+    def personal_model(self, state: C) -> Params | None:
+        """The client's personal model (PM), None where the method has none or the client has not trained yet."""
+        return None
+
+    @abstractmethod
+    def global_model(self, g: G) -> Params | None:
+        """The global model (GM); None where clients' models differ and nothing but a part of them is shared."""
+
+    def client_evaluate(
+        self, info: ClientInfo, state: C, shared: Mapping[str, Params]
+    ) -> Generator[Request, Any, Mapping[str, Evaluation]]:
+        """Evaluate PM and the ``shared`` models (TM, GM) on the client's test data.
+
+        A client without a personal model of its own yet is served by its team's model, or else by the global one.
+        Methods whose models differ by client override this. One that fine-tunes before it evaluates may ask for
+        training as well; nothing of it is kept, and evaluation costs no virtual time whatever it does.
+        """
+        models = dict(shared)
+        if self.has_personal_model:
+            own = self.personal_model(state) if state is not None else None
+            served = own if own is not None else shared.get("TM", shared.get("GM"))
+            if served is not None:
+                models["PM"] = served
+        scores = {}
+        for name, params in models.items():
+            scores[name] = yield Evaluate(self.model, params)
+        return scores
+
+    @property
+    def has_personal_model(self) -> bool:
+        """Whether the method defines personal models at all."""
+        return type(self).personal_model is not Algorithm.personal_model
+
+
+class FlatAlgorithm(Algorithm[G, C, Down, Up]):
+    """A method without a team tier: clients talk to the global server."""
+
+    @abstractmethod
+    def to_client(self, g: G, info: ClientInfo, assignment: Assignment) -> Down:
+        """What a client receives. Return the same object for all clients where it is the same: it is sent once."""
+
+    @abstractmethod
+    def global_step(self, g: G, ups: Sequence[Received[Up]]) -> G:
+        """Aggregate the cohort's uploads, ordered by client id.
+
+        Raises:
+            EmptyCohortError: when there are none.
+        """
+
+    def assess(self, before: G, ups: Sequence[Received[Up]], after: G) -> Mapping[int, Mapping[str, float]]:
+        """Numbers about uploads that only the server can tell, by sender; they join what the clients reported.
+
+        Args:
+            before: the state that ``global_step`` was given.
+            ups: the uploads it was given.
+            after: what it returned.
+        """
+        return {}
+
+
+class TieredAlgorithm(Algorithm[G, C, Down, Up], Generic[G, T, C, TeamDown, Down, Up, TeamUp]):
+    """A method with team servers between the clients and the global server."""
+
+    @property
+    @abstractmethod
+    def team_rounds(self) -> int:
+        """Rounds a team makes with its clients per global round (K)."""
+
+    @abstractmethod
+    def to_team(self, g: G) -> TeamDown:
+        """What the global server sends to every participating team."""
+
+    @abstractmethod
+    def start_team(self, down: TeamDown, previous: T | None) -> T:
+        """A team meets the new global model; ``previous`` is its state of the last global round it took part in."""
+
+    @abstractmethod
+    def to_client(self, team: T, info: ClientInfo, assignment: Assignment) -> Down:
+        """What a client receives in a team round. Return the same object for all clients where it is the same."""
+
+    @abstractmethod
+    def team_step(self, team: T, ups: Sequence[Received[Up]]) -> T:
+        """Aggregate one team round's uploads, ordered by client id.
+
+        Raises:
+            EmptyCohortError: when there are none.
+        """
+
+    @abstractmethod
+    def to_global(self, team: T) -> TeamUp:
+        """What a team sends up after its rounds."""
+
+    @abstractmethod
+    def global_step(self, g: G, ups: Sequence[Received[TeamUp]]) -> G:
+        """Aggregate the teams' uploads, ordered by team id.
+
+        Raises:
+            EmptyCohortError: when there are none.
+        """
+
+    @abstractmethod
+    def team_model(self, team: T) -> Params:
+        """The team's model (TM)."""

@@ -1,0 +1,90 @@
+"""TODO engine.method.messages."""
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strata.engine.errors import EmptyCohortError
+from strata.engine.method.requests import Request
+
+if TYPE_CHECKING:
+    pass
+
+G = TypeVar("G")  # global state
+T = TypeVar("T")  # team state
+C = TypeVar("C")  # private client state
+Down = TypeVar("Down")  # server → client
+Up = TypeVar("Up")  # client → server
+TeamDown = TypeVar("TeamDown")  # global server → team server
+TeamUp = TypeVar("TeamUp")  # team server → global server
+M = TypeVar("M", covariant=True)
+
+Assignment = Mapping[str, float | int | str]
+"""What a client is told to do this round (epochs, size, …): plain data, from the method's default or from an agent."""
+
+
+@dataclass(frozen=True)
+class ClientInfo:
+    """What servers know of a client.
+
+    ``label_counts`` has one entry per class, of the client's training samples; ``flops_per_s`` is its nominal speed.
+    """
+
+    id: int
+    team: int | None
+    train_samples: int
+    test_samples: int
+    label_counts: NDArray[np.int64]
+    device: str
+    flops_per_s: float
+
+    @property
+    def label_entropy(self) -> float:
+        """Entropy of the label distribution, in nats."""
+        shares = self.label_counts[self.label_counts > 0] / self.label_counts.sum()
+        return float(-(shares * np.log(shares)).sum())
+
+
+@dataclass(frozen=True)
+class Context:
+    """When a client step happens: global round and team round, both from 1; a seed that is this step's own."""
+
+    round: int
+    team_round: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class ClientResult(Generic[C, Up]):
+    """What a client step ends with: the upload, the new private state, and numbers worth logging."""
+
+    up: Up
+    state: C
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Received(Generic[M]):
+    """An upload as a server sees it: who sent it, on how many training samples it rests, what the sender was told."""
+
+    sender: int
+    samples: int
+    message: M
+    assignment: Assignment = field(default_factory=dict)
+
+
+ClientStep = Generator[Request, Any, ClientResult[C, Up]]
+"""Yields requests (:mod:`strata.engine.method.requests`), is sent their answers, returns a :class:`ClientResult`."""
+
+
+def require_cohort(method: str, ups: Sequence[object]) -> None:
+    """Refuse to aggregate nothing.
+
+    Raises:
+        EmptyCohortError: when ``ups`` is empty.
+    """
+    if not ups:
+        raise EmptyCohortError(f"{method}: nothing to aggregate; at least one upload is needed")

@@ -1,0 +1,123 @@
+"""TODO engine.method.situation."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strata.engine.method.messages import Assignment
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one client call costs, known before it is made: bytes both ways and FLOPs."""
+
+    bytes_down: int
+    bytes_up: int
+    flops: int
+
+
+class Costs(Protocol):
+    """Cost of any call, counted without training; see :class:`strata.engine.rounds.costs.CallCosts`."""
+
+    def call(self, client: int, assignment: Assignment) -> Cost:
+        """Of a client's call under an assignment (on top of the method's default)."""
+
+    def probe(self, client: int) -> Cost:
+        """Of its probe."""
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What the agents of a round decided: who takes part and what each is told, and what the server itself does."""
+
+    clients: Mapping[int, Assignment]
+    server: Assignment = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What the global server knows when a round begins; arrays have one entry per invited client.
+
+    Attributes:
+        round: 1 for the first.
+        clients: ids, ascending, ``(k,)``.
+        latency_s, s_per_flop, s_per_byte_down, s_per_byte_up: as last measured, ``(k,)``; NaN where never.
+        metrics: what clients last reported, by name, ``(k,)`` each; NaN where never.
+        accuracy: of the last evaluated round, None before the first.
+        everyone: ``metrics`` of all N clients of the federation, ``(N,)`` each, by client id.
+    """
+
+    round: int
+    clients: Sequence[int]
+    latency_s: FloatArray
+    s_per_flop: FloatArray
+    s_per_byte_down: FloatArray
+    s_per_byte_up: FloatArray
+    metrics: Mapping[str, FloatArray] = field(default_factory=dict)
+    accuracy: float | None = None
+    everyone: Mapping[str, FloatArray] = field(default_factory=dict)
+
+    def seconds(self, costs: Sequence[Cost]) -> FloatArray:
+        """Expected seconds of each invited client for calls of these costs, ``(k,)``."""
+        table = np.array([(c.bytes_down, c.flops, c.bytes_up) for c in costs], np.float64).reshape(-1, 3)
+        down, compute, up = (table * np.stack([self.s_per_byte_down, self.s_per_flop, self.s_per_byte_up], 1)).T
+        return np.asarray(self.latency_s + down + compute + up)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of a round, for rewards; arrays have one entry per client call, in order of client.
+
+    Attributes:
+        clients: ids ``(n,)``; a tiered method calls a client several times.
+        completed: whether the upload counted; lost: whether the client was lost on the way. Neither: it was late.
+        latency_s, download_s, compute_s, upload_s: virtual seconds.
+        bytes_down, bytes_up, flops: what was moved and computed.
+        metrics: what clients reported, by name; NaN where a call reported no such thing.
+        round_s: virtual seconds of the round; straggling_s: max − min over its participants.
+        accuracy: of this round, None where it was not evaluated (always so in the timing fidelity).
+        gain: accuracy minus that of the last evaluated round, 0 where unknown.
+    """
+
+    clients: NDArray[np.int64]
+    completed: NDArray[np.bool_]
+    lost: NDArray[np.bool_]
+    latency_s: FloatArray
+    download_s: FloatArray
+    compute_s: FloatArray
+    upload_s: FloatArray
+    bytes_down: FloatArray
+    bytes_up: FloatArray
+    flops: FloatArray
+    round_s: float
+    straggling_s: float
+    metrics: Mapping[str, FloatArray] = field(default_factory=dict)
+    accuracy: float | None = None
+    gain: float = 0.0
+
+    @property
+    def total_s(self) -> FloatArray:
+        """Virtual seconds of each call."""
+        return self.latency_s + self.download_s + self.compute_s + self.upload_s
+
+
+class Rounds(Protocol):
+    """What drives federated rounds for an environment: a federation that trains, or its timing model."""
+
+    @property
+    def round(self) -> int:
+        """Rounds done."""
+
+    def invite(self) -> list[int]:
+        """Who is invited to the next round; asking again gives the same."""
+
+    def probe(self, clients: Sequence[int]) -> Report:
+        """Measure clients before the next round, which becomes longer by it."""
+
+    def play(self, decisions: Decisions | None) -> Report:
+        """The next round; None leaves everything to the method's defaults."""

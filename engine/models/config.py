@@ -1,0 +1,126 @@
+"""The ``model`` part of the configuration."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from strata.engine.errors import ConfigError
+from strata.engine.models.supernets.spaces import NAMES
+from strata.engine.models.zoo import FAMILIES, MODELS
+from strata.engine.options import Validated, check, option
+
+
+@dataclass(frozen=True)
+class ModelConfig(Validated):
+    """Which architecture, and its size; or which architectures, where clients may differ in theirs."""
+
+    name: str = option(
+        "mclr",
+        "mclr (softmax regression), dnn (one hidden layer of 20), mlp, cnn (scalable), cnn_permfl, cnn_permfl_fmnist "
+        "(PerMFL's two), cnn_five (CNN-1 to CNN-5: client i has number i mod 5 + 1; cnn_five_1 to cnn_five_5: one of "
+        "them), cnn_series (over time, scalable), cnn_series_five, transformer (for text, scalable), transformer_five "
+        "(both five sizes, as in cnn_five), mobilenetv3, vit, mobilenetv3_small, vit_small (search spaces, of which "
+        "model.architecture is one), or package.module:factory of your own, called with (input_shape, classes, "
+        "**options)",
+    )
+    hidden: list[int] = option([200], "mlp: sizes of the hidden layers", ge=1)
+    width: float = option(
+        1.0,
+        "cnn, cnn_series: multiplies the number of channels; cnn_five, cnn_series_five: the first dense layer; "
+        "transformer: the 64 channels of a token; transformer_five: those of all five",
+        gt=0,
+    )
+    depth: int = option(2, "cnn, cnn_series: number of convolution blocks; transformer: of encoder blocks", ge=1)
+    features: int = option(
+        500,
+        "cnn_five, cnn_series, cnn_series_five, transformer, transformer_five: width of the last layer before the "
+        "head, the same in all five",
+        ge=1,
+    )
+    architecture: str = option(
+        "largest",
+        "search spaces: largest, smallest, random, random:N (drawn from the seed N), or option indices 0,2,1,…; not "
+        "for methods that search",
+    )
+    options: dict[str, Any] = option(
+        {},
+        "keyword arguments of your own factory; search spaces: other options for some slots, e.g. {stage1.width: [16]}",
+    )
+    family: list[Any] = option(
+        [],
+        "architectures that differ by client: client i has number i mod n. Each a name, or settings of this group: "
+        "[cnn, {name: mlp, hidden: [100]}]; what an entry leaves out is as in this group",
+    )
+
+    @property
+    def is_family(self) -> bool:
+        """Whether clients differ in their architectures."""
+        return bool(self.family) or self.name in FAMILIES
+
+    def members(self, path: str = "model.") -> list["ModelConfig"]:
+        """One configuration per architecture; ``path`` prefixes the keys in errors."""
+        if self.family:
+            return [_member(self, entry, f"{path}family[{i}]") for i, entry in enumerate(self.family)]
+        return [replace(self, name=name) for name in FAMILIES.get(self.name, (self.name,))]
+
+    @property
+    def slots(self) -> dict[str, Any]:
+        """Search spaces: the options by slot; ``model.options.stage1.width=[16]`` means the slot ``stage1.width``."""
+        flat: dict[str, Any] = {}
+        for name, value in self.options.items():
+            inner = value if isinstance(value, Mapping) else {}
+            flat |= {f"{name}.{kind}": options for kind, options in inner.items()} or {name: value}
+        return flat
+
+    def validate(self, path: str) -> None:
+        """Check that there is such a model, and that options are given to one that takes them."""
+        if self.family:
+            for i, member in enumerate(self.members(path)):
+                check(member, f"{path}family[{i}].")
+            return
+        if ":" in self.name:
+            return
+        require_known(self.name, path)
+        if self.name in NAMES:
+            if not all(isinstance(values, list) for values in self.slots.values()):
+                raise ConfigError(
+                    f"{path}options={dict(self.options)}: expected lists, e.g. {{stage1.width: [16, 24]}}."
+                )
+        elif self.options:
+            raise ConfigError(
+                f"{path}options={dict(self.options)}: {path}name={self.name} takes none; they are for search "
+                "spaces and for a package.module:factory of your own."
+            )
+
+
+def _member(base: ModelConfig, entry: Any, key: str) -> ModelConfig:
+    given = {"name": entry} if isinstance(entry, str) else entry
+    defaults = {field.name: getattr(base, field.name) for field in fields(base) if field.name != "family"}
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{key}={entry!r}: expected the name of a model, or settings: {', '.join(defaults)}.")
+    for name, value in given.items():
+        if name not in defaults:
+            raise ConfigError(f"{key}.{name}: no such key. Keys of a member: {', '.join(defaults)}.")
+        if not _is_like(value, defaults[name]):
+            raise ConfigError(f"{key}.{name}={value!r}: expected a value like {defaults[name]!r}.")
+    if given.get("name", base.name) in FAMILIES:
+        raise ConfigError(f"{key}: {given.get('name', base.name)} is a family itself; name its members.")
+    return replace(base, **given, family=[])
+
+
+def _is_like(value: Any, default: Any) -> bool:
+    if isinstance(default, list):
+        return isinstance(value, list) and all(type(item) is int for item in value)
+    return type(value) in ((int, float) if isinstance(default, float) else (type(default),))
+
+
+def require_known(name: str, path: str) -> None:
+    """Raise a :class:`~strata.engine.errors.ConfigError` with the closest name where there is no such model."""
+    known = [*MODELS, *FAMILIES, *NAMES]
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise ConfigError(
+            f"{path}name={name}: no such model.{hint} Found: {', '.join(known)}; package.module:factory names your own."
+        )

@@ -1,0 +1,115 @@
+"""What an architecture will cost, before it is trained.
+
+The parts of a network are traced one by one on the meta device, where nothing is computed, and remembered: a space has
+far fewer distinct parts than architectures, so most answers are sums.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+
+from strata.engine.determinism import torch_scope
+from strata.engine.models.base import Shape
+from strata.engine.models.flop_counter import FlopCounter
+from strata.engine.models.supernets.plan import Part, body
+from strata.engine.models.supernets.subnet import SubnetSpec, head
+
+BYTES = 4  # of a float32
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Costs of training one architecture at one batch size.
+
+    Attributes:
+        flops: of one training step, forward and backward, as the trainer counts them.
+        parameters: number of trained values.
+        activation_bytes: what the forward pass keeps for the backward pass.
+        memory_bytes: weights and batch-norm statistics, gradients, optimiser state and activations. Kernels' scratch
+            space and the framework itself come on top.
+    """
+
+    flops: int
+    parameters: int
+    activation_bytes: int
+    memory_bytes: int
+
+
+@lru_cache(maxsize=16384)
+def cost(spec: SubnetSpec, batch: int, optimizer_values: int = 0) -> Cost:
+    """Cost of one training step with cross-entropy.
+
+    Args:
+        spec: the architecture.
+        batch: B, samples per step.
+        optimizer_values: what the optimiser keeps per parameter: 0 for SGD, 1 with momentum, 2 for Adam and AdamW.
+    """
+    shape: Shape = (batch, *spec.input_shape)
+    traces = []
+    for name, part in body(spec.space, spec.values, spec.input_shape):
+        traces.append(_trace(part, shape, name not in ("resize", "stem")))
+        shape = traces[-1].output_shape
+    traces.append(_trace_head(head(spec), shape))
+    flops, parameters, statistics, activation_bytes = (
+        sum(getattr(trace, what) for trace in traces)
+        for what in ("flops", "parameters", "statistics", "activation_bytes")
+    )
+    kept = (2 + optimizer_values) * parameters + statistics
+    return Cost(flops, parameters, activation_bytes, kept * BYTES + activation_bytes)
+
+
+@dataclass(frozen=True)
+class _Trace:
+    flops: int
+    parameters: int
+    statistics: int
+    activation_bytes: int
+    output_shape: Shape
+
+
+@lru_cache(maxsize=4096)
+def _trace(part: Part, shape: Shape, input_gradient: bool) -> _Trace:
+    return _run(part, shape, input_gradient, lambda output: output)
+
+
+@lru_cache(maxsize=256)
+def _trace_head(part: Part, shape: Shape) -> _Trace:
+    return _run(part, shape, True, lambda logits: F.cross_entropy(logits, torch.empty(shape[0], dtype=torch.int64)))
+
+
+def _run(part: Part, shape: Shape, input_gradient: bool, finish: Callable[[Tensor], Tensor]) -> _Trace:
+    """A training step of one part on inputs of a shape (batch included); ``finish`` follows the part, e.g. the loss."""
+    with torch_scope(0), torch.device("meta"), FlopCounter() as counter:
+        module = part.build().train()
+        x = torch.empty(shape, requires_grad=input_gradient)
+        output, activation_bytes = _forward(module, x, finish)
+        if output.requires_grad:
+            output.sum().backward()
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    statistics = sum(buffer.numel() for buffer in module.buffers() if buffer.is_floating_point())
+    return _Trace(counter.get_total_flops(), parameters, statistics, activation_bytes, tuple(output.shape))
+
+
+def _forward(module: nn.Module, x: Tensor, finish: Callable[[Tensor], Tensor]) -> tuple[Tensor, int]:
+    """The output, and the bytes of the distinct memory, weights aside, that its graph holds on to."""
+    own = {_memory(value) for value in (*module.parameters(), *module.buffers())}
+    saved: list[Tensor] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        saved.append(tensor)
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = finish(module(x))
+    sizes = {_memory(tensor): tensor.untyped_storage().nbytes() for tensor in saved}
+    return output, sum(size for memory, size in sizes.items() if memory not in own)
+
+
+def _memory(tensor: Tensor) -> int:
+    address: int = tensor.untyped_storage()._cdata  # there is no data to point to on the meta device
+    return address

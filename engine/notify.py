@@ -1,0 +1,6 @@
+"""TODO engine.notify."""
+
+from collections.abc import Callable
+
+Notify = Callable[[str], None]
+"""Takes a line about what is being done, for people."""

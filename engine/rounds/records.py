@@ -1,0 +1,96 @@
+"""What a run reports: plain records. Sinks (JSONL, W&B, the terminal) sit at the edge, in the driver."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class CallRecord:
+    """One client call: what it cost in bytes and FLOPs, and in virtual seconds.
+
+    Attributes:
+        flops, samples, steps: of the whole call, also when it was lost on the way.
+        status: ``ok``, ``late`` (dropped by a deadline), ``lost`` (the client dropped out), or ``probe`` (a call that
+            only assessed the client's speed).
+        loss: mean training loss, or None where nothing was trained or the call was lost.
+    """
+
+    client: int
+    team: int | None
+    team_round: int
+    device: str
+    status: str
+    bytes_down: int
+    bytes_up: int
+    flops: int
+    samples: int
+    steps: int
+    latency_s: float
+    download_s: float
+    compute_s: float
+    upload_s: float
+    loss: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def total_s(self) -> float:
+        """Virtual seconds from invitation to the end of the upload."""
+        return self.latency_s + self.download_s + self.compute_s + self.upload_s
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Accuracy and loss of one kind of model over the clients' test data.
+
+    Attributes:
+        accuracy: Σ correct / Σ samples over all clients (pooled), 0..1.
+        loss: pooled mean cross-entropy.
+        mean: mean of the clients' accuracies.
+        std: population standard deviation of the clients' accuracies.
+        worst_decile: mean accuracy of the worst tenth of the clients (at least one).
+        clients: accuracy by client id.
+    """
+
+    accuracy: float
+    loss: float
+    mean: float
+    std: float
+    worst_decile: float
+    clients: Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """One global round.
+
+    Attributes:
+        round: 1 for the first.
+        virtual_s: virtual clock after the round; ``round_s``: length of this round.
+        straggling_s: max − min of the participants' seconds, the mean over the round's cohorts.
+        invited, completed, late, lost: client calls by what became of them.
+        bytes_*: client tier (client ↔ its server) and team tier (team ↔ global), both directions.
+        scores: ``PM`` personal, ``TM`` team, ``GM`` global model; empty in rounds without evaluation.
+        train_loss: mean training loss over the completed calls, None when none completed.
+        wall_s: seconds the simulation itself took; agents_wall_s: those spent in the agents, which come on top. Neither
+            enters a result.
+    """
+
+    round: int
+    virtual_s: float
+    round_s: float
+    straggling_s: float
+    invited: int
+    completed: int
+    late: int
+    lost: int
+    bytes_client_down: int
+    bytes_client_up: int
+    bytes_team_down: int
+    bytes_team_up: int
+    flops: int
+    train_loss: float | None
+    scores: Mapping[str, Scores]
+    calls: Sequence[CallRecord]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    wall_s: float = 0.0
+    agents_wall_s: float = 0.0

@@ -1,0 +1,78 @@
+"""From outcomes and evaluations to the record of a round."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from strata.engine.method.requests import Evaluation
+from strata.engine.rounds.pools import Evaluations, Outcome
+from strata.engine.rounds.records import RoundRecord, Scores
+
+
+def score(evaluations: Mapping[int, Evaluation]) -> Scores:
+    """Pool one kind of model over those clients that have test rows; see :class:`~strata.engine.rounds.records.Scores`."""
+    counted = {client: e for client, e in evaluations.items() if e.samples}
+    accuracies = np.array([e.accuracy for e in counted.values()])
+    samples = sum(e.samples for e in counted.values())
+    worst = np.sort(accuracies)[: max(1, len(accuracies) // 10)]
+    return Scores(
+        accuracy=sum(e.correct for e in counted.values()) / samples,
+        loss=sum(e.loss_sum for e in counted.values()) / samples,
+        mean=float(accuracies.mean()),
+        std=float(accuracies.std()),
+        worst_decile=float(worst.mean()),
+        clients={client: e.accuracy for client, e in counted.items()},
+    )
+
+
+def score_all(evaluations: Evaluations) -> dict[str, Scores]:
+    """One :class:`~strata.engine.rounds.records.Scores` per kind of model (PM, TM, GM)."""
+    kinds = sorted({kind for by_kind in evaluations.values() for kind in by_kind})
+    return {
+        kind: score({client: by_kind[kind] for client, by_kind in evaluations.items() if kind in by_kind})
+        for kind in kinds
+    }
+
+
+def record(round: int, virtual_s: float, outcome: Outcome, scores: Mapping[str, Scores], wall_s: float) -> RoundRecord:
+    """The record of a round."""
+    calls = outcome.calls
+    count = {status: sum(call.status == status for call in calls) for status in ("ok", "late", "lost")}
+    losses = [call.loss for call in calls if call.status == "ok" and call.loss is not None]
+    return RoundRecord(
+        round=round,
+        virtual_s=virtual_s,
+        round_s=outcome.seconds,
+        straggling_s=float(np.mean(outcome.straggling)) if outcome.straggling else 0.0,
+        invited=sum(count.values()),
+        completed=count["ok"],
+        late=count["late"],
+        lost=count["lost"],
+        bytes_client_down=sum(call.bytes_down for call in calls),
+        bytes_client_up=sum(call.bytes_up for call in calls),
+        bytes_team_down=outcome.bytes_team_down,
+        bytes_team_up=outcome.bytes_team_up,
+        flops=sum(call.flops for call in calls),
+        train_loss=float(np.mean(losses)) if losses else None,
+        scores=scores,
+        calls=calls,
+        metrics={"teams": outcome.teams, "late_teams": outcome.late_teams} if outcome.teams else {},
+        wall_s=wall_s,
+    )
+
+
+def to_plain(value: RoundRecord) -> dict[str, Any]:
+    """A record as plain JSON, without the fields that differ between equal runs (wall-clock seconds)."""
+    plain = dataclasses.asdict(value)
+    del plain["wall_s"], plain["agents_wall_s"]
+    return plain
+
+
+def chain(digest: str, value: RoundRecord) -> str:
+    """SHA-256 over a record and the digest of all records before it."""
+    text = json.dumps(to_plain(value), sort_keys=True)
+    return hashlib.sha256((digest + text).encode()).hexdigest()

@@ -1,0 +1,140 @@
+"""Starting the tiers on Ray: connecting, counting resources, seating actors."""
+
+import importlib
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import strata.engine.runtime.ray_settings  # noqa: F401  # isort: skip  # before Ray
+import ray
+from ray.exceptions import RayError
+
+from strata.engine.config.schema import RayConfig, RunConfig
+from strata.engine.errors import ClusterError
+from strata.engine.notify import Notify
+from strata.engine.rounds.world import World
+from strata.engine.runtime.actors import ActorFederation
+from strata.engine.runtime.seats import Node, Seat, Share, plan_seats
+
+
+class RayBackend(ActorFederation):
+    """Actors, and the local Ray they live on if this run started one."""
+
+    def __init__(self, world: World, seats: list[Seat], config: RunConfig, owns_ray: bool) -> None:
+        """Start all actors; see :class:`~strata.engine.runtime.actors.ActorFederation`."""
+        self._owns_ray = owns_ray
+        super().__init__(world, seats, config.training.device, config.ray.start_timeout_s)
+
+    def close(self) -> None:
+        """End the actors; shut down the local Ray if this run started it, else leave the cluster as it is."""
+        super().close()
+        if self._owns_ray:
+            ray.shutdown()
+
+
+def start(config: RunConfig, world: World, shares: Mapping[int, Share], notify: Notify) -> RayBackend:
+    """Connect, check that the actors fit, start them side by side.
+
+    Raises:
+        ClusterError: when the cluster cannot be reached.
+        ResourceError: when the actors do not fit or cannot be started.
+    """
+    began = time.perf_counter()
+    owns_ray = connect(config.ray, _packages(config))
+    try:
+        seats = _seats(config, world, shares)
+        backend = RayBackend(world, seats, config, owns_ray)
+    except BaseException:
+        if owns_ray:
+            ray.shutdown()
+        raise
+    notify(f"{describe(seats)}: started in {time.perf_counter() - began:.1f} s")
+    return backend
+
+
+def connect(config: RayConfig, packages: Sequence[str]) -> bool:
+    """Join the configured cluster, or start a local Ray; True when it was started here.
+
+    A Ray that this process is connected to already is used as it is. ``packages`` are shipped to a cluster's nodes.
+
+    Raises:
+        ClusterError: when there is no such cluster.
+    """
+    if ray.is_initialized():
+        return False
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if not config.address:
+        sizes: dict[str, Any] = {"num_cpus": config.num_cpus or None, "num_gpus": config.num_gpus or None}
+        try:
+            ray.init(address="local", include_dashboard=False, **sizes, **options)
+        except (OSError, ValueError, RuntimeError, RayError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise ClusterError(f"a local Ray could not be started: {first} runtime=inprocess needs none.") from None
+        return True
+    try:
+        _require_listener(config.address)
+        ray.init(address=config.address, runtime_env={"py_modules": _folders(packages)}, **options)
+    except (OSError, ValueError, RuntimeError, RayError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ClusterError(
+            f"ray.address={config.address}: no Ray cluster answers there: {first.rstrip('.')}. Start one with "
+            "`ray start --head`, give this machine its token (~/.ray/auth_token, or RAY_AUTH_TOKEN), or leave "
+            "ray.address empty for a local Ray."
+        ) from None
+    return True
+
+
+def _require_listener(address: str) -> None:
+    # Ray itself keeps trying a dead address for many minutes.
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+
+
+def describe(seats: list[Seat]) -> str:
+    """What is started, in one line."""
+    sizes = [len(seat.clients) for seat in seats if seat.tier == "client"]
+    teams = sum(seat.tier == "team" for seat in seats)
+    each = f"{min(sizes)}" if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
+    nodes = len({seat.node for seat in seats})
+    return ", ".join(
+        [f"{len(sizes)} client actor{'s' * (len(sizes) > 1)} with {each} client{'s' * (max(sizes) > 1)} each"]
+        + [f"{teams} team server{'s' * (teams > 1)}"] * bool(teams)
+        + [f"1 global server on {nodes} node{'s' * (nodes > 1)}"]
+    )
+
+
+def _seats(config: RunConfig, world: World, shares: Mapping[int, Share]) -> list[Seat]:
+    # Clients of one team side by side, so that a team round reaches few actors.
+    order = sorted(shares, key=lambda client: (world.team_of.get(client, 0), client))
+    return plan_seats(
+        nodes(),
+        Share(config.server.num_cpus, config.server.num_gpus),
+        Share(config.teams.num_cpus, config.teams.num_gpus),
+        sorted(world.data.teams),
+        order,
+        shares,
+        config.clients_per_actor,
+        config.ray.placement,
+    )
+
+
+def nodes() -> list[Node]:
+    """The cluster's living nodes with their total resources, by node id."""
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    parts = [(n["NodeID"], n["Resources"].get("CPU", 0.0), n["Resources"].get("GPU", 0.0)) for n in alive]
+    return [Node(*part) for part in sorted(parts)]
+
+
+def _packages(config: RunConfig) -> list[str]:
+    """Top-level packages that the cluster's nodes need: Strata's own, and those of a user's method and model."""
+    own = [config.algorithm] if "." in config.algorithm else []
+    own += [member.name.partition(":")[0] for member in config.model.members() if ":" in member.name]
+    return list(dict.fromkeys(["engine", "algorithms", *(name.split(".")[0] for name in own)]))
+
+
+def _folders(packages: Sequence[str]) -> list[str]:
+    """Where those packages lie; a module that is a single file is shipped as that file."""
+    modules = [importlib.import_module(name) for name in packages]
+    return [str(next(iter(m.__path__))) if hasattr(m, "__path__") else str(m.__file__) for m in modules]

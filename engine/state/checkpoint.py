@@ -1,0 +1,243 @@
+"""Checkpoints: all state of a federation as safetensors and JSON. Nothing that is loaded can run code.
+
+A checkpoint is a folder ``round-000010`` with ``tensors.safetensors`` and ``state.json``: the tree of states with
+tensors replaced by names, dataclasses by the names of their types, and the SHA-256 of the tensor file. It is written
+beside its place and renamed into it, so it is there as a whole or not at all. One that is replaced is set aside first
+and deleted last; where a process ended in between, whoever looks next puts it back.
+
+Types are read back only from modules that the caller names, and a tree that holds another is refused when it is saved.
+"""
+
+import dataclasses
+import hashlib
+import importlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from strata.engine.errors import CheckpointError, StateError
+
+FORMAT = 1
+STATE, TENSORS = "state.json", "tensors.safetensors"
+ASIDE = ".replaced-"  # begins the name of a folder that is about to be replaced
+
+
+def save(
+    folder: Path, round: int, tree: Any, identity: Mapping[str, str], keep: int, modules: Iterable[str] = ()
+) -> Path:
+    """Write the checkpoint of one round and delete all but the ``keep`` newest.
+
+    Args:
+        folder: where checkpoints lie.
+        round: the round after which it is taken.
+        tree: dataclasses, dicts, lists, tuples, tensors, numbers, strings, None.
+        identity: what must be equal for a run to continue from it.
+        keep: checkpoints to keep.
+        modules: the modules whose dataclasses may occur in it, as :func:`load` will be given them.
+
+    Raises:
+        StateError: when it holds a type that :func:`load` would refuse.
+        CheckpointError: when it cannot be written; earlier checkpoints stay as they are.
+    """
+    target = folder / f"round-{round:06d}"
+    write(target, tree, {"round": round, "identity": dict(identity)}, modules)
+    for old in found(folder)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def write(target: Path, tree: Any, header: Mapping[str, Any], modules: Iterable[str] = ()) -> None:
+    """Write a tree and some plain facts about it as a folder, which is there as a whole or not at all.
+
+    Args:
+        target: the folder; what lies there is replaced.
+        tree: see :func:`save`.
+        header: the facts.
+        modules: the modules whose dataclasses may occur in the tree, as :func:`read` will be given them.
+
+    Raises:
+        StateError: when the tree holds a type that :func:`read` would refuse.
+        CheckpointError: when it cannot be written; what was there before stays.
+    """
+    tensors: dict[str, Tensor] = {}
+    skeleton = _encode(tree, tensors, frozenset(modules))
+    payload = save_tensors(tensors)
+    digest = hashlib.sha256(payload).hexdigest()
+    state = {"format": FORMAT, **header, "tensors_sha256": digest, "state": skeleton}
+    partial = target.with_name(f".partial-{target.name}")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        _write(partial / TENSORS, payload)
+        _write(partial / STATE, json.dumps(state).encode())
+        _sync_folder(partial)
+        _put_in_place(partial, target)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise CheckpointError(f"{target}: cannot be written: {error}. Free some space and resume the run.") from None
+
+
+def _put_in_place(new: Path, target: Path) -> None:
+    """Rename a folder to ``target``. At every moment the old or the new one is there as a whole, if only set aside."""
+    _settle(target)
+    try:
+        if target.exists():
+            target.rename(_aside(target))
+        new.rename(target)
+        _sync_folder(target.parent)
+    finally:
+        _settle(target)
+
+
+def _settle(target: Path) -> None:
+    """End a replacement, whole or half: put back what was set aside for a folder that never came, or delete it."""
+    aside = _aside(target)
+    if target.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+    elif aside.is_dir():
+        with suppress(OSError):  # where nothing can be written, it is as good as missing
+            aside.rename(target)
+
+
+def _aside(target: Path) -> Path:
+    return target.parent / f"{ASIDE}{target.name}"  # unlike with_name it takes "." too
+
+
+def found(folder: Path) -> list[Path]:
+    """The complete checkpoints of a folder, oldest first; one that was left set aside is put back before."""
+    for aside in folder.glob(f"{ASIDE}round-*"):
+        _settle(folder / aside.name.removeprefix(ASIDE))
+    return sorted(path for path in folder.glob("round-*") if path.is_dir())
+
+
+def load(path: Path, identity: Mapping[str, str], modules: Iterable[str]) -> Any:
+    """Read a checkpoint back.
+
+    Args:
+        path: its folder.
+        identity: of the run that wants to continue.
+        modules: the modules whose dataclasses may occur in it.
+
+    Raises:
+        CheckpointError: when it is damaged, of another format, or of another run.
+    """
+
+    def check(header: Mapping[str, Any]) -> None:
+        for key, value in identity.items():
+            theirs = header.get("identity", {}).get(key)
+            if theirs != value:
+                raise CheckpointError(f"{path}: it is of another run: {key} is {theirs!r} there and {value!r} here.")
+
+    return read(path, check, modules)
+
+
+def read(path: Path, check: Callable[[Mapping[str, Any]], None], modules: Iterable[str] = ()) -> Any:
+    """Read back what :func:`write` wrote.
+
+    Args:
+        path: its folder.
+        check: is given the plain facts first, and raises where they do not fit.
+        modules: the modules whose dataclasses may occur in it.
+
+    Raises:
+        CheckpointError: when it is missing, damaged or of another format.
+    """
+    _settle(path)
+    try:
+        state = json.loads((path / STATE).read_text(encoding="utf8"))
+        payload = (path / TENSORS).read_bytes()
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: {Path(str(error.filename)).name} is missing.") from None
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"{path}: {STATE} cannot be read: {error}.") from None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: not a checkpoint of this version of Strata (format {FORMAT}).")
+    check(state)
+    if hashlib.sha256(payload).hexdigest() != state.get("tensors_sha256"):
+        raise CheckpointError(f"{path}: {TENSORS} is damaged: its SHA-256 is not the one noted in {STATE}.")
+    try:
+        return _decode(state["state"], load_tensors(payload), frozenset(modules))
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path}: the state does not fit this version of Strata: {error}.") from None
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _encode(tree: Any, tensors: dict[str, Tensor], modules: frozenset[str]) -> Any:
+    if tree is None or isinstance(tree, bool | int | float | str):
+        return tree
+    if isinstance(tree, Tensor):
+        name = f"t{len(tensors)}"
+        # A copy: safetensors refuses tensors that share memory, and states of several owners may.
+        tensors[name] = tree.detach().to("cpu", copy=True).contiguous()
+        return {"tensor": name}
+    if isinstance(tree, list | tuple):
+        return {"tuple" if isinstance(tree, tuple) else "list": [_encode(item, tensors, modules) for item in tree]}
+    if isinstance(tree, Mapping):
+        return {"dict": [[key, _encode(value, tensors, modules)] for key, value in tree.items()]}
+    if dataclasses.is_dataclass(tree):
+        name = _type_name(type(tree), modules)
+        fields = {f.name: _encode(getattr(tree, f.name), tensors, modules) for f in dataclasses.fields(tree)}
+        return {"type": name, "fields": fields}
+    raise TypeError(f"a {type(tree).__name__} cannot be kept in a checkpoint; use tensors, numbers and dataclasses")
+
+
+def _type_name(kind: type, modules: frozenset[str]) -> str:
+    name = f"{kind.__module__}:{kind.__qualname__}"
+    try:
+        if _state_type(name, modules) is not kind:
+            raise ValueError(f"{name} is another class by now")
+    except (AttributeError, ValueError) as error:
+        raise StateError(
+            f"the state holds an instance of {kind.__qualname__} of module {kind.__module__}, which could not be "
+            f"restored from a checkpoint: {error}. Define the classes of states at the top level of the module of the "
+            "method, or of one of its base classes."
+        ) from None
+    return name
+
+
+def _decode(node: Any, tensors: Mapping[str, Tensor], modules: frozenset[str]) -> Any:
+    if not isinstance(node, dict):
+        return node
+    if "tensor" in node:
+        return tensors[node["tensor"]]
+    if "list" in node:
+        return [_decode(item, tensors, modules) for item in node["list"]]
+    if "tuple" in node:
+        return tuple(_decode(item, tensors, modules) for item in node["tuple"])
+    if "dict" in node:
+        return {key: _decode(value, tensors, modules) for key, value in node["dict"]}
+    kind = _state_type(node["type"], modules)
+    return kind(**{name: _decode(value, tensors, modules) for name, value in node["fields"].items()})
+
+
+def _state_type(name: str, modules: frozenset[str]) -> type:
+    module, _, qualname = name.partition(":")
+    if module not in modules or "." in qualname:
+        raise ValueError(f"it names the type {name}, which is none of the method's")
+    kind = getattr(importlib.import_module(module), qualname)
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+        raise ValueError(f"{name} is not a dataclass")
+    return kind

@@ -1,0 +1,50 @@
+"""A client's samples, in batches: which rows make up each step, and how they are fetched."""
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from strata.engine.data.dataset import Dataset, IntArray
+from strata.engine.method.requests import Train
+from strata.engine.seeding import generator
+
+GATHER_SAMPLES = 4096  # rows fetched at once: large enough to cost little per step, small enough to stay in cache
+
+
+class Rows:
+    """The samples of a data set on the trainer's device, fetched by row."""
+
+    def __init__(self, dataset: Dataset, device: torch.device) -> None:
+        """Share the data set's memory on the CPU; copy it once on another device."""
+        with warnings.catch_warnings():
+            # In an actor the arrays are read-only views of the object store. Nothing here ever writes to them.
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
+            self._x = torch.from_numpy(dataset.x).to(device)
+            self._y = torch.from_numpy(dataset.y).to(device)
+        self._shift, self._scale = dataset.shift, dataset.scale
+        self.device = device
+
+    def fetch(self, rows: IntArray) -> tuple[Tensor, Tensor]:
+        """Inputs (n, ...) ready for a model, and classes (n,)."""
+        index = torch.from_numpy(rows).to(self.device)
+        x = self._x.index_select(0, index)
+        if x.dtype == torch.uint8:
+            x = x.to(torch.float32).div_(255.0).sub_(self._shift).div_(self._scale)
+        return x, self._y.index_select(0, index)
+
+
+def plan_batches(n: int, request: Train, seed: int) -> list[IntArray]:
+    """Positions 0..n-1 of each step's batch: shuffled passes over the data, the last batch of a pass may be smaller."""
+    if (request.steps is None) == (request.epochs is None):
+        raise ValueError(f"give either steps or epochs, not steps={request.steps} and epochs={request.epochs}")
+    per_pass = -(-n // request.batch_size)
+    steps = request.steps if request.steps is not None else per_pass * (request.epochs or 0)
+    rng = generator(seed, "batches")
+    if request.repeat_batch:
+        return [rng.permutation(n)[: request.batch_size]] * steps
+    batches: list[IntArray] = []
+    while len(batches) < steps:
+        order = rng.permutation(n)
+        batches += [order[i : i + request.batch_size] for i in range(0, n, request.batch_size)]
+    return batches[:steps]

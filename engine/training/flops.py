@@ -1,0 +1,80 @@
+"""Counting the FLOPs of a step, on the meta device, where nothing is computed."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from strata.engine.determinism import torch_scope
+from strata.engine.method.losses import Batch, SmoothedCrossEntropy, cross_entropy
+from strata.engine.method.requests import Train
+from strata.engine.models.base import Buildable
+from strata.engine.models.flop_counter import FlopCounter
+from strata.engine.models.supernets.cost import cost
+from strata.engine.models.supernets.subnet import SubnetSpec
+
+
+def count_step_flops(request: Train, batch: Batch) -> int:
+    """FLOPs of one training step (forward and backward) as :mod:`strata.engine.models.flop_counter` counts them.
+
+    The step is traced on the meta device, where nothing is computed; a model that looks at values, which has none
+    there, is counted on a real copy. An architecture of a search space is the sum of parts that were traced before.
+    """
+    plain = request.loss is cross_entropy or isinstance(request.loss, SmoothedCrossEntropy)
+    if isinstance(request.model, SubnetSpec) and request.trainable is None and plain:
+        return cost(request.model, len(batch.y)).flops
+    try:
+        return _count_on(torch.device("meta"), request, batch)
+    except (RuntimeError, NotImplementedError):
+        return _count_on(batch.x.device, request, batch)
+
+
+def _count_on(device: torch.device, request: Train, batch: Batch) -> int:
+    with torch_scope(0):
+        module = request.model.build().to(device)
+        set_modes(module, request.frozen)
+        select_trainable(module, request.trainable)
+        constants = {name: value.to(device) for name, value in batch.constants.items()}
+        with FlopCounter() as counter:
+            request.loss(module, Batch(batch.x.to(device), batch.y.to(device), constants)).backward()
+    return int(counter.get_total_flops())
+
+
+def set_modes(module: nn.Module, frozen: Sequence[str]) -> None:
+    """Put a module into training mode, and its submodules of those names into evaluation mode.
+
+    Raises:
+        ValueError: when there is no such submodule.
+    """
+    module.train()
+    known = dict(module.named_modules())
+    for name in frozen:
+        if name not in known:
+            raise ValueError(f"frozen={name}: the model has no such submodule")
+        known[name].eval()
+
+
+def select_trainable(module: nn.Module, names: frozenset[str] | None) -> dict[str, nn.Parameter]:
+    """Let gradients reach the parameters of those names (None: all) and no others; returns them by name."""
+    chosen = {}
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(names is None or name in names)
+        if parameter.requires_grad:
+            chosen[name] = parameter
+    return chosen
+
+
+def count_feature_flops(model: Buildable, x: Tensor) -> int:
+    """FLOPs of one forward pass of a model's features over inputs ``x`` (B, ...); see :func:`count_step_flops`."""
+    try:
+        return _count_features_on(torch.device("meta"), model, x)
+    except (RuntimeError, NotImplementedError):
+        return _count_features_on(x.device, model, x)
+
+
+def _count_features_on(device: torch.device, model: Buildable, x: Tensor) -> int:
+    with torch_scope(0):
+        module = model.build().to(device).eval()
+        with torch.no_grad(), FlopCounter() as counter:
+            module.get_submodule("features")(x.to(device))
+    return int(counter.get_total_flops())

@@ -1,0 +1,93 @@
+"""Trees of tensors and numbers: what crosses the network, and what is kept between rounds.
+
+A tree is a tensor, a number, a string, None, or a dataclass, dict, list or tuple of trees. Everything here walks trees
+in one fixed order, so bytes, hashes and files do not depend on how a tree was built.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """All leaves of a tree with their paths, in a fixed order (dict keys sorted by their text).
+
+    Raises:
+        TypeError: for a leaf that is neither tensor, number, string nor None.
+    """
+    if tree is None or isinstance(tree, Tensor | bool | int | float | str):
+        yield path, tree
+    elif dataclasses.is_dataclass(tree):
+        for field in dataclasses.fields(tree):
+            yield from leaves(getattr(tree, field.name), f"{path}.{field.name}")
+    elif isinstance(tree, Mapping):
+        for key in sorted(tree, key=str):
+            yield from leaves(tree[key], f"{path}[{key}]")
+    elif isinstance(tree, Sequence):
+        for index, item in enumerate(tree):
+            yield from leaves(item, f"{path}[{index}]")
+    else:
+        raise TypeError(
+            f"{path or 'message'}: a {type(tree).__name__} cannot cross the network; use tensors and numbers"
+        )
+
+
+def map_leaves(tree: Any, change: Callable[[Any], Any]) -> Any:
+    """The same tree with every leaf replaced by ``change(leaf)``."""
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        fields = {f.name: map_leaves(getattr(tree, f.name), change) for f in dataclasses.fields(tree)}
+        return type(tree)(**fields)
+    if isinstance(tree, Mapping):
+        return {key: map_leaves(value, change) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(map_leaves(item, change) for item in tree)
+    return change(tree)
+
+
+def count_bytes(message: Any) -> int:
+    """Bytes a message takes on the wire: tensors at their size, numbers at 8, booleans at 1, text in UTF-8."""
+    return sum(_leaf_bytes(leaf) for _, leaf in leaves(message))
+
+
+def _leaf_bytes(leaf: Any) -> int:
+    if leaf is None:
+        return 0
+    if isinstance(leaf, Tensor):
+        return int(leaf.nbytes)
+    if isinstance(leaf, str):
+        return len(leaf.encode())
+    return 1 if isinstance(leaf, bool) else 8
+
+
+def to_wire(message: Any) -> Any:
+    """The message with tensors as numpy arrays, which travel between processes without being copied."""
+    return map_leaves(message, lambda leaf: leaf.detach().cpu().numpy() if isinstance(leaf, Tensor) else leaf)
+
+
+def from_wire(message: Any) -> Any:
+    """Inverse of :func:`to_wire`."""
+    return map_leaves(message, lambda leaf: _tensor(leaf) if isinstance(leaf, np.ndarray) else leaf)
+
+
+def _tensor(array: np.ndarray[Any, Any]) -> Tensor:
+    # What comes out of Ray's object store is a read-only view; torch would let a method write to it, and crash.
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
+def fingerprint(tree: Any) -> str:
+    """SHA-256 over every path, type, shape and value of a tree: equal to the bit, or different."""
+    digest = hashlib.sha256()
+    for path, leaf in leaves(tree):
+        digest.update(path.encode())
+        if isinstance(leaf, Tensor):
+            array = leaf.detach().cpu().contiguous().numpy()
+            digest.update(f"{array.dtype}{array.shape}".encode())
+            digest.update(array.tobytes())
+        else:
+            digest.update(f"{type(leaf).__name__}{leaf!r}".encode())
+    return digest.hexdigest()

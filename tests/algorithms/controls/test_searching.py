@@ -1,0 +1,163 @@
+"""The search: rewards by hand, the policies' steps by hand, the best architecture found."""
+
+import numpy as np
+import pytest
+import torch
+
+from strata.agents.driver import Driver
+from strata.agents.learnt import LearntPolicies
+from strata.algorithms.controls.searching import SearchControl
+from strata.engine.build import build_world
+from strata.engine.config.agents import AgentsConfig
+from strata.engine.method.situation import Report, Situation
+from strata.engine.seeding import generator
+from strata.envs.multi_agent import FederatedRoundsEnv
+from strata.envs.opening import control_of
+from strata.envs.turns import Turns
+from tests.helpers.supernets import FOUR, info_of, method_of, searching
+
+# --- rewards --------------------------------------------------------------------------------------------------------
+
+
+def report_of(clients, seconds, completed=None, **metrics):
+    zeros = np.zeros(len(clients))
+    done = np.ones(len(clients), bool) if completed is None else np.array(completed)
+    columns = {name: np.array(values) for name, values in metrics.items()}
+    return Report(
+        np.array(clients), done, ~done, zeros, zeros, np.array(seconds), zeros, zeros, zeros, zeros, 9.0, 0.0, columns
+    )
+
+
+def rewards_of(report, best, **settings):
+    method = method_of(**settings)
+    control = SearchControl(method, [info_of(client) for client in range(5)], None, 3)
+    unknown = np.full(len(report.clients), np.nan)
+    everyone = {} if best is None else {"best_accuracy": np.array(best)}
+    now = Situation(4, list(report.clients), *[unknown] * 4, everyone=everyone)
+    return control.rewards(now, {}, report)
+
+
+def test_the_reward_by_hand():
+    """0.01 a second over the fastest, 0.2 for conflict; the clients seen had 0.2, 0.4 and 0.9 at best."""
+    nan = float("nan")
+    report = report_of([0, 1, 3], [5.0, 3.0, 8.0], accuracy=[0.6, 0.3, 0.0], conflict=[0.25, 0.0, nan])
+    found = rewards_of(report, [0.2, 0.4, nan, 0.9, nan], lambda_time=0.01, lambda_neg=0.2)
+    assert found == {
+        "client_0": pytest.approx(0.6 - 0.5 - 0.02 - 0.05),
+        "client_1": pytest.approx(0.3 - 0.5),
+        "client_3": pytest.approx(0.0 - 0.5 - 0.05),  # over its budget: wrong everywhere, and no delta to conflict
+    }
+
+
+def test_before_anybody_was_seen_the_baseline_is_the_mean_that_came_in():
+    report = report_of([1, 2], [1.0, 1.0], accuracy=[0.8, 0.4], conflict=[0.0, 0.0])
+    assert rewards_of(report, None) == {"client_1": pytest.approx(0.2), "client_2": pytest.approx(-0.2)}
+
+
+def test_who_was_lost_is_neither_paid_nor_the_fastest():
+    report = report_of([1, 2], [1.0, 4.0], [False, True], accuracy=[0.9, 0.4], conflict=[0.0, 0.5])
+    assert rewards_of(report, [0.4] * 5, lambda_neg=0.2) == {"client_2": pytest.approx(-0.1)}
+    nobody = report_of([1], [1.0], [False], accuracy=[0.9], conflict=[0.0])
+    assert rewards_of(nobody, [0.4] * 5) == {}
+
+
+def test_a_timed_round_pays_latency_alone():
+    assert rewards_of(report_of([1, 2], [1.0, 4.0]), None, lambda_time=0.01) == {
+        "client_1": pytest.approx(0.0),
+        "client_2": pytest.approx(-0.03),
+    }
+
+
+# --- the search -----------------------------------------------------------------------------------------------------
+
+
+class Toy:
+    """Rounds in which client i's accuracy is 0.9 with its own best architecture, and less for every other choice."""
+
+    def __init__(self, method, clients, invited):
+        self.round, self._clients, self._invited = 0, clients, invited
+        self._space, self.known = method.supernet.space, np.zeros(clients)
+        self.best = [self._space.random(client) for client in range(clients)]
+
+    def invite(self):
+        drawn = generator(3, "cohort", self.round).choice(self._clients, self._invited, replace=False)
+        return sorted(int(client) for client in drawn)
+
+    def play(self, decisions):
+        clients = np.array(sorted(decisions.clients))
+        chosen = [self._space.named(decisions.clients[client]["architecture"]) for client in clients]
+        free = sum(size > 1 for size in self._space.sizes)
+        wrong = [
+            sum(a != b for a, b in zip(one, self.best[c], strict=True)) for one, c in zip(chosen, clients, strict=True)
+        ]
+        accuracy = 0.9 * (1 - np.array(wrong) / free)
+        self.known[clients] = np.maximum(self.known[clients], accuracy)
+        self.round += 1
+        best = self.known[clients].copy()
+        return report_of(clients, np.ones(len(clients)), accuracy=accuracy, best_accuracy=best, conflict=best * 0)
+
+
+def probabilities(policies, agent, architecture, sizes):
+    logits = policies._learners["reinforce"].module[agent].unwrapped().logits.detach().split(list(sizes))
+    return float(torch.stack([part.softmax(0)[i] for part, i in zip(logits, architecture, strict=True)]).prod())
+
+
+def test_the_search_finds_the_best_architecture_of_every_client():
+    clients, invited, rounds = 8, 4, 120
+    method = method_of({**FOUR, "stage2.expansion": [2, 3, 4]})
+    toy = Toy(method, clients, invited)
+    control = SearchControl(method, [info_of(client) for client in range(clients)], None, invited)
+    policies = LearntPolicies(control.agents, AgentsConfig(policy="rllib"), 0)
+    driver = Driver(FederatedRoundsEnv({"turns": Turns(toy, control, clients), "rounds": 1}), policies)
+    sizes = method.supernet.space.sizes
+
+    def sure():
+        return [probabilities(policies, f"client_{c}", best, sizes) for c, best in enumerate(toy.best)]
+
+    start = sure()
+    np.testing.assert_allclose(start, 1 / 12, rtol=1e-5)
+    first = driver.run_round()
+    stayed = [p == before for p, before in zip(sure(), start, strict=True)]
+    assert stayed == [f"client_{c}" not in first.played.rewards for c in range(clients)]
+    entropies = [first.metrics["agents/entropy"]]
+    for _ in range(rounds):
+        entropies.append(driver.run_round().metrics["agents/entropy"])
+    assert entropies[0] == pytest.approx(np.log(12), rel=1e-5)
+    assert entropies[-1] < 0.5
+    assert len({method.supernet.space.values(best)["stage2.expansion"] for best in toy.best}) == 3
+    assert min(sure()) >= 0.9
+
+
+def test_who_is_paid_takes_adams_first_step_and_who_is_not_stays():
+    """α_d ← Adam on r (softmax(α_d) − onehot(a_d)); a first step of Adam is lr · g / (|g| + ε), whatever its size."""
+    control = SearchControl(method_of(), [info_of(client) for client in range(3)], None, 2)
+    policies = LearntPolicies(control.agents, AgentsConfig(policy="rllib"), 0)
+    sizes = list(control.agents["client_0"].action_space.nvec)
+
+    def logits(agent):
+        return policies._learners["reinforce"].module[agent].unwrapped().logits.detach().double().numpy().copy()
+
+    acted = policies.act(1, None, {}, {agent: np.ones(1, np.float32) for agent in ("client_0", "client_1")})
+    policies.learn(1, {"client_1": -0.3})
+    expected = []
+    for size, option in zip(sizes, acted["client_1"], strict=True):
+        gradient = -0.3 * (np.full(size, 1 / size) - np.eye(size)[option])
+        expected.append(-0.5 * gradient / (abs(gradient) + 1e-8))
+    np.testing.assert_allclose(logits("client_1"), np.concatenate(expected), atol=1e-5)
+    assert not logits("client_0").any()
+    assert not logits("client_2").any()
+    before = logits("client_1")
+    policies.act(2, None, {}, {"client_0": np.ones(1, np.float32)})
+    policies.learn(2, {"client_0": 1.0})
+    assert logits("client_0").any()
+    np.testing.assert_array_equal(logits("client_1"), before)
+    policies.act(3, None, {}, {"client_0": np.ones(1, np.float32)})
+    assert policies.learn(3, {}) == {}
+
+
+def test_a_control_comes_with_one_agent_per_client():
+    world = build_world(searching("agents.policy=none"))
+    control = control_of(searching("agents.policy=none"), world)
+    assert list(control.agents) == [f"client_{client}" for client in range(8)]
+    assert {spec.learner for spec in control.agents.values()} == {"reinforce"}
+    assert list(control.agents["client_0"].action_space.nvec) == list(world.algorithm.supernet.space.sizes)

@@ -1,0 +1,116 @@
+import io
+import json
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+from rich.console import Console
+
+from strata.cluster.report.holdings import label_entropy_bits, label_skew, summary, table
+from strata.cluster.report.holdings_plot import plot, team_order
+from strata.engine.data.config import DataConfig, FormationConfig, PartitionConfig
+from strata.engine.data.dataset import FederatedData
+from strata.engine.data.partition.dealing import partition
+from strata.engine.data.teams.formation import form_teams
+
+
+@pytest.fixture
+def federate(make_dataset):
+    def make(clients, teams, name="labels", per_class=120):
+        dataset = make_dataset(per_class=per_class)
+        config = PartitionConfig(name, min_samples=4)
+        parts = partition(dataset, clients, config, DataConfig(), 0)
+        formed = form_teams(dataset, parts, teams, FormationConfig("random"), 0) if teams else {}
+        return FederatedData(dataset, parts, formed)
+
+    return make
+
+
+def rendered(federated, width=100):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table(federated))
+    return console.file.getvalue()
+
+
+def test_entropy_and_skew_in_closed_form():
+    counts = np.array([[8, 0, 0, 0], [2, 2, 2, 2], [4, 4, 0, 0]])
+    assert label_entropy_bits(counts).tolist() == [0.0, 2.0, 1.0]
+    # Pooled: 14, 6, 2, 2 of 24. First row: |1 - 14/24| + 6/24 + 2/24 + 2/24 = 20/24, half of it 10/24.
+    assert label_skew(counts)[0] == pytest.approx(10 / 24)
+
+
+def test_summary_is_plain_and_exact(federate):
+    result = summary(federate(20, 4))
+    assert json.loads(json.dumps(result)) == result
+    # 20 clients × 2 labels over 10 labels: 4 holders of 120 each, so 60 a client, of which 45 + 15.
+    assert result["train_samples"] == 900
+    assert result["test_samples"] == 300
+    assert (result["train_samples_min"], result["test_samples_max"]) == (45, 15)
+    assert (result["samples"], result["samples_unused"]) == (1200, 0)
+    assert (result["classes_held_min"], result["classes_held_max"]) == (2, 2)
+    assert result["entropy_bits_mean"] == pytest.approx(1.0)
+    # Two of ten classes at a half each: 2·(0.5 - 0.1) + 8·0.1 = 1.6, half of it 0.8.
+    assert result["label_skew_clients"] == pytest.approx(0.8)
+    assert result["team_clients_median"] == 5
+    assert not any(name.startswith("team_") for name in summary(federate(20, 0)))
+
+
+def test_table_lists_few_clients(federate):
+    federated = federate(20, 4)
+    text = rendered(federated)
+    assert table(federated).row_count == 20
+    assert "made: 20 clients, 4 teams" in text
+    assert "19" in text
+    assert "0:30 9:30" in text  # client 9 and 19 hold the labels 9 and 0
+    assert "team" not in rendered(federate(20, 0)).splitlines()[2]
+
+
+def test_table_of_many_clients_is_a_summary(federate):
+    federated = federate(60, 25)
+    # 5 quantiles, 20 teams and a line for the other 5, 10 clients and a line for the rest
+    assert table(federated).row_count == 5 + 21 + 11
+    assert "+5" in rendered(federated)
+    assert max(map(len, rendered(federated, width=80).splitlines())) <= 80
+
+
+@pytest.mark.parametrize(("clients", "teams"), [(1, 0), (10, 2), (80, 5)])
+def test_plot_draws_who_holds_what(federate, tmp_path, monkeypatch, clients, teams):
+    figures, save = [], Figure.savefig
+
+    def savefig(figure, *rest, **options):
+        figures.append(figure)
+        save(figure, *rest, **options)
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    federated = federate(clients, teams, "dirichlet")
+    path = plot(federated, tmp_path / "who.png")
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    assert pixels.shape[1] == 1440
+    blue = (pixels[..., 2].astype(int) - pixels[..., 0] > 60).mean()
+    assert 0.005 < blue < 0.6
+
+    order = [client for members in federated.teams.values() for client in members] or range(clients)
+    rows = [federated.clients[client] for client in order]
+    holdings, sizes, _, histogram = figures[0].axes[:4]
+    held = np.zeros((clients, 10))  # samples that the picture shows by column and class
+    counts = np.array([np.bincount(np.concatenate([r.train, r.test]) // 120, minlength=10) for r in rows])
+    if clients > 60:
+        held += holdings.images[0].get_array().filled(0).T
+    else:  # a bubble's area is a number of samples
+        column, label = holdings.collections[0].get_offsets().astype(int).T
+        areas = holdings.collections[0].get_sizes()
+        held[column, label] = areas * counts.max() / areas.max()
+    np.testing.assert_allclose(held, counts)
+    bars = [[bar.get_height() for bar in stacked] for stacked in sizes.containers]
+    assert bars == [[len(r.train) for r in rows], [len(r.test) for r in rows]]
+    assert sum(bar.get_height() for bar in histogram.containers[0]) == clients
+
+
+def test_columns_stand_team_by_team(federate):
+    federated = federate(10, 3)
+    order, borders = team_order(federated)
+    assert sorted(order) == list(range(10))
+    for team, first, after in borders:
+        assert order[first:after].tolist() == list(federated.teams[team])

@@ -1,0 +1,182 @@
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from strata.cluster.sinks.base import GuardedSink, RunInfo
+from strata.cluster.sinks.jsonl import JsonlSink, read_metrics, record_from_plain
+from strata.engine.errors import StrataError, StrataWarning
+from strata.engine.rounds.records import RoundRecord
+from tests.helpers.records import SUMMARY, call, record, run_info
+
+
+def write(run_dir: Path, rounds: range, **changes: Any) -> bytes:
+    sink = JsonlSink()
+    sink.start(run_info(run_dir, resumed_round=rounds.start - 1))
+    for number in rounds:
+        sink.round(record(number, **changes))
+    sink.finish(SUMMARY, 0)
+    return (run_dir / "metrics.jsonl").read_bytes()
+
+
+def test_a_line_is_a_round_with_its_calls(tmp_path: Path) -> None:
+    lines = write(tmp_path, range(1, 4)).decode().splitlines()
+    second = json.loads(lines[1])
+    assert len(lines) == 3
+    assert (second["round"], second["virtual_s"], second["straggling_s"]) == (2, 1920.0, 12.5)
+    assert second["scores"]["PM"]["accuracy"] == 1 - 1 / 3
+    assert [c["status"] for c in second["calls"]] == ["ok", "late"]
+    assert second["calls"][0]["bytes_up"] == 50
+
+
+def test_equal_runs_write_equal_bytes_whatever_time_they_took(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    assert write(tmp_path / "a", range(1, 4), wall_s=1.0) == write(tmp_path / "b", range(1, 4), wall_s=2.0)
+    timing = [json.loads(line) for line in (tmp_path / "b" / "timing.jsonl").read_text().splitlines()]
+    assert timing == [{"round": number, "wall_s": 2.0, "agents_wall_s": 0.0} for number in (1, 2, 3)]
+
+
+def test_every_round_is_on_the_disk_before_the_next(tmp_path: Path) -> None:
+    sink = JsonlSink()
+    sink.start(run_info(tmp_path))
+    sink.round(record(1))
+    assert [plain["round"] for plain in read_metrics(tmp_path / "metrics.jsonl")] == [1]
+    sink.finish({}, 0)
+
+
+@pytest.mark.parametrize("damage", [b"", b'{"round": 6, "virt', b'{"round": 6}', b"[1", b"\xff\xfe"])
+def test_a_resumed_run_ends_with_the_file_of_an_undisturbed_one(tmp_path: Path, damage: bytes) -> None:
+    (tmp_path / "whole").mkdir()
+    whole = write(tmp_path / "whole", range(1, 8))
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    write(killed, range(1, 6))  # the last checkpoint was after round 3
+    with (killed / "metrics.jsonl").open("ab") as file:
+        file.write(damage)
+    assert write(killed, range(4, 8)) == whole
+    timing = (killed / "timing.jsonl").read_text().splitlines()
+    assert [json.loads(line)["round"] for line in timing] == [1, 2, 3, 4, 5, 6, 7]
+    assert sorted(path.name for path in killed.iterdir()) == ["metrics.jsonl", "timing.jsonl"]
+
+
+def test_a_fresh_start_drops_what_was_there(tmp_path: Path) -> None:
+    write(tmp_path, range(1, 6))
+    once = write(tmp_path, range(1, 3))
+    assert [json.loads(line)["round"] for line in once.splitlines()] == [1, 2]
+
+
+def test_a_torn_last_line_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"round": 1}\n{"round": 2}')  # without its line break the 2 may have been a 25
+    assert read_metrics(path) == [{"round": 1}]
+
+
+def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"round": 1}\n{"rou\n{"round": 3}\n')
+    with pytest.warns(StrataWarning, match="line 2"):
+        assert read_metrics(path) == [{"round": 1}, {"round": 3}]
+
+
+def test_numbers_that_json_does_not_have_become_null(tmp_path: Path) -> None:
+    calls = [call(0, loss=math.nan)]
+    written = write(tmp_path, range(1, 2), calls=calls, train_loss=math.inf, metrics={"x": np.float32(0.5)})
+    plain = json.loads(written, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert (plain["train_loss"], plain["calls"][0]["loss"], plain["metrics"]) == (None, None, {"x": 0.5})
+
+
+def test_a_line_becomes_the_record_again(tmp_path: Path) -> None:
+    write(tmp_path, range(1, 3))
+    back = [record_from_plain(plain) for plain in read_metrics(tmp_path / "metrics.jsonl")]
+    assert back == [record(1, wall_s=0.0), record(2, wall_s=0.0)]
+    assert back[0].scores["PM"].clients == {0: 0.5, 10: 0.25}
+
+
+def test_a_full_disk_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    sink = JsonlSink()
+    sink.start(run_info(tmp_path))
+    sink._files[0].close()
+    with Path("/dev/full").open("w") as full:  # a disk without space left
+        sink._files[0] = full
+        with pytest.raises(StrataError, match=r"cannot be written.*No space left.*resume="):
+            sink.round(record(1))
+        sink.finish({}, 1)
+
+
+def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(StrataError, match="cannot be written"):
+        JsonlSink().start(run_info(tmp_path / "nowhere"))
+
+
+class Recording:
+    """A sink that notes its calls and fails where it is told to."""
+
+    def __init__(self, *failing: str) -> None:
+        self.failing, self.calls = failing, list[str]()
+
+    def _note(self, name: str) -> None:
+        self.calls.append(name)
+        if name in self.failing:
+            raise OSError(f"no luck in {name}\nsecond line")
+
+    def start(self, run: RunInfo) -> None:
+        self._note("start")
+
+    def round(self, record: RoundRecord) -> None:
+        self._note("round")
+
+    def finish(self, summary: Mapping[str, object], exit_code: int) -> None:
+        self._note("finish")
+
+
+def drive(sink: GuardedSink, tmp_path: Path) -> None:
+    sink.start(run_info(tmp_path))
+    for number in (1, 2, 3):
+        sink.round(record(number))
+    sink.finish({}, 0)
+
+
+def test_a_guard_passes_everything_on(tmp_path: Path) -> None:
+    inner, said = Recording(), list[str]()
+    drive(GuardedSink(inner, "tracker", said.append), tmp_path)
+    assert inner.calls == ["start", "round", "round", "round", "finish"]
+    assert said == []
+
+
+@pytest.mark.parametrize(
+    ("failing", "calls"),
+    [
+        (["start"], ["start", "finish"]),
+        (["round"], ["start", "round", "finish"]),
+        (["finish"], ["start", "round", "round", "round", "finish"]),
+        (["start", "finish"], ["start", "finish"]),
+    ],
+)
+def test_a_failing_sink_is_reported_once_and_switched_off(tmp_path: Path, failing: list[str], calls: list[str]) -> None:
+    inner, said = Recording(*failing), list[str]()
+    drive(GuardedSink(inner, "tracker", said.append), tmp_path)
+    assert inner.calls == calls
+    (text,) = said
+    assert text == (f"warning: tracker failed and is switched off; the run goes on. OSError: no luck in {failing[0]}")
+
+
+def test_a_report_that_cannot_be_made_goes_to_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def broken(text: str) -> None:
+        raise RuntimeError("the display is what failed")
+
+    drive(GuardedSink(Recording("round"), "display", broken), tmp_path)
+    assert capsys.readouterr().err.startswith("warning: display failed")
+
+
+def test_ctrl_c_is_not_a_failure_of_a_sink(tmp_path: Path) -> None:
+    class Interrupted(Recording):
+        def round(self, record: RoundRecord) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        drive(GuardedSink(Interrupted(), "tracker"), tmp_path)

@@ -1,0 +1,146 @@
+"""The configuration: layers, shorthands, and what each mistake is told."""
+
+import sys
+
+import pytest
+
+from strata.cluster.cli import main
+from strata.engine.config.load import load_config, to_dict
+from strata.engine.errors import ConfigError
+
+MISTAKES = [
+    # typos in keys
+    (["permfl", "round=5"], "round: no such key, in the command line. Did you mean rounds?"),
+    (["permfl", "clients.num_gpu=1"], "clients.num_gpu: no such key, in the command line. Did you mean num_gpus?"),
+    (["permfl", "method.gama=1"], "method.gama: no such key, in the command line. Did you mean gamma?"),
+    (["permfl", "teams.formation.nam=random"], "Did you mean name?"),
+    (["fedavg", "method.mu=1"], "method.mu: no such key"),
+    (["permfl", "tracking.wnadb=offline"], "Did you mean wandb?"),
+    (["permfl", "client.count=3"], "client: no such key, in the command line. Did you mean clients?"),
+    # names that do not exist
+    (["permlf"], "no such method. Did you mean permfl? Found: fedavg"),
+    (["my.method.nowhere"], "cannot import my.method.nowhere"),
+    (["strata.engine.errors"], "strata.engine.errors must define METHOD"),
+    (["permfl", "partition=dirichelt"], "partition.name='dirichelt': expected one of iid, dirichlet"),
+    (["permfl", "teams.formation=rnd"], "teams.formation.name='rnd': expected one of sequential, random"),
+    (["permfl", "delays=fast"], "delays.name='fast': expected one of none, classes"),
+    (["permfl", "runtime=spark"], "runtime='spark': expected one of ray, inprocess"),
+    (["permfl", "tracking.wandb=yes"], "tracking.wandb=True: expected one of"),
+    (["permfl", "delays.classes={tablet: 1}"], "tablet"),
+    (["permfl", "model=resnet", "runtime=inprocess"], "model.name=resnet: no such model. Found: mclr"),
+    (["permfl", "data=no_such_set", "runtime=inprocess"], "no_such_set"),
+    # wrong types
+    (["permfl", "rounds=many"], "rounds='many': expected a whole number ≥ 1"),
+    (["permfl", "rounds=2.5"], "rounds=2.5: expected a whole number"),
+    (["permfl", "method.gamma=strong"], "method.gamma='strong': expected a number > 0"),
+    (["permfl", "clients=40"], "clients=40: expected keys of its own (count, participation"),
+    (["permfl", "rounds={a: 1}"], "rounds={'a': 1}: expected a whole number"),
+    (["permfl", "seeds=3"], "seeds"),
+    (["permfl", "clients_per_actor=some"], "clients_per_actor='some': expected auto or a whole number ≥ 1"),
+    (["permfl", "clients_per_actor=0"], "clients_per_actor=0: expected auto or a whole number ≥ 1"),
+    # impossible values
+    (["permfl", "rounds=0"], "rounds=0 is out of range: expected ≥ 1"),
+    (["permfl", "clients.participation=1.5"], "clients.participation=1.5 is out of range: expected > 0 and ≤ 1"),
+    (["permfl", "clients.num_cpus=0"], "clients.num_cpus=0 is out of range: expected > 0"),
+    (["permfl", "clients.num_gpus=-1"], "clients.num_gpus=-1 is out of range: expected ≥ 0"),
+    (["permfl", "data.test_fraction=1"], "data.test_fraction=1 is out of range: expected > 0 and < 1"),
+    (["permfl", "teams.count=41"], "teams.count=41 is out of range: with clients.count=40, expected ≥ 1 and ≤ 40"),
+    (["permfl", "clients.mode=deadline"], "clients.deadline_s=0: clients.mode=deadline needs a deadline > 0"),
+    (["permfl", "seeds=[1,1]"], "every seed may be given once"),
+    (["permfl", "seeds=[1,-1]"], "seeds=-1 is out of range: expected ≥ 0"),
+    (["permfl", "method.beta=2"], "makes the global model diverge: expected < 2"),
+    (["fedavg", "method.epochs=0"], "method.epochs=0 and method.steps=0: one of the two must be ≥ 1"),
+    (["permfl", "delays.availability=1.1"], "delays.availability=1.1 is out of range"),
+    (["permfl", "method.gamma=.nan"], "method.gamma=nan is out of range"),
+    (["permfl", "clients.classes={laptop: {num_cpus: 0}}"], "clients.classes.laptop.num_cpus=0 is out of range"),
+    (["permfl", "clients.classes={toaster: {num_cpus: 1}}", "runtime=ray"], "clients.classes.toaster: no client is"),
+    (["permfl", "clients.count=100000", "runtime=inprocess"], "100000"),
+    (["permfl", "clients.num_gpus=1.5"], "clients.num_gpus=1.5 is out of range: expected a fraction ≤ 1, or a whole"),
+    (["permfl", "delays.team_latency_s=.inf"], "delays.team_latency_s=inf is out of range"),
+    (["permfl", "clients.classes.laptop=3"], "clients.classes={'laptop': 3}"),
+    (["permfl", "tracking.project=${foo}"], "tracking.project='${foo}': expected a plain value"),
+    (["permfl", "data.root=???"], "data.root='???': expected a plain value"),
+    (["algorithm=.x"], "algorithm=.x: expected a name or a dotted path"),
+    # words that are not settings, files that are not there
+    (["permfl", "rounds"], "'rounds': expected key=value"),
+    (["permfl", "=5"], "'=5': expected key=value"),
+    (["permfl", "a..b=5"], "'a..b=5': expected key=value"),
+    (["permfl", "data={a"], "the value cannot be read"),
+    (["permfl", "rounds=1", "rounds.x=2"], "rounds was given a value of its own before"),
+    (["nowhere.yaml"], "nowhere.yaml: no such file"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), MISTAKES, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
+def test_each_mistake_gets_its_message_and_nothing_starts(arguments, message, capsys, monkeypatch, tmp_path):
+    import ray
+
+    def must_not_start(*args, **options):
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr(ray, "init", must_not_start)
+    arguments = [*arguments, f"output={tmp_path}"] if len(arguments) > 1 or "." not in arguments[0] else arguments
+    code = main(["run", *arguments])
+    out, err = capsys.readouterr()
+    text = " ".join((out + err).split())
+    assert code == 1
+    assert " ".join(message.split()) in text
+    assert "Traceback" not in text
+
+
+def test_there_are_at_least_thirty_mistakes():
+    assert len(MISTAKES) >= 30
+
+
+def test_later_layers_win(tmp_path):
+    path = tmp_path / "my.yaml"
+    path.write_text("algorithm: permfl\nrounds: 7\nmethod:\n  gamma: 1.7\ndata: synthetic\n")
+    config = load_config(str(path), ["method.gamma=1.9"])
+    assert (config.rounds, config.method.gamma, config.data.name) == (7, 1.9, "synthetic")
+    assert config.method.team_rounds == 10  # from the method's own YAML
+
+
+def test_a_mistake_in_a_file_names_the_file(tmp_path):
+    path = tmp_path / "my.yaml"
+    path.write_text("algorithm: permfl\nmethod:\n  gama: 1\n")
+    with pytest.raises(ConfigError, match=r"method.gama: no such key, in .*my.yaml"):
+        load_config(str(path))
+    path.write_text("- a\n- b\n")
+    with pytest.raises(ConfigError, match="expected keys and values, found a list"):
+        load_config(str(path))
+    path.write_text("a: [1\n")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        load_config(str(path))
+
+
+def test_groups_have_a_shorthand():
+    config = load_config("permfl", ["data=mnist", "data.limit=100", "partition.alpha=1", "partition=dirichlet"])
+    assert (config.data.name, config.data.limit) == ("mnist", 100)
+    assert (config.partition.name, config.partition.alpha) == ("dirichlet", 1.0)
+    assert load_config("permfl", ["teams.formation=random"]).teams.formation.name == "random"
+
+
+def test_numbers_in_any_spelling():
+    config = load_config("permfl", ["method.alpha=1e-3", "rounds=3", "method.lambda_team=null"])
+    assert (config.method.alpha, config.rounds, config.method.lambda_team) == (0.001, 3, None)
+
+
+def test_a_method_of_ones_own_by_dotted_path(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "import strata.algorithms.fedavg as f\nclass Mine(f.FedAvg):\n    pass\nMETHOD = Mine\n"
+    )
+    package = tmp_path / "ours"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (tmp_path / "mine.py").rename(package / "mine.py")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config = load_config("ours.mine", ["rounds=2"])
+    assert config.method_class.__name__ == "Mine"
+    sys.modules.pop("ours.mine")
+
+
+def test_free_dictionaries_take_any_key():
+    config = load_config("permfl", ["delays.classes={laptop: 1, phone_mid: 3}"])
+    assert to_dict(config)["delays"]["classes"] == {"laptop": 1.0, "phone_mid": 3.0}

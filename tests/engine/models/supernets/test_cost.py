@@ -1,0 +1,157 @@
+"""What an architecture costs, against the real thing and against sums worked out by hand."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from strata.engine.method.losses import Batch, cross_entropy
+from strata.engine.method.requests import Sgd, Train
+from strata.engine.models.flop_counter import FlopCounter
+from strata.engine.models.supernets.cost import cost
+from strata.engine.models.supernets.spaces import NAMES, space
+from strata.engine.models.supernets.subnet import SubnetSpec, shapes
+from strata.engine.seeding import generator, torch_scope
+from strata.engine.training.flops import count_step_flops
+from tests.helpers.supernet_draws import CLASSES, GREY, SMALL, specs
+
+FIELDS = ("flops", "parameters", "activation_bytes", "memory_bytes")
+
+
+@pytest.mark.parametrize("groups", [1, 2, 8])
+@pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
+def test_grouped_convolutions_are_counted_by_their_multiplications(kind, groups):
+    # 8 → 16 channels, 3×3: at each pixel, every channel of one side meets those of its group on the other.
+    x = torch.randn(2, 8, 6, 6, requires_grad=True)
+    with FlopCounter() as counter:
+        kind(8, 16, 3, padding=1, groups=groups)(x).sum().backward()
+    forward = 2 * (2 * 6 * 6) * (3 * 3) * 8 * 16 // groups
+    assert counter.get_total_flops() == 3 * forward  # the forward pass, and the gradients of input and weights
+
+
+def test_without_groups_the_counter_is_torchs():
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3, stride=2), nn.Flatten(), nn.Linear(16, 2))
+    counts = []
+    for counter in (FlopCounter(), FlopCounterMode(display=False)):
+        with counter:
+            module(torch.randn(2, 3, 8, 8)).sum().backward()
+        counts.append(counter.get_total_flops())
+    assert counts[0] == counts[1] > 0
+
+
+def traced_flops(spec, batch):
+    """FLOPs of a step of the network as a whole; nothing is computed on the meta device."""
+    with torch_scope(0), torch.device("meta"), FlopCounter() as counter:
+        x, y = torch.empty(batch, *spec.input_shape), torch.empty(batch, dtype=torch.int64)
+        cross_entropy(spec.build().train(), Batch(x, y)).backward()
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("shape", [GREY, (3, 32, 32)])
+@pytest.mark.parametrize("name", NAMES)
+def test_flops_are_those_of_the_whole_step(name, shape):
+    chosen = space(name, shape)
+    for architecture in (chosen.smallest(), chosen.largest(), chosen.random(0)):
+        spec = SubnetSpec(chosen, architecture, shape, CLASSES)
+        request = Train(spec, {}, Sgd(0.1), 6, steps=1)
+        batch = Batch(torch.empty(6, *shape), torch.zeros(6, dtype=torch.int64))
+        # The trainer asks cost() instead of tracing, so the two would agree on anything.
+        assert cost(spec, 6).flops == count_step_flops(request, batch) == traced_flops(spec, 6) > 0
+
+
+def kept_bytes(spec, batch):
+    """Bytes of distinct memory that a real forward pass on the CPU keeps, parameters and buffers aside."""
+    module = spec.build().train()
+    own = {value.untyped_storage().data_ptr() for value in (*module.parameters(), *module.buffers())}
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        cross_entropy(module, Batch(torch.zeros(batch, *GREY), torch.zeros(batch, dtype=torch.int64)))
+    sizes = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in kept}
+    return sum(size for pointer, size in sizes.items() if pointer not in own)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_activations_are_those_that_a_real_forward_pass_keeps(name):
+    for spec in specs(name, 10):
+        assert cost(spec, 6).activation_bytes == kept_bytes(spec, 6)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_parameters_and_memory(name):
+    for spec in specs(name, 10):
+        module = spec.build()
+        parameters = sum(parameter.numel() for parameter in module.parameters())
+        statistics = sum(np.prod(shape) for key, shape in shapes(spec).items() if "running_" in key)
+        plain, adam = cost(spec, 6), cost(spec, 6, optimizer_values=2)
+        assert plain.parameters == parameters
+        assert plain.memory_bytes == 4 * (2 * parameters + statistics) + plain.activation_bytes
+        assert adam.memory_bytes == plain.memory_bytes + 4 * 2 * parameters
+
+
+def inverted(inputs, outputs, kernel, expansion, squeeze):
+    """Parameters of an inverted residual: convolutions without bias, two values per channel and norm."""
+    hidden = inputs * expansion
+    few = max(8, round(hidden / 32) * 8)
+    expand = inputs * hidden + 2 * hidden if expansion > 1 else 0
+    excite = (hidden + 1) * few + (few + 1) * hidden if squeeze else 0
+    return expand + kernel**2 * hidden + 2 * hidden + excite + hidden * outputs + 2 * outputs
+
+
+def test_parameters_of_two_architectures_by_hand():
+    chosen = space("mobilenetv3_small", GREY)
+    smallest = SubnetSpec(chosen, chosen.smallest(), GREY, 10)
+    stem, tail = 9 * 16 + 2 * 16, lambda width: 3 * width * width + 6 * width + (3 * width + 1) * 128 + 129 * 10
+    blocks = inverted(16, 8, 3, 1, True) + inverted(8, 16, 3, 2, False) + inverted(16, 24, 3, 2, True)
+    assert cost(smallest, 1).parameters == stem + blocks + tail(24)
+    largest = SubnetSpec(chosen, chosen.largest(), GREY, 10)
+    blocks = inverted(16, 16, 5, 1, True) * 2
+    blocks += inverted(16, 24, 5, 4, False) + inverted(24, 24, 5, 4, False) * 2
+    blocks += inverted(24, 48, 5, 4, True) + inverted(48, 48, 5, 4, True) * 2
+    assert cost(largest, 1).parameters == stem + blocks + tail(48)
+
+
+def one_option_smaller(spec, draw):
+    """The same architecture with the previous option in one slot that is not at its first."""
+    slots = [slot for slot, index in enumerate(spec.architecture) if index]
+    slot = int(generator(3, "slot", draw).choice(slots))
+    architecture = [index - (other == slot) for other, index in enumerate(spec.architecture)]
+    return SubnetSpec(spec.space, tuple(architecture), GREY, CLASSES)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_smaller_option_never_costs_more(name):
+    for draw, spec in enumerate(list(specs(name, 60))[1:]):
+        larger, smaller = cost(spec, 8), cost(one_option_smaller(spec, draw), 8)
+        for field in FIELDS:
+            assert getattr(smaller, field) <= getattr(larger, field)
+        assert smaller != larger
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_extremes_are_far_enough_apart_for_latency_to_matter(name):
+    smallest, largest = list(specs(name, 0))
+    assert cost(largest, 32).flops > 5 * cost(smallest, 32).flops
+    assert cost(largest, 32).activation_bytes > 3 * cost(smallest, 32).activation_bytes
+
+
+@pytest.mark.parametrize("name", ["mobilenetv3", "vit"])
+def test_the_full_spaces_are_costed_without_being_allocated(name):
+    chosen = space(name, (3, 32, 32))
+    smallest, largest = (
+        cost(SubnetSpec(chosen, architecture, (3, 32, 32), 10), 32, 2)
+        for architecture in (chosen.smallest(), chosen.largest())
+    )
+    assert all(getattr(smallest, field) < getattr(largest, field) for field in FIELDS)
+    # One image of MobileNetV3-Large takes about 0.22 G multiplications (Howard et al. 2019): ours are around it.
+    if name == "mobilenetv3":
+        assert smallest.flops / 32 / 6 < 0.22e9 < largest.flops / 32 / 6
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_activations_grow_with_the_batch(name):
+    for spec in specs(name, 3):
+        one, two = cost(spec, 16), cost(spec, 32)
+        assert two.flops == 2 * one.flops
+        assert two.activation_bytes == pytest.approx(2 * one.activation_bytes, rel=0.01)
+        assert two.parameters == one.parameters

@@ -1,0 +1,93 @@
+"""Scores, records and means: closed forms."""
+
+from dataclasses import fields, replace
+
+import pytest
+import torch
+
+from strata.engine.method.requests import Evaluation
+from strata.engine.params import flatten, unflatten, uniform_mean, weighted_mean
+from strata.engine.rounds.pools import Outcome
+from strata.engine.rounds.records import CallRecord
+from strata.engine.rounds.scores import chain, record, score, score_all, to_plain
+
+
+def test_accuracy_is_pooled_and_fairness_is_over_clients():
+    # 20 clients: 19 with 1 sample and all right, one with 81 samples of which 9 are right.
+    evaluations = {c: Evaluation(1, 1, 0.5) for c in range(19)} | {19: Evaluation(9, 81, 40.5)}
+    scores = score(evaluations)
+    assert scores.accuracy == pytest.approx((19 + 9) / 100)
+    assert scores.loss == pytest.approx((19 * 0.5 + 40.5) / 100)
+    low = 9 / 81
+    assert scores.mean == pytest.approx((19 + low) / 20)
+    assert scores.std == pytest.approx((0.95 * 0.05) ** 0.5 * (1 - low))  # a two-valued distribution
+    assert scores.worst_decile == pytest.approx((low + 1) / 2)  # the worst two of twenty
+    assert scores.clients[19] == pytest.approx(low)
+
+
+def test_few_clients_have_a_worst_decile_of_one_and_empty_ones_do_not_count():
+    scores = score({0: Evaluation(1, 2, 1.0), 1: Evaluation(2, 2, 1.0), 2: Evaluation(0, 0, 0.0)})
+    assert scores.worst_decile == 0.5
+    assert set(scores.clients) == {0, 1}
+
+
+def test_each_kind_of_model_is_scored_over_the_clients_that_have_it():
+    scores = score_all(
+        {0: {"GM": Evaluation(1, 2, 1.0), "PM": Evaluation(2, 2, 0.1)}, 1: {"GM": Evaluation(2, 2, 1.0)}}
+    )
+    assert {kind: s.accuracy for kind, s in scores.items()} == {"GM": 0.75, "PM": 1.0}
+
+
+def call(client, status, loss, **numbers):
+    costs = {"bytes_down": 1, "bytes_up": 2, "flops": 3, "samples": 4, "steps": 5} | numbers
+    return CallRecord(
+        client, None, 1, "toy", status, **costs, latency_s=0, download_s=1, compute_s=1, upload_s=1, loss=loss
+    )
+
+
+def test_a_record_adds_up_what_its_calls_cost():
+    calls = [call(0, "ok", 1.0), call(1, "late", 9.0), call(2, "lost", None), call(3, "ok", 3.0)]
+    made = record(2, 7.0, Outcome(3.0, [1.0, 2.0], calls), {}, wall_s=0.1)
+    assert (made.invited, made.completed, made.late, made.lost) == (4, 2, 1, 1)
+    assert made.train_loss == 2.0  # of what was aggregated
+    assert made.straggling_s == 1.5
+    assert (made.bytes_client_down, made.bytes_client_up, made.flops) == (4, 8, 12)
+
+
+def changes(value):
+    """Copies of a dataclass that each differ from it in one field, with the field's name."""
+    return [(field.name, replace(value, **{field.name: "another"})) for field in fields(value)]
+
+
+def test_the_digest_sees_every_value_but_the_wall_clock():
+    base = record(1, 1.0, Outcome(1.0, [], [call(0, "ok", 1.0)]), {}, wall_s=0.1)
+    assert "wall_s" not in to_plain(base)
+    assert chain("", base) == chain("", record(1, 1.0, Outcome(1.0, [], [call(0, "ok", 1.0)]), {}, wall_s=9.9))
+    assert chain("x", base) != chain("", base)
+    unseen = {"wall_s", "agents_wall_s"}
+    for name, changed in changes(base):
+        assert (chain("", changed) == chain("", base)) == (name in unseen), name
+    (made,), scores = base.calls, score({0: Evaluation(1, 2, 1.0)})
+    for name, changed in changes(made):
+        assert chain("", replace(base, calls=[changed])) != chain("", base), name
+    scored = replace(base, scores={"GM": scores})
+    for name, changed in changes(scores):
+        assert chain("", replace(base, scores={"GM": changed})) != chain("", scored), name
+
+
+def test_means_weigh():
+    trees = [{"w": torch.tensor([1.0, 2.0])}, {"w": torch.tensor([5.0, 6.0])}]
+    assert weighted_mean(trees, [3, 1])["w"].tolist() == [2.0, 3.0]
+    assert uniform_mean(trees)["w"].tolist() == [3.0, 4.0]
+    assert trees[0]["w"].tolist() == [1.0, 2.0]
+    with pytest.raises(ValueError, match="cannot average 0 models"):
+        weighted_mean([], [])
+    with pytest.raises(ValueError, match="weights that sum to 0"):
+        weighted_mean(trees, [0, 0])
+
+
+def test_flatten_and_back():
+    tree = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor([7.0])}
+    vector = flatten(tree)
+    assert vector.tolist() == [0, 1, 2, 3, 4, 5, 7]
+    assert all(torch.equal(unflatten(vector, tree)[name], tree[name]) for name in tree)

@@ -1,0 +1,243 @@
+"""Cohorts, deadlines, dropouts and the clock: closed forms on a method whose work is known."""
+
+import pytest
+
+from strata.algorithms.permfl import PerMFL, Pulls
+from strata.engine.build import build_world
+from strata.engine.federation import Federation
+from strata.engine.method.situation import Decisions
+from strata.engine.rounds.cohort import assignments_for, choose, client_calls, cohort_size, gather, invite_clients
+from strata.engine.rounds.pools import ClientReply
+from strata.engine.rounds.records import CallRecord
+from strata.engine.rounds.world import TierPlan
+from strata.engine.tree import count_bytes, fingerprint
+from tests.helpers.small import small
+
+SYNC = TierPlan("sync", 0.0, 1.0)
+
+
+def reply(client, seconds, status="ok"):
+    record = CallRecord(client, None, 1, "toy", status, 10, 20, 30, 4, 5, 0.0, 0.0, seconds, 0.0)
+    return ClientReply(client, f"upload {client}", record)
+
+
+def test_a_synchronous_server_waits_for_its_slowest_client():
+    gathered = gather([reply(0, 2.0), reply(1, 5.0), reply(2, 3.0)], SYNC)
+    assert gathered.seconds == 5.0
+    assert gathered.straggling == 3.0  # 5 − 2
+    assert [up.message for up in gathered.ups] == ["upload 0", "upload 1", "upload 2"]
+
+
+def test_a_deadline_drops_and_counts_late_uploads_and_ends_the_wait():
+    gathered = gather([reply(0, 2.0), reply(1, 5.0), reply(2, 3.0)], TierPlan("deadline", 3.0, 1.0))
+    assert gathered.seconds == 3.0
+    assert [record.status for record in gathered.calls] == ["ok", "late", "ok"]
+    assert [up.sender for up in gathered.ups] == [0, 2]
+    assert gathered.straggling == 1.0
+
+
+def test_a_lost_client_is_waited_for_until_it_is_lost_and_does_not_count():
+    gathered = gather([reply(0, 2.0), reply(1, 4.0, "lost")], SYNC)
+    assert gathered.seconds == 4.0
+    assert [up.sender for up in gathered.ups] == [0]
+    assert gathered.straggling == 0.0
+
+
+def test_nobody_there_takes_no_time():
+    gathered = gather([], SYNC)
+    assert (gathered.seconds, gathered.ups, gathered.straggling) == (0.0, [], 0.0)
+
+
+def test_cohorts_have_their_size_and_are_drawn_by_the_seed():
+    assert cohort_size(TierPlan("sync", 0, 0.1), 100) == 10
+    assert cohort_size(TierPlan("sync", 0, 0.01), 8) == 1
+    drawn = choose(range(100), 10, 1, "cohort", 1)
+    assert drawn == sorted(set(drawn))
+    assert len(drawn) == 10
+    assert drawn == choose(range(100), 10, 1, "cohort", 1) != choose(range(100), 10, 1, "cohort", 2)
+    counts = [sum(client in choose(range(20), 5, 1, "cohort", t) for t in range(400)) for client in range(20)]
+    assert 60 < min(counts) <= max(counts) < 140  # each is drawn 400 · 5/20 = 100 times in the mean
+
+
+def test_unavailable_clients_are_not_invited():
+    world = build_world(small("fedavg", "delays.availability=0.5"))
+    cohorts = [invite_clients(world, range(8), t, 1, -1) for t in range(300)]
+    assert 3.6 < sum(map(len, cohorts)) / 300 < 4.4
+
+
+def one_call(world):
+    """Bytes, FLOPs and steps of one FedAvg call of every client, by hand."""
+    model = 4 * (784 * 10 + 10)
+    down = model + 8 + 8  # and two numbers, epochs and steps
+    return down, model
+
+
+def test_the_clock_of_a_flat_round_is_its_formula():
+    config = small("fedavg", "rounds=1", "delays.jitter=none", "delays.server_latency_s=0.5")
+    with Federation(config) as federation:
+        (record,) = federation
+        world = federation.world
+    bytes_down, bytes_up = one_call(world)
+    totals = []
+    for client, profile in enumerate(world.profiles):
+        n = len(world.data.clients[client].train)
+        flops = 2 * (2 * n * 784 * 10)  # forward, and the gradient of the weights; one epoch sees every sample once
+        totals.append(
+            profile.latency_s
+            + bytes_down / profile.down_bytes_per_s
+            + flops / profile.flops_per_s
+            + bytes_up / profile.up_bytes_per_s
+        )
+        call = record.calls[client]
+        assert (call.client, call.bytes_down, call.bytes_up, call.flops) == (client, bytes_down, bytes_up, flops)
+        assert call.total_s == pytest.approx(totals[-1], rel=1e-12)
+    assert record.round_s == pytest.approx(max(totals) + 0.5, rel=1e-12)
+    assert record.straggling_s == pytest.approx(max(totals) - min(totals), rel=1e-12)
+    assert record.virtual_s == record.round_s
+    assert record.bytes_client_down == 8 * bytes_down
+
+
+def test_nested_tiers_add_up():
+    config = small(
+        "hsgd", "rounds=1", "delays.jitter=none", "delays.team_latency_s=0.25", "delays.team_down_bytes_per_s=1e6",
+        "delays.team_up_bytes_per_s=5e5",
+    )  # fmt: skip
+    with Federation(config) as federation:
+        (record,) = federation
+        world = federation.world
+    model = 4 * (784 * 10 + 10)
+    seconds = []
+    for team in world.data.teams:
+        total = 0.25 + model / 1e6  # the team receives x
+        for k in (1, 2, 3):
+            total += max(c.total_s for c in record.calls if c.team == team and c.team_round == k)
+        seconds.append(total + model / 5e5)  # and sends w_m
+    assert record.round_s == pytest.approx(max(seconds), rel=1e-12)
+    assert (record.bytes_team_down, record.bytes_team_up) == (2 * model, 2 * model)
+
+
+def test_a_clients_rate_is_limited_by_its_servers():
+    config = small("fedavg", "rounds=1", "delays=none", "delays.server_up_bytes_per_s=1000", "delays.jitter=none")
+    with Federation(config) as federation:
+        (record,) = federation
+    assert record.calls[0].download_s == pytest.approx(count_bytes_down(record) / 1000)
+    assert record.calls[0].compute_s == 0.0
+
+
+def count_bytes_down(record):
+    return record.calls[0].bytes_down
+
+
+def test_participation_of_clients_and_teams():
+    config = small("permfl", "clients.participation=0.5", "teams.participation=0.5", "rounds=2")
+    with Federation(config) as federation:
+        records = list(federation)
+    for record in records:
+        assert len({call.team for call in record.calls}) == 1
+        for k in (1, 2, 3):
+            assert sum(call.team_round == k for call in record.calls) == 2  # half of the team's four
+
+
+def test_dropouts_lose_the_upload_and_keep_the_clients_state():
+    with Federation(small("permfl", "rounds=1", "delays.dropout=0")) as federation:
+        list(federation)
+        trained = federation._backend.snapshot()
+    assert sorted(client for client, state in trained.clients.items() if state.theta) == list(range(8))
+    before = fingerprint(trained.server), fingerprint(trained.clients)
+    with Federation(small("permfl", "rounds=1", "delays.dropout=1.0")) as federation:
+        federation._backend.restore(trained)
+        (record,) = federation
+        states = federation._backend.snapshot()
+    assert (record.completed, record.lost) == (0, 8 * 3)
+    assert record.train_loss is None
+    assert record.bytes_client_up == 0
+    # Nobody answered, so the global model stays as well.
+    assert (fingerprint(states.server), fingerprint(states.clients)) == before
+
+
+def test_deadlines_of_both_tiers_count_what_they_drop():
+    config = small("permfl", "rounds=1", "delays.jitter=none")
+    with Federation(config) as federation:
+        (free,) = federation
+    limit = sorted(call.total_s for call in free.calls)[len(free.calls) // 2]
+    config = small("permfl", "rounds=1", "delays.jitter=none", "clients.mode=deadline", f"clients.deadline_s={limit}")
+    with Federation(config) as federation:
+        (bounded,) = federation
+    assert bounded.late == sum(call.total_s > limit for call in free.calls) > 0
+    assert bounded.completed + bounded.late == bounded.invited
+    assert bounded.round_s < free.round_s
+    config = small("permfl", "rounds=1", "delays.jitter=none", "teams.mode=deadline", "teams.deadline_s=0.0001")
+    with Federation(config) as federation:
+        (nobody,) = federation
+    assert nobody.metrics == {"teams": 2, "late_teams": 2}
+    assert nobody.bytes_team_up == 2 * 4 * (784 * 10 + 10)  # late uploads travel all the same
+    assert nobody.round_s == pytest.approx(0.0001)
+
+
+def test_a_lost_call_ends_within_its_phase():
+    with Federation(small("fedavg", "rounds=1", "delays.jitter=none")) as federation:
+        (whole,) = federation
+    with Federation(small("fedavg", "rounds=1", "delays.jitter=none", "delays.dropout=1")) as federation:
+        (lost,) = federation
+    for full, part in zip(whole.calls, lost.calls, strict=True):
+        assert 0 < part.total_s < full.total_s
+        assert part.latency_s == full.latency_s or part.download_s == part.compute_s == part.upload_s == 0
+        assert part.download_s == full.download_s or part.compute_s == part.upload_s == 0
+        assert part.compute_s == full.compute_s or part.upload_s == 0
+
+
+@pytest.mark.parametrize("method", ["fedavg", "fedprox", "hsgd", "permfl"])
+def test_a_model_that_goes_to_a_whole_cohort_is_one_message(method):
+    world = build_world(small(method))
+    owner = world.algorithm.init_global(1)
+    if world.data.teams:
+        owner = world.algorithm.start_team(world.algorithm.to_team(owner), None)
+    told = assignments_for(world, range(4), None)
+    calls = client_calls(world, range(4), owner, 1, 1, told)
+    assert len({id(call.down) for call in calls}) == 1
+
+
+@pytest.mark.parametrize("formation", ["similarity", "hierarchical"])
+def test_teams_formed_by_model_updates_gather_clients_with_the_same_labels(formation):
+    # Clients 0..7 hold labels (u, u+1) mod 10: neighbours share one, so updates of neighbours are alike.
+    world = build_world(small("permfl", f"teams.formation={formation}", "clients.count=20", "teams.count=2"))
+    assert sorted(c for members in world.data.teams.values() for c in members) == list(range(20))
+    twins = sum(world.team_of[u] == world.team_of[u + 10] for u in range(10))  # u and u+10 hold the same labels
+    assert twins >= 9
+
+
+def test_sleep_mode_sleeps_and_reports_the_same_seconds():
+    import time
+
+    quick = small("fedavg", "rounds=1")
+    with Federation(quick) as federation:
+        (expected,) = federation
+    slow = small("fedavg", "rounds=1", "delays.mode=sleep", "delays.sleep_scale=0.5")
+    with Federation(slow) as federation:
+        began = time.perf_counter()
+        (record,) = federation
+        took = time.perf_counter() - began
+    assert record.calls == expected.calls
+    assert took >= 0.5 * sum(call.total_s for call in record.calls)
+
+
+def test_messages_have_their_price():
+    import torch
+
+    assert count_bytes({"a": torch.zeros(3), "b": [1, 2.0, True, None, "é"]}) == 12 + 8 + 8 + 1 + 0 + 2
+
+
+@pytest.mark.parametrize(("lost", "kept"), [(0.0, Pulls(0.25, 1.25)), (1.0, None)])
+def test_what_was_decided_stays_if_uploads_counted_even_where_the_method_hands_its_state_back(monkeypatch, lost, kept):
+    monkeypatch.setattr(PerMFL, "global_step", lambda self, g, ups: g)
+    with Federation(small("permfl", f"delays.dropout={lost}")) as federation:
+        federation.run_round(Decisions({client: {} for client in range(8)}, {"lam": 0.25, "gamma": 1.25}))
+        assert federation._backend.snapshot().server.pulls == kept
+
+
+@pytest.mark.parametrize(("method", "uploads"), [("fedavg", 8), ("permfl", 2)])
+def test_an_outcome_says_how_many_uploads_counted(method, uploads):
+    with Federation(small(method)) as federation:
+        assert federation._backend.run_round().counted == uploads
+    with Federation(small(method, "delays.dropout=1.0")) as federation:
+        assert federation._backend.run_round().counted == 0

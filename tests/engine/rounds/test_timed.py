@@ -1,0 +1,105 @@
+"""The timing model against federations that train: the same rounds, to the bit."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from strata.engine.build import build_world
+from strata.engine.errors import ConfigError
+from strata.engine.federation import Federation
+from strata.engine.method.situation import Decisions
+from strata.engine.rounds.timed import TimingRounds
+from strata.envs.opening import TrainingRounds
+from tests.helpers.small import small
+
+HAPFL = (
+    "model=mlp",
+    "model.hidden=[16]",
+    "method.pool=[0.25,0.5,0.75,1.0]",
+    "method.lite=0.25",
+    "method.batch_size=16",
+    "agents.policy=none",
+)
+NOISY = (
+    "rounds=12",
+    "data.limit=400",
+    "clients.count=10",
+    "clients.participation=0.6",
+    "delays=loguniform",
+    "delays.availability=0.7",
+    "delays.dropout=0.3",
+    "clients.mode=deadline",
+    "clients.deadline_s=0.12",
+    "delays.server_latency_s=0.25",
+    "delays.server_up_bytes_per_s=2e6",
+    "delays.median_flops_per_s=1e8",
+)
+METRICS = ("metrics", "accuracy", "gain")  # what only training can tell
+
+
+def same(timed, trained):
+    for field in dataclasses.fields(timed):
+        if field.name not in METRICS:
+            np.testing.assert_array_equal(
+                getattr(timed, field.name), getattr(trained, field.name), err_msg=field.name, strict=True
+            )
+
+
+def decided(cohort, draws, steps):
+    """Some of the invited, each told a size and an intensity at random."""
+    unit = "steps" if steps else "epochs"
+    kept = [client for client in cohort if draws.random() < 0.9]
+    return Decisions({c: {"size": int(draws.integers(4)), unit: int(draws.integers(1, 5))} for c in kept})
+
+
+@pytest.mark.parametrize("steps", [0, 3], ids=["epochs", "steps"])
+def test_rounds_that_are_timed_are_those_that_train(steps):
+    config = small("hapfl", *HAPFL, *NOISY, f"method.steps={steps}", "evaluation.every=100")
+    draws, seen, known = np.random.default_rng(0), [], set()
+    with Federation(config) as federation:
+        timed, trained = TimingRounds(build_world(config)), TrainingRounds(federation)
+        for number in range(12):
+            cohort = timed.invite()
+            assert cohort == trained.invite() == timed.invite()
+            unknown = [client for client in cohort if client not in known]
+            if unknown:
+                same(timed.probe(unknown), trained.probe(unknown))
+            known |= set(unknown)
+            told = decided(cohort, draws, steps) if number != 5 else None  # once the method's own defaults
+            report, truth = timed.play(told), trained.play(told)
+            same(report, truth)
+            assert timed.round == trained.round == number + 1
+            record = trained.record
+            calls = [call for call in record.calls if call.status != "probe"]
+            assert [call.status == "ok" for call in calls] == report.completed.tolist()
+            assert report.straggling_s == record.straggling_s
+            seen += [call.status for call in record.calls]
+        assert federation.virtual_s > 0
+    counts = {status: seen.count(status) for status in ("ok", "late", "lost", "probe")}
+    assert min(counts.values()) > 3, f"the noise leaves something out: {counts}"
+    assert counts["probe"] == len(known) == 10
+
+
+def test_nobody_there_takes_the_servers_time_alone():
+    config = small("hapfl", *HAPFL, "delays.availability=0.000001", "delays.server_latency_s=0.5")
+    with Federation(config) as federation:
+        timed, trained = TimingRounds(build_world(config)), TrainingRounds(federation)
+        assert timed.invite() == trained.invite() == []
+        for told in (None, Decisions({})):
+            report = timed.play(told)
+            same(report, trained.play(told))
+            assert (report.round_s, report.straggling_s, len(report.clients)) == (0.5, 0.0, 0)
+
+
+def test_a_round_is_longer_by_its_slowest_probe_and_only_that_round():
+    rounds = TimingRounds(build_world(small("hapfl", *HAPFL, "delays.jitter=none")))
+    other = TimingRounds(rounds.world)
+    slowest = max(rounds.probe([2, 5]).total_s)
+    assert rounds.play(None).round_s == pytest.approx(other.play(None).round_s + slowest, rel=1e-12)
+    assert rounds.play(None).round_s == other.play(None).round_s
+
+
+def test_tiered_methods_are_refused():
+    with pytest.raises(ConfigError, match="PerMFL has teams: the timing fidelity is for flat methods"):
+        TimingRounds(build_world(small("permfl")))

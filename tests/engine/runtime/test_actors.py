@@ -1,0 +1,155 @@
+"""The tiers as real Ray actors on real (multi-process) clusters."""
+
+import os
+import signal
+import time
+
+import pytest
+import ray
+import torch
+from ray.cluster_utils import Cluster
+
+from strata.engine.build import build_world
+from strata.engine.errors import ActorDiedError, ResourceError, TrainingError
+from strata.engine.federation import Federation
+from strata.engine.rounds.pools import TeamCall, TeamReply
+from strata.engine.runtime.remote import RayTeams
+from strata.engine.runtime.seats import Share, resources
+from strata.engine.tree import fingerprint
+from tests.helpers.small import small
+
+METHODS = ["permfl", "fedavg"]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Three nodes on this machine, each with two CPUs and one logical GPU; the federations below join it."""
+    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 1, "include_dashboard": False})
+    for _ in range(2):
+        nodes.add_node(num_cpus=2, num_gpus=1)
+    ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
+    yield nodes
+    ray.shutdown()
+    nodes.shutdown()
+
+
+def free_gpus_become(expected):
+    """Whether Ray's books, which lag a little behind, come to show so many GPUs free."""
+    for _ in range(100):
+        if ray.available_resources().get("GPU", 0.0) == pytest.approx(expected):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def run(method, *overrides, runtime="ray"):
+    lines = []
+    with Federation(small(method, *overrides, runtime=runtime), lines.append) as federation:
+        records = list(federation)
+        return federation.fingerprint(), records, lines
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_placement_never_changes_a_result(cluster, method):
+    noisy = ["delays.dropout=0.2", "delays.availability=0.8", "clients.participation=0.75"]
+    expected, records, _ = run(method, *noisy, runtime="inprocess")
+    assert sum(record.lost for record in records) > 0
+    own, _, lines = run(method, *noisy, "clients_per_actor=1", "clients.num_cpus=0.5")
+    assert lines[0].startswith("8 client actors with 1 client each")
+    packed, _, lines = run(method, *noisy, "clients_per_actor=8")
+    assert lines[0].startswith("1 client actor with 8 clients each")
+    spread, _, lines = run(method, *noisy, "clients_per_actor=3", "ray.placement=spread")
+    assert "on 3 nodes" in lines[0]
+    assert expected == own == packed == spread
+    other, _, _ = run(method, *noisy, "seed=1", runtime="inprocess")
+    assert other["models"] != expected["models"]
+
+
+def test_logical_gpus_schedule_fractions(cluster):
+    config = small("fedavg", "rounds=1", "clients.num_gpus=0.375", "clients.num_cpus=0.1", runtime="ray")
+    with Federation(config) as federation:
+        # Two actors of 0.375 fit each of the three GPUs, not more; four actors hold the eight clients in pairs.
+        assert free_gpus_become(3 - 4 * 0.375)
+        (record,) = federation
+    assert record.completed == 8
+
+
+def test_what_does_not_fit_fails_before_any_actor_starts(cluster):
+    config = small("fedavg", "clients.num_gpus=0.5", "clients_per_actor=1", "clients.num_cpus=0.1", runtime="ray")
+    with pytest.raises(ResourceError, match=r"8 client actors of 0.1 CPU and 0.5 GPU each = .* and 4 GPU"):
+        Federation(config)
+    assert free_gpus_become(3)
+
+
+def test_resources_follow_the_device_class():
+    config = small(
+        "fedavg",
+        "delays.classes={laptop: 1, phone_mid: 1}",
+        "clients.classes.laptop.num_cpus=2",
+        "clients.num_cpus=0.5",
+    )
+    world = build_world(config)
+    shares = resources(config.clients, world)
+    for client, profile in enumerate(world.profiles):
+        assert shares[client] == Share(2.0 if profile.device == "laptop" else 0.5, 0.0)
+    assert {profile.device for profile in world.profiles} == {"laptop", "phone_mid"}
+
+
+def test_actors_that_cannot_be_scheduled_fail_within_their_time(cluster):
+    @ray.remote(num_cpus=2)
+    class Greedy:
+        def ready(self):
+            return True
+
+    others = [Greedy.options(scheduling_strategy="SPREAD").remote() for _ in range(3)]
+    ray.get([other.ready.remote() for other in others])
+    config = small("fedavg", "ray.start_timeout_s=2", runtime="ray")
+    with pytest.raises(ResourceError, match=r"actors did not start within 2 s: the cluster is busy"):
+        Federation(config)
+    for other in others:
+        ray.kill(other)
+
+
+def test_a_training_error_arrives_as_it_was_raised(cluster):
+    config = small("permfl", "method.alpha=1e38", "method.lambda_device=0", runtime="ray")
+    with (
+        Federation(config) as federation,
+        pytest.raises(TrainingError, match=r"client \d \(team \d\), round \d, team round \d: "),
+    ):
+        list(federation)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_client_actor_that_dies_ends_the_run_with_its_name(cluster, method):
+    config = small(method, "clients_per_actor=1", "clients.num_cpus=0.5", "rounds=50", runtime="ray")
+    with Federation(config) as federation:
+        federation.run_round()
+        victim = federation._backend._handles[3]
+        pid = ray.get(victim.__ray_call__.remote(lambda shell: os.getpid()))
+        os.kill(pid, signal.SIGKILL)
+        who = r"client 3 \(team 0\), round 2, team round 1" if method == "permfl" else "client 3, round 2"
+        with pytest.raises(ActorDiedError, match=f"{who}: the actor's process ended"):
+            federation.run_round()
+
+
+def test_each_team_is_sent_its_own_message_and_a_common_one_travels_once(cluster, monkeypatch):
+    @ray.remote(num_cpus=0.1)
+    class Echo:
+        def run(self, call, down):
+            return TeamReply(call.team, 1, down, 0.0, [], [], 0, 0)
+
+    put = []
+    plain = ray.put
+    monkeypatch.setattr(ray, "put", lambda value: put.append(value) or plain(value))
+    echoes = {team: Echo.remote() for team in range(3)}
+    common = {"x": torch.ones(100_000)}  # too large to go with the call
+    own = {"x": torch.arange(3.0)}
+    calls = [TeamCall(0, 1, common), TeamCall(1, 1, own), TeamCall(2, 1, common)]
+    replies = RayTeams(echoes, {}).run(calls)
+    assert [reply.team for reply in replies] == [0, 1, 2]
+    assert [fingerprint(reply.up) for reply in replies] == [fingerprint(down) for down in (common, own, common)]
+    assert len(put) == 1
+    for echo in echoes.values():
+        ray.kill(echo)

@@ -1,0 +1,50 @@
+"""Federations small enough for a test, on real images."""
+
+from collections.abc import Sequence
+
+from strata.engine.config.load import load_config
+from strata.engine.config.schema import RunConfig
+
+SMALL = (
+    "rounds=3",
+    "data.limit=600",
+    "clients.count=8",
+    "teams.count=2",
+    "partition=labels",
+    "partition.labels_per_client=2",
+    "delays=classes",
+    "tracking.wandb=disabled",
+    "ray.num_cpus=2",
+)
+TWO_MODELS = "model.family=[{name: mlp, hidden: [32]}, {name: mlp, hidden: [48, 32]}]"
+HETEROGENEOUS = (TWO_MODELS, "method.batch_size=16", "method.lr=0.05", "method.momentum=0")
+MOBILE = "model={name: mobilenetv3_small, options: {stage2.depth: [1, 2], stage3.depth: [1], stage3.width: [24]}}"
+VISION = "model={name: vit_small, options: {stage2.depth: [2], stage2.width: [16], stage3.depth: [2]}}"
+EVERYBODY = ("clients.participation=1", "evaluation.every=1", "method.batch_size=16", "method.cosine_rounds=0")
+SUPERNET = ("method.lr=0.005", "method.epochs=2", *EVERYBODY)
+FEW_STEPS = {
+    "permfl": ("method.team_rounds=3", "method.local_steps=2", "method.batch_size=16"),
+    "hsgd": ("method.team_rounds=3", "method.steps=2", "method.batch_size=16"),
+    "fedavg": ("method.batch_size=16",),
+    "fedprox": ("method.batch_size=16",),
+    "hapfl": ("method.batch_size=16", "clients.participation=1", "evaluation.every=1"),
+    "standalone": HETEROGENEOUS,
+    "lg_fedavg": HETEROGENEOUS,
+    "pfedlora": HETEROGENEOUS,
+    "fml": HETEROGENEOUS,
+    "fedkd": HETEROGENEOUS,
+    "fedproto": HETEROGENEOUS,
+    "perfedrlnas": (MOBILE, *SUPERNET),
+    "fedbabu": ("model=mlp", "model.hidden=[32]", "method.optimizer=sgd", "method.lr=0.05", *EVERYBODY),
+    "fedtp": (VISION, *SUPERNET),
+}
+
+
+def small(method: str, *overrides: str, runtime: str = "inprocess") -> RunConfig:
+    """A run of a few seconds: 8 clients, 600 images of Fashion-MNIST."""
+    return load_config(method, small_overrides(method, *overrides, runtime=runtime))
+
+
+def small_overrides(method: str, *overrides: str, runtime: str = "inprocess") -> Sequence[str]:
+    """The overrides behind :func:`small`."""
+    return [*SMALL, *FEW_STEPS.get(method, ()), f"runtime={runtime}", *overrides]
