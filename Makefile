@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .PHONY: run test lint bench clean
 
-.venv/.installed: pyproject.toml constraints.txt
+.venv/.installed: pyproject.toml setup.py constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[hub,dev]"
 	touch $@
@@ -18,6 +18,9 @@ test: .venv/.installed
 lint: .venv/.installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	mkdir -p build/links/strata
+	for room in engine algorithms agents envs cluster; do ln -sfn ../../../$$room build/links/strata/$$room; done
+	ln -sf ../../../cluster/api/__init__.py ../../../cluster/api/py.typed build/links/strata/
 	$(BIN)/mypy
 
 bench: .venv/.installed

@@ -1,4 +1,7 @@
-"""Who makes the decisions of a round: the protocol, and a method's own rules. Learnt policies: :mod:`strata.agents.learnt`."""
+"""Who makes the decisions of a round: the protocol, and a method's own rules.
+
+Learnt policies are in :mod:`strata.agents.learnt`.
+"""
 
 from collections.abc import Mapping
 from typing import Any, Protocol

@@ -12,8 +12,8 @@ Symbols
 Per round: w_k ← E epochs of SGD from w on client k's data;  w ← Σ_k (n_k / n) w_k over the cohort.
 
 Deviations: none. ``steps`` counts local work in minibatch steps instead, to compare methods at equal work. Agents can
-choose who takes part and for how long (:mod:`strata.algorithms.controls.selection`); for them clients that were never measured train
-w for an epoch first, of which only the time counts. Without agents there is neither.
+choose who takes part and for how long (:mod:`strata.algorithms.controls.selection`); for them clients that were never
+measured train w for an epoch first, of which only the time counts. Without agents there is neither.
 """
 
 from collections.abc import Sequence

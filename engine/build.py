@@ -1,4 +1,4 @@
-"""TODO engine.build."""
+"""From a configuration to the world of its run: data, partition, teams, delays, method."""
 
 from collections.abc import Generator, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""TODO engine.identity."""
+"""What makes two runs one: all that enters a result, and none of the placement."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from strata.engine.rounds.world import World
 def state_modules(method: Algorithm[Any, Any, Any, Any]) -> frozenset[str]:
     """The modules whose dataclasses a checkpoint may hold: those of the method and of its bases, and the engine's."""
     own = {kind.__module__ for kind in type(method).__mro__} - {"abc", "builtins", "typing"}
-    return frozenset(own | {__name__, "strata.engine.rounds.server"})
+    return frozenset(own | {"strata.engine.state.snapshot"})
 
 
 # What decides where and how fast a run is computed, or how far, and never what comes out.

@@ -1,4 +1,4 @@
-"""TODO engine.notify."""
+"""Lines for people about what is being done."""
 
 from collections.abc import Callable
 

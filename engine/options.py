@@ -81,4 +81,4 @@ class Validated(ABC):
 
     @abstractmethod
     def validate(self, path: str) -> None:
-        """Raise :class:`~strata.engine.errors.ConfigError` where fields do not fit together; ``path`` prefixes the keys."""
+        """Raise a ``ConfigError`` where fields do not fit together; ``path`` prefixes the keys."""

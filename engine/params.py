@@ -1,4 +1,4 @@
-"""TODO engine.params."""
+"""Parameters of models, by name: means of several, and one long vector."""
 
 from collections.abc import Sequence
 

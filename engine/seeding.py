@@ -1,7 +1,7 @@
 """Derived randomness: every draw is a function of the run's seed and of what it is drawn for.
 
-Nothing in Strata leaves a global generator otherwise than it found it (:func:`strata.engine.determinism.torch_scope`), so a
-result cannot depend on the order in which clients run or on the process they run in.
+Nothing in Strata leaves a global generator otherwise than it found it (:func:`strata.engine.determinism.torch_scope`),
+so a result cannot depend on the order in which clients run or on the process they run in.
 """
 
 import hashlib

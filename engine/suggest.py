@@ -1,4 +1,4 @@
-"""TODO engine.suggest."""
+"""Hints at what was probably meant."""
 
 import difflib
 from collections.abc import Sequence

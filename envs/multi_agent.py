@@ -14,16 +14,16 @@ class FederatedRoundsEnv(StagedRounds, MultiAgentEnv):
     Each stage of a round is one step: its agents see their observations and act, the others wait. The last stage's
     step runs the federated round and pays everyone who acted in it.
 
-    Action and observation spaces are those of the method's :class:`~strata.engine.method.control.Control`, by agent. An episode is a
-    window of rounds: it is truncated after ``rounds`` of them, never terminated, and the agents that acted then see
-    their last observations once more. ``reset`` opens the next window where the federation is; training starts anew
-    only with ``options={"restart": True}``.
+    Action and observation spaces are those of the method's :class:`~strata.engine.method.control.Control`, by agent. An
+    episode is a window of rounds: it is truncated after ``rounds`` of them, never terminated, and the agents that acted
+    then see their last observations once more. ``reset`` opens the next window where the federation is; training starts
+    anew only with ``options={"restart": True}``.
 
     ``infos["__common__"]`` holds ``turn`` (the :class:`~strata.envs.turns.Turn`) and, after a round, ``played`` (the
     :class:`~strata.envs.turns.Played`).
     """
 
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
-        """``config``: arguments of :class:`~strata.envs.opening.Windows`, e.g. ``{"method": "hapfl", "rounds": 20}``."""
+        """``config``: arguments of :class:`~strata.envs.opening.Windows`, e.g. ``{"method": "hapfl"}``."""
         MultiAgentEnv.__init__(self)
         StagedRounds.__init__(self, config)

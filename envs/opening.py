@@ -25,7 +25,7 @@ Fidelity = Literal["full", "timing"]
 
 
 class TrainingRounds:
-    """The rounds of a federation, which train models wherever it lives; see :class:`strata.engine.method.situation.Rounds`."""
+    """The rounds of a federation, which train models wherever it lives."""
 
     def __init__(self, federation: Federation) -> None:
         """Play on where the federation is now."""

@@ -19,8 +19,8 @@ class FederatedRounds(gymnasium.Env[dict[str, Any], dict[str, Any]]):
     ``import envs; gymnasium.make("Strata/FederatedRounds-v0", method="hapfl", fidelity="timing", rounds=50)``
 
     ## Action space
-    ``Dict`` with the action space of every agent of the method's :class:`~strata.engine.method.control.Control`. A step uses the
-    entries of the agents whose turn it is, and ignores the others.
+    ``Dict`` with the action space of every agent of the method's :class:`~strata.engine.method.control.Control`. A step
+    uses the entries of the agents whose turn it is, and ignores the others.
 
     ## Observation space
     ``Dict`` with ``stage`` (``Discrete``: whose turn it is, 0 for a round's first) and the observation space of every
@@ -39,8 +39,8 @@ class FederatedRounds(gymnasium.Env[dict[str, Any], dict[str, Any]]):
     seconds) and ``accuracy`` (None where it was not evaluated).
 
     ## Arguments
-    Those of :class:`~strata.envs.opening.Windows`: ``method``, ``overrides``, ``fidelity`` (``full`` trains models, ``timing``
-    only computes times), ``rounds``, ``populations``, ``turns``.
+    Those of :class:`~strata.envs.opening.Windows`: ``method``, ``overrides``, ``fidelity`` (``full`` trains models,
+    ``timing`` only computes times), ``rounds``, ``populations``, ``turns``.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012  # gymnasium declares it so

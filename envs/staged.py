@@ -16,13 +16,13 @@ Step = tuple[
 
 
 class StagedRounds:
-    """Federated rounds over the decisions of any method; described in :class:`strata.envs.multi_agent.FederatedRoundsEnv`.
+    """Federated rounds over the decisions of any method; see :class:`.multi_agent.FederatedRoundsEnv`.
 
     By itself for whoever drives rounds by hand: rules decide without RLlib being there.
     """
 
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
-        """``config``: arguments of :class:`~strata.envs.opening.Windows`, e.g. ``{"method": "hapfl", "rounds": 20}``."""
+        """``config``: arguments of :class:`~strata.envs.opening.Windows`, e.g. ``{"method": "hapfl"}``."""
         self._windows = Windows(**(config or {}))
         agents = self._windows.control.agents
         self.agents = self.possible_agents = list(agents)

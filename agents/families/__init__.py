@@ -1,0 +1,1 @@
+"""Families of learners: what their modules are, what they minimise, and their settings in RLlib."""

@@ -98,7 +98,7 @@ def _ppo(settings: AgentsConfig) -> AlgorithmConfig:
 
 
 class ReinforceConfig(AlgorithmConfig):
-    """Settings of :class:`~strata.agents.families.reinforce.ReinforceLearner`; RLlib asks a configuration for its parts."""
+    """Settings of the learner of :mod:`strata.agents.families.reinforce`; RLlib asks a configuration for its parts."""
 
     def get_default_learner_class(self) -> type:
         """What learns."""

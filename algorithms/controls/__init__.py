@@ -1,0 +1,1 @@
+"""The decisions that methods leave to agents."""

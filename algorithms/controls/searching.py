@@ -1,8 +1,8 @@
 """PerFedRLNAS's decisions: a virtual agent per client picks the client's architecture, option by option.
 
 Agents ``client_0 … client_{N-1}`` see nothing and hold only logits: π_i(a) = Π_d softmax(α_{i,d})[a_d]
-(:mod:`strata.agents.families.reinforce`). In a round those of the cohort act, all at once; the others neither act nor learn. Nor does an
-agent learn whose client was lost or late, of which the server knows nothing.
+(:mod:`strata.agents.families.reinforce`). In a round those of the cohort act, all at once; the others neither act nor
+learn. Nor does an agent learn whose client was lost or late, of which the server knows nothing.
 
 Symbols
     acc_i   accuracy of client i's trained subnet on its own test data; 0 where it was over its memory budget
@@ -40,7 +40,7 @@ class SearchControl(Control):
 
     def make_agents(self) -> dict[AgentId, AgentSpec]:
         """One per client."""
-        self.supernet: SubnetSpec = self.method.supernet  # type: ignore[attr-defined]
+        self.supernet: SubnetSpec = self.method.supernet
         spec = AgentSpec(Box(1.0, 1.0, (1,), np.float32), MultiDiscrete(self.supernet.space.sizes), "reinforce", LR)
         return {agent_of(info.id): spec for info in self.infos}
 
@@ -72,7 +72,7 @@ class SearchControl(Control):
     def describe(self, situation: Situation, chosen: Actions) -> Mapping[str, float]:
         """How many different architectures were picked, and what they cost on average."""
         picked = self._architectures(situation, chosen).values()
-        costs = [cost(self.method.spec(found), 1) for found in picked]  # type: ignore[attr-defined]
+        costs = [cost(self.method.spec(found), 1) for found in picked]
         return {
             "architectures": float(len(set(picked))),
             "parameters_mean": float(np.mean([found.parameters for found in costs])),
@@ -99,7 +99,7 @@ def agent_of(client: int) -> AgentId:
 
 
 def written(architecture: Sequence[int]) -> str:
-    """An architecture as assignments carry it: ``0,2,1``; read by :meth:`~strata.engine.models.supernets.space.SearchSpace.named`."""
+    """An architecture as assignments carry it, ``0,2,1``; ``SearchSpace.named`` reads it."""
     return ",".join(map(str, architecture))
 
 

@@ -25,8 +25,8 @@ from strata.engine.params import Params
 class HeterogeneousAlgorithm(FlatAlgorithm[G, C, Down, Up]):
     """A flat method in which client i trains a private model of architecture i mod n of a family.
 
-    Its configuration has ``epochs`` and ``steps``, as :class:`~strata.engine.method.local.LocalSgd` has. The private model of a
-    client is drawn from the client's seed alone, so all these methods start from the same ones.
+    Its configuration has ``epochs`` and ``steps``, as :class:`~strata.engine.method.local.LocalSgd` has. The private
+    model of a client is drawn from the client's seed alone, so all these methods start from the same ones.
     """
 
     def __init__(self, config: Any, model: Buildable) -> None:

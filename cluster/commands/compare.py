@@ -32,7 +32,8 @@ class Wanted:
     Attributes:
         against: labels; the first is the baseline of the relative columns.
         output: its folder; None for a fresh one.
-        target: an accuracy, ``common`` or a label, for the table of what it took; see :mod:`strata.cluster.report.targets`.
+        target: an accuracy, ``common`` or a label, for the table of what it took; see
+        :mod:`strata.cluster.report.targets`.
     """
 
     against: Sequence[str] = ()

@@ -1,4 +1,4 @@
-"""TODO strata.cluster.report.page.comparison."""
+"""Several methods in one setting, side by side."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

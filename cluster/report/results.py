@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,6 @@ from strata.engine.config.load import OWN, load_config, read_yaml, to_dict
 from strata.engine.errors import ConfigError, StrataError
 from strata.engine.identity import PLACEMENT_KEYS
 from strata.engine.rounds.records import RoundRecord
-
-if TYPE_CHECKING:
-    pass
 
 # The number of rounds is no matter of placement here: it decides what "after the last round" means.
 INDIFFERENT = (*(key for key in PLACEMENT_KEYS if key != "rounds"), "seed", "evaluation.batch_size")

@@ -1,0 +1,1 @@
+"""Where a run's records go: files, the terminal, Weights & Biases."""

@@ -1,4 +1,4 @@
-"""TODO strata.cluster.sinks.jsonl.architectures."""
+"""The table, CSV and picture of chosen architectures, at a run's end or later."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""TODO strata.cluster.sinks.jsonl.base."""
+"""Where records of rounds go: what a sink is, and how one that fails is kept from ending a run."""
 
 import sys
 from collections.abc import Callable, Mapping

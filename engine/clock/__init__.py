@@ -1,0 +1,1 @@
+"""The virtual clock: devices, networks, and how long a call takes."""

@@ -1,6 +1,5 @@
-"""TODO engine.clock.config."""
+"""The ``delays`` part of the configuration."""
 
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Literal
 from strata.engine.clock.devices import JitterName, Profile, device_classes
 from strata.engine.errors import ConfigError
 from strata.engine.options import Validated, option
+from strata.engine.suggest import closest
 
 DEFAULT_MIX = {"phone_budget": 0.3, "phone_mid": 0.3, "phone_flagship": 0.15, "raspberry_pi_4": 0.1, "laptop": 0.15}
 
@@ -65,15 +65,16 @@ class DelayConfig(Validated):
         if self.name == "trace" and not self.trace:
             raise ConfigError(f"{path}trace: {path}name=trace needs the path of a CSV file.")
         if self.name == "classes":
-            _check_mix(self.classes, device_classes(self.devices), path)
+            check_mix(self.classes, device_classes(self.devices), path)
 
 
-def _check_mix(mix: Mapping[str, float], known: Mapping[str, Profile], path: str) -> None:
+def check_mix(mix: Mapping[str, float], known: Mapping[str, Profile], path: str) -> None:
+    """Refuse shares of unknown device classes, and shares that are none; ``path`` prefixes the keys."""
     for name, share in mix.items():
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            raise ConfigError(f"{path}classes.{name}: no such device class.{hint} Found: {', '.join(known)}.")
+            raise ConfigError(
+                f"{path}classes.{name}: no such device class.{closest(name, list(known))} Found: {', '.join(known)}."
+            )
         if not share >= 0 or math.isinf(share):
             raise ConfigError(f"{path}classes.{name}={share:g} is out of range: expected a share ≥ 0.")
     if not sum(mix.values()) > 0:

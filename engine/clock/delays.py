@@ -17,7 +17,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from strata.engine.clock.config import DelayConfig, _check_mix
+from strata.engine.clock.config import DelayConfig, check_mix
 from strata.engine.clock.devices import JitterName, Profile, device_classes, read_trace
 from strata.engine.seeding import generator, uniform, uniforms
 
@@ -154,7 +154,7 @@ def straggling_s(totals: Sequence[float]) -> float:
 def _from_classes(config: DelayConfig, clients: int, seed: int) -> list[Profile]:
     """Deal the mix at random, met to within one client per class (largest remainders)."""
     known = device_classes(config.devices)
-    _check_mix(config.classes, known, "delays.")
+    check_mix(config.classes, known, "delays.")
     names = sorted(config.classes)  # not as written: a saved configuration may come back in another order
     exact = np.array([config.classes[name] for name in names]) / sum(config.classes.values()) * clients
     counts = np.floor(exact).astype(int)

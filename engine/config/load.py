@@ -1,8 +1,9 @@
 """The configuration of a run: how files and command-line overrides become one checked object.
 
 The only module that imports OmegaConf. Layers, later ones win: the schema's defaults, the method's own YAML (the
-differences it needs), a user's YAML, ``key=value`` overrides. Every mistake is a :class:`~strata.engine.errors.ConfigError`
-that names the key, what was expected and the closest valid name, before anything is started.
+differences it needs), a user's YAML, ``key=value`` overrides. Every mistake is a
+:class:`~strata.engine.errors.ConfigError` that names the key, what was expected and the closest valid name, before
+anything is started.
 """
 
 import dataclasses

@@ -11,8 +11,9 @@ A method is one module with a frozen dataclass of :func:`strata.engine.options.o
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Generic
+from typing import Any, ClassVar, Generic
 
+from strata.engine.method import control
 from strata.engine.method.messages import (
     Assignment,
     C,
@@ -31,20 +32,18 @@ from strata.engine.method.requests import Evaluate, Evaluation, Request
 from strata.engine.models.base import Buildable
 from strata.engine.params import Params
 
-if TYPE_CHECKING:
-    from strata.engine.method.control import Control
-
 
 class Algorithm(ABC, Generic[G, C, Down, Up]):
     """What flat and tiered methods have in common. Write a :class:`FlatAlgorithm` or a :class:`TieredAlgorithm`.
 
     Attributes:
         Config: the dataclass of its settings.
-        Control: the decisions that agents can make for it, None where there are none; see :mod:`strata.engine.method.control`.
+        Control: the decisions that agents can make for it, None where there are none; see
+        :mod:`strata.engine.method.control`.
     """
 
     Config: ClassVar[type]
-    Control: ClassVar["type[Control] | None"] = None
+    Control: ClassVar[type[control.Control] | None] = None
 
     def __init__(self, config: Any, model: Buildable) -> None:
         """Keep the method's own configuration (an instance of ``Config``) and the architecture that clients share."""

@@ -16,7 +16,6 @@ import numpy as np
 from gymnasium import Space
 from numpy.typing import NDArray
 
-from strata.engine.method.algorithm import Algorithm
 from strata.engine.method.messages import ClientInfo
 from strata.engine.method.situation import Costs, Decisions, FloatArray, Report, Situation
 
@@ -69,7 +68,7 @@ class Control(ABC):
 
     def __init__(
         self,
-        method: Algorithm[Any, Any, Any, Any],
+        method: Any,
         infos: Sequence[ClientInfo],
         costs: Costs,
         cohort: int,
@@ -78,7 +77,7 @@ class Control(ABC):
         """Keep what decisions rest on.
 
         Args:
-            method: whose decisions these are.
+            method: the :class:`~strata.engine.method.algorithm.Algorithm` whose decisions these are.
             infos: of all clients, by id.
             costs: of any call.
             cohort: k, the largest number of clients in a round; sets the sizes of the spaces.

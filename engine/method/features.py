@@ -1,4 +1,4 @@
-"""TODO engine.method.features."""
+"""Features of clients as rows of an observation."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""TODO engine.method.find."""
+"""Finding a method by its name: a module of ``algorithms``, or the dotted path of a user's own."""
 
 import importlib
 import pkgutil
@@ -12,8 +12,8 @@ from strata.engine.suggest import closest
 
 def method_names() -> list[str]:
     """Names of the methods that ship with Strata: the modules of ``algorithms``."""
-    package = importlib.import_module("algorithms")
-    return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_"))
+    package = importlib.import_module("strata.algorithms")
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.ispkg)
 
 
 def load_method(name: str) -> type[Algorithm[Any, Any, Any, Any]]:
@@ -35,7 +35,7 @@ def method_module(name: str) -> ModuleType:
     """The module of a method; raises as :func:`load_method` does."""
     if not all(part.isidentifier() for part in name.split(".")):
         raise ConfigError(f"algorithm={name}: expected a name or a dotted path. Found: {', '.join(method_names())}.")
-    path = name if "." in name else f"algorithms.{name}"
+    path = name if "." in name else f"strata.algorithms.{name}"
     if "." not in name and name not in method_names():
         raise ConfigError(
             f"algorithm={name}: no such method.{closest(name, method_names())} Found: {', '.join(method_names())}; "

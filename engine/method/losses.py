@@ -1,4 +1,7 @@
-"""TODO engine.method.losses."""
+"""Losses that a request for training can name.
+
+# B batch, K classes
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

@@ -1,17 +1,14 @@
-"""TODO engine.method.messages."""
+"""What servers know of clients, what client steps are told and end with, and who owns which state."""
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from strata.engine.errors import EmptyCohortError
 from strata.engine.method.requests import Request
-
-if TYPE_CHECKING:
-    pass
 
 G = TypeVar("G")  # global state
 T = TypeVar("T")  # team state

@@ -1,4 +1,7 @@
-"""TODO engine.method.situation."""
+"""What is known before a round's decisions, what was decided, and what came of it; in numpy.
+
+# k clients invited to a round, n client calls
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

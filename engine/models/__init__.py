@@ -1,0 +1,1 @@
+"""Architectures, as hashable specifications that build them."""

@@ -1,4 +1,7 @@
-"""TODO strata.engine.models.spec.base."""
+"""What every architecture is, however it is described: something that builds a module.
+
+# B batch, K classes, F features
+"""
 
 from collections.abc import Callable
 from typing import Protocol

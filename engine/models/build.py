@@ -1,4 +1,4 @@
-"""TODO strata.engine.models.spec.build."""
+"""From the ``model`` part of a configuration to architectures for one data set."""
 
 from collections.abc import Mapping
 from typing import Any

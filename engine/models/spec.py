@@ -180,7 +180,7 @@ def feature_width(spec: ModelSpec) -> int:
         if isinstance(layer, nn.Linear):
             return layer.in_features
     raise ConfigError(
-        f"model.name={spec.name} exposes no features; expected an strata.engine.models.base.FeatureModel(features, head) whose "
+        f"model.name={spec.name} exposes no features; expected a strata.engine.models.base.FeatureModel whose "
         "head has a linear layer."
     )
 

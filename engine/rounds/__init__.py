@@ -1,0 +1,1 @@
+"""The rules of a round, free of Ray: cohorts, tiers, costs, records."""

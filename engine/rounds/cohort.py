@@ -1,4 +1,7 @@
-"""TODO engine.rounds.cohort."""
+"""A cohort: what a server invites in one go, what each client is sent, and when the exchange is closed.
+
+A cohort is a team's clients in a team round, or, in a flat method, the global server's clients in a round.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""TODO engine.rounds.pools."""
+"""How servers reach clients and teams, wherever these live: what is asked of them, and what comes back."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -14,7 +14,7 @@ from strata.engine.rounds.records import RoundRecord, Scores
 
 
 def score(evaluations: Mapping[int, Evaluation]) -> Scores:
-    """Pool one kind of model over those clients that have test rows; see :class:`~strata.engine.rounds.records.Scores`."""
+    """Pool one kind of model over those clients that have test rows."""
     counted = {client: e for client, e in evaluations.items() if e.samples}
     accuracies = np.array([e.accuracy for e in counted.values()])
     samples = sum(e.samples for e in counted.values())

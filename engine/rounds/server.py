@@ -22,7 +22,7 @@ from strata.engine.rounds.cohort import (
 )
 from strata.engine.rounds.pools import ClientPool, EvaluationCall, Evaluations, Outcome, TeamCall, TeamPool
 from strata.engine.rounds.records import CallRecord
-from strata.engine.rounds.team import _tiered
+from strata.engine.rounds.team import tiered
 from strata.engine.rounds.world import World
 from strata.engine.seeding import derive
 from strata.engine.state.snapshot import Snapshot
@@ -90,7 +90,7 @@ class GlobalServer:
 
     def _tiered_round(self, round: int, decided: Mapping[int, Assignment] | None) -> Outcome:
         world, plan = self._world, self._world.teams_plan
-        method = _tiered(world)
+        method = tiered(world)
         assert self._teams is not None
         down = method.to_team(self.state)
         chosen = invite_teams(world, round)

@@ -1,4 +1,4 @@
-"""TODO engine.rounds.team."""
+"""Team servers: their rounds with their clients, as one pool that the global server reaches."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,7 +21,7 @@ class TeamServer:
         """``clients`` reaches (at least) this team's members."""
         self._world, self.team, self._clients = world, team, clients
         self._members = list(world.data.teams[team])
-        self._method: TieredAlgorithm[Any, Any, Any, Any, Any, Any, Any] = _tiered(world)
+        self._method: TieredAlgorithm[Any, Any, Any, Any, Any, Any, Any] = tiered(world)
         self._state: Any = None
 
     @single_thread()
@@ -101,6 +101,7 @@ class LocalTeams:
             server.restore(teams.get(team), clients)
 
 
-def _tiered(world: World) -> TieredAlgorithm[Any, Any, Any, Any, Any, Any, Any]:
+def tiered(world: World) -> TieredAlgorithm[Any, Any, Any, Any, Any, Any, Any]:
+    """The run's method, which has teams."""
     assert isinstance(world.algorithm, TieredAlgorithm)
     return world.algorithm

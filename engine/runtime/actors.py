@@ -1,6 +1,7 @@
-"""The tiers as Ray actors: thin shells around :mod:`strata.engine.rounds.clients` and :mod:`strata.engine.rounds.server`.
+"""The tiers as Ray actors: thin shells around what :mod:`strata.engine.rounds` does, and the driver's end of them.
 
-Each actor is built from the same :class:`~strata.engine.rounds.world.World`, which lies in the object store once per node.
+Each actor is built from the same :class:`~strata.engine.rounds.world.World`, which lies in the object store once per
+node.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,7 @@ from strata.engine.rounds.records import CallRecord
 from strata.engine.rounds.server import GlobalServer
 from strata.engine.rounds.team import TeamServer
 from strata.engine.rounds.world import World
-from strata.engine.runtime.remote import Actor, RayClients, RayTeams, _get, _reason, _unwrap
+from strata.engine.runtime.remote import Actor, RayClients, RayTeams, fetch, raise_cause, reason_of
 from strata.engine.runtime.seats import Seat
 from strata.engine.state.snapshot import Snapshot
 from strata.engine.training.device import resolve_device
@@ -217,9 +218,9 @@ class ActorFederation:
                 "ray.start_timeout_s."
             ) from None
         except RayTaskError as error:
-            _unwrap(error)
+            raise_cause(error)
         except RayActorError as error:
-            raise ActorDiedError(f"an actor died while it started: {_reason(error)}") from None
+            raise ActorDiedError(f"an actor died while it started: {reason_of(error)}") from None
 
     def _ask(self, ref: Any) -> Any:
-        return _get(ref, "global server")
+        return fetch(ref, "global server")

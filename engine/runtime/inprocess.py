@@ -1,4 +1,4 @@
-"""TODO engine.runtime.inprocess."""
+"""All tiers in the process that asks for them, without Ray."""
 
 from collections.abc import Sequence
 from typing import Protocol

@@ -1,21 +1,29 @@
 """Starting the tiers on Ray: connecting, counting resources, seating actors."""
 
 import importlib
+import shutil
 import socket
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-import strata.engine.runtime.ray_settings  # noqa: F401  # isort: skip  # before Ray
+import strata.engine.runtime.ray_settings  # isort: skip  # before Ray
 import ray
 from ray.exceptions import RayError
 
+import strata.algorithms
+import strata.engine
 from strata.engine.config.schema import RayConfig, RunConfig
 from strata.engine.errors import ClusterError
 from strata.engine.notify import Notify
 from strata.engine.rounds.world import World
 from strata.engine.runtime.actors import ActorFederation
 from strata.engine.runtime.seats import Node, Seat, Share, plan_seats
+
+LEFT_BEHIND = shutil.ignore_patterns("__pycache__", "embedded")  # data travel with the run
 
 
 class RayBackend(ActorFederation):
@@ -74,7 +82,8 @@ def connect(config: RayConfig, packages: Sequence[str]) -> bool:
         return True
     try:
         _require_listener(config.address)
-        ray.init(address=config.address, runtime_env={"py_modules": _folders(packages)}, **options)
+        with _own_folder() as own:  # which Ray reads when it connects
+            ray.init(address=config.address, runtime_env={"py_modules": [own, *_folders(packages)]}, **options)
     except (OSError, ValueError, RuntimeError, RayError) as error:
         first = str(error).strip().splitlines()[0]
         raise ClusterError(
@@ -128,10 +137,25 @@ def nodes() -> list[Node]:
 
 
 def _packages(config: RunConfig) -> list[str]:
-    """Top-level packages that the cluster's nodes need: Strata's own, and those of a user's method and model."""
+    """Top-level packages, beside Strata, that the cluster's nodes need: those of a user's method and model."""
     own = [config.algorithm] if "." in config.algorithm else []
     own += [member.name.partition(":")[0] for member in config.model.members() if ":" in member.name]
-    return list(dict.fromkeys(["engine", "algorithms", *(name.split(".")[0] for name in own)]))
+    return list(dict.fromkeys(name.split(".")[0] for name in own if not name.startswith("strata.")))
+
+
+@contextmanager
+def _own_folder() -> Iterator[str]:
+    """Strata as one folder, laid together for a while where the installation is a link into a clone."""
+    installed = Path(next(iter(strata.engine.__path__)))
+    if installed.parent.name == "strata":
+        yield str(installed.parent)
+        return
+    with tempfile.TemporaryDirectory(prefix="strata-") as folder:
+        whole = Path(folder) / "strata"
+        shutil.copytree(next(iter(strata.__path__)), whole, ignore=LEFT_BEHIND)
+        for room in (strata.engine, strata.algorithms):
+            shutil.copytree(next(iter(room.__path__)), whole / room.__name__.rpartition(".")[2], ignore=LEFT_BEHIND)
+        yield str(whole)
 
 
 def _folders(packages: Sequence[str]) -> list[str]:

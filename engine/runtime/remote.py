@@ -1,4 +1,4 @@
-"""TODO engine.runtime.remote."""
+"""How servers reach clients and teams that are Ray actors, and what is raised when one cannot be reached."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -48,34 +48,34 @@ class RayClients:
             pending.append((own, actor.run.remote(indexed, *(downs[i] for i in ids))))
         replies: dict[int, ClientReply] = {}
         for own, ref in pending:
-            for reply in _get(ref, self._where(own)):
+            for reply in fetch(ref, self._where(own)):
                 replies[reply.client] = replace(reply, up=from_wire(reply.up))
         return [replies[call.client] for call in calls]
 
     def evaluate(self, call: EvaluationCall) -> Evaluations:
         """Evaluate on all actors side by side."""
-        shared = _shared(call.shared)
+        shared = put_once(call.shared)
         refs: list[tuple[list[int], Any]] = [
             (mine, actor.evaluate.remote(mine, shared)) for actor, mine in self._by_actor(call.clients)
         ]
-        return merge(_get(ref, f"{_names(mine)}, evaluation") for mine, ref in refs)
+        return merge(fetch(ref, f"{names_of(mine)}, evaluation") for mine, ref in refs)
 
     def states(self, clients: Iterable[int]) -> dict[int, Any]:
         """States of those clients that have one."""
         refs: list[tuple[list[int], Any]] = [
             (mine, actor.states.remote(mine)) for actor, mine in self._by_actor(clients)
         ]
-        return merge(from_wire(_get(ref, f"{_names(mine)}, checkpoint")) for mine, ref in refs)
+        return merge(from_wire(fetch(ref, f"{names_of(mine)}, checkpoint")) for mine, ref in refs)
 
     def restore(self, states: Mapping[int, Any]) -> None:
         """Put states back."""
         for actor, mine in self._by_actor(states):
             part = to_wire({client: states[client] for client in mine})
-            _get(actor.restore.remote(part), f"{_names(mine)}, resume")
+            fetch(actor.restore.remote(part), f"{names_of(mine)}, resume")
 
     def _where(self, calls: Sequence[ClientCall]) -> str:
         first = calls[0]
-        names = _names([call.client for call in calls]) + self._owner
+        names = names_of([call.client for call in calls]) + self._owner
         return (
             f"{names}, round {first.round}, team round {first.team_round}"
             if self._owner
@@ -108,7 +108,7 @@ class RayTeams:
             self._actors[call.team].run.remote(replace(call, down=None), downs[id(call.down)]) for call in calls
         ]
         pairs = list(zip(calls, refs, strict=True))
-        replies: list[TeamReply] = [_get(ref, f"team server {call.team}, round {call.round}") for call, ref in pairs]
+        replies: list[TeamReply] = [fetch(ref, f"team server {call.team}, round {call.round}") for call, ref in pairs]
         return [replace(reply, up=from_wire(reply.up)) for reply in replies]
 
     def evaluate(self, shared: Mapping[str, Params]) -> Evaluations:
@@ -133,10 +133,10 @@ class RayTeams:
 
     def _all(self, call: Any, purpose: str) -> dict[int, Any]:
         refs: dict[int, Any] = {team: call(team, actor) for team, actor in self._actors.items()}
-        return {team: _get(ref, f"team server {team}, {purpose}") for team, ref in refs.items()}
+        return {team: fetch(ref, f"team server {team}, {purpose}") for team, ref in refs.items()}
 
 
-def _shared(message: Any) -> Any:
+def put_once(message: Any) -> Any:
     """A message on the wire, once: a large one by way of the object store."""
     wire = to_wire(message)
     return ray.put(wire) if count_bytes(message) > INLINE_BYTES else wire
@@ -147,18 +147,19 @@ def _shared_once(messages: Iterable[Any]) -> dict[int, Any]:
     wires: dict[int, Any] = {}
     for message in messages:
         if id(message) not in wires:
-            wires[id(message)] = _shared(message)
+            wires[id(message)] = put_once(message)
     return wires
 
 
-def _get(ref: Any, where: str) -> Any:
+def fetch(ref: Any, where: str) -> Any:
+    """The value of a reference; what went wrong instead, as an error that names who was asked (``where``)."""
     try:
         return ray.get(ref)
     except RayTaskError as error:
-        _unwrap(error)
+        raise_cause(error)
     except RayActorError as error:
         raise ActorDiedError(
-            f"{where}: the actor's process ended: {_reason(error)}. Nothing of this round was kept; the last "
+            f"{where}: the actor's process ended: {reason_of(error)}. Nothing of this round was kept; the last "
             "checkpoint can be resumed."
         ) from None
     except RayError as error:
@@ -169,14 +170,16 @@ def _get(ref: Any, where: str) -> Any:
         ) from None
 
 
-def _unwrap(error: RayTaskError) -> NoReturn:
+def raise_cause(error: RayTaskError) -> NoReturn:
+    """Raise what a task of an actor raised."""
     # The error as it was raised in the actor: its message already says who and when.
     if isinstance(error.cause, Exception):
         raise error.cause from None
     raise error
 
 
-def _reason(error: RayActorError) -> str:
+def reason_of(error: RayActorError) -> str:
+    """Why an actor died, in a few words."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if any("in its creation task" in line for line in lines):
         return lines[-1]  # what the actor's own start raised
@@ -186,6 +189,7 @@ def _reason(error: RayActorError) -> str:
     return "it was killed or crashed (out of memory is the usual cause)"
 
 
-def _names(clients: Sequence[int]) -> str:
+def names_of(clients: Sequence[int]) -> str:
+    """Clients as an error names them."""
     shown = ", ".join(map(str, clients[:8])) + (", …" if len(clients) > 8 else "")
     return f"client{'s' * (len(clients) > 1)} {shown}"

@@ -1,0 +1,1 @@
+"""What is kept between rounds, and how it is written to disk."""

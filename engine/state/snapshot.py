@@ -1,4 +1,4 @@
-"""TODO engine.state.snapshot."""
+"""All state of a federation between two rounds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,0 +1,1 @@
+"""Where models train and are evaluated: the answers to what methods request."""

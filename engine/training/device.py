@@ -1,4 +1,4 @@
-"""TODO engine.training.device."""
+"""Where a process trains: on the CPU, or on its share of a GPU."""
 
 import torch
 

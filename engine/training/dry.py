@@ -1,4 +1,4 @@
-"""TODO engine.training.dry."""
+"""A trainer that computes nothing: what requests would cost."""
 
 from strata.engine.data.dataset import Dataset, IntArray
 from strata.engine.method.losses import Batch

@@ -1,0 +1,1 @@
+"""Where data sets come from: files, the hub, what ships with Strata."""

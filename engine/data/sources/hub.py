@@ -19,8 +19,9 @@ def read_hub(name: str, root: Path, config: DataConfig) -> Raw:
     """Load ``OWNER/NAME``, ``OWNER/NAME/CONFIG`` or a local file, and read its columns.
 
     An image column, where there is one, is the only input (unless ``data.inputs`` says otherwise): uint8
-    ``(N, C, H, W)``. Other columns are encoded as in :func:`strata.engine.data.sources.tables.from_frame`. The split ``test``, else
-    ``validation``, is the published test split; ``train`` is the rest (all other splits where there is no ``train``).
+    ``(N, C, H, W)``. Other columns are encoded as in :func:`strata.engine.data.sources.tables.from_frame`. The split
+    ``test``, else ``validation``, is the published test split; ``train`` is the rest (all other splits where there is
+    no ``train``).
 
     Args:
         name: what follows ``hub:`` in ``data.name``.

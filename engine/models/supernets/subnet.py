@@ -72,7 +72,7 @@ Slots = Sequence[tuple[str, tuple[int, ...]]]
 
 
 def subnet(name: str, input_shape: Shape, classes: int, architecture: str = "largest", slots: Slots = ()) -> SubnetSpec:
-    """An architecture by the names that configurations use: see :func:`~strata.engine.models.supernets.spaces.space` and ``named``.
+    """An architecture by the names that configurations use: see :func:`.spaces.space` and ``SearchSpace.named``.
 
     Raises:
         ConfigError: when there is no such space, slot or architecture, or it does not take such inputs.

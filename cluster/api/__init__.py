@@ -1,0 +1,48 @@
+"""Strata: simulate personalised, heterogeneous, multi-tier federated learning.
+
+Example::
+
+    import strata
+
+    with strata.Federation.from_config("permfl", ["rounds=5", "runtime=inprocess"]) as federation:
+        for record in federation:
+            print(record.round, record.scores["PM"].accuracy)
+
+Names are imported when they are used: ``import strata`` itself takes no time.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from strata.cluster.run.session import Session
+    from strata.engine.config.load import load_config
+    from strata.engine.config.schema import RunConfig
+    from strata.engine.errors import StrataError, StrataWarning
+    from strata.engine.federation import Federation
+
+    __version__: str
+
+__all__ = ["Federation", "RunConfig", "Session", "StrataError", "StrataWarning", "__version__", "load_config"]
+
+HOMES = {
+    "Federation": "engine.federation",
+    "RunConfig": "engine.config.schema",
+    "Session": "cluster.run.session",
+    "StrataError": "engine.errors",
+    "StrataWarning": "engine.errors",
+    "load_config": "engine.config.load",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("strata-fl")
+    if name in HOMES:
+        return getattr(import_module(f"strata.{HOMES[name]}"), name)
+    raise AttributeError(f"module 'strata' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
