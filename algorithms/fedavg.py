@@ -104,7 +104,7 @@ class FedAvg(FlatAlgorithm[Global, None, Down, Up]):
         """No proximal term; FedProx has one."""
         return ()
 
-    def global_step(self, g: Global, ups: Sequence[Received[Up]]) -> Global:
+    def global_step(self, g: Global, ups: Sequence[Received[Up]], context: Context) -> Global:
         """w ← Σ_k (n_k / n) w_k."""
         require_cohort("FedAvg", ups)
         return Global(weighted_mean([up.message.w for up in ups], [up.samples for up in ups]))

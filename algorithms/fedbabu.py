@@ -111,7 +111,7 @@ class FedBABU(FlatAlgorithm[Global, None, Down, Up]):
     def _body(self, params: Params) -> Params:
         return {name: value for name, value in params.items() if name in self.body}
 
-    def global_step(self, g: Global, ups: Sequence[Received[Up]]) -> Global:
+    def global_step(self, g: Global, ups: Sequence[Received[Up]], context: Context) -> Global:
         """b ← Σ_k (n_k / n) b_k, under the same head."""
         require_cohort("FedBABU", ups)
         return Global({**g.w, **weighted_mean([up.message.body for up in ups], [up.samples for up in ups])})

@@ -203,7 +203,7 @@ class FedKD(HeterogeneousAlgorithm[Global, Private, Down, Up]):
         energy = self.config.energy(context.round)
         return ClientResult(Up(compress(change, energy)), Private(parts["p"], g, down.version), {"energy": energy})
 
-    def global_step(self, g: Global, ups: Sequence[Received[Up]]) -> Global:
+    def global_step(self, g: Global, ups: Sequence[Received[Up]], context: Context) -> Global:
         """Δ̄ ← Σ_k (n_k / n) Δ_k, truncated;  g ← g + Δ̄."""
         require_cohort("FedKD", ups)
         changes = [restore(up.message.change, g.g) for up in ups]

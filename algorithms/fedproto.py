@@ -201,7 +201,7 @@ class FedProto(HeterogeneousAlgorithm[Global, Private, Down, Up]):
         own = Prototypes(found.classes, found.means)
         return ClientResult(Up(own, found.counts), Private(trained.params, overlaid(down.prototypes, own)))
 
-    def global_step(self, g: Global, ups: Sequence[Received[Up]]) -> Global:
+    def global_step(self, g: Global, ups: Sequence[Received[Up]], context: Context) -> Global:
         """C̄^(j) ← Σ_k (n_kj / Σ_k n_kj) C_k^(j)."""
         require_cohort("FedProto", ups)
         sums = torch.zeros(self.classes, self.width, dtype=torch.float64)

@@ -160,7 +160,7 @@ class FedTP(FlatAlgorithm[Global, Personal, Down, Up]):
         model = trained.params
         return ClientResult(Up({name: model[name] for name in down.xi}, self._shaped(model)), Personal(model))
 
-    def global_step(self, g: Global, ups: Sequence[Received[Up]]) -> Global:
+    def global_step(self, g: Global, ups: Sequence[Received[Up]], context: Context) -> Global:
         """FedAvg on ξ, a gradient step on φ and the embeddings of the cohort."""
         require_cohort("FedTP", ups)
         total = float(sum(up.samples for up in ups))

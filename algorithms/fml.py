@@ -129,7 +129,7 @@ class FML(HeterogeneousAlgorithm[Global, Private, Down, Up]):
         parts = split_params(trained.params)
         return ClientResult(Up(parts["g"]), Private(parts["p"]))
 
-    def global_step(self, g: Global, ups: Sequence[Received[Up]]) -> Global:
+    def global_step(self, g: Global, ups: Sequence[Received[Up]], context: Context) -> Global:
         """g ← Σ_k (n_k / n) g_k."""
         require_cohort("FML", ups)
         return Global(weighted_mean([up.message.g for up in ups], [up.samples for up in ups]))

@@ -212,7 +212,7 @@ class Hapfl(FlatAlgorithm[Global, Personal, Down, Up]):
             loss=MutualDistillation(*strengths, config.tau),
         )
 
-    def global_step(self, g: Global, ups: Sequence[Received[Up]]) -> Global:
+    def global_step(self, g: Global, ups: Sequence[Received[Up]], context: Context) -> Global:
         """LiteModels are averaged over all, local models over their size class."""
         require_cohort("HAPFL", ups)
         weights = self.weights(ups, [up.message.lite_accuracy for up in ups])

@@ -27,6 +27,7 @@ from strata.engine.method.messages import (
     ClientStep,
     Context,
     Received,
+    TeamInfo,
     require_cohort,
 )
 from strata.engine.method.requests import Trained
@@ -74,7 +75,7 @@ class Hsgd(TieredAlgorithm[Model, Model, None, Model, Down, Model, Model]):
         """K."""
         return self.config.team_rounds
 
-    def to_team(self, g: Model) -> Model:
+    def to_team(self, g: Model, info: TeamInfo, assignment: Assignment, context: Context) -> Model:
         """Send x."""
         return g
 
@@ -95,7 +96,7 @@ class Hsgd(TieredAlgorithm[Model, Model, None, Model, Down, Model, Model]):
         trained: Trained = yield self.config.train(self.model, down.params, down.epochs, down.steps)
         return ClientResult(Model(trained.params), None)
 
-    def team_step(self, team: Model, ups: Sequence[Received[Model]]) -> Model:
+    def team_step(self, team: Model, ups: Sequence[Received[Model]], context: Context) -> Model:
         """w_m ← mean_j θ_mj."""
         require_cohort("h-SGD", ups)
         return Model(uniform_mean([up.message.params for up in ups]))
@@ -104,7 +105,7 @@ class Hsgd(TieredAlgorithm[Model, Model, None, Model, Down, Model, Model]):
         """Send w_m."""
         return team
 
-    def global_step(self, g: Model, ups: Sequence[Received[Model]]) -> Model:
+    def global_step(self, g: Model, ups: Sequence[Received[Model]], context: Context) -> Model:
         """x ← mean_m w_m."""
         require_cohort("h-SGD", ups)
         return Model(uniform_mean([up.message.params for up in ups]))

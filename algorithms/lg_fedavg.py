@@ -108,7 +108,7 @@ class LgFedAvg(HeterogeneousAlgorithm[Global, Private, Down, Up]):
         trained: Trained = yield self.config.train(self.architecture(info), start, down.epochs, down.steps)
         return ClientResult(Up(only_prefixed(trained.params, HEAD)), Private(trained.params))
 
-    def global_step(self, g: Global, ups: Sequence[Received[Up]]) -> Global:
+    def global_step(self, g: Global, ups: Sequence[Received[Up]], context: Context) -> Global:
         """h ← Σ_k (n_k / n) h_k."""
         require_cohort("LG-FedAvg", ups)
         return Global(weighted_mean([up.message.h for up in ups], [up.samples for up in ups]))

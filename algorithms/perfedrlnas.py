@@ -225,7 +225,7 @@ class PerFedRLNAS(FlatAlgorithm[Global, Personal, Down, Up]):
             config.largest_batch or config.batch_size,
         )
 
-    def global_step(self, g: Global, ups: Sequence[Received[Up]]) -> Global:
+    def global_step(self, g: Global, ups: Sequence[Received[Up]], context: Context) -> Global:
         """W ← W + Σ_i (n_i/Σn) Δ_i ⊙ mask_i, over those that trained."""
         require_cohort("PerFedRLNAS", ups)
         trained = [up for up in ups if up.message.subnet]

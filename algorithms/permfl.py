@@ -41,6 +41,7 @@ from strata.engine.method.messages import (
     ClientStep,
     Context,
     Received,
+    TeamInfo,
     require_cohort,
 )
 from strata.engine.method.requests import Pull, Sgd, Train, Trained
@@ -194,7 +195,7 @@ class PerMFL(TieredAlgorithm[Global, Team, Personal, TeamDown, Down, Up, TeamUp]
         lam_team = float(assignment["lam_team"]) if "lam_team" in assignment else None
         return Global(g.x, Pulls(float(assignment["lam"]), float(assignment["gamma"]), lam_team))
 
-    def to_team(self, g: Global) -> TeamDown:
+    def to_team(self, g: Global, info: TeamInfo, assignment: Assignment, context: Context) -> TeamDown:
         """Send x."""
         return TeamDown(g.x, g.pulls)
 
@@ -224,7 +225,7 @@ class PerMFL(TieredAlgorithm[Global, Team, Personal, TeamDown, Down, Up, TeamUp]
         )
         return ClientResult(Up(trained.params), Personal(trained.params))
 
-    def team_step(self, team: Team, ups: Sequence[Received[Up]]) -> Team:
+    def team_step(self, team: Team, ups: Sequence[Received[Up]], context: Context) -> Team:
         """w_m ← (1 − ηλ_t − ηγ) w_m + ηγ x + ηλ_t θ̄."""
         require_cohort("PerMFL", ups)
         lam, gamma = self._team_pulls(team.pulls)
@@ -243,7 +244,7 @@ class PerMFL(TieredAlgorithm[Global, Team, Personal, TeamDown, Down, Up, TeamUp]
         positions = change.abs().topk(count).indices.sort().values
         return TeamUp(Sparse(positions.to(torch.int32), change[positions]))
 
-    def global_step(self, g: Global, ups: Sequence[Received[TeamUp]]) -> Global:
+    def global_step(self, g: Global, ups: Sequence[Received[TeamUp]], context: Context) -> Global:
         """x ← (1 − βγ) x + βγ w̄. What an agent decided holds for one round."""
         require_cohort("PerMFL", ups)
         _, gamma = self._team_pulls(g.pulls)

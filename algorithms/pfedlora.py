@@ -278,7 +278,7 @@ class PFedLoRA(HeterogeneousAlgorithm[Global, Private, Down, Up]):
         parts = split_params(trained.params)
         return ClientResult(Up(parts["adapter"]), Private(parts["model"], parts["adapter"]))
 
-    def global_step(self, g: Global, ups: Sequence[Received[Up]]) -> Global:
+    def global_step(self, g: Global, ups: Sequence[Received[Up]], context: Context) -> Global:
         """θ ← Σ_k (n_k / n) θ_k."""
         require_cohort("pFedLoRA", ups)
         return Global(weighted_mean([up.message.theta for up in ups], [up.samples for up in ups]))

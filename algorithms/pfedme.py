@@ -126,7 +126,7 @@ class PFedMe(FlatAlgorithm[Global, Personal, Down, Up]):
             w = {name: w[name] - config.lr * config.lam * (w[name] - theta[name]) for name in w}
         return ClientResult(Up(w), Personal(theta))
 
-    def global_step(self, g: Global, ups: Sequence[Received[Up]]) -> Global:
+    def global_step(self, g: Global, ups: Sequence[Received[Up]], context: Context) -> Global:
         """w ← (1 − β) w + β mean_i w_i."""
         require_cohort("pFedMe", ups)
         beta, mean = self.config.beta, uniform_mean([up.message.w for up in ups])

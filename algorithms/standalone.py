@@ -83,7 +83,7 @@ class Standalone(HeterogeneousAlgorithm[Global, Private, Down, Up]):
         trained: Trained = yield self.config.train(self.architecture(info), state.omega, down.epochs, down.steps)
         return ClientResult(Up(), Private(trained.params))
 
-    def global_step(self, g: Global, ups: Sequence[Received[Up]]) -> Global:
+    def global_step(self, g: Global, ups: Sequence[Received[Up]], context: Context) -> Global:
         """Nothing to aggregate."""
         require_cohort("Standalone", ups)
         return g

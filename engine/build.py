@@ -18,7 +18,8 @@ from strata.engine.models.build import spec_of
 from strata.engine.params import flatten
 from strata.engine.rounds.world import TierPlan, World
 from strata.engine.seeding import derive
-from strata.engine.training.trainer import Trainer
+from strata.engine.training.conversation import Conversation, Splits, drive
+from strata.engine.training.sequential import Sequential
 
 
 def build_world(config: RunConfig) -> World:
@@ -57,21 +58,18 @@ def first_updates(
 
     What ``teams.formation=similarity`` and ``hierarchical`` cluster. Costs no virtual time.
     """
-    trainer, start = Trainer(dataset), init_params(spec, derive(seed, "similarity"))
+    trainer, start = Sequential(dataset), init_params(spec, derive(seed, "similarity"))
     request = Train(spec, start, Sgd(0.1), 32, epochs=epochs)
 
     def step() -> Generator[Request, Any, Tensor]:
         trained: Trained = yield request
         return flatten(trained.params) - flatten(start)
 
-    return np.stack(
-        [
-            trainer.drive(
-                step(), rows.train, rows.test, derive(seed, "similarity", client), f"client {client}, team formation"
-            )[0].numpy()
-            for client, rows in enumerate(clients)
-        ]
-    )
+    def talk(client: int, rows: ClientData) -> Conversation[Tensor]:
+        splits = Splits(rows.train, rows.test, rows.validation)
+        return Conversation(step(), splits, derive(seed, "similarity", client), f"client {client}, team formation")
+
+    return np.stack([drive(trainer, talk(client, rows))[0].numpy() for client, rows in enumerate(clients)])
 
 
 def _tier_plan(config: Any) -> TierPlan:

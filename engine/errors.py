@@ -9,6 +9,7 @@
     ├── ClusterError             a Ray cluster cannot be reached, or does not answer
     ├── CheckpointError          a checkpoint that is missing, damaged or of another run
     │   └── StateError           a state that no checkpoint could give back
+    ├── TopologyError            a method formed teams that are none
     ├── EmptyCohortError         an aggregation was asked for without a single participant
     ├── TrainingError            local training broke: a loss or a parameter is not finite
     ├── ActorDiedError           the process of a client or a server ended during a round
@@ -46,6 +47,10 @@ class CheckpointError(StrataError):
 
 class StateError(CheckpointError):
     """A method's state holds what could not be restored from a checkpoint; saving again later does not help."""
+
+
+class TopologyError(StrataError):
+    """A method put clients into teams that do not exist, into none, or into two."""
 
 
 class EmptyCohortError(StrataError):

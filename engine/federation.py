@@ -21,12 +21,14 @@ from strata.engine.config.load import load_config
 from strata.engine.config.schema import RunConfig
 from strata.engine.errors import CheckpointError, StrataWarning
 from strata.engine.identity import identity, state_modules
+from strata.engine.method.calls import CallTable
 from strata.engine.method.situation import Decisions
 from strata.engine.notify import Notify
-from strata.engine.rounds.records import CallRecord, RoundRecord
+from strata.engine.rounds.records import RoundRecord
 from strata.engine.rounds.scores import chain, record, score_all
+from strata.engine.rounds.server import Rounds
 from strata.engine.rounds.world import World
-from strata.engine.runtime.inprocess import Backend, InProcess
+from strata.engine.runtime.inprocess import InProcess, Runtime
 from strata.engine.runtime.seats import resources
 from strata.engine.state import checkpoint
 from strata.engine.state.snapshot import Saved
@@ -52,7 +54,8 @@ class Federation:
         self.round = 0
         self.virtual_s = 0.0
         self._digest = ""
-        self._backend = _start(config, self.world, notify)
+        self._runtime = _start(config, self.world, notify)
+        self.rounds: Rounds = self._runtime.rounds
 
     @classmethod
     def from_config(
@@ -80,28 +83,28 @@ class Federation:
 
     def invite(self) -> list[int]:
         """Who is invited to the next round, by client id; asking again gives the same."""
-        return self._backend.invite()
+        return self.rounds.invite()
 
-    def probe(self, clients: Sequence[int]) -> list[CallRecord]:
+    def probe(self, clients: Sequence[int]) -> CallTable:
         """Assess the speed of clients by the method's probe; the next round becomes longer by the slowest of them."""
-        return self._backend.probe(clients)
+        return self.rounds.probe(clients)
 
     def run_round(self, decisions: Decisions | None = None) -> RoundRecord:
         """One global round, evaluated if its turn has come; without decisions the method's defaults hold."""
         started = time.perf_counter()
-        outcome = self._backend.run_round(decisions)
+        outcome = self.rounds.run_round(decisions)
         self.round += 1
         self.virtual_s += outcome.seconds
         last = self.round == self.config.rounds
         due = self.round % self.config.evaluation.every == 0 or last
-        scores = score_all(self._backend.evaluate()) if due else {}
+        scores = score_all(self.rounds.evaluate()) if due else {}
         made = record(self.round, self.virtual_s, outcome, scores, time.perf_counter() - started)
         self._digest = chain(self._digest, made)
         return made
 
     def fingerprint(self) -> dict[str, str]:
         """SHA-256 of all models and states, of the clock, and of all metrics so far."""
-        snapshot = self._backend.snapshot()
+        snapshot = self.rounds.snapshot()
         return {
             "models": fingerprint((snapshot.server, snapshot.teams, snapshot.clients)),
             "clock": fingerprint((snapshot.round, snapshot.virtual_s)),
@@ -117,7 +120,7 @@ class Federation:
             StateError: when the method's states are of classes that could not be restored.
             CheckpointError: when it cannot be written.
         """
-        saved, run = Saved(self._backend.snapshot(), self._digest, beside), identity(self.config, self.world)
+        saved, run = Saved(self.rounds.snapshot(), self._digest, beside), identity(self.config, self.world)
         return checkpoint.save(
             folder, self.round, saved, run, self.config.checkpoint.keep, state_modules(self.world.algorithm)
         )
@@ -131,13 +134,13 @@ class Federation:
         saved = checkpoint.load(path, identity(self.config, self.world), state_modules(self.world.algorithm))
         if not isinstance(saved, Saved):
             raise CheckpointError(f"{path}: it holds no federation.")
-        self._backend.restore(saved.snapshot)
+        self.rounds.restore(saved.snapshot)
         self.round, self.virtual_s, self._digest = saved.snapshot.round, saved.snapshot.virtual_s, saved.digest
         return saved.beside
 
     def close(self) -> None:
         """End the actors, and the local Ray if this run started it."""
-        self._backend.close()
+        self._runtime.close()
 
     def __enter__(self) -> "Federation":
         """Itself."""
@@ -150,7 +153,7 @@ class Federation:
         self.close()
 
 
-def _start(config: RunConfig, world: World, notify: Notify) -> Backend:
+def _start(config: RunConfig, world: World, notify: Notify) -> Runtime:
     if config.runtime == "inprocess":
         return InProcess(world, resolve_device(config.training.device, config.clients.num_gpus))
     from strata.engine.runtime.ray import start  # Ray is imported only where it is used

@@ -44,6 +44,8 @@ def map_leaves(tree: Any, change: Callable[[Any], Any]) -> Any:
         return type(tree)(**fields)
     if isinstance(tree, Mapping):
         return {key: map_leaves(value, change) for key, value in tree.items()}
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):  # a named tuple
+        return type(tree)(*(map_leaves(item, change) for item in tree))
     if isinstance(tree, list | tuple):
         return type(tree)(map_leaves(item, change) for item in tree)
     return change(tree)
@@ -64,19 +66,29 @@ def _leaf_bytes(leaf: Any) -> int:
     return 1 if isinstance(leaf, bool) else 8
 
 
+class OnWire:
+    """A tensor on its way between processes, as an array that travels without being copied."""
+
+    __slots__ = ("array",)
+
+    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+        """Wrap it, so that what arrives can tell tensors from arrays."""
+        self.array = array
+
+    def tensor(self) -> Tensor:
+        """The tensor."""
+        # What comes out of Ray's object store is a read-only view; torch would let a method write to it, and crash.
+        return torch.from_numpy(self.array if self.array.flags.writeable else self.array.copy())
+
+
 def to_wire(message: Any) -> Any:
-    """The message with tensors as numpy arrays, which travel between processes without being copied."""
-    return map_leaves(message, lambda leaf: leaf.detach().cpu().numpy() if isinstance(leaf, Tensor) else leaf)
+    """The message with tensors as :class:`OnWire`; everything else stays as it is."""
+    return map_leaves(message, lambda leaf: OnWire(leaf.detach().cpu().numpy()) if isinstance(leaf, Tensor) else leaf)
 
 
 def from_wire(message: Any) -> Any:
     """Inverse of :func:`to_wire`."""
-    return map_leaves(message, lambda leaf: _tensor(leaf) if isinstance(leaf, np.ndarray) else leaf)
-
-
-def _tensor(array: np.ndarray[Any, Any]) -> Tensor:
-    # What comes out of Ray's object store is a read-only view; torch would let a method write to it, and crash.
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
+    return map_leaves(message, lambda leaf: leaf.tensor() if isinstance(leaf, OnWire) else leaf)
 
 
 def fingerprint(tree: Any) -> str:

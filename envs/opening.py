@@ -3,10 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
-
 from strata.engine.build import build_world
-from strata.engine.clock.delays import straggling_s
 from strata.engine.config.load import load_config
 from strata.engine.config.schema import RunConfig, for_seed
 from strata.engine.errors import ConfigError
@@ -16,8 +13,9 @@ from strata.engine.method.control import Control
 from strata.engine.method.situation import Decisions, Report
 from strata.engine.rounds.cohort import cohort_size
 from strata.engine.rounds.costs import CallCosts
-from strata.engine.rounds.records import CallRecord, RoundRecord
-from strata.engine.rounds.timed import TimingRounds
+from strata.engine.rounds.records import RoundRecord
+from strata.engine.rounds.reports import report_of_probes, report_of_round
+from strata.engine.rounds.timed import TimedRounds
 from strata.engine.rounds.world import World
 from strata.envs.turns import Turns
 
@@ -43,41 +41,14 @@ class TrainingRounds:
 
     def probe(self, clients: Sequence[int]) -> Report:
         """Let clients train the method's probe."""
-        calls = self.federation.probe(clients)
-        seconds = [call.total_s for call in calls]
-        return report_of(calls, max(seconds), straggling_s(seconds), None)
+        return report_of_probes(self.federation.probe(clients))
 
     def play(self, decisions: Decisions | None) -> Report:
         """Train the next round."""
         record = self.record = self.federation.run_round(decisions)
         scores = record.scores.get("GM") or record.scores.get("PM")
-        calls = [call for call in record.calls if call.status != "probe"]
-        return report_of(calls, record.round_s, record.straggling_s, None if scores is None else scores.accuracy)
-
-
-def report_of(calls: Sequence[CallRecord], round_s: float, straggling_s: float, accuracy: float | None) -> Report:
-    """Call records as arrays."""
-
-    def column(name: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        return np.array([getattr(call, name) for call in calls], np.float64)
-
-    names = sorted({name for call in calls for name in call.metrics})
-    return Report(
-        clients=np.array([call.client for call in calls], np.int64),
-        completed=np.array([call.status in ("ok", "probe") for call in calls], np.bool_),
-        lost=np.array([call.status == "lost" for call in calls], np.bool_),
-        latency_s=column("latency_s"),
-        download_s=column("download_s"),
-        compute_s=column("compute_s"),
-        upload_s=column("upload_s"),
-        bytes_down=column("bytes_down"),
-        bytes_up=column("bytes_up"),
-        flops=column("flops"),
-        round_s=round_s,
-        straggling_s=straggling_s,
-        metrics={name: np.array([call.metrics.get(name, np.nan) for call in calls]) for name in names},
-        accuracy=accuracy,
-    )
+        accuracy = None if scores is None else scores.accuracy
+        return report_of_round(record.calls, record.round_s, record.straggling_s, accuracy)
 
 
 def control_of(config: RunConfig, world: World, costs: CallCosts | None = None) -> Control:
@@ -105,13 +76,13 @@ def timing_turns(config: RunConfig, population: int = 0) -> Turns:
     """Turns whose rounds are only timed. ``population`` 0 is the run's own clients, others are drawn anew."""
     world = build_world(for_seed(config, config.seed + population))
     costs = CallCosts(world)
-    return Turns(TimingRounds(world, costs), control_of(config, world, costs), len(world.data.clients))
+    return Turns(TimedRounds(world, costs), control_of(config, world, costs), len(world.data.clients))
 
 
 def replayed(turns: Turns) -> Turns:
     """The same timed rounds from the start, with nothing remembered."""
-    assert isinstance(turns.rounds, TimingRounds)
-    timed = TimingRounds(turns.rounds.world, turns.rounds.costs)
+    assert isinstance(turns.rounds, TimedRounds)
+    timed = TimedRounds(turns.rounds.world, turns.rounds.costs)
     return Turns(timed, turns.control, len(timed.world.data.clients))
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from strata.engine.errors import ActionError
+from strata.engine.method.calls import FloatArray
 from strata.engine.method.control import Actions, AgentId, Control, Observation
-from strata.engine.method.situation import FloatArray, Report, Rounds, Situation
+from strata.engine.method.situation import Report, RoundSource, Situation
 
 
 @dataclass(frozen=True)
@@ -63,19 +64,20 @@ class Memory:
 
     def learn(self, report: Report) -> None:
         """Take over what calls have shown: times of all that were not lost, metrics of those whose upload counted."""
-        done = ~report.lost
-        who = report.clients[done]
-        self.latency_s[who] = report.latency_s[done]
+        calls = report.calls
+        done = ~calls.lost
+        who = calls.client[done]
+        self.latency_s[who] = calls.latency_s[done]
         for known, seconds, amount in (
-            (self.s_per_flop, report.compute_s, report.flops),
-            (self.s_per_byte_down, report.download_s, report.bytes_down),
-            (self.s_per_byte_up, report.upload_s, report.bytes_up),
+            (self.s_per_flop, calls.compute_s, calls.flops),
+            (self.s_per_byte_down, calls.download_s, calls.bytes_down),
+            (self.s_per_byte_up, calls.upload_s, calls.bytes_up),
         ):
             told = amount[done] > 0
             known[who[told]] = seconds[done][told] / amount[done][told]
-        for name, values in report.metrics.items():
+        for name, values in calls.metrics.items():
             known = self.metrics.setdefault(name, np.full(len(self.s_per_flop), np.nan))
-            known[report.clients[report.completed]] = values[report.completed]
+            known[calls.client[calls.completed]] = values[calls.completed]
         self.accuracy = self.accuracy if report.accuracy is None else report.accuracy
 
     def situation(self, round: int, clients: Sequence[int]) -> Situation:
@@ -98,7 +100,7 @@ class Memory:
 class Turns:
     """Plays rounds with a control: invites, probes whom it has never measured, asks stage by stage, pays."""
 
-    def __init__(self, rounds: Rounds, control: Control, clients: int) -> None:
+    def __init__(self, rounds: RoundSource, control: Control, clients: int) -> None:
         """``clients``: N, of the whole federation."""
         self.rounds, self.control = rounds, control
         self.memory = Memory.empty(clients)

@@ -23,8 +23,9 @@ from typing import Any, ClassVar
 import numpy as np
 from gymnasium.spaces import Box, MultiDiscrete
 
+from strata.engine.method.calls import FloatArray
 from strata.engine.method.control import Actions, AgentId, AgentSpec, Control, Observation
-from strata.engine.method.situation import Decisions, FloatArray, Report, Situation
+from strata.engine.method.situation import Decisions, Report, Situation
 from strata.engine.models.supernets.cost import cost
 from strata.engine.models.supernets.space import Architecture
 from strata.engine.models.supernets.subnet import SubnetSpec
@@ -59,15 +60,15 @@ class SearchControl(Control):
 
     def rewards(self, situation: Situation, chosen: Actions, report: Report) -> Mapping[AgentId, float]:
         """See the module's docstring."""
-        config, done = self.method.config, report.completed
+        config, calls, done = self.method.config, report.calls, report.calls.completed
         accuracy, conflict = (_known(report, name)[done] for name in ("accuracy", "conflict"))
         seen = situation.everyone.get("best_accuracy", np.empty(0))
         seen = seen[np.isfinite(seen)]
-        gain = accuracy - (seen if len(seen) else accuracy).mean() if "accuracy" in report.metrics else 0.0
-        seconds = report.total_s[done]
+        gain = accuracy - (seen if len(seen) else accuracy).mean() if "accuracy" in calls.metrics else 0.0
+        seconds = calls.total_s[done]
         late = seconds - seconds.min(initial=np.inf)
         paid = gain - config.lambda_time * late - config.lambda_neg * conflict
-        return {agent_of(client): float(r) for client, r in zip(report.clients[done], paid, strict=True)}
+        return {agent_of(client): float(r) for client, r in zip(calls.client[done], paid, strict=True)}
 
     def describe(self, situation: Situation, chosen: Actions) -> Mapping[str, float]:
         """How many different architectures were picked, and what they cost on average."""
@@ -105,4 +106,4 @@ def written(architecture: Sequence[int]) -> str:
 
 def _known(report: Report, name: str) -> FloatArray:
     """What clients reported, 0 where one did not."""
-    return np.nan_to_num(report.metrics.get(name, np.zeros(len(report.clients))))
+    return np.nan_to_num(report.calls.metrics.get(name, np.zeros(len(report.calls))))

@@ -27,10 +27,11 @@ from numpy.typing import NDArray
 from strata.algorithms.controls.allocation import tightest
 from strata.engine.data.apportion import apportion
 from strata.engine.errors import ConfigError
+from strata.engine.method.calls import FloatArray
 from strata.engine.method.control import Actions, AgentId, AgentSpec, Control, Observation
 from strata.engine.method.features import pad_rows, relative, rows_space
 from strata.engine.method.messages import Assignment
-from strata.engine.method.situation import Decisions, FloatArray, Report, Situation
+from strata.engine.method.situation import Decisions, Report, Situation
 
 LR = 3e-3  # of all agents: large, because a run has few rounds to learn from
 BOUND = 3.0  # of the logits of shares: e^6, so one client may get up to 400 times another's
@@ -114,7 +115,7 @@ class StragglerControl(Control):
         """See the module's docstring."""
         sizes = self._sizes(situation, chosen)
         expected = self.expected_s(situation, sizes, np.full(len(sizes), self.default))
-        evenness = -spread(report.total_s[~report.lost])
+        evenness = -spread(report.calls.total_s[~report.calls.lost])
         rewards = {
             "size": -spread(expected),
             "intensity": evenness + self.method.config.accuracy_reward * report.gain,

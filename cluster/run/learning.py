@@ -10,6 +10,7 @@ import numpy as np
 from strata.agents.driver import Driver, RoundResult
 from strata.agents.policies import Policies, RulePolicies
 from strata.engine.config.schema import RunConfig
+from strata.engine.method.calls import CallTable
 from strata.engine.method.control import Control
 from strata.engine.method.situation import Report
 from strata.engine.notify import Notify
@@ -125,18 +126,18 @@ def record_of(number: int, virtual_s: float, result: RoundResult) -> RoundRecord
         virtual_s=virtual_s,
         round_s=report.round_s,
         straggling_s=report.straggling_s,
-        invited=len(report.clients),
-        completed=int(report.completed.sum()),
+        invited=len(report.calls),
+        completed=int(report.calls.completed.sum()),
         late=0,
         lost=0,
-        bytes_client_down=int(report.bytes_down.sum()),
-        bytes_client_up=int(report.bytes_up.sum()),
+        bytes_client_down=int(report.calls.bytes_down.sum()),
+        bytes_client_up=int(report.calls.bytes_up.sum()),
         bytes_team_down=0,
         bytes_team_up=0,
-        flops=int(report.flops.sum()),
+        flops=int(report.calls.flops.sum()),
         train_loss=None,
         scores={},
-        calls=[],
+        calls=CallTable.of([]),
         metrics=dict(result.metrics),
         agents_wall_s=result.agents_s,
     )

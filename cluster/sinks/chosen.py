@@ -26,10 +26,10 @@ from strata.engine.config.load import read_yaml
 from strata.engine.errors import StrataError
 from strata.engine.method.algorithm import Algorithm
 from strata.engine.method.find import load_method
-from strata.engine.rounds.records import CallRecord
 
 TABLE, PICTURE = "architectures.csv", "architectures.png"
 SHOWN = 20  # rows in a terminal
+PHASES = ("latency_s", "download_s", "compute_s", "upload_s")
 ENTROPY = "agents/client_{}/entropy"
 """The metric of a round with the entropy, in nats, of the policy that chose for a client: of its virtual agent."""
 
@@ -39,22 +39,27 @@ class Chosen:
     """What a client ended with.
 
     Attributes:
-        call: its last call for which an architecture was chosen.
+        call: its last call for which an architecture was chosen, as ``metrics.jsonl`` has it.
         round: of that call.
         calls: how many such calls there were.
         options: chosen, by slot.
         entropy: of the policy that chose, in nats; NaN where no learnt policy did.
     """
 
-    call: CallRecord
+    call: Mapping[str, Any]
     round: int
     calls: int
     options: Mapping[str, float]
     entropy: float
 
+    @property
+    def total_s(self) -> float:
+        """Virtual seconds of the call."""
+        return float(sum(self.call[phase] for phase in PHASES))
+
     def metric(self, name: str) -> float:
         """A number that the client reported; NaN where it did not."""
-        value = self.call.metrics.get(name)
+        value = self.call["metrics"].get(name)
         return math.nan if value is None else value
 
 
@@ -79,7 +84,7 @@ class Architectures:
     @cached_property
     def reported(self) -> list[str]:
         """Names of the other numbers that clients reported, in their order."""
-        names = dict.fromkeys(name for one in self.clients.values() for name in one.call.metrics)
+        names = dict.fromkeys(name for one in self.clients.values() for name in one.call["metrics"])
         return [name for name in names if name not in self.slots]
 
     @property
@@ -101,8 +106,8 @@ class Architectures:
         )
         for client, one in self.clients.items():
             options = [_plain(one.options.get(slot, math.nan)) for slot in self.slots]
-            numbers = [_plain(value) for value in (one.entropy, *map(one.metric, self.reported), one.call.total_s)]
-            writer.writerow([client, one.call.device, one.round, one.calls, one.call.status, *options, *numbers])
+            numbers = [_plain(value) for value in (one.entropy, *map(one.metric, self.reported), one.total_s)]
+            writer.writerow([client, one.call["device"], one.round, one.calls, one.call["status"], *options, *numbers])
         return text.getvalue()
 
     def table(self) -> Table:
@@ -120,11 +125,11 @@ class Architectures:
 
     def _cells(self, one: Chosen) -> list[str]:
         return [
-            one.call.device,
+            one.call["device"],
             written(one.options),
             _nats(one.entropy),
             humanise_accuracy(one.metric("accuracy")),
-            humanise_seconds(one.call.total_s),
+            humanise_seconds(one.total_s),
             _memory(one.metric("memory_mib"), one.metric("budget_mib")),
         ]
 
@@ -139,7 +144,7 @@ class Architectures:
             f"{different} different",
             _nats(_mean(one.entropy for one in everyone)),
             humanise_accuracy(_mean(one.metric("accuracy") for one in everyone)),
-            humanise_seconds(_mean(one.call.total_s for one in everyone)),
+            humanise_seconds(_mean(one.total_s for one in everyone)),
             _memory(memory, budget),
         ]
 
@@ -188,19 +193,20 @@ def gather(
     entropies: dict[int, dict[int, float]] = {}
     for plain in rounds:
         number = plain["round"]
-        for call in (CallRecord(**call) for call in plain["calls"]):
-            options = {name: value for name, value in call.metrics.items() if method.is_choice(name)}
+        for call in plain["calls"]:
+            client = call["client"]
+            options = {name: value for name, value in call["metrics"].items() if method.is_choice(name)}
             if not options:
                 continue
             for slot, option in options.items():
                 slots.setdefault(slot, set()).add(option)
-            before = clients.get(call.client)
-            entropy = plain["metrics"].get(ENTROPY.format(call.client))
-            clients[call.client] = Chosen(
+            before = clients.get(client)
+            entropy = plain["metrics"].get(ENTROPY.format(client))
+            clients[client] = Chosen(
                 call, number, before.calls + 1 if before else 1, options, math.nan if entropy is None else entropy
             )
             if entropy is not None:
-                entropies.setdefault(call.client, {})[number] = entropy
+                entropies.setdefault(client, {})[number] = entropy
     options_of = {slot: sorted(found) for slot, found in slots.items()}
     return Architectures(run_dir, list(slots), options_of, dict(sorted(clients.items())), entropies)
 

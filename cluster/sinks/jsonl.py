@@ -15,7 +15,8 @@ from typing import Any, TextIO
 
 from strata.cluster.sinks.base import RunInfo
 from strata.engine.errors import StrataError, StrataWarning
-from strata.engine.rounds.records import CallRecord, RoundRecord, Scores
+from strata.engine.method.calls import CallTable
+from strata.engine.rounds.records import RoundRecord, Scores
 from strata.engine.rounds.scores import to_plain
 
 CONFIG, METRICS, TIMING = "config.yaml", "metrics.jsonl", "timing.jsonl"
@@ -121,7 +122,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 def record_from_plain(plain: Mapping[str, Any]) -> RoundRecord:
     """Rebuild the record that a line of ``metrics.jsonl`` was made of (``wall_s`` is 0, null scores are NaN)."""
     scores = {kind: Scores(**{**_numbers(s), "clients": _by_client(s)}) for kind, s in plain["scores"].items()}
-    return RoundRecord(**{**plain, "scores": scores, "calls": [CallRecord(**call) for call in plain["calls"]]})
+    return RoundRecord(**{**plain, "scores": scores, "calls": CallTable.from_rows(plain["calls"])})
 
 
 def _numbers(scores: Mapping[str, Any]) -> dict[str, Any]:

@@ -277,7 +277,9 @@ def client_tables(record: RoundRecord) -> dict[str, Any]:
         "total_s",
         "loss",
     ]
-    calls: list[Iterable[Any]] = [[getattr(call, str(name)) for name in names] for call in record.calls]
+    seconds = record.calls.total_s.tolist()
+    rows_of = [{**row, "total_s": total_s} for row, total_s in zip(record.calls.rows(), seconds, strict=True)]
+    calls: list[Iterable[Any]] = [[row[str(name)] for name in names] for row in rows_of]
     tables = {"clients/calls": wandb.Table(columns=names, data=calls)} if calls else {}
     if record.scores:
         clients = sorted({client for scores in record.scores.values() for client in scores.clients})

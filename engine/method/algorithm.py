@@ -25,6 +25,7 @@ from strata.engine.method.messages import (
     Received,
     T,
     TeamDown,
+    TeamInfo,
     TeamUp,
     Up,
 )
@@ -128,8 +129,8 @@ class FlatAlgorithm(Algorithm[G, C, Down, Up]):
         """What a client receives. Return the same object for all clients where it is the same: it is sent once."""
 
     @abstractmethod
-    def global_step(self, g: G, ups: Sequence[Received[Up]]) -> G:
-        """Aggregate the cohort's uploads, ordered by client id.
+    def global_step(self, g: G, ups: Sequence[Received[Up]], context: Context) -> G:
+        """Aggregate the cohort's uploads, ordered by client id. What is drawn, is drawn from ``context.seed``.
 
         Raises:
             EmptyCohortError: when there are none.
@@ -147,7 +148,13 @@ class FlatAlgorithm(Algorithm[G, C, Down, Up]):
 
 
 class TieredAlgorithm(Algorithm[G, C, Down, Up], Generic[G, T, C, TeamDown, Down, Up, TeamUp]):
-    """A method with team servers between the clients and the global server."""
+    """A method with team servers between the clients and the global server.
+
+    Attributes:
+        regroups: whether it may form teams anew between rounds; see :meth:`regroup`.
+    """
+
+    regroups: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -155,8 +162,18 @@ class TieredAlgorithm(Algorithm[G, C, Down, Up], Generic[G, T, C, TeamDown, Down
         """Rounds a team makes with its clients per global round (K)."""
 
     @abstractmethod
-    def to_team(self, g: G) -> TeamDown:
-        """What the global server sends to every participating team."""
+    def to_team(self, g: G, info: TeamInfo, assignment: Assignment, context: Context) -> TeamDown:
+        """What the global server sends to a team; ``assignment``: what was decided for it, empty by default.
+
+        Return the same object for all teams where it is the same: it is sent once.
+        """
+
+    def regroup(self, g: G, topology: Mapping[int, Sequence[int]], context: Context) -> Mapping[int, Sequence[int]]:
+        """Who is in which team from the next round on: members (client ids) by team id, each client once.
+
+        Asked after every global round of a method that says so by ``regroups``.
+        """
+        return topology
 
     @abstractmethod
     def start_team(self, down: TeamDown, previous: T | None) -> T:
@@ -167,7 +184,7 @@ class TieredAlgorithm(Algorithm[G, C, Down, Up], Generic[G, T, C, TeamDown, Down
         """What a client receives in a team round. Return the same object for all clients where it is the same."""
 
     @abstractmethod
-    def team_step(self, team: T, ups: Sequence[Received[Up]]) -> T:
+    def team_step(self, team: T, ups: Sequence[Received[Up]], context: Context) -> T:
         """Aggregate one team round's uploads, ordered by client id.
 
         Raises:
@@ -179,7 +196,7 @@ class TieredAlgorithm(Algorithm[G, C, Down, Up], Generic[G, T, C, TeamDown, Down
         """What a team sends up after its rounds."""
 
     @abstractmethod
-    def global_step(self, g: G, ups: Sequence[Received[TeamUp]]) -> G:
+    def global_step(self, g: G, ups: Sequence[Received[TeamUp]], context: Context) -> G:
         """Aggregate the teams' uploads, ordered by team id.
 
         Raises:

@@ -16,8 +16,9 @@ import numpy as np
 from gymnasium import Space
 from numpy.typing import NDArray
 
+from strata.engine.method.calls import FloatArray
 from strata.engine.method.messages import ClientInfo
-from strata.engine.method.situation import Costs, Decisions, FloatArray, Report, Situation
+from strata.engine.method.situation import Costs, Decisions, Report, Situation
 
 AgentId = str
 COMMON = "__common__"

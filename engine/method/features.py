@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from gymnasium.spaces import Box
 
+from strata.engine.method.calls import FloatArray
 from strata.engine.method.control import Observation
-from strata.engine.method.situation import FloatArray
 
 
 def relative(values: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -46,8 +46,20 @@ class ClientInfo:
 
 
 @dataclass(frozen=True)
+class TeamInfo:
+    """What the global server knows of a team: its members now (client ids), and their training samples in all."""
+
+    id: int
+    members: tuple[int, ...]
+    train_samples: int
+
+
+@dataclass(frozen=True)
 class Context:
-    """When a client step happens: global round and team round, both from 1; a seed that is this step's own."""
+    """When a step happens: global round and team round, both from 1; a seed that is this step's own.
+
+    The team round is 0 in steps of the global server of a tiered method, and in probes.
+    """
 
     round: int
     team_round: int

@@ -131,6 +131,9 @@ class Represented:
 Request = Train | Evaluate | Represent
 """What a client step can ask for."""
 
+Answer = Trained | Evaluation | Represented
+"""What it is answered."""
+
 
 @dataclass
 class Work:

@@ -8,15 +8,13 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from strata.engine.method.calls import CallTable, FloatArray
 from strata.engine.method.messages import Assignment
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Cost:
+class CallCost:
     """What one client call costs, known before it is made: bytes both ways and FLOPs."""
 
     bytes_down: int
@@ -27,19 +25,26 @@ class Cost:
 class Costs(Protocol):
     """Cost of any call, counted without training; see :class:`strata.engine.rounds.costs.CallCosts`."""
 
-    def call(self, client: int, assignment: Assignment) -> Cost:
+    def call(self, client: int, assignment: Assignment) -> CallCost:
         """Of a client's call under an assignment (on top of the method's default)."""
 
-    def probe(self, client: int) -> Cost:
+    def probe(self, client: int) -> CallCost:
         """Of its probe."""
 
 
 @dataclass(frozen=True)
 class Decisions:
-    """What the agents of a round decided: who takes part and what each is told, and what the server itself does."""
+    """What the agents of a round decided.
+
+    Attributes:
+        clients: who takes part, and what each is told.
+        server: what the global server itself does; nothing decided: as by default.
+        teams: what each team is told, by team id; teams that are not named do as by default.
+    """
 
     clients: Mapping[int, Assignment]
     server: Assignment = field(default_factory=dict)
+    teams: Mapping[int, Assignment] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Situation:
     accuracy: float | None = None
     everyone: Mapping[str, FloatArray] = field(default_factory=dict)
 
-    def seconds(self, costs: Sequence[Cost]) -> FloatArray:
+    def seconds(self, costs: Sequence[CallCost]) -> FloatArray:
         """Expected seconds of each invited client for calls of these costs, ``(k,)``."""
         table = np.array([(c.bytes_down, c.flops, c.bytes_up) for c in costs], np.float64).reshape(-1, 3)
         down, compute, up = (table * np.stack([self.s_per_byte_down, self.s_per_flop, self.s_per_byte_up], 1)).T
@@ -74,42 +79,23 @@ class Situation:
 
 @dataclass(frozen=True)
 class Report:
-    """What came of a round, for rewards; arrays have one entry per client call, in order of client.
+    """What came of a round, for rewards.
 
     Attributes:
-        clients: ids ``(n,)``; a tiered method calls a client several times.
-        completed: whether the upload counted; lost: whether the client was lost on the way. Neither: it was late.
-        latency_s, download_s, compute_s, upload_s: virtual seconds.
-        bytes_down, bytes_up, flops: what was moved and computed.
-        metrics: what clients reported, by name; NaN where a call reported no such thing.
+        calls: every client call but the probes, in order of client; a tiered method calls a client several times.
         round_s: virtual seconds of the round; straggling_s: max − min over its participants.
         accuracy: of this round, None where it was not evaluated (always so in the timing fidelity).
         gain: accuracy minus that of the last evaluated round, 0 where unknown.
     """
 
-    clients: NDArray[np.int64]
-    completed: NDArray[np.bool_]
-    lost: NDArray[np.bool_]
-    latency_s: FloatArray
-    download_s: FloatArray
-    compute_s: FloatArray
-    upload_s: FloatArray
-    bytes_down: FloatArray
-    bytes_up: FloatArray
-    flops: FloatArray
+    calls: CallTable
     round_s: float
     straggling_s: float
-    metrics: Mapping[str, FloatArray] = field(default_factory=dict)
     accuracy: float | None = None
     gain: float = 0.0
 
-    @property
-    def total_s(self) -> FloatArray:
-        """Virtual seconds of each call."""
-        return self.latency_s + self.download_s + self.compute_s + self.upload_s
 
-
-class Rounds(Protocol):
+class RoundSource(Protocol):
     """What drives federated rounds for an environment: a federation that trains, or its timing model."""
 
     @property

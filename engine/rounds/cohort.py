@@ -1,57 +1,38 @@
-"""A cohort: what a server invites in one go, what each client is sent, and when the exchange is closed.
+"""Clients as the children of a server: who is invited, what each is told and sent, how uploads are taken in.
 
-A cohort is a team's clients in a team round, or, in a flat method, the global server's clients in a round.
+A cohort is what a server invites in one go: a team's clients in a team round, or, in a flat method, the global server's
+clients in a round.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from strata.engine.clock.delays import available, straggling_s
-from strata.engine.method.messages import Assignment, Received
-from strata.engine.rounds.pools import ClientCall, ClientPool, ClientReply
-from strata.engine.rounds.records import CallRecord
+from strata.engine.determinism import single_thread
+from strata.engine.method.algorithm import FlatAlgorithm
+from strata.engine.method.calls import NO_TEAM, CallTable
+from strata.engine.method.messages import Assignment, Context, Received
+from strata.engine.params import Params
+from strata.engine.rounds.pools import (
+    ClientCall,
+    ClientPool,
+    ClientReply,
+    EvaluationCall,
+    Evaluations,
+    Failure,
+    Outcome,
+    Ticket,
+)
+from strata.engine.rounds.schedules import Moment, Step
 from strata.engine.rounds.world import TierPlan, World
-from strata.engine.seeding import generator
+from strata.engine.seeding import derive, generator
+from strata.engine.state.snapshot import Snapshot
 from strata.engine.tree import leaves
 
-
-def client_calls(
-    world: World,
-    cohort: Sequence[int],
-    owner_state: Any,
-    round: int,
-    team_round: int,
-    assignments: Mapping[int, Assignment],
-) -> list[ClientCall]:
-    """The calls of a cohort: what the method sends to each client, given its server's state and its assignments."""
-    method: Any = world.algorithm  # flat and tiered methods share the name to_client, not the type of the state
-    calls = []
-    distinct: dict[tuple[Any, ...], Any] = {}
-    for client in cohort:
-        down = method.to_client(owner_state, world.infos[client], assignments[client])
-        # Messages of the same tensors and numbers become one object, which travels once.
-        key = tuple((path, id(leaf) if isinstance(leaf, Tensor) else (type(leaf), leaf)) for path, leaf in leaves(down))
-        calls.append(ClientCall(client, round, team_round, distinct.setdefault(key, down)))
-    return calls
-
-
-def assignments_for(
-    world: World, cohort: Sequence[int], decided: Mapping[int, Assignment] | None
-) -> dict[int, Assignment]:
-    """What each client of a cohort is told: the method's default, overlaid by what was decided for it."""
-    defaults = {client: world.algorithm.default_assignment(world.infos[client]) for client in cohort}
-    return defaults if decided is None else {c: {**defaults[c], **decided.get(c, {})} for c in cohort}
-
-
-def probe_calls(world: World, clients: Sequence[int], g: Any, round: int) -> list[ClientCall]:
-    """The calls that assess the speed of clients before a round; they come before its first team round."""
-    down = world.algorithm.probe(g)
-    if down is None:
-        raise ValueError(f"{type(world.algorithm).__name__} has no probe")
-    return [ClientCall(client, round, 0, down, probe=True) for client in clients]
+Aggregate = Callable[[Any, Sequence[Received[Any]], Context], Any]
 
 
 def choose(members: Sequence[int], size: int, seed: int, *purpose: str | int) -> list[int]:
@@ -74,61 +55,141 @@ def invite_clients(world: World, members: Sequence[int], round: int, team_round:
     return choose(here, size, world.seed, "cohort", round, team_round, team)
 
 
-def invite_teams(world: World, round: int) -> list[int]:
-    """The teams of a global round."""
-    teams = sorted(world.data.teams)
-    return choose(teams, cohort_size(world.teams_plan, len(teams)), world.seed, "teams", round)
+class ClientTier:
+    """Some clients as the children of one server: a :class:`~.schedules.Tier`."""
+
+    def __init__(
+        self, world: World, clients: ClientPool, members: Sequence[int], aggregate: Aggregate, team: int = NO_TEAM
+    ) -> None:
+        """``members``: client ids, ascending; ``aggregate``: the method's step of the server that they talk to."""
+        self._world, self._clients, self._members, self._team = world, clients, members, team
+        self._aggregate = aggregate
+        self._told: dict[int, Assignment] = {}
+        self.plan = world.clients_plan
+
+    def invite(self, moment: Moment) -> list[int]:
+        """The cohort; of those invited, the clients for whom something was decided, if anything was."""
+        cohort = invite_clients(self._world, self._members, moment.round, moment.team_round, self._team)
+        if moment.decisions is None:
+            return cohort
+        return [client for client in cohort if client in moment.decisions.clients]
+
+    def submit(self, children: Sequence[int], state: Any, moment: Moment) -> Sequence[Ticket]:
+        """Call the cohort."""
+        decided = None if moment.decisions is None else moment.decisions.clients
+        self._told = assignments_for(self._world, children, decided)
+        return self._clients.submit(self.calls(state, moment, self._told))
+
+    def calls(self, state: Any, moment: Moment, told: Mapping[int, Assignment]) -> list[ClientCall]:
+        """What is sent to each client of a cohort, by what it is told."""
+        return client_calls(self._world, state, moment, self._team, told)
+
+    def results(self, tickets: Sequence[Ticket]) -> Iterator[ClientReply | Failure]:
+        """What comes back, as it comes."""
+        return self._clients.results(tickets)
+
+    def received(self, reply: ClientReply) -> Received[Any]:
+        """A client's upload."""
+        samples = self._world.infos[reply.client].train_samples
+        return Received(reply.client, samples, reply.up, self._told[reply.client])
+
+    def aggregate(self, state: Any, ups: Sequence[Received[Any]], moment: Moment) -> Any:
+        """The method's step."""
+        seed = derive(self._world.seed, "server", self._team, moment.round, moment.team_round)
+        with single_thread():
+            return self._aggregate(state, ups, Context(moment.round, moment.team_round, seed))
+
+    def outcome(self, before: Any, step: Step[ClientReply]) -> Outcome:
+        """All calls of an exchange, by client; straggling is over the clients whose uploads counted."""
+        straggling = [straggling_s([reply.seconds for reply in step.arrivals])] if step.arrivals else []
+        return Outcome(step.seconds, straggling, CallTable.of([reply.call for reply in step.replies]), step.counted)
+
+    def evaluate(self, shared: Mapping[str, Params]) -> Evaluations:
+        """Every model on every member's test data."""
+        return self._clients.evaluate(EvaluationCall(self._members, shared))
+
+    def states(self) -> dict[int, Any]:
+        """Private states of those members that have one."""
+        return self._clients.states(self._members)
 
 
-@dataclass(frozen=True)
-class Gathered:
-    """A cohort's result: the uploads that count (by client id), how long it took, all call records."""
+class FlatTier(ClientTier):
+    """All clients as the children of the global server, in a method without teams."""
 
-    ups: Sequence[Received[Any]]
-    seconds: float
-    straggling: float
-    calls: Sequence[CallRecord]
+    def __init__(self, world: World, clients: ClientPool) -> None:
+        """``clients`` reaches every client."""
+        self._method = flat(world)
+        super().__init__(world, clients, range(len(world.data.clients)), self._method.global_step)
+
+    def clients(self, children: Sequence[int]) -> list[int]:
+        """Themselves."""
+        return list(children)
+
+    def outcome(self, before: Any, step: Step[ClientReply]) -> Outcome:
+        """As of any clients, with what only the server can tell of uploads beside what the clients reported."""
+        outcome = super().outcome(before, step)
+        if not step.counted:
+            return outcome
+        with single_thread():
+            found = self._method.assess(before, step.ups, step.state)
+        return replace(outcome, calls=outcome.calls.with_metrics(found)) if found else outcome
+
+    def finish(self, state: Any, moment: Moment) -> None:
+        """Nothing lies between the server and its clients."""
+
+    def capture(self, snapshot: Snapshot) -> Snapshot:
+        """With the clients' states."""
+        return replace(snapshot, clients=self.states())
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Put the clients' states back."""
+        self._clients.restore(snapshot.clients)
 
 
-def gather(replies: Sequence[ClientReply], plan: TierPlan) -> Gathered:
-    """Close a cohort: drop what is lost or late, and compute how long its server waited.
-
-    A synchronous server waits for its slowest client; one with a deadline waits no longer than that. A lost client is
-    waited for until it is lost. Stragglers are measured over the clients whose uploads count.
-    """
-    limit = plan.deadline_s if plan.mode == "deadline" else float("inf")
-    ups, records, waited = [], [], [0.0]
-    for reply in replies:
-        record = reply.record
-        if record.status == "ok" and record.total_s > limit:
-            record = replace(record, status="late")
-        waited.append(min(record.total_s, limit))
-        records.append(record)
-        if record.status == "ok":
-            ups.append(Received(reply.client, 0, reply.up))
-    on_time = [record.total_s for record in records if record.status == "ok"]
-    return Gathered(ups, max(waited), straggling_s(on_time), records)
+def flat(world: World) -> FlatAlgorithm[Any, Any, Any, Any]:
+    """The run's method, which has no teams."""
+    assert isinstance(world.algorithm, FlatAlgorithm)
+    return world.algorithm
 
 
-def run_cohort(
-    world: World,
-    clients: ClientPool,
-    members: Sequence[int],
-    state: Any,
-    round: int,
-    team_round: int,
-    team: int,
-    decided: Mapping[int, Assignment] | None,
-) -> Gathered:
-    """One server's exchange with its clients: invite, call, gather.
+def client_calls(
+    world: World, owner_state: Any, moment: Moment, team: int, assignments: Mapping[int, Assignment]
+) -> list[ClientCall]:
+    """The calls of a cohort: what the method sends to each client, given its server's state and its assignments."""
+    method: Any = world.algorithm  # flat and tiered methods share the name to_client, not the type of the state
+    calls = []
+    distinct: dict[tuple[Any, ...], Any] = {}
+    for client, told in assignments.items():
+        down = method.to_client(owner_state, world.info_in(client, team), told)
+        # Messages of the same tensors and numbers become one object, which travels once.
+        key = tuple((path, id(leaf) if isinstance(leaf, Tensor) else (type(leaf), leaf)) for path, leaf in leaves(down))
+        down = distinct.setdefault(key, down)
+        calls.append(ClientCall(client, team, moment.round, moment.team_round, told, down))
+    return calls
 
-    ``decided``: what clients are told this round; of those invited, the clients in it take part. None: all of them, as
-    the method's default says.
-    """
-    cohort = invite_clients(world, members, round, team_round, team)
-    if decided is not None:
-        cohort = [client for client in cohort if client in decided]
-    told = assignments_for(world, cohort, decided)
-    gathered = gather(clients.run(client_calls(world, cohort, state, round, team_round, told)), world.clients_plan)
-    ups = [replace(up, samples=world.infos[up.sender].train_samples, assignment=told[up.sender]) for up in gathered.ups]
-    return replace(gathered, ups=ups)
+
+def assignments_for(
+    world: World, cohort: Sequence[int], decided: Mapping[int, Assignment] | None
+) -> dict[int, Assignment]:
+    """What each client of a cohort is told: the method's default, overlaid by what was decided for it."""
+    defaults = {client: world.algorithm.default_assignment(world.infos[client]) for client in cohort}
+    return defaults if decided is None else {c: {**defaults[c], **decided.get(c, {})} for c in cohort}
+
+
+def probe_calls(world: World, clients: Sequence[int], g: Any, round: int) -> list[ClientCall]:
+    """The calls that assess the speed of clients before a round; they come before its first team round."""
+    down = world.algorithm.probe(g)
+    if down is None:
+        raise ValueError(f"{type(world.algorithm).__name__} has no probe")
+    teams = world.team_of
+    return [ClientCall(c, teams.get(c, NO_TEAM), round, 0, {}, down, probe=True) for c in clients]
+
+
+def probed(world: World, pool: ClientPool, clients: Sequence[int], g: Any, round: int) -> CallTable:
+    """Make probes; their calls, in the order of the clients."""
+    made = {}
+    for result in pool.results(pool.submit(probe_calls(world, clients, g, round))):
+        if isinstance(result, Failure):
+            raise result.error
+        made[result.client] = result.call
+    return CallTable.of([made[client] for client in clients])

@@ -5,15 +5,20 @@ from typing import Any
 from cachetools import LRUCache
 from torch import Tensor
 
+from strata.engine.method.algorithm import TieredAlgorithm
+from strata.engine.method.calls import NO_TEAM
 from strata.engine.method.messages import Assignment, Context
-from strata.engine.method.situation import Cost
+from strata.engine.method.situation import CallCost
 from strata.engine.rounds.cohort import assignments_for, client_calls, probe_calls
 from strata.engine.rounds.pools import ClientCall
+from strata.engine.rounds.schedules import Moment
 from strata.engine.rounds.world import World
 from strata.engine.seeding import derive
-from strata.engine.training.dry import DryTrainer
+from strata.engine.training.conversation import Conversation, Splits, drive
+from strata.engine.training.dry import Dry
 from strata.engine.tree import count_bytes, leaves
 
+FIRST = Context(1, 1, 0)  # costs are the same at every moment
 COSTS_KEPT = 2**17
 """Costs that are kept, the last used ones; one is by client and by what it is told, or by what it receives."""
 
@@ -28,27 +33,28 @@ class CallCosts:
 
     def __init__(self, world: World) -> None:
         """Costs nothing until asked; a fresh global state stands for all later ones, whose shapes are the same."""
-        self._world, self._trainer = world, DryTrainer(world.data.dataset)
-        seed = derive(world.seed, "global")
-        self._owner = self._g = world.algorithm.init_global(seed)
-        method: Any = world.algorithm
-        if world.data.teams:
-            self._owner = method.start_team(method.to_team(self._g), None)
-        self._known: LRUCache[tuple[Any, ...], Cost] = LRUCache(COSTS_KEPT)
+        self._world, self._trainer = world, Dry(world.data.dataset)
+        self._owner = self._g = world.algorithm.init_global(derive(world.seed, "global"))
+        if isinstance(world.algorithm, TieredAlgorithm):
+            team, members = next(iter(world.data.teams.items()))
+            down = world.algorithm.to_team(self._g, world.team_info(team, members), {}, FIRST)
+            self._owner = world.algorithm.start_team(down, None)
+        self._known: LRUCache[tuple[Any, ...], CallCost] = LRUCache(COSTS_KEPT)
 
-    def call(self, client: int, assignment: Assignment) -> Cost:
+    def call(self, client: int, assignment: Assignment) -> CallCost:
         """Of a call under an assignment, on top of the method's default."""
         key = (client, *assignment.items())
         if key not in self._known:
             told = assignments_for(self._world, [client], {client: assignment})
-            (call,) = client_calls(self._world, [client], self._owner, 1, 1, told)
+            team = self._world.team_of.get(client, NO_TEAM)
+            (call,) = client_calls(self._world, self._owner, Moment(1, 1), team, told)
             cost = self._received(call)
             if any(isinstance(value, float) for value in assignment.values()):
                 return cost  # a weight hardly comes twice; to keep it would fill the memory
             self._known[key] = cost
         return self._known[key]
 
-    def _received(self, call: ClientCall) -> Cost:
+    def _received(self, call: ClientCall) -> CallCost:
         """Of a call by what the client receives: all that its work can depend on, beside its own data."""
         shapes = (
             (path, leaf.dtype, tuple(leaf.shape)) if isinstance(leaf, Tensor) else (path, leaf)
@@ -58,11 +64,11 @@ class CallCosts:
         if key not in self._known:
             info = self._world.infos[call.client]
             state = self._world.algorithm.init_client(info, 0)
-            steps = self._world.algorithm.client_step(info, state, call.down, Context(1, 1, 0))
+            steps = self._world.algorithm.client_step(info, state, call.down, FIRST)
             self._known[key] = self._count(call, steps)
         return self._known[key]
 
-    def probe(self, client: int) -> Cost:
+    def probe(self, client: int) -> CallCost:
         """Of a client's probe."""
         key = (client, "probe")
         if key not in self._known:
@@ -71,8 +77,8 @@ class CallCosts:
             self._known[key] = self._count(call, steps)
         return self._known[key]
 
-    def _count(self, call: ClientCall, steps: Any) -> Cost:
+    def _count(self, call: ClientCall, steps: Any) -> CallCost:
         rows = self._world.data.clients[call.client]
-        where = f"client {call.client}, its cost"
-        result, work = self._trainer.drive(steps, rows.train, rows.test, 0, where, rows.validation)
-        return Cost(count_bytes(call.down), count_bytes(result.up), work.flops)
+        splits = Splits(rows.train, rows.test, rows.validation)
+        result, work = drive(self._trainer, Conversation(steps, splits, 0, f"client {call.client}, its cost"))
+        return CallCost(count_bytes(call.down), count_bytes(result.up), work.flops)

@@ -1,23 +1,45 @@
-"""How servers reach clients and teams, wherever these live: what is asked of them, and what comes back."""
+"""How servers reach clients and teams, wherever these live: what is asked of them, and what comes back.
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+A pool does not wait: ``submit`` hands calls over and gives a ticket for each, ``results`` yields what came of them as
+it comes, in any order.
+"""
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
+
+from strata.engine.method.calls import LATE, Call, CallTable
 from strata.engine.method.messages import Assignment
 from strata.engine.method.requests import Evaluation
+from strata.engine.method.situation import Decisions
 from strata.engine.params import Params
-from strata.engine.rounds.records import CallRecord
+
+V = TypeVar("V")
+
+Ticket = Any
+"""Stands for a call that was handed over; what it is, is up to the pool."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What came of a call that broke: the error, which says whose it was."""
+
+    error: Exception
 
 
 @dataclass(frozen=True)
 class ClientCall:
-    """An invitation: which client, when, and what it receives; a probe only assesses its speed."""
+    """An invitation: which client, in which team, when, what it is told and what it receives.
+
+    A probe only assesses its speed. ``down`` is None where nobody will read it, because calls are only priced.
+    """
 
     client: int
+    team: int
     round: int
     team_round: int
-    down: Any
+    assignment: Assignment
+    down: Any = None
     probe: bool = False
 
 
@@ -27,7 +49,26 @@ class ClientReply:
 
     client: int
     up: Any
-    record: CallRecord
+    call: Call
+
+    @property
+    def sender(self) -> int:
+        """The client."""
+        return self.client
+
+    @property
+    def seconds(self) -> float:
+        """Virtual seconds until its server had it."""
+        return self.call.total_s
+
+    @property
+    def arrived(self) -> bool:
+        """Whether there is an upload."""
+        return self.up is not None
+
+    def late(self) -> "ClientReply":
+        """The same, dropped by a deadline; one that was lost stays lost."""
+        return replace(self, call=self.call._replace(status=LATE)) if self.arrived else self
 
 
 @dataclass(frozen=True)
@@ -41,12 +82,18 @@ class EvaluationCall:
 Evaluations = dict[int, Mapping[str, Evaluation]]
 """By client id: one :class:`~strata.engine.method.requests.Evaluation` per kind of model."""
 
+Topology = Mapping[int, Sequence[int]]
+"""Members (client ids, ascending) by team id."""
+
 
 class ClientPool(Protocol):
-    """How a server reaches clients, wherever they live. Replies come in the order of the calls."""
+    """How a server reaches clients."""
 
-    def run(self, calls: Sequence[ClientCall]) -> list[ClientReply]:
-        """Make client calls side by side."""
+    def submit(self, calls: Sequence[ClientCall]) -> Sequence[Ticket]:
+        """Hand calls over, to be made side by side; one ticket each, in their order."""
+
+    def results(self, tickets: Sequence[Ticket]) -> Iterator[ClientReply | Failure]:
+        """What came of calls, as it comes."""
 
     def evaluate(self, call: EvaluationCall) -> Evaluations:
         """Evaluate on the clients' own test data."""
@@ -59,20 +106,88 @@ class ClientPool(Protocol):
 
 
 @dataclass(frozen=True)
+class TeamCall:
+    """The start of a global round for one team: its members now, what it receives, what was decided."""
+
+    team: int
+    round: int
+    members: Sequence[int]
+    down: Any
+    decisions: Decisions | None = None
+
+
+@dataclass(frozen=True)
+class TeamReply:
+    """What a team returns after its rounds.
+
+    Attributes:
+        up: its upload.
+        samples: training samples of the clients whose uploads counted, 0 where none did.
+        seconds: virtual ones, from invitation to the end of its upload.
+        straggling: max − min seconds of each of its cohorts.
+        calls: of its clients, in order of team round and client.
+        bytes_down, bytes_up: between it and the global server.
+    """
+
+    team: int
+    up: Any
+    samples: int
+    seconds: float
+    straggling: Sequence[float]
+    calls: CallTable
+    bytes_down: int
+    bytes_up: int
+    is_late: bool = False
+
+    @property
+    def sender(self) -> int:
+        """The team."""
+        return self.team
+
+    @property
+    def arrived(self) -> bool:
+        """Whether it has anything to say: the model of a team that nobody answered is the one it was sent."""
+        return self.samples > 0
+
+    def late(self) -> "TeamReply":
+        """The same, dropped by a deadline; its clients were in time for the team."""
+        return replace(self, is_late=True)
+
+
+class TeamPool(Protocol):
+    """How the global server reaches team servers."""
+
+    def submit(self, calls: Sequence[TeamCall]) -> Sequence[Ticket]:
+        """Hand the teams' rounds over, to run side by side; one ticket each, in their order."""
+
+    def results(self, tickets: Sequence[Ticket]) -> Iterator[TeamReply | Failure]:
+        """What came of them, as it comes."""
+
+    def evaluate(self, shared: Mapping[str, Params], topology: Topology) -> Evaluations:
+        """Evaluate all teams' clients."""
+
+    def snapshot(self, topology: Topology) -> tuple[dict[int, Any], dict[int, Any]]:
+        """Team states and client states, each by id."""
+
+    def restore(self, teams: Mapping[int, Any], clients: Mapping[int, Any], topology: Topology) -> None:
+        """Put both back."""
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a global round amounts to, before it is scored.
 
     Attributes:
         seconds: virtual length of the round.
         straggling: max − min seconds of each cohort of clients.
-        calls: every client call, in order of team round, team and client.
+        calls: every client call: probes, then in order of team, team round and client.
         counted: uploads that entered the global step: clients', or, in a tiered method, teams'. 0: it was not made.
-        late_teams: teams dropped by the team tier's deadline.
+        teams, late_teams: that were invited, and of those, dropped by the team tier's deadline.
     """
 
     seconds: float
     straggling: Sequence[float]
-    calls: Sequence[CallRecord]
+    calls: CallTable
     counted: int = 0
     bytes_team_down: int = 0
     bytes_team_up: int = 0
@@ -80,49 +195,9 @@ class Outcome:
     teams: int = 0
 
 
-@dataclass(frozen=True)
-class TeamCall:
-    """The start of a global round for one team."""
-
-    team: int
-    round: int
-    down: Any
-    assignments: Mapping[int, Assignment] | None = None
-
-
-@dataclass(frozen=True)
-class TeamReply:
-    """What a team returns after its rounds: upload, virtual seconds from invitation to the end of its upload, calls."""
-
-    team: int
-    samples: int
-    up: Any
-    seconds: float
-    straggling: Sequence[float]
-    calls: Sequence[CallRecord]
-    bytes_down: int
-    bytes_up: int
-
-
-class TeamPool(Protocol):
-    """How the global server reaches team servers, wherever they live. Replies come in the order of the calls."""
-
-    def run(self, calls: Sequence[TeamCall]) -> list[TeamReply]:
-        """Run the teams' rounds side by side."""
-
-    def evaluate(self, shared: Mapping[str, Params]) -> Evaluations:
-        """Evaluate all teams' clients."""
-
-    def snapshot(self) -> tuple[dict[int, Any], dict[int, Any]]:
-        """Team states and client states, each by id."""
-
-    def restore(self, teams: Mapping[int, Any], clients: Mapping[int, Any]) -> None:
-        """Put both back."""
-
-
-def merge(parts: Iterable[Mapping[int, Any]]) -> dict[int, Any]:
+def merge(parts: Iterable[Mapping[int, V]]) -> dict[int, V]:
     """Join dicts with distinct ids, ordered by id."""
-    joined: dict[int, Any] = {}
+    joined: dict[int, V] = {}
     for part in parts:
         joined.update(part)
     return dict(sorted(joined.items()))

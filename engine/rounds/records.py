@@ -1,41 +1,9 @@
 """What a run reports: plain records. Sinks (JSONL, W&B, the terminal) sit at the edge, in the driver."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-
-@dataclass(frozen=True)
-class CallRecord:
-    """One client call: what it cost in bytes and FLOPs, and in virtual seconds.
-
-    Attributes:
-        flops, samples, steps: of the whole call, also when it was lost on the way.
-        status: ``ok``, ``late`` (dropped by a deadline), ``lost`` (the client dropped out), or ``probe`` (a call that
-            only assessed the client's speed).
-        loss: mean training loss, or None where nothing was trained or the call was lost.
-    """
-
-    client: int
-    team: int | None
-    team_round: int
-    device: str
-    status: str
-    bytes_down: int
-    bytes_up: int
-    flops: int
-    samples: int
-    steps: int
-    latency_s: float
-    download_s: float
-    compute_s: float
-    upload_s: float
-    loss: float | None = None
-    metrics: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def total_s(self) -> float:
-        """Virtual seconds from invitation to the end of the upload."""
-        return self.latency_s + self.download_s + self.compute_s + self.upload_s
+from strata.engine.method.calls import CallTable
 
 
 @dataclass(frozen=True)
@@ -90,7 +58,7 @@ class RoundRecord:
     flops: int
     train_loss: float | None
     scores: Mapping[str, Scores]
-    calls: Sequence[CallRecord]
+    calls: CallTable
     metrics: Mapping[str, float] = field(default_factory=dict)
     wall_s: float = 0.0
     agents_wall_s: float = 0.0

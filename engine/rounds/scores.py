@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from strata.engine.method.calls import LATE, LOST, OK
 from strata.engine.method.requests import Evaluation
 from strata.engine.rounds.pools import Evaluations, Outcome
 from strata.engine.rounds.records import RoundRecord, Scores
@@ -41,23 +42,23 @@ def score_all(evaluations: Evaluations) -> dict[str, Scores]:
 def record(round: int, virtual_s: float, outcome: Outcome, scores: Mapping[str, Scores], wall_s: float) -> RoundRecord:
     """The record of a round."""
     calls = outcome.calls
-    count = {status: sum(call.status == status for call in calls) for status in ("ok", "late", "lost")}
-    losses = [call.loss for call in calls if call.status == "ok" and call.loss is not None]
+    count = {status: int((calls.status == status).sum()) for status in (OK, LATE, LOST)}
+    losses = calls.loss[(calls.status == OK) & ~np.isnan(calls.loss)]
     return RoundRecord(
         round=round,
         virtual_s=virtual_s,
         round_s=outcome.seconds,
         straggling_s=float(np.mean(outcome.straggling)) if outcome.straggling else 0.0,
         invited=sum(count.values()),
-        completed=count["ok"],
-        late=count["late"],
-        lost=count["lost"],
-        bytes_client_down=sum(call.bytes_down for call in calls),
-        bytes_client_up=sum(call.bytes_up for call in calls),
+        completed=count[OK],
+        late=count[LATE],
+        lost=count[LOST],
+        bytes_client_down=int(calls.bytes_down.sum()),
+        bytes_client_up=int(calls.bytes_up.sum()),
         bytes_team_down=outcome.bytes_team_down,
         bytes_team_up=outcome.bytes_team_up,
-        flops=sum(call.flops for call in calls),
-        train_loss=float(np.mean(losses)) if losses else None,
+        flops=int(calls.flops.sum()),
+        train_loss=float(losses.mean()) if len(losses) else None,
         scores=scores,
         calls=calls,
         metrics={"teams": outcome.teams, "late_teams": outcome.late_teams} if outcome.teams else {},
@@ -67,9 +68,10 @@ def record(round: int, virtual_s: float, outcome: Outcome, scores: Mapping[str, 
 
 def to_plain(value: RoundRecord) -> dict[str, Any]:
     """A record as plain JSON, without the fields that differ between equal runs (wall-clock seconds)."""
-    plain = dataclasses.asdict(value)
+    plain = {entry.name: getattr(value, entry.name) for entry in dataclasses.fields(value)}
     del plain["wall_s"], plain["agents_wall_s"]
-    return plain
+    scores = {kind: dataclasses.asdict(one) for kind, one in value.scores.items()}
+    return {**plain, "scores": scores, "calls": list(value.calls.rows())}
 
 
 def chain(digest: str, value: RoundRecord) -> str:

@@ -1,107 +1,231 @@
-"""Team servers: their rounds with their clients, as one pool that the global server reaches."""
+"""Team servers: their rounds with their clients; and teams as the children of the global server."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from strata.engine.clock.delays import transfer_s
 from strata.engine.determinism import single_thread
+from strata.engine.errors import TopologyError
 from strata.engine.method.algorithm import TieredAlgorithm
+from strata.engine.method.calls import CallTable
+from strata.engine.method.messages import Context, Received
 from strata.engine.params import Params
-from strata.engine.rounds.cohort import run_cohort
-from strata.engine.rounds.pools import ClientPool, EvaluationCall, Evaluations, TeamCall, TeamReply, merge
-from strata.engine.rounds.records import CallRecord
+from strata.engine.rounds.cohort import ClientTier, choose, cohort_size
+from strata.engine.rounds.pools import (
+    ClientPool,
+    Evaluations,
+    Failure,
+    Outcome,
+    TeamCall,
+    TeamPool,
+    TeamReply,
+    Ticket,
+    Topology,
+    merge,
+)
+from strata.engine.rounds.schedules import Moment, Step, schedule_of
 from strata.engine.rounds.world import World
+from strata.engine.seeding import derive
+from strata.engine.state.snapshot import Snapshot
 from strata.engine.tree import count_bytes
+
+Tiered = TieredAlgorithm[Any, Any, Any, Any, Any, Any, Any]
+
+
+def tiered(world: World) -> Tiered:
+    """The run's method, which has teams."""
+    assert isinstance(world.algorithm, TieredAlgorithm)
+    return world.algorithm
 
 
 class TeamServer:
     """One team's server: K rounds with its clients per global round."""
 
     def __init__(self, world: World, team: int, clients: ClientPool) -> None:
-        """``clients`` reaches (at least) this team's members."""
+        """``clients`` reaches (at least) those that may become members of this team."""
         self._world, self.team, self._clients = world, team, clients
-        self._members = list(world.data.teams[team])
-        self._method: TieredAlgorithm[Any, Any, Any, Any, Any, Any, Any] = tiered(world)
+        self._method = tiered(world)
+        self._schedule = schedule_of(world.clients_plan)
         self._state: Any = None
 
-    @single_thread()
+    def _tier(self, members: Sequence[int]) -> ClientTier:
+        return ClientTier(self._world, self._clients, members, self._method.team_step, self.team)
+
     def run(self, call: TeamCall) -> TeamReply:
         """Make the team's rounds of one global round.
 
         A team round in which nobody's upload counts leaves the team's state as it is.
         """
-        world, method = self._world, self._method
-        state = method.start_team(call.down, self._state)
-        top, own = world.server_profile, world.team_profile
-        bytes_down = count_bytes(call.down)
+        world, method, tier = self._world, self._method, self._tier(call.members)
+        with single_thread():
+            state = method.start_team(call.down, self._state)
+        bytes_down, top, own = count_bytes(call.down), world.server_profile, world.team_profile
         seconds = own.latency_s + transfer_s(bytes_down, own.down_bytes_per_s, top.up_bytes_per_s)
-        straggling: list[float] = []
-        calls: list[CallRecord] = []
-        senders: set[int] = set()
+        outcomes, senders = [], set()
         for team_round in range(1, method.team_rounds + 1):
-            cohort = run_cohort(
-                world, self._clients, self._members, state, call.round, team_round, self.team, call.assignments
-            )
-            if cohort.ups:
-                state = method.team_step(state, cohort.ups)
-                straggling.append(cohort.straggling)
-            senders |= {up.sender for up in cohort.ups}
-            seconds += cohort.seconds
-            calls += cohort.calls
+            step = self._schedule.step(tier, state, Moment(call.round, team_round, call.decisions))
+            outcomes.append(tier.outcome(state, step))
+            senders |= {up.sender for up in step.ups}
+            state, seconds = step.state, seconds + step.seconds
         self._state = state
-        up = method.to_global(state)
+        with single_thread():
+            up = method.to_global(state)
         bytes_up = count_bytes(up)
-        seconds += transfer_s(bytes_up, own.up_bytes_per_s, top.down_bytes_per_s)
-        samples = sum(world.infos[client].train_samples for client in senders)
-        return TeamReply(self.team, samples, up, seconds, straggling, calls, bytes_down, bytes_up)
+        return TeamReply(
+            team=self.team,
+            up=up,
+            samples=sum(world.infos[client].train_samples for client in senders),
+            seconds=seconds + transfer_s(bytes_up, own.up_bytes_per_s, top.down_bytes_per_s),
+            straggling=[value for outcome in outcomes for value in outcome.straggling],
+            calls=CallTable.joined([outcome.calls for outcome in outcomes]),
+            bytes_down=bytes_down,
+            bytes_up=bytes_up,
+        )
 
-    @single_thread()
-    def evaluate(self, shared: Mapping[str, Params]) -> Evaluations:
+    def evaluate(self, shared: Mapping[str, Params], members: Sequence[int]) -> Evaluations:
         """Evaluate the team's clients; adds the team's own model as TM."""
         models = dict(shared)
         if self._state is not None:
             models["TM"] = self._method.team_model(self._state)
         elif "GM" in shared:
             models["TM"] = shared["GM"]
-        return self._clients.evaluate(EvaluationCall(self._members, models))
+        return self._tier(members).evaluate(models)
 
-    def snapshot(self) -> tuple[Any, dict[int, Any]]:
+    def snapshot(self, members: Sequence[int]) -> tuple[Any, dict[int, Any]]:
         """The team's state (None before its first round) and its clients' states."""
-        return self._state, self._clients.states(self._members)
+        return self._state, self._tier(members).states()
 
     def restore(self, state: Any, clients: Mapping[int, Any]) -> None:
         """Put back what :meth:`snapshot` gave."""
         self._state = state
-        self._clients.restore({client: clients[client] for client in self._members if client in clients})
+        self._clients.restore(clients)
 
 
 class LocalTeams:
-    """All team servers in this process, as a :class:`TeamPool`."""
+    """All team servers in this process, as a :class:`~.pools.TeamPool`."""
 
     def __init__(self, world: World, clients: ClientPool) -> None:
         """One :class:`TeamServer` per team, all reaching the same clients."""
         self._servers = {team: TeamServer(world, team, clients) for team in world.data.teams}
 
-    def run(self, calls: Sequence[TeamCall]) -> list[TeamReply]:
+    def submit(self, calls: Sequence[TeamCall]) -> Sequence[Ticket]:
+        """Note the calls; teams run when their results are asked for."""
+        return calls
+
+    def results(self, tickets: Sequence[Ticket]) -> Iterator[TeamReply | Failure]:
         """Run the teams one after the other."""
-        return [self._servers[call.team].run(call) for call in calls]
+        calls: Sequence[TeamCall] = tickets
+        return (self._servers[call.team].run(call) for call in calls)
 
-    def evaluate(self, shared: Mapping[str, Params]) -> Evaluations:
+    def evaluate(self, shared: Mapping[str, Params], topology: Topology) -> Evaluations:
         """Evaluate team by team."""
-        return merge(server.evaluate(shared) for server in self._servers.values())
+        return merge(self._servers[team].evaluate(shared, members) for team, members in topology.items())
 
-    def snapshot(self) -> tuple[dict[int, Any], dict[int, Any]]:
+    def snapshot(self, topology: Topology) -> tuple[dict[int, Any], dict[int, Any]]:
         """Team states and client states, each by id."""
-        taken = {team: server.snapshot() for team, server in self._servers.items()}
+        taken = {team: self._servers[team].snapshot(members) for team, members in topology.items()}
         return {team: state for team, (state, _) in taken.items()}, merge(clients for _, clients in taken.values())
 
-    def restore(self, teams: Mapping[int, Any], clients: Mapping[int, Any]) -> None:
+    def restore(self, teams: Mapping[int, Any], clients: Mapping[int, Any], topology: Topology) -> None:
         """Put both back."""
-        for team, server in self._servers.items():
-            server.restore(teams.get(team), clients)
+        for team, members in topology.items():
+            self._servers[team].restore(teams.get(team), {c: clients[c] for c in members if c in clients})
 
 
-def tiered(world: World) -> TieredAlgorithm[Any, Any, Any, Any, Any, Any, Any]:
-    """The run's method, which has teams."""
-    assert isinstance(world.algorithm, TieredAlgorithm)
-    return world.algorithm
+class TeamTier:
+    """The teams as the children of the global server: a :class:`~.schedules.Tier`."""
+
+    def __init__(self, world: World, teams: TeamPool) -> None:
+        """``teams`` reaches all of them; members are those that teams were formed with, until the method regroups."""
+        self._world, self._teams, self._method = world, teams, tiered(world)
+        self._topology: Topology = world.data.teams
+        self.plan = world.teams_plan
+
+    def invite(self, moment: Moment) -> list[int]:
+        """The teams of a global round."""
+        teams = sorted(self._topology)
+        return choose(teams, cohort_size(self.plan, len(teams)), self._world.seed, "teams", moment.round)
+
+    def clients(self, children: Sequence[int]) -> list[int]:
+        """The members of some teams."""
+        return sorted(client for team in children for client in self._topology[team])
+
+    def submit(self, children: Sequence[int], state: Any, moment: Moment) -> Sequence[Ticket]:
+        """Send each team its message; where the method gives several teams one object, it travels once."""
+        decided = {} if moment.decisions is None else moment.decisions.teams
+        calls = []
+        with single_thread():
+            for team in children:
+                info = self._world.team_info(team, self._topology[team])
+                down = self._method.to_team(state, info, decided.get(team, {}), self._context(moment))
+                calls.append(TeamCall(team, moment.round, self._topology[team], down, moment.decisions))
+        return self._teams.submit(calls)
+
+    def results(self, tickets: Sequence[Ticket]) -> Iterator[TeamReply | Failure]:
+        """What comes back, as it comes."""
+        return self._teams.results(tickets)
+
+    def received(self, reply: TeamReply) -> Received[Any]:
+        """A team's upload."""
+        return Received(reply.team, reply.samples, reply.up)
+
+    def aggregate(self, state: Any, ups: Sequence[Received[Any]], moment: Moment) -> Any:
+        """The method's step."""
+        with single_thread():
+            return self._method.global_step(state, ups, self._context(moment))
+
+    def outcome(self, before: Any, step: Step[TeamReply]) -> Outcome:
+        """All calls of the teams' clients, by team; straggling is that of the teams' cohorts."""
+        return Outcome(
+            seconds=step.seconds,
+            straggling=[value for reply in step.replies for value in reply.straggling],
+            calls=CallTable.joined([reply.calls for reply in step.replies]),
+            counted=step.counted,
+            bytes_team_down=sum(reply.bytes_down for reply in step.replies),
+            bytes_team_up=sum(reply.bytes_up for reply in step.replies),
+            late_teams=sum(reply.is_late for reply in step.replies),
+            teams=len(step.replies),
+        )
+
+    def finish(self, state: Any, moment: Moment) -> None:
+        """Let a method that does so form its teams anew.
+
+        Raises:
+            TopologyError: when somebody is in no team or in two, or a team is new, gone or empty.
+        """
+        if self._method.regroups:
+            with single_thread():
+                formed = self._method.regroup(state, self._topology, self._context(moment))
+            _check(formed, self._topology, moment.round)
+            self._topology = {team: sorted(members) for team, members in sorted(formed.items())}
+
+    def evaluate(self, shared: Mapping[str, Params]) -> Evaluations:
+        """Every model on every client's test data."""
+        return self._teams.evaluate(shared, self._topology)
+
+    def capture(self, snapshot: Snapshot) -> Snapshot:
+        """With the teams' and the clients' states, and who is in which team where that may change."""
+        teams, clients = self._teams.snapshot(self._topology)
+        topology = self._topology if self._method.regroups else None
+        return replace(snapshot, teams=teams, clients=clients, topology=topology)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Put all of it back."""
+        if snapshot.topology is not None:
+            self._topology = snapshot.topology
+        self._teams.restore(snapshot.teams, snapshot.clients, self._topology)
+
+    def _context(self, moment: Moment) -> Context:
+        return Context(moment.round, 0, derive(self._world.seed, "server", moment.round))
+
+
+def _check(formed: Topology, before: Topology, round: int) -> None:
+    everyone = sorted(client for members in before.values() for client in members)
+    if set(formed) != set(before) or sorted(c for members in formed.values() for c in members) != everyone:
+        raise TopologyError(
+            f"round {round}: the method formed other teams: expected teams {sorted(before)}, and each of the "
+            f"{len(everyone)} clients in one of them."
+        )
+    if empty := [team for team, members in formed.items() if not members]:
+        raise TopologyError(f"round {round}: the method left team {empty[0]} without a client; expected one at least.")

@@ -1,28 +1,82 @@
-"""Rounds of the timing model alone: the same clock as a federation's, without training. Thousands per second.
+"""Rounds of the timing model alone: the same server over a pool that prices calls instead of making them.
 
-Agents whose rewards are latencies are pre-trained on it. For equal decisions, rounds have the seconds and bytes of the
-real ones, to the bit (a test asserts it).
+Agents whose rewards are latencies are pre-trained on it, at thousands of rounds a second. For equal decisions, rounds
+have the seconds and bytes of the real ones, to the bit (a test asserts it).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-import numpy as np
-
-from strata.engine.clock.delays import Timing, call_timing, drops_out, straggling_s
 from strata.engine.errors import ConfigError
 from strata.engine.method.algorithm import TieredAlgorithm
-from strata.engine.method.messages import Assignment
-from strata.engine.method.situation import Cost, Decisions, Report
-from strata.engine.rounds.cohort import invite_clients
+from strata.engine.method.calls import LOST
+from strata.engine.method.messages import Assignment, Received
+from strata.engine.method.requests import Work
+from strata.engine.method.situation import Decisions, Report
+from strata.engine.rounds.accounts import charge
+from strata.engine.rounds.cohort import FlatTier
 from strata.engine.rounds.costs import CallCosts
+from strata.engine.rounds.pools import ClientCall, ClientReply, EvaluationCall, Evaluations, Failure, Outcome, Ticket
+from strata.engine.rounds.reports import report_of_probes, report_of_round
+from strata.engine.rounds.schedules import Moment, Step
+from strata.engine.rounds.server import GlobalServer
 from strata.engine.rounds.world import World
 
-OK, LATE, LOST = 0, 1, 2
+PRICED = ()
+"""Stands for an upload that was priced and not made."""
 
 
-class TimingRounds:
-    """The rounds of one world, timed only; see :class:`strata.engine.method.situation.Rounds`. For flat methods."""
+class PricedClients:
+    """A :class:`~.pools.ClientPool` that charges calls what they would cost. Nobody trains or keeps anything."""
+
+    def __init__(self, world: World, costs: CallCosts) -> None:
+        """``costs`` may be shared between worlds of the same data."""
+        self._world, self._costs = world, costs
+
+    def submit(self, calls: Sequence[ClientCall]) -> Sequence[Ticket]:
+        """Note the calls."""
+        return calls
+
+    def results(self, tickets: Sequence[Ticket]) -> Iterator[ClientReply | Failure]:
+        """Price them, in their order."""
+        calls: Sequence[ClientCall] = tickets
+        for call in calls:
+            cost = self._costs.probe(call.client) if call.probe else self._costs.call(call.client, call.assignment)
+            made = charge(self._world, call, cost.bytes_down, cost.bytes_up, Work(cost.flops), {})
+            yield ClientReply(call.client, None if made.status == LOST else PRICED, made)
+
+    def evaluate(self, call: EvaluationCall) -> Evaluations:
+        """Nothing is learnt, so nothing is evaluated."""
+        return {}
+
+    def states(self, clients: Iterable[int]) -> dict[int, Any]:
+        """Nobody has one."""
+        return {}
+
+    def restore(self, states: Mapping[int, Any]) -> None:
+        """Nothing to keep."""
+
+
+class PricedTier(FlatTier):
+    """Clients whose calls are priced: they are sent nothing, and the server's state stays as it is."""
+
+    def calls(self, state: Any, moment: Moment, told: Mapping[int, Assignment]) -> list[ClientCall]:
+        """What each is told."""
+        return [
+            ClientCall(client, self._team, moment.round, moment.team_round, decided) for client, decided in told.items()
+        ]
+
+    def aggregate(self, state: Any, ups: Sequence[Received[Any]], moment: Moment) -> Any:
+        """The state, unchanged."""
+        return state
+
+    def outcome(self, before: Any, step: Step[ClientReply]) -> Outcome:
+        """Without numbers that rest on uploads."""
+        return super(FlatTier, self).outcome(before, step)
+
+
+class TimedRounds:
+    """The rounds of one world, timed only; a :class:`~strata.engine.method.situation.RoundSource`. For flat methods."""
 
     def __init__(self, world: World, costs: CallCosts | None = None) -> None:
         """``costs`` may be shared between worlds of the same data.
@@ -36,79 +90,26 @@ class TimingRounds:
                 "fidelity=full."
             )
         self.world, self.costs = world, costs or CallCosts(world)
-        self.round = 0
-        self._members = range(len(world.data.clients))
+        clients = PricedClients(world, self.costs)
+        self._server = GlobalServer(world, PricedTier(world, clients), clients)
         self._invited: tuple[int, list[int]] = (-1, [])
-        self._probe_s = 0.0
+
+    @property
+    def round(self) -> int:
+        """Rounds done."""
+        return self._server.round
 
     def invite(self) -> list[int]:
         """Who is invited to the next round."""
         if self._invited[0] != self.round:
-            self._invited = self.round, invite_clients(self.world, self._members, self.round + 1, 1, -1)
+            self._invited = self.round, self._server.invite()
         return self._invited[1]
 
     def probe(self, clients: Sequence[int]) -> Report:
         """Time the probes of clients; they make the next round longer."""
-        costs = [self.costs.probe(client) for client in clients]
-        timings = [self._time(client, cost, 0) for client, cost in zip(clients, costs, strict=True)]
-        self._probe_s = max(timing.total_s for timing in timings)
-        return _report(clients, costs, timings, [OK] * len(costs), self._probe_s)
+        return report_of_probes(self._server.probe(clients))
 
     def play(self, decisions: Decisions | None) -> Report:
         """Time the next round."""
-        cohort = self.invite()
-        told: Mapping[int, Assignment] = {client: {} for client in cohort} if decisions is None else decisions.clients
-        cohort = [client for client in cohort if client in told]
-        costs, timings, states, waited = [], [], [], 0.0
-        plan = self.world.clients_plan
-        limit = plan.deadline_s if plan.mode == "deadline" else float("inf")
-        for client in cohort:
-            cost = self.costs.call(client, told[client])
-            timing, state = self._time(client, cost, 1), OK
-            lost_after = drops_out(self.world.profiles[client], self.world.seed, (self.round + 1, 1, client))
-            if lost_after is not None:
-                timing, state = timing.cut(lost_after * timing.total_s), LOST
-                cost = replace(cost, bytes_up=0)
-            elif timing.total_s > limit:
-                state = LATE
-            waited = max(waited, min(timing.total_s, limit))
-            costs.append(cost)
-            timings.append(timing)
-            states.append(state)
-        seconds = waited + self.world.server_profile.latency_s + self._probe_s
-        self.round, self._probe_s = self.round + 1, 0.0
-        return _report(cohort, costs, timings, states, seconds)
-
-    def _time(self, client: int, cost: Cost, team_round: int) -> Timing:
-        return call_timing(
-            self.world.profiles[client],
-            self.world.parent(client),
-            bytes_down=cost.bytes_down,
-            bytes_up=cost.bytes_up,
-            flops=cost.flops,
-            seed=self.world.seed,
-            key=(self.round + 1, team_round, client),
-        )
-
-
-def _report(
-    clients: Sequence[int], costs: Sequence[Cost], timings: Sequence[Timing], states: Sequence[int], seconds: float
-) -> Report:
-    became = np.array(states)
-    seconds_n4 = np.array([(t.latency_s, t.download_s, t.compute_s, t.upload_s) for t in timings]).reshape(-1, 4)
-    costs_n3 = np.array([(c.bytes_down, c.bytes_up, c.flops) for c in costs], np.float64).reshape(-1, 3)
-    on_time = [timing.total_s for timing, state in zip(timings, states, strict=True) if state == OK]
-    return Report(
-        clients=np.array(clients, np.int64),
-        completed=became == OK,
-        lost=became == LOST,
-        latency_s=seconds_n4[:, 0],
-        download_s=seconds_n4[:, 1],
-        compute_s=seconds_n4[:, 2],
-        upload_s=seconds_n4[:, 3],
-        bytes_down=costs_n3[:, 0],
-        bytes_up=costs_n3[:, 1],
-        flops=costs_n3[:, 2],
-        round_s=seconds,
-        straggling_s=straggling_s(on_time),
-    )
+        outcome = self._server.run_round(decisions)
+        return report_of_round(outcome.calls, outcome.seconds, sum(outcome.straggling), None)

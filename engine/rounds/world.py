@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from strata.engine.clock.devices import Profile
 from strata.engine.data.dataset import FederatedData
 from strata.engine.method.algorithm import Algorithm
-from strata.engine.method.messages import ClientInfo
+from strata.engine.method.calls import NO_TEAM
+from strata.engine.method.messages import ClientInfo, TeamInfo
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,14 @@ class World:
         digest.update(repr((teams, list(self.profiles), self.team_profile, self.server_profile)).encode())
         return digest.hexdigest()
 
-    def parent(self, client: int) -> Profile:
-        """Link of the server that a client talks to."""
-        return self.team_profile if client in self.team_of else self.server_profile
+    def info_in(self, client: int, team: int) -> ClientInfo:
+        """What servers know of a client while it is in a team (or in none)."""
+        info = self.infos[client]
+        return info if team in (NO_TEAM, info.team) else replace(info, team=team)
+
+    def team_info(self, team: int, members: Sequence[int]) -> TeamInfo:
+        """What the global server knows of a team with these members."""
+        return TeamInfo(team, tuple(members), sum(self.infos[client].train_samples for client in members))
 
     @cached_property
     def availability(self) -> NDArray[np.float64]:

@@ -20,17 +20,17 @@ from strata.engine.config.schema import RayConfig, RunConfig
 from strata.engine.errors import ClusterError
 from strata.engine.notify import Notify
 from strata.engine.rounds.world import World
-from strata.engine.runtime.actors import ActorFederation
+from strata.engine.runtime.actors import Actors
 from strata.engine.runtime.seats import Node, Seat, Share, plan_seats
 
 LEFT_BEHIND = shutil.ignore_patterns("__pycache__", "embedded")  # data travel with the run
 
 
-class RayBackend(ActorFederation):
+class RayRuntime(Actors):
     """Actors, and the local Ray they live on if this run started one."""
 
     def __init__(self, world: World, seats: list[Seat], config: RunConfig, owns_ray: bool) -> None:
-        """Start all actors; see :class:`~strata.engine.runtime.actors.ActorFederation`."""
+        """Start all actors; see :class:`~strata.engine.runtime.actors.Actors`."""
         self._owns_ray = owns_ray
         super().__init__(world, seats, config.training.device, config.ray.start_timeout_s)
 
@@ -41,7 +41,7 @@ class RayBackend(ActorFederation):
             ray.shutdown()
 
 
-def start(config: RunConfig, world: World, shares: Mapping[int, Share], notify: Notify) -> RayBackend:
+def start(config: RunConfig, world: World, shares: Mapping[int, Share], notify: Notify) -> RayRuntime:
     """Connect, check that the actors fit, start them side by side.
 
     Raises:
@@ -52,13 +52,13 @@ def start(config: RunConfig, world: World, shares: Mapping[int, Share], notify: 
     owns_ray = connect(config.ray, _packages(config))
     try:
         seats = _seats(config, world, shares)
-        backend = RayBackend(world, seats, config, owns_ray)
+        runtime = RayRuntime(world, seats, config, owns_ray)
     except BaseException:
         if owns_ray:
             ray.shutdown()
         raise
     notify(f"{describe(seats)}: started in {time.perf_counter() - began:.1f} s")
-    return backend
+    return runtime
 
 
 def connect(config: RayConfig, packages: Sequence[str]) -> bool:

@@ -1,6 +1,6 @@
 """How servers reach clients and teams that are Ray actors, and what is raised when one cannot be reached."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -15,15 +15,33 @@ from strata.engine.rounds.pools import (
     ClientReply,
     EvaluationCall,
     Evaluations,
+    Failure,
     TeamCall,
     TeamReply,
+    Topology,
     merge,
 )
+from strata.engine.runtime.shells import Slot
 from strata.engine.tree import count_bytes, from_wire, to_wire
 
 Actor = ActorHandle[Any]
 
 INLINE_BYTES = 100_000  # what is larger goes through the object store once; Ray's own limit for inlined arguments
+
+
+Pending = tuple[Any, int, str]
+"""A ticket: the reference of a task that answers several calls, which of them it is, and who was asked."""
+
+
+class Remote:
+    """What an actor holds, with its own methods: each call is forwarded by the shell's one."""
+
+    def __init__(self, actor: Actor, where: str) -> None:
+        """``where`` names the actor in errors."""
+        self._actor, self._where = actor, where
+
+    def __getattr__(self, verb: str) -> Callable[..., Any]:
+        return lambda *arguments: answer(ask(self._actor, verb, arguments), self._where)
 
 
 class RayClients:
@@ -33,122 +51,154 @@ class RayClients:
         """Actor by client id; several clients may share one. ``owner`` names the team in errors."""
         self._actors, self._owner = actors, owner
 
-    def run(self, calls: Sequence[ClientCall]) -> list[ClientReply]:
-        """One call per actor, all side by side; an actor makes its clients' calls one after the other.
+    def submit(self, calls: Sequence[ClientCall]) -> list[Pending]:
+        """One task per actor, all side by side; an actor makes its clients' calls one after the other."""
+        wires = shared_once(call.down for call in calls)
+        tickets: list[Pending] = [None] * len(calls)  # type: ignore[list-item]
+        for actor, places in self._by_actor(call.client for call in calls):
+            own = [calls[place] for place in places]
+            slots: dict[int, Slot] = {}
+            for call in own:
+                slots.setdefault(id(call.down), Slot(len(slots)))
+            sent = [replace(call, down=slots[id(call.down)]) for call in own]
+            ref = ask(actor, "run", (sent,), *(wires[key] for key in slots))
+            where = self._where(own)
+            for number, place in enumerate(places):
+                tickets[place] = (ref, number, where)
+        return tickets
+
+    def results(self, tickets: Sequence[Pending]) -> Iterator[ClientReply | Failure]:
+        """What actors answer, as they do.
 
         Raises:
             ActorDiedError: naming clients, team and round.
         """
-        downs = _shared_once(call.down for call in calls)
-        pending: list[tuple[list[ClientCall], Any]] = []
-        for actor, mine in self._by_actor(call.client for call in calls):
-            own = [call for call in calls if call.client in mine]
-            ids = list(dict.fromkeys(id(call.down) for call in own))
-            indexed = [replace(call, down=ids.index(id(call.down))) for call in own]
-            pending.append((own, actor.run.remote(indexed, *(downs[i] for i in ids))))
-        replies: dict[int, ClientReply] = {}
-        for own, ref in pending:
-            for reply in fetch(ref, self._where(own)):
-                replies[reply.client] = replace(reply, up=from_wire(reply.up))
-        return [replies[call.client] for call in calls]
+        for replies, wanted in as_they_come(tickets):
+            for number in wanted:
+                yield replies[number]
 
     def evaluate(self, call: EvaluationCall) -> Evaluations:
         """Evaluate on all actors side by side."""
         shared = put_once(call.shared)
-        refs: list[tuple[list[int], Any]] = [
-            (mine, actor.evaluate.remote(mine, shared)) for actor, mine in self._by_actor(call.clients)
-        ]
-        return merge(fetch(ref, f"{names_of(mine)}, evaluation") for mine, ref in refs)
+        clients = list(call.clients)
+        asked = []
+        for actor, places in self._by_actor(clients):
+            mine = [clients[place] for place in places]
+            asked.append((mine, ask(actor, "evaluate", (EvaluationCall(mine, Slot(0)),), shared)))  # type: ignore[arg-type]
+        return merge(answer(ref, f"{names_of(mine)}, evaluation") for mine, ref in asked)
 
     def states(self, clients: Iterable[int]) -> dict[int, Any]:
         """States of those clients that have one."""
-        refs: list[tuple[list[int], Any]] = [
-            (mine, actor.states.remote(mine)) for actor, mine in self._by_actor(clients)
-        ]
-        return merge(from_wire(fetch(ref, f"{names_of(mine)}, checkpoint")) for mine, ref in refs)
+        everyone = list(clients)
+        asked = []
+        for actor, places in self._by_actor(everyone):
+            mine = [everyone[place] for place in places]
+            asked.append((mine, ask(actor, "states", (mine,))))
+        return merge(answer(ref, f"{names_of(mine)}, checkpoint") for mine, ref in asked)
 
     def restore(self, states: Mapping[int, Any]) -> None:
         """Put states back."""
-        for actor, mine in self._by_actor(states):
-            part = to_wire({client: states[client] for client in mine})
-            fetch(actor.restore.remote(part), f"{names_of(mine)}, resume")
+        clients = list(states)
+        for actor, places in self._by_actor(clients):
+            part = {clients[place]: states[clients[place]] for place in places}
+            answer(ask(actor, "restore", (part,)), f"{names_of(list(part))}, resume")
 
     def _where(self, calls: Sequence[ClientCall]) -> str:
         first = calls[0]
         names = names_of([call.client for call in calls]) + self._owner
-        return (
-            f"{names}, round {first.round}, team round {first.team_round}"
-            if self._owner
-            else f"{names}, round {first.round}"
-        )
+        return f"{names}, round {first.round}" + (f", team round {first.team_round}" if self._owner else "")
 
     def _by_actor(self, clients: Iterable[int]) -> list[tuple[Actor, list[int]]]:
+        """Each actor with the places, in the order given, of its clients."""
         groups: dict[Any, tuple[Actor, list[int]]] = {}
-        for client in clients:
+        for place, client in enumerate(clients):
             actor = self._actors[client]
-            groups.setdefault(actor._actor_id, (actor, []))[1].append(client)
+            groups.setdefault(actor._actor_id, (actor, []))[1].append(place)
         return list(groups.values())
 
 
 class RayTeams:
     """A :class:`~strata.engine.rounds.pools.TeamPool` over team actors."""
 
-    def __init__(self, actors: Mapping[int, Actor], members: Mapping[int, Sequence[int]]) -> None:
-        """Actor by team id, and each team's clients."""
-        self._actors, self._members = actors, members
+    def __init__(self, actors: Mapping[int, Actor]) -> None:
+        """Actor by team id."""
+        self._actors = actors
 
-    def run(self, calls: Sequence[TeamCall]) -> list[TeamReply]:
-        """Run the teams side by side; a message that several teams are sent travels once.
+    def submit(self, calls: Sequence[TeamCall]) -> list[Pending]:
+        """Run the teams side by side; a message that several teams are sent travels once."""
+        wires = shared_once(call.down for call in calls)
+        tickets: list[Pending] = []
+        for call in calls:
+            ref = ask(self._actors[call.team], "run", (replace(call, down=Slot(0)),), wires[id(call.down)])
+            tickets.append((ref, 0, f"team server {call.team}, round {call.round}"))
+        return tickets
+
+    def results(self, tickets: Sequence[Pending]) -> Iterator[TeamReply | Failure]:
+        """What teams answer, as they do.
 
         Raises:
             ActorDiedError: naming what died, and the round.
         """
-        downs = _shared_once(call.down for call in calls)
-        refs: list[Any] = [
-            self._actors[call.team].run.remote(replace(call, down=None), downs[id(call.down)]) for call in calls
-        ]
-        pairs = list(zip(calls, refs, strict=True))
-        replies: list[TeamReply] = [fetch(ref, f"team server {call.team}, round {call.round}") for call, ref in pairs]
-        return [replace(reply, up=from_wire(reply.up)) for reply in replies]
+        return (reply for reply, _ in as_they_come(tickets))
 
-    def evaluate(self, shared: Mapping[str, Params]) -> Evaluations:
+    def evaluate(self, shared: Mapping[str, Params], topology: Topology) -> Evaluations:
         """Evaluate all teams side by side."""
-        wire = ray.put(to_wire(shared))
-        return merge(self._all(lambda team, actor: actor.evaluate.remote(wire), "evaluation").values())
+        wire = put_once(shared)
+        refs = {team: ask(self._actors[team], "evaluate", (Slot(0), m), wire) for team, m in topology.items()}
+        return merge(self._answers(refs, "evaluation").values())
 
-    def snapshot(self) -> tuple[dict[int, Any], dict[int, Any]]:
+    def snapshot(self, topology: Topology) -> tuple[dict[int, Any], dict[int, Any]]:
         """Team states and client states, each by id."""
-        taken = self._all(lambda team, actor: actor.snapshot.remote(), "checkpoint")
-        parts = {team: from_wire(part) for team, part in taken.items()}
+        refs = {team: ask(self._actors[team], "snapshot", (members,)) for team, members in topology.items()}
+        parts = self._answers(refs, "checkpoint")
         return {team: state for team, (state, _) in parts.items()}, merge(clients for _, clients in parts.values())
 
-    def restore(self, teams: Mapping[int, Any], clients: Mapping[int, Any]) -> None:
+    def restore(self, teams: Mapping[int, Any], clients: Mapping[int, Any], topology: Topology) -> None:
         """Put both back."""
+        refs = {}
+        for team, members in topology.items():
+            own = {client: clients[client] for client in members if client in clients}
+            refs[team] = ask(self._actors[team], "restore", (teams.get(team), own))
+        self._answers(refs, "resume")
 
-        def part(team: int, actor: Actor) -> Any:
-            own = {client: clients[client] for client in self._members[team] if client in clients}
-            return actor.restore.remote(to_wire(teams.get(team)), to_wire(own))
-
-        self._all(part, "resume")
-
-    def _all(self, call: Any, purpose: str) -> dict[int, Any]:
-        refs: dict[int, Any] = {team: call(team, actor) for team, actor in self._actors.items()}
-        return {team: fetch(ref, f"team server {team}, {purpose}") for team, ref in refs.items()}
+    def _answers(self, refs: Mapping[int, Any], purpose: str) -> dict[int, Any]:
+        return {team: answer(ref, f"team server {team}, {purpose}") for team, ref in refs.items()}
 
 
-def put_once(message: Any) -> Any:
-    """A message on the wire, once: a large one by way of the object store."""
-    wire = to_wire(message)
-    return ray.put(wire) if count_bytes(message) > INLINE_BYTES else wire
+def ask(actor: Actor, verb: str, arguments: Any, *shared: Any) -> Any:
+    """Hand a call over to a shell; see :meth:`~strata.engine.runtime.shells.Shell.ask`. Gives a reference."""
+    return actor.ask.remote(verb, to_wire(arguments), *shared)
 
 
-def _shared_once(messages: Iterable[Any]) -> dict[int, Any]:
+def answer(ref: Any, where: str) -> Any:
+    """What a shell answered."""
+    return from_wire(fetch(ref, where))
+
+
+def as_they_come(tickets: Iterable[Pending]) -> Iterator[tuple[Any, list[int]]]:
+    """Each task's answer when it is there, and which of the task's calls were waited for."""
+    waiting: dict[Any, tuple[list[int], str]] = {}
+    for ref, number, where in tickets:
+        waiting.setdefault(ref, ([], where))[0].append(number)
+    while waiting:
+        (ref,), _ = ray.wait(list(waiting), num_returns=1)
+        numbers, where = waiting.pop(ref)
+        yield answer(ref, where), numbers
+
+
+def shared_once(messages: Iterable[Any]) -> dict[int, Any]:
     """Messages on the wire by their identity, each one once, however many are sent it."""
     wires: dict[int, Any] = {}
     for message in messages:
         if id(message) not in wires:
             wires[id(message)] = put_once(message)
     return wires
+
+
+def put_once(message: Any) -> Any:
+    """A message on the wire, once: a large one by way of the object store."""
+    wire = to_wire(message)
+    return ray.put(wire) if count_bytes(message) > INLINE_BYTES else wire
 
 
 def fetch(ref: Any, where: str) -> Any:

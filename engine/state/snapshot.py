@@ -1,19 +1,26 @@
 """All state of a federation between two rounds."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All state of a federation at the end of a round, by owner."""
+    """All state of a federation at the end of a round, by owner.
+
+    Attributes:
+        server: of the global server.
+        teams, clients: of those that have one, by id.
+        topology: members by team, where the method forms teams anew; None: as they were formed at the start.
+    """
 
     round: int
     virtual_s: float
     server: Any
-    teams: Mapping[int, Any]
-    clients: Mapping[int, Any]
+    teams: Mapping[int, Any] = field(default_factory=dict)
+    clients: Mapping[int, Any] = field(default_factory=dict)
+    topology: Mapping[int, Sequence[int]] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,28 +1,49 @@
 """A trainer that computes nothing: what requests would cost."""
 
-from strata.engine.data.dataset import Dataset, IntArray
+from collections.abc import Sequence
+
+import torch
+
+from strata.engine.data.dataset import Dataset
 from strata.engine.method.losses import Batch
-from strata.engine.method.requests import Evaluate, Evaluation, Train, Trained, Work
-from strata.engine.training.trainer import Trainer
+from strata.engine.method.requests import Answer, Evaluation, Represent, Train, Trained
+from strata.engine.training.batches import Rows
+from strata.engine.training.flops import FlopCounts
+from strata.engine.training.sequential import Sequential
+from strata.engine.training.trainer import Asked, Broken
 
 
-class DryTrainer(Trainer):
-    """A trainer that counts what a request would cost and computes nothing."""
+class Dry:
+    """A :class:`~strata.engine.training.trainer.Trainer` that counts what requests would cost.
+
+    Training returns the start, evaluation finds nothing right. Features are computed, because how much a method sends
+    may depend on the classes that they are of.
+    """
 
     def __init__(self, dataset: Dataset) -> None:
         """Costs do not depend on a device."""
-        super().__init__(dataset, "cpu")
+        self._rows, self._flops = Rows(dataset, torch.device("cpu")), FlopCounts()
+        self._computing = Sequential(dataset)
 
-    def _train(self, request: Train, rows: IntArray, seed: int, work: Work, where: str) -> Trained:
-        for size, count in batch_sizes(len(rows), request).items():
-            batch = Batch(*self._rows.fetch(rows[:size]), request.constants)
-            work.flops += count * self._count_flops(request, batch)
-            work.samples += count * size
-            work.steps += count
+    def answer(self, asked: Sequence[Asked]) -> list[Answer | Broken]:
+        """Count, one request after the other."""
+        return [self._answer(one) for one in asked]
+
+    def _answer(self, asked: Asked) -> Answer | Broken:
+        if isinstance(asked.request, Train):
+            return self._train(asked, asked.request)
+        if isinstance(asked.request, Represent):
+            (made,) = self._computing.answer([asked])
+            return made
+        return Evaluation(0, len(asked.rows), 0.0)
+
+    def _train(self, asked: Asked, request: Train) -> Trained:
+        for size, count in batch_sizes(len(asked.rows), request).items():
+            batch = Batch(*self._rows.fetch(asked.rows[:size]), request.constants)
+            asked.work.flops += count * self._flops.step(request, batch)
+            asked.work.samples += count * size
+            asked.work.steps += count
         return Trained(request.start, 0.0)
-
-    def _evaluate(self, request: Evaluate, rows: IntArray) -> Evaluation:
-        return Evaluation(0, len(rows), 0.0)  # nothing is right
 
 
 def batch_sizes(n: int, request: Train) -> dict[int, int]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from cachetools import LRUCache
 from torch import Tensor, nn
 
 from strata.engine.determinism import torch_scope
@@ -12,6 +13,32 @@ from strata.engine.models.base import Buildable
 from strata.engine.models.flop_counter import FlopCounter
 from strata.engine.models.supernets.cost import cost
 from strata.engine.models.supernets.subnet import SubnetSpec
+
+FLOPS_KEPT = 4096
+"""Counts that are kept, the last used ones; one is by architecture, loss and batch shape."""
+
+
+class FlopCounts:
+    """FLOPs of steps and forward passes, each counted once."""
+
+    def __init__(self) -> None:
+        """Nothing is counted yet."""
+        self._kept: LRUCache[tuple[object, ...], int] = LRUCache(FLOPS_KEPT)
+
+    def step(self, request: Train, batch: Batch) -> int:
+        """Of one step's forward and backward pass, by architecture, loss and batch shape."""
+        constants = tuple((name, tuple(value.shape)) for name, value in batch.constants.items())
+        key = (request.model, request.loss, request.trainable, request.frozen, tuple(batch.x.shape), constants)
+        if key not in self._kept:
+            self._kept[key] = count_step_flops(request, batch)
+        return self._kept[key]
+
+    def features(self, model: Buildable, x: Tensor) -> int:
+        """Of one forward pass of a model's features over inputs ``x`` (B, ...)."""
+        key = ("features", model, tuple(x.shape))
+        if key not in self._kept:
+            self._kept[key] = count_feature_flops(model, x)
+        return self._kept[key]
 
 
 def count_step_flops(request: Train, batch: Batch) -> int:

@@ -1,268 +1,42 @@
-"""The one place where models train and are evaluated. Methods ask for it by :mod:`strata.engine.method.requests`.
+"""What a trainer is: it answers the requests of :mod:`strata.engine.method.requests`, of several clients at once."""
 
-The trainer picks the device, draws the batches, counts FLOPs and samples, and refuses losses that are not finite.
-# B batch, n samples of one client, F features, K classes
-"""
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
-from collections.abc import Generator, Iterator, Mapping
-from typing import Any, TypeVar
-
-import numpy as np
-import torch
-import torch.nn.functional as F
-from cachetools import LRUCache
-from torch import Tensor, nn
-
-from strata.engine.data.dataset import Dataset, IntArray
-from strata.engine.determinism import single_thread, torch_scope
-from strata.engine.errors import ResourceError, TrainingError
-from strata.engine.method.losses import Batch
-from strata.engine.method.requests import (
-    AdamW,
-    Evaluate,
-    Evaluation,
-    Represent,
-    Represented,
-    Request,
-    Sgd,
-    Train,
-    Trained,
-    Work,
-)
-from strata.engine.models.base import Buildable
-from strata.engine.params import Params
-from strata.engine.seeding import derive
-from strata.engine.training.batches import GATHER_SAMPLES, Rows, plan_batches
-from strata.engine.training.flops import count_feature_flops, count_step_flops, select_trainable, set_modes
-
-R = TypeVar("R")
-
-MODULES_KEPT = 64
-"""Modules that a trainer keeps, the last used ones: a search may meet thousands of architectures."""
-
-FLOPS_KEPT = 4096
-"""Counts of FLOPs that a trainer keeps, the last used ones; one is by architecture, loss and batch shape."""
+from strata.engine.data.dataset import IntArray
+from strata.engine.errors import StrataError
+from strata.engine.method.requests import Answer, Request, Work
 
 
-class Trainer:
-    """Answers the requests of the clients of one process, one after the other.
+@dataclass(frozen=True)
+class Asked:
+    """One request of one client.
 
-    Raises:
-        TrainingError: when a loss or a trained parameter is not finite.
+    Attributes:
+        request: what is asked for.
+        rows: of the client's data that it is about, ``(n,)``.
+        seed: this request's own.
+        where: who asks, for errors, e.g. ``client 3 (team 1), round 7``.
+        work: of the client's whole call, to which the answer adds.
     """
 
-    def __init__(self, dataset: Dataset, device: str = "cpu", evaluation_batch: int = 1024) -> None:
-        """``device``: where models and data live; ``evaluation_batch``: samples per forward pass of an evaluation."""
-        self._device = torch.device(device)
-        self._rows = Rows(dataset, self._device)
-        self._evaluation_batch, self._classes = evaluation_batch, dataset.classes
-        self._modules: LRUCache[Buildable, tuple[nn.Module, Params]] = LRUCache(MODULES_KEPT)
-        self._flops: LRUCache[tuple[object, ...], int] = LRUCache(FLOPS_KEPT)
-
-    def drive(
-        self,
-        steps: Generator[Request, Any, R],
-        train: IntArray,
-        test: IntArray,
-        seed: int,
-        where: str,
-        validation: IntArray | None = None,
-    ) -> tuple[R, Work]:
-        """Run a method's generator to its end.
-
-        Args:
-            steps: yields the requests of :mod:`strata.engine.method.requests`.
-            train: the client's training rows ``(n,)``.
-            test: its test rows ``(n,)``.
-            seed: of this client call; each request derives its own from it.
-            where: who asks, for errors, e.g. ``client 3 (team 1), round 7``.
-            validation: its validation rows ``(n,)``; where there are none, its training rows stand in.
-
-        Returns:
-            What the generator returned, and the work counted.
-        """
-        held_out = train if validation is None or not len(validation) else validation
-        splits = {"train": train, "test": test, "validation": held_out}
-        work, number = Work(), 0
-        answer: Trained | Evaluation | Represented | None = None
-        with single_thread():
-            while True:
-                try:
-                    request = steps.send(answer)
-                except StopIteration as stop:
-                    return stop.value, work
-                try:
-                    if isinstance(request, Train):
-                        answer = self._train(request, train, derive(seed, "request", number), work, where)
-                    else:
-                        answer = self._answer(request, splits[request.split], work)
-                except torch.cuda.OutOfMemoryError as error:
-                    raise ResourceError(
-                        f"{where}: out of GPU memory ({str(error).splitlines()[0]}). Raise clients.num_gpus, the share "
-                        "of a GPU that each client actor may fill, or lower the batch size."
-                    ) from None
-                number += 1
-
-    def _load(self, model: Buildable, params: Params) -> nn.Module:
-        """The cached module of an architecture, holding ``params``."""
-        module, counters = self._module(model)
-        slots = _slots(module)
-        if missing := [name for name in slots if name not in params]:
-            raise ValueError(f"parameters are missing for the model: {', '.join(missing)}")
-        with torch.no_grad():
-            for name, value in params.items():
-                slots[name].copy_(value)
-            # What is no parameter (batch norm's counter) starts anew, or one client's would reach the next.
-            for name, value in counters.items():
-                module.get_buffer(name).copy_(value)
-        return module
-
-    def _module(self, model: Buildable) -> tuple[nn.Module, Params]:
-        """The cached module, and the counters it is built with."""
-        if model not in self._modules:
-            with torch_scope(0):  # what is drawn is overwritten; the global generator must not move
-                module = model.build().to(self._device)
-            counters = {name: b.clone() for name, b in module.named_buffers() if not b.is_floating_point()}
-            self._modules[model] = module, counters
-        return self._modules[model]
-
-    def _train(self, request: Train, rows: IntArray, seed: int, work: Work, where: str) -> Trained:
-        module = self._load(request.model, request.start)
-        set_modes(module, request.frozen)
-        trainable = select_trainable(module, request.trainable)
-        optimizer = _optimizer(trainable, request.optimizer)
-        pulls = [(*_on_device(pull.to, trainable, self._device), pull.strength) for pull in request.pull]
-        constants = {name: tensor.to(self._device) for name, tensor in request.constants.items()}
-        losses = []
-        with torch_scope(seed):  # for dropout and whatever else a user's model draws
-            for x, y in self._batches(request, rows, seed):
-                batch = Batch(x, y, constants)
-                work.flops += self._count_flops(request, batch)
-                optimizer.zero_grad()
-                loss = request.loss(module, batch)
-                loss.backward()
-                for parameters, to, strength in pulls:
-                    _add_pull(parameters, to, strength)
-                optimizer.step()
-                losses.append(loss.detach())
-                work.samples += len(y)
-        work.steps += len(losses)
-        total = _finite_sum(losses, where)
-        work.loss_sum += total
-        params = _take(module, request.start)
-        _require_finite(params, where, len(losses))
-        return Trained(params, total / len(losses) if losses else float("nan"))
-
-    def _batches(self, request: Train, rows: IntArray, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        plan = plan_batches(len(rows), request, seed)
-        per_fetch = max(1, GATHER_SAMPLES // request.batch_size)
-        for first in range(0, len(plan), per_fetch):
-            chunk = plan[first : first + per_fetch]
-            x, y = self._rows.fetch(rows[np.concatenate(chunk)])
-            sizes = [len(part) for part in chunk]
-            yield from zip(x.split(sizes), y.split(sizes), strict=True)
-
-    def _answer(self, request: Evaluate | Represent, rows: IntArray, work: Work) -> Evaluation | Represented:
-        if isinstance(request, Represent):
-            return self._represent(request, rows, work)
-        return self._evaluate(request, rows)
-
-    def _represent(self, request: Represent, rows: IntArray, work: Work) -> Represented:
-        features = self._load(request.model, request.params).eval().get_submodule("features")
-        sums: Tensor | None = None  # (K, F), in float64: the order of the batches must not show
-        counts = torch.zeros(self._classes, dtype=torch.int64, device=self._device)
-        with torch.inference_mode():
-            for x, y in self._evaluation_batches(rows):
-                values = features(x).to(torch.float64)
-                held = F.one_hot(y, self._classes)
-                added = held.T.to(torch.float64) @ values
-                sums = added if sums is None else sums + added
-                counts += held.sum(0)
-                work.flops += self._count_feature_flops(request.model, x)
-        if sums is None:
-            raise ValueError(f"no {request.split} samples to represent")
-        classes = counts.nonzero().squeeze(1)
-        means = (sums[classes] / counts[classes].unsqueeze(1)).to(torch.float32)
-        return Represented(classes.cpu(), means.cpu(), counts[classes].cpu())
-
-    def _count_feature_flops(self, model: Buildable, x: Tensor) -> int:
-        key = ("features", model, tuple(x.shape))
-        if key not in self._flops:
-            self._flops[key] = count_feature_flops(model, x)
-        return self._flops[key]
-
-    def _evaluation_batches(self, rows: IntArray) -> Iterator[tuple[Tensor, Tensor]]:
-        for first in range(0, len(rows), self._evaluation_batch):
-            yield self._rows.fetch(rows[first : first + self._evaluation_batch])
-
-    def _evaluate(self, request: Evaluate, rows: IntArray) -> Evaluation:
-        module = self._load(request.model, request.params).eval()
-        correct, loss_sum = 0, 0.0
-        with torch.inference_mode():
-            for x, y in self._evaluation_batches(rows):
-                logits = module(x)
-                correct += int((logits.argmax(1) == y).sum())
-                loss_sum += float(F.cross_entropy(logits, y, reduction="sum"))
-        return Evaluation(correct, len(rows), loss_sum)
-
-    def _count_flops(self, request: Train, batch: Batch) -> int:
-        """FLOPs of one step's forward and backward pass, counted once per architecture, loss and batch shape."""
-        constants = tuple((name, tuple(value.shape)) for name, value in batch.constants.items())
-        key = (request.model, request.loss, request.trainable, request.frozen, tuple(batch.x.shape), constants)
-        if key not in self._flops:
-            self._flops[key] = count_step_flops(request, batch)
-        return self._flops[key]
+    request: Request
+    rows: IntArray
+    seed: int
+    where: str
+    work: Work
 
 
-def _optimizer(trainable: Mapping[str, nn.Parameter], chosen: Sgd | AdamW) -> torch.optim.Optimizer:
-    parameters, lr, decay = list(trainable.values()), chosen.lr, chosen.weight_decay
-    if isinstance(chosen, AdamW):
-        return torch.optim.AdamW(parameters, lr=lr, weight_decay=decay, foreach=True)
-    return torch.optim.SGD(parameters, lr=lr, momentum=chosen.momentum, weight_decay=decay, foreach=True)
+@dataclass(frozen=True)
+class Broken:
+    """What came of a request, or of a whole conversation, that broke."""
+
+    error: StrataError
 
 
-def _on_device(
-    to: Params, trainable: Mapping[str, nn.Parameter], device: torch.device
-) -> tuple[list[nn.Parameter], list[Tensor]]:
-    names = [name for name in trainable if name in to]
-    return [trainable[name] for name in names], [to[name].to(device) for name in names]
+class Trainer(Protocol):
+    """Answers requests, of several clients at once."""
 
-
-def _add_pull(parameters: list[nn.Parameter], to: list[Tensor], strength: float) -> None:
-    # A parameter that the loss did not touch has no gradient, and the optimiser leaves it where it is.
-    used = [(p, p.grad, t) for p, t in zip(parameters, to, strict=True) if p.grad is not None]
-    with torch.no_grad():
-        values: list[Tensor] = [p for p, _, _ in used]
-        distances = torch._foreach_sub(values, [t for _, _, t in used])
-        torch._foreach_add_([g for _, g, _ in used], distances, alpha=strength)
-
-
-def _finite_sum(losses: list[Tensor], where: str) -> float:
-    if not losses:
-        return 0.0
-    values = torch.stack(losses).to("cpu", torch.float64)
-    broken = (~torch.isfinite(values)).nonzero()
-    if len(broken):
-        step = int(broken[0])
-        raise TrainingError(
-            f"{where}: loss is {float(values[step]):g} after step {step + 1}. Lower the learning rate or the pull."
-        )
-    return float(values.sum())
-
-
-def _slots(module: nn.Module) -> dict[str, Tensor]:
-    named: list[tuple[str, Tensor]] = [*module.named_parameters(), *module.named_buffers()]
-    return {name: value for name, value in named if value.is_floating_point()}
-
-
-def _take(module: nn.Module, like: Params) -> Params:
-    slots = _slots(module)
-    return {name: slots[name].detach().to("cpu", copy=True) for name in like}
-
-
-def _require_finite(params: Params, where: str, steps: int) -> None:
-    for name, value in params.items():
-        if not bool(torch.isfinite(value).all()):
-            raise TrainingError(
-                f"{where}: parameter {name} is not finite after step {steps}. Lower the learning rate or the pull."
-            )
+    def answer(self, asked: Sequence[Asked]) -> Sequence[Answer | Broken]:
+        """One answer for each, in their order; requests of one call never come together."""

@@ -1,0 +1,175 @@
+"""Client calls in columns: what each cost in bytes, FLOPs and virtual seconds, and what became of it.
+
+# n client calls
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+OK, LATE, LOST, PROBE = range(4)
+STATUSES = ("ok", "late", "lost", "probe")
+"""What became of a call: it counted; a deadline dropped it; the client dropped out; it only assessed speed."""
+
+NO_TEAM = -1
+
+
+class Call(NamedTuple):
+    """One client call, as whoever made or priced it accounts for it: a row of a :class:`CallTable`."""
+
+    client: int
+    team: int
+    team_round: int
+    device: str
+    status: int
+    bytes_down: int
+    bytes_up: int
+    flops: int
+    samples: int
+    steps: int
+    latency_s: float
+    download_s: float
+    compute_s: float
+    upload_s: float
+    loss: float
+    metrics: Mapping[str, float]
+
+    @property
+    def total_s(self) -> float:
+        """Virtual seconds from invitation to the end of the upload."""
+        return self.latency_s + self.download_s + self.compute_s + self.upload_s
+
+
+@dataclass(frozen=True)
+class CallTable:
+    """The client calls of a round, each column ``(n,)``.
+
+    Attributes:
+        client: ids; a tiered method calls a client several times per round.
+        team: the client's team, :data:`NO_TEAM` without a team tier; ``team_round``: from 1, 0 for a probe.
+        device: name of the client's device class.
+        status: index into :data:`STATUSES`.
+        bytes_down, bytes_up: what was moved; a lost client's upload was not.
+        flops, samples, steps: of the whole call, also when it was lost on the way.
+        latency_s, download_s, compute_s, upload_s: virtual seconds.
+        loss: mean training loss, NaN where nothing was trained or the call was lost.
+        metrics: what clients reported, by name; NaN where a call reported no such thing.
+    """
+
+    client: IntArray
+    team: IntArray
+    team_round: IntArray
+    device: NDArray[np.str_]
+    status: NDArray[np.int8]
+    bytes_down: IntArray
+    bytes_up: IntArray
+    flops: IntArray
+    samples: IntArray
+    steps: IntArray
+    latency_s: FloatArray
+    download_s: FloatArray
+    compute_s: FloatArray
+    upload_s: FloatArray
+    loss: FloatArray
+    metrics: Mapping[str, FloatArray] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, calls: Sequence[Call]) -> "CallTable":
+        """The table of some calls, in their order."""
+        columns = list(zip(*calls, strict=True)) or [()] * len(Call._fields)
+        plain: dict[str, Any] = {
+            name: np.array(values, kind) for name, values, kind in zip(PLAIN, columns[:-1], KINDS, strict=True)
+        }
+        reported: Sequence[Mapping[str, float]] = columns[-1]
+        names = dict.fromkeys(name for one in reported for name in one)
+        metrics = {name: np.array([one.get(name, np.nan) for one in reported], np.float64) for name in names}
+        return cls(**plain, metrics=metrics)
+
+    @classmethod
+    def joined(cls, tables: Sequence["CallTable"]) -> "CallTable":
+        """Tables one below the other."""
+        if len(tables) == 1:
+            return tables[0]
+        if not tables:
+            return cls.of([])
+        plain: dict[str, Any] = {name: np.concatenate([getattr(table, name) for table in tables]) for name in PLAIN}
+        names = dict.fromkeys(name for table in tables for name in table.metrics)
+        metrics = {
+            name: np.concatenate([table.metrics.get(name, np.full(len(table), np.nan)) for table in tables])
+            for name in names
+        }
+        return cls(**plain, metrics=metrics)
+
+    def __len__(self) -> int:
+        return len(self.client)
+
+    @property
+    def total_s(self) -> FloatArray:
+        """Virtual seconds of each call, from invitation to the end of its upload."""
+        return self.latency_s + self.download_s + self.compute_s + self.upload_s
+
+    @property
+    def completed(self) -> NDArray[np.bool_]:
+        """Whether the upload counted, or the probe was made."""
+        return np.isin(self.status, (OK, PROBE))
+
+    @property
+    def lost(self) -> NDArray[np.bool_]:
+        """Whether the client was lost on the way."""
+        return np.asarray(self.status == LOST)
+
+    def where(self, chosen: NDArray[np.bool_]) -> "CallTable":
+        """The calls for which ``chosen`` ``(n,)`` is true."""
+        plain: dict[str, Any] = {name: getattr(self, name)[chosen] for name in PLAIN}
+        return CallTable(**plain, metrics={name: values[chosen] for name, values in self.metrics.items()})
+
+    def with_metrics(self, found: Mapping[int, Mapping[str, float]]) -> "CallTable":
+        """The same with what is found of clients (by id, then by name) beside what they reported."""
+        metrics = dict(self.metrics)
+        for name in dict.fromkeys(name for one in found.values() for name in one):
+            old = metrics.get(name, np.full(len(self), np.nan))
+            added = [found.get(client, {}).get(name) for client in self.client.tolist()]
+            metrics[name] = np.array([o if a is None else a for o, a in zip(old, added, strict=True)], np.float64)
+        return replace(self, metrics=metrics)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Call by call, as plain JSON: statuses by name, None for what is not there."""
+        columns = {name: getattr(self, name).tolist() for name in PLAIN}
+        metrics = {name: values.tolist() for name, values in self.metrics.items()}
+        for index in range(len(self)):
+            row = {name: values[index] for name, values in columns.items()}
+            row["team"] = None if row["team"] == NO_TEAM else row["team"]
+            row["status"] = STATUSES[row["status"]]
+            row["loss"] = None if np.isnan(row["loss"]) else row["loss"]
+            row["metrics"] = {name: values[index] for name, values in metrics.items() if not np.isnan(values[index])}
+            yield row
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[Mapping[str, Any]]) -> "CallTable":
+        """The inverse of :meth:`rows`."""
+        return cls.of(
+            [
+                Call(
+                    **{
+                        **row,
+                        "team": NO_TEAM if row["team"] is None else row["team"],
+                        "status": STATUSES.index(row["status"]),
+                        "loss": np.nan if row["loss"] is None else row["loss"],
+                    }
+                )
+                for row in rows
+            ]
+        )
+
+
+PLAIN = tuple(entry.name for entry in fields(CallTable) if entry.name != "metrics")
+KINDS = tuple(
+    {"device": np.str_, "status": np.int8}.get(name, np.float64 if name == "loss" or name.endswith("_s") else np.int64)
+    for name in PLAIN
+)

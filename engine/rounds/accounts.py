@@ -1,0 +1,47 @@
+"""What a client call is charged: its virtual seconds, and whether the client is lost on its way."""
+
+from collections.abc import Mapping
+from math import nan
+
+from strata.engine.clock.delays import call_timing, drops_out
+from strata.engine.method.calls import LOST, NO_TEAM, OK, PROBE, Call
+from strata.engine.method.requests import Work
+from strata.engine.rounds.pools import ClientCall
+from strata.engine.rounds.world import World
+
+
+def charge(
+    world: World, call: ClientCall, bytes_down: int, bytes_up: int, work: Work, metrics: Mapping[str, float]
+) -> Call:
+    """Account for a call whose bytes and work are known, because it was made or because it was priced."""
+    profile, key = world.profiles[call.client], (call.round, call.team_round, call.client)
+    timing = call_timing(
+        profile,
+        world.server_profile if call.team == NO_TEAM else world.team_profile,
+        bytes_down=bytes_down,
+        bytes_up=bytes_up,
+        flops=work.flops,
+        seed=world.seed,
+        key=key,
+    )
+    lost_after = None if call.probe else drops_out(profile, world.seed, key)
+    if lost_after is not None:
+        timing = timing.cut(lost_after * timing.total_s)
+    return Call(
+        client=call.client,
+        team=call.team,
+        team_round=call.team_round,
+        device=profile.device,
+        status=PROBE if call.probe else OK if lost_after is None else LOST,
+        bytes_down=bytes_down,
+        bytes_up=bytes_up if lost_after is None else 0,
+        flops=work.flops,
+        samples=work.samples,
+        steps=work.steps,
+        latency_s=timing.latency_s,
+        download_s=timing.download_s,
+        compute_s=timing.compute_s,
+        upload_s=timing.upload_s,
+        loss=nan if work.loss is None or lost_after is not None else work.loss,
+        metrics=metrics,
+    )

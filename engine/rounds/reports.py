@@ -1,0 +1,16 @@
+"""What rewards rest on, from what a round came to."""
+
+from strata.engine.clock.delays import straggling_s
+from strata.engine.method.calls import PROBE, CallTable
+from strata.engine.method.situation import Report
+
+
+def report_of_round(calls: CallTable, round_s: float, straggling_s: float, accuracy: float | None) -> Report:
+    """The report of a round, without its probes, which were reported before it began."""
+    return Report(calls.where(calls.status != PROBE), round_s, straggling_s, accuracy)
+
+
+def report_of_probes(calls: CallTable) -> Report:
+    """The report of probes, made side by side."""
+    seconds = calls.total_s.tolist()
+    return Report(calls, max(seconds), straggling_s(seconds))

@@ -1,0 +1,140 @@
+"""When a server exchanges with its children and when it closes the exchange: the rules of every tier.
+
+A tier is a server with its children: a team with its clients, the global server with its clients or its teams. A
+schedule knows nothing of what the children are or how they are reached.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+from strata.engine.method.messages import Received
+from strata.engine.method.situation import Decisions
+from strata.engine.rounds.pools import Failure, Ticket
+from strata.engine.rounds.world import TierPlan
+
+
+class Reply(Protocol):
+    """What a child answered; see the replies of :mod:`strata.engine.rounds.pools`."""
+
+    @property
+    def sender(self) -> int:
+        """Its id."""
+
+    @property
+    def seconds(self) -> float:
+        """Virtual seconds until the server had it, or knew that the child was lost."""
+
+    @property
+    def arrived(self) -> bool:
+        """Whether there is an upload."""
+
+    def late(self) -> Self:
+        """The same, marked as dropped by a deadline."""
+
+
+R = TypeVar("R", bound=Reply)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When a server exchanges with its children: global round and team round, both from 1; and what was decided."""
+
+    round: int
+    team_round: int
+    decisions: Decisions | None = None
+
+
+class Tier(Protocol[R]):
+    """A server with its children, as a schedule needs it."""
+
+    def invite(self, moment: Moment) -> Sequence[int]:
+        """The children that take part, by id, ascending."""
+
+    def submit(self, children: Sequence[int], state: Any, moment: Moment) -> Sequence[Ticket]:
+        """Send each child what it receives, given the server's state."""
+
+    def results(self, tickets: Sequence[Ticket]) -> Iterator[R | Failure]:
+        """What the children answer, as it comes."""
+
+    def received(self, reply: R) -> Received[Any]:
+        """An upload as the method sees it."""
+
+    def aggregate(self, state: Any, ups: Sequence[Received[Any]], moment: Moment) -> Any:
+        """The server's state after the uploads, which are not empty and ordered by sender."""
+
+
+@dataclass(frozen=True)
+class Step(Generic[R]):
+    """What an exchange came to.
+
+    Attributes:
+        state: of the server afterwards; the one before where nothing counted.
+        seconds: virtual ones that the server waited.
+        replies: of all children, by id, late ones marked.
+        arrivals: those of them whose uploads counted; ``ups``: the uploads.
+    """
+
+    state: Any
+    seconds: float
+    replies: Sequence[R]
+    arrivals: Sequence[R]
+    ups: Sequence[Received[Any]]
+
+    @property
+    def counted(self) -> int:
+        """How many uploads counted."""
+        return len(self.ups)
+
+
+class Schedule(Protocol):
+    """When a server closes an exchange with its children."""
+
+    def step(self, tier: Tier[R], state: Any, moment: Moment) -> Step[R]:
+        """One exchange, from the invitations to the server's new state."""
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """The server waits for all children, but no longer than ``limit_s`` virtual seconds; what comes later is dropped.
+
+    A lost child is waited for until it is lost.
+    """
+
+    limit_s: float
+
+    def step(self, tier: Tier[R], state: Any, moment: Moment) -> Step[R]:
+        """See :class:`Schedule`.
+
+        Raises:
+            StrataError: the first failure among the children, whatever the others do.
+        """
+        children = tier.invite(moment)
+        by_sender: dict[int, R] = {}
+        for result in tier.results(tier.submit(children, state, moment)):
+            if isinstance(result, Failure):
+                raise result.error
+            by_sender[result.sender] = result
+        replies, arrivals, waited = [], [], 0.0
+        for child in children:
+            reply = by_sender[child]
+            waited = max(waited, min(reply.seconds, self.limit_s))
+            in_time = reply.seconds <= self.limit_s
+            if reply.arrived and in_time:
+                arrivals.append(reply)
+            replies.append(reply if in_time else reply.late())
+        ups = [tier.received(reply) for reply in arrivals]
+        after = tier.aggregate(state, ups, moment) if ups else state
+        return Step(after, waited, replies, arrivals, ups)
+
+
+@dataclass(frozen=True)
+class Synchronous(Deadline):
+    """The server waits for all its children."""
+
+    limit_s: float = float("inf")
+
+
+def schedule_of(plan: TierPlan) -> Schedule:
+    """The schedule that a configured tier follows."""
+    return Deadline(plan.deadline_s) if plan.mode == "deadline" else Synchronous()

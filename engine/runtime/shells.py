@@ -1,0 +1,40 @@
+"""One shell for every tier: an actor that holds clients, a team server or the global server, and forwards calls."""
+
+from collections.abc import Callable
+from typing import Any
+
+from strata.engine.tree import from_wire, map_leaves, to_wire
+
+
+class Slot:
+    """Stands in a message for something that travels beside it, once, however often it is meant."""
+
+    __slots__ = ("index",)
+
+    def __init__(self, index: int) -> None:
+        """``index``: among what travels beside the message."""
+        self.index = index
+
+
+class Shell:
+    """What runs in the actor's process."""
+
+    def __init__(self, make: Callable[..., Any], *arguments: Any) -> None:
+        """Make what is held, in this process."""
+        self._held = make(*arguments)
+
+    def ask(self, verb: str, arguments: Any, *shared: Any) -> Any:
+        """Call a method of what is held; arguments and result travel as :func:`~strata.engine.tree.to_wire` makes them.
+
+        Args:
+            verb: name of the method.
+            arguments: a sequence, in which a :class:`Slot` stands for one of ``shared``.
+            shared: what travels once; Ray fetches a reference before the call.
+        """
+        parts = [from_wire(part) for part in shared]
+        filled = map_leaves(from_wire(arguments), lambda leaf: parts[leaf.index] if isinstance(leaf, Slot) else leaf)
+        return to_wire(getattr(self._held, verb)(*filled))
+
+    def ready(self) -> bool:
+        """Answers once the actor has started."""
+        return True

@@ -1,0 +1,106 @@
+"""Conversations between methods and a trainer: a client's generator asks, the trainer answers.
+
+Up to ``width`` clients' generators advance in lock-step, and their requests are handed over together: a trainer that
+can answer several requests as one operation is given the chance.
+"""
+
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Generic, TypeVar
+
+from strata.engine.data.dataset import IntArray
+from strata.engine.determinism import single_thread
+from strata.engine.method.requests import Answer, Request, Train, Work
+from strata.engine.seeding import derive
+from strata.engine.training.trainer import Asked, Broken, Trainer
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The rows of one client, ``(n,)`` each; where there are no validation rows, the training rows stand in."""
+
+    train: IntArray
+    test: IntArray
+    validation: IntArray
+
+    def of(self, request: Request) -> IntArray:
+        """The rows that a request is about."""
+        split = "train" if isinstance(request, Train) else request.split
+        if split == "validation" and not len(self.validation):
+            return self.train
+        rows: IntArray = getattr(self, split)
+        return rows
+
+
+@dataclass
+class Conversation(Generic[R]):
+    """A method's generator and what its requests are about; each request's seed derives from the call's."""
+
+    steps: Generator[Request, Any, R]
+    rows: Splits
+    seed: int
+    where: str
+    work: Work = field(default_factory=Work)
+    requests: int = 0
+
+    def next(self, answer: Answer | None) -> Asked:
+        """Send an answer (None to begin), and get the next request.
+
+        Raises:
+            StopIteration: at the end, with what the generator returned.
+        """
+        request = self.steps.send(answer)
+        seed = derive(self.seed, "request", self.requests)
+        self.requests += 1
+        return Asked(request, self.rows.of(request), seed, self.where, self.work)
+
+
+def converse(
+    trainer: Trainer, conversations: Iterable[Conversation[R]], width: int = 1
+) -> Iterator[tuple[R | Broken, Work]]:
+    """Lead conversations to their ends, ``width`` at a time.
+
+    Conversations are taken from the iterable when their turn comes, so that it may make them one by one.
+
+    Yields:
+        What each generator returned, or what broke it, and the work counted; in the order of the conversations.
+    """
+    remaining = iter(conversations)
+    while group := list(islice(remaining, width)):
+        results = _together(trainer, group)
+        yield from zip(results, [talk.work for talk in group], strict=True)
+
+
+def _together(trainer: Trainer, group: Sequence[Conversation[R]]) -> list[R | Broken]:
+    results: dict[int, R | Broken] = {}
+    answers: dict[int, Answer | None] = dict.fromkeys(range(len(group)))
+    with single_thread():
+        while answers:
+            asked: dict[int, Asked] = {}
+            for index, answer in answers.items():
+                try:
+                    asked[index] = group[index].next(answer)
+                except StopIteration as stop:
+                    results[index] = stop.value
+            answers = {}
+            for index, made in zip(asked, trainer.answer(list(asked.values())), strict=True):
+                if isinstance(made, Broken):
+                    results[index] = made
+                else:
+                    answers[index] = made
+    return [results[index] for index in range(len(group))]
+
+
+def drive(trainer: Trainer, conversation: Conversation[R]) -> tuple[R, Work]:
+    """Lead a single conversation to its end; gives what its generator returned, and the work counted.
+
+    Raises:
+        StrataError: what broke it.
+    """
+    ((result, work),) = converse(trainer, [conversation])
+    if isinstance(result, Broken):
+        raise result.error
+    return result, work
