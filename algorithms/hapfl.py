@@ -34,6 +34,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from strata.algorithms.controls.stragglers import StragglerControl
+from strata.algorithms.shared.heterogeneous import kl_divergence
 from strata.engine.errors import ConfigError
 from strata.engine.method.algorithm import FlatAlgorithm
 from strata.engine.method.local import LocalSgd
@@ -99,15 +100,14 @@ class MutualDistillation:
         local, lite = logits["local"], logits["lite"]
         loss = F.cross_entropy(local, batch.y) + F.cross_entropy(lite, batch.y)
         if self.lambda_local:
-            loss = loss + self.lambda_local * self._divergence(local, lite.detach())
+            loss = loss + self.lambda_local * self._divergence(local, lite)
         if self.lambda_lite:
-            loss = loss + self.lambda_lite * self._divergence(lite, local.detach())
+            loss = loss + self.lambda_lite * self._divergence(lite, local)
         return loss
 
     def _divergence(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """τ² KL(teacher ‖ student), the mean over the batch."""
-        log_p, log_q = F.log_softmax(student / self.tau, 1), F.log_softmax(teacher / self.tau, 1)
-        return self.tau**2 * F.kl_div(log_p, log_q, reduction="batchmean", log_target=True)
+        """τ² KL(teacher ‖ student), the mean over the batch; the teacher gets no gradient."""
+        return self.tau**2 * kl_divergence(teacher / self.tau, student / self.tau)
 
 
 @dataclass(frozen=True)

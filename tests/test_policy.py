@@ -39,7 +39,8 @@ ONLY_IN = {
         ),
     },
     "wandb": {"cluster/tracking.py"},
-    "omegaconf": {"engine/config.py"},
+    "omegaconf": {"engine/config/load.py"},
+    "difflib": {"engine/suggest.py"},
 }
 
 

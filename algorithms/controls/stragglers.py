@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 import numpy as np
 from gymnasium.spaces import Box, MultiDiscrete
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from strata.algorithms.controls.allocation import tightest
 from strata.engine.data.apportion import apportion
@@ -107,7 +108,7 @@ class StragglerControl(Control):
         for client, size, intensity in zip(situation.clients, sizes, intensities, strict=True):
             told[client] = {"size": int(size), self.unit: int(intensity)}
         if "aggregation" in chosen:
-            weights = _softmax(chosen["aggregation"][: len(told)])
+            weights = softmax(np.asarray(chosen["aggregation"][: len(told)], np.float64))
             told = {c: {**t, "weight": float(w)} for (c, t), w in zip(told.items(), weights, strict=True)}
         return Decisions(told)
 
@@ -206,7 +207,7 @@ class StragglerControl(Control):
         k = len(situation.clients)
         shares = np.ones(k)
         if "intensity" in chosen:
-            shares = _softmax(chosen["intensity"][:k])
+            shares = softmax(np.asarray(chosen["intensity"][:k], np.float64))
         elif "allocation" in chosen:
             shares = np.array(MENU)[chosen["allocation"][1::2][:k]]
         return apportion(k * self.default, shares, floor=1)
@@ -217,8 +218,3 @@ def spread(seconds: FloatArray) -> float:
     if len(seconds) < 2 or seconds.max() <= 0:
         return 0.0
     return float((seconds.max() - seconds.min()) / seconds.mean())
-
-
-def _softmax(logits: Any) -> FloatArray:
-    powers = np.exp(np.asarray(logits, np.float64) - np.max(logits))
-    return np.asarray(powers / powers.sum())

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from strata.engine.clock.config import DelayConfig, check_mix
 from strata.engine.clock.devices import JitterName, Profile, device_classes, read_trace
+from strata.engine.data.apportion import largest_remainders
 from strata.engine.seeding import generator, uniform, uniforms
 
 __all__ = [
@@ -157,12 +158,8 @@ def _from_classes(config: DelayConfig, clients: int, seed: int) -> list[Profile]
     check_mix(config.classes, known, "delays.")
     names = sorted(config.classes)  # not as written: a saved configuration may come back in another order
     exact = np.array([config.classes[name] for name in names]) / sum(config.classes.values()) * clients
-    counts = np.floor(exact).astype(int)
-    for index in np.argsort(counts - exact, kind="stable")[: clients - counts.sum()]:
-        counts[index] += 1
-    dealt = [name for name, count in zip(names, counts, strict=True) for _ in range(count)]
-    order = generator(seed, "delays", "classes").permutation(clients)
-    return [known[dealt[i]] for i in order]
+    dealt = np.repeat(names, largest_remainders(exact, clients))
+    return [known[name] for name in dealt[generator(seed, "delays", "classes").permutation(clients)]]
 
 
 def _drawn(config: DelayConfig, client: int, seed: int) -> Profile:

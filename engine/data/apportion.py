@@ -22,10 +22,15 @@ def apportion(total: int, weights: NDArray[np.float64], floor: int = 0) -> IntAr
     if rest < 0:
         raise ValueError(f"{len(weights)} shares of at least {floor} do not fit into {total}")
     shares = rest * (weights / weights.sum() if weights.sum() > 0 else np.full(len(weights), 1 / len(weights)))
+    return largest_remainders(shares, rest) + floor
+
+
+def largest_remainders(shares: NDArray[np.float64], total: int) -> IntArray:
+    """Round fractional shares ``(C,)`` that add up to ``total`` to whole numbers that do; the first wins a tie."""
     counts = np.floor(shares).astype(np.int64)
-    order = np.argsort(-(shares - counts), kind="stable")
-    counts[order[: rest - int(counts.sum())]] += 1
-    return np.asarray(counts + floor, np.int64)
+    order = np.argsort(counts - shares, kind="stable")
+    counts[order[: total - int(counts.sum())]] += 1
+    return counts
 
 
 def fill_evenly(total: int, available: IntArray) -> IntArray:

@@ -1,6 +1,5 @@
 """The ``model`` part of the configuration."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -9,6 +8,7 @@ from strata.engine.errors import ConfigError
 from strata.engine.models.supernets.spaces import NAMES
 from strata.engine.models.zoo import FAMILIES, MODELS
 from strata.engine.options import Validated, check, option
+from strata.engine.suggest import closest
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,8 @@ def _member(base: ModelConfig, entry: Any, key: str) -> ModelConfig:
         raise ConfigError(f"{key}={entry!r}: expected the name of a model, or settings: {', '.join(defaults)}.")
     for name, value in given.items():
         if name not in defaults:
-            raise ConfigError(f"{key}.{name}: no such key. Keys of a member: {', '.join(defaults)}.")
+            hint = closest(str(name), list(defaults))
+            raise ConfigError(f"{key}.{name}: no such key.{hint} Keys of a member: {', '.join(defaults)}.")
         if not _is_like(value, defaults[name]):
             raise ConfigError(f"{key}.{name}={value!r}: expected a value like {defaults[name]!r}.")
     if given.get("name", base.name) in FAMILIES:
@@ -119,8 +120,7 @@ def require_known(name: str, path: str) -> None:
     """Raise a :class:`~strata.engine.errors.ConfigError` with the closest name where there is no such model."""
     known = [*MODELS, *FAMILIES, *NAMES]
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f" Did you mean {near[0]}?" if near else ""
         raise ConfigError(
-            f"{path}name={name}: no such model.{hint} Found: {', '.join(known)}; package.module:factory names your own."
+            f"{path}name={name}: no such model.{closest(name, known)} Found: {', '.join(known)}; "
+            "package.module:factory names your own."
         )

@@ -4,7 +4,6 @@ An architecture is a tuple of option indices, one per slot, in the order of ``Se
 ``stem.width``, for each stage i = 1.. ``stage{i}.width``, ``.depth``, ``.kernel``, ``.expansion``, and ``last.width``.
 """
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from typing import Any, Literal
 
 from strata.engine.errors import ConfigError
 from strata.engine.seeding import generator
+from strata.engine.suggest import closest
 
 Architecture = tuple[int, ...]
 """Index of the chosen option, slot by slot: what a MultiDiscrete action holds."""
@@ -205,9 +205,7 @@ class SearchSpace:
 def _require_slot(space: SearchSpace, name: str) -> None:
     names = [slot.name for slot in space.slots]
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"{space.name} has no slot {name}.{hint} Its slots: {', '.join(names)}.")
+        raise ConfigError(f"{space.name} has no slot {name}.{closest(name, names)} Its slots: {', '.join(names)}.")
 
 
 def _integers(space: str, name: str, values: object) -> tuple[int, ...]:

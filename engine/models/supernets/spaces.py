@@ -18,13 +18,13 @@ Ours, in all four: a shortcut in every block of a stage but the first, and nowhe
 start at zero, and He's initial values behind the pooling.
 """
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from strata.engine.errors import ConfigError
 from strata.engine.models.base import Shape
 from strata.engine.models.supernets.space import SearchSpace, Stage, Style
+from strata.engine.suggest import closest
 
 LEAST_PIXELS = 16
 """Batch norm needs more than one pixel after the last stride."""
@@ -106,9 +106,7 @@ def space(name: str, input_shape: Shape, options: Mapping[str, Sequence[int]] | 
         ConfigError: when there is no such space or slot, or the inputs are not square images of a sufficient size.
     """
     if name not in NAMES:
-        near = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.5)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"no such search space: {name}.{hint} Found: {', '.join(NAMES)}.")
+        raise ConfigError(f"no such search space: {name}.{closest(name, NAMES)} Found: {', '.join(NAMES)}.")
     if len(input_shape) != 3 or input_shape[1] != input_shape[2] or input_shape[1] < LEAST_PIXELS:
         raise ConfigError(
             f"{name} takes square images (channels, side, side) of at least {LEAST_PIXELS} pixels, not inputs of shape "

@@ -305,6 +305,7 @@ def test_a_family_of_ones_own() -> None:
         (3, r"model\.family\[1\]=3: expected the name of a model, or settings: name, hidden"),
         ("mclx", r"model\.family\[1\]\.name=mclx: no such model\. Did you mean mclr"),
         ({"size": 3}, r"model\.family\[1\]\.size: no such key\. Keys of a member: name"),
+        ({"widht": 2}, r"model\.family\[1\]\.widht: no such key\. Did you mean width\? Keys of a member: name"),
         ({"width": "wide"}, r"model\.family\[1\]\.width='wide': expected a value like 1\.0"),
         ({"depth": True}, r"model\.family\[1\]\.depth=True: expected a value like 2"),
         ({"hidden": [1.5]}, r"model\.family\[1\]\.hidden=\[1\.5\]: expected a value like"),
