@@ -37,10 +37,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from strata.algorithms.shared.heterogeneous import HeterogeneousAlgorithm, kl_divergence, shared_member
+from strata.algorithms.shared.heterogeneous import HeterogeneousAlgorithm, shared_member
 from strata.engine.errors import ConfigError
 from strata.engine.method.local import LocalSgd
-from strata.engine.method.losses import Batch
+from strata.engine.method.losses import Batch, kl_divergence
 from strata.engine.method.messages import (
     Assignment,
     ClientInfo,
@@ -84,11 +84,11 @@ class FedKDConfig(LocalSgd):
 
 
 def adaptive_loss(module: nn.Module, batch: Batch) -> Tensor:
-    """L_p + L_g of a joint model with the children p and g."""
+    """L_p + L_g of a joint model with the children p and g, (B,); what is divided by is the batch's mean."""
     out = module(batch.x)
     p, g = out["p"], out["g"]
-    tasks = F.cross_entropy(p, batch.y) + F.cross_entropy(g, batch.y)
-    return tasks + (kl_divergence(g, p) + kl_divergence(p, g)) / tasks.detach()
+    tasks = F.cross_entropy(p, batch.y, reduction="none") + F.cross_entropy(g, batch.y, reduction="none")
+    return tasks + (kl_divergence(g, p) + kl_divergence(p, g)) / batch.mean(tasks).detach()
 
 
 @dataclass(frozen=True)

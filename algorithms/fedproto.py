@@ -71,17 +71,20 @@ class Prototypes:
 
 @dataclass(frozen=True)
 class PrototypeLoss:
-    """CE + λ · mean (f(x) − C̄^(y))². Constants: ``means`` (K, F), and ``known`` (K,), 1 where there is a prototype."""
+    """CE + λ · the mean over the features of (f(x) − C̄^(y))².
+
+    Constants: ``means`` (K, F), and ``known`` (K,), 1 where there is a prototype.
+    """
 
     lam: float
 
     def __call__(self, module: nn.Module, batch: Batch) -> Tensor:
-        """Scalar loss of a batch."""
+        """The loss of each sample, (B,)."""
         assert isinstance(module, FeatureModel)
         features_BF = module.features(batch.x)
         squares_BF = (features_BF - batch.constants["means"][batch.y]) ** 2
-        pull: Tensor = (squares_BF * batch.constants["known"][batch.y].unsqueeze(1)).mean()
-        task: Tensor = F.cross_entropy(module.head(features_BF), batch.y)
+        pull: Tensor = (squares_BF * batch.constants["known"][batch.y].unsqueeze(1)).mean(1)
+        task: Tensor = F.cross_entropy(module.head(features_BF), batch.y, reduction="none")
         return task + self.lam * pull
 
 

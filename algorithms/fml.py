@@ -24,9 +24,9 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from strata.algorithms.shared.heterogeneous import HeterogeneousAlgorithm, kl_divergence, shared_member
+from strata.algorithms.shared.heterogeneous import HeterogeneousAlgorithm, shared_member
 from strata.engine.method.local import LocalSgd
-from strata.engine.method.losses import Batch
+from strata.engine.method.losses import Batch, kl_divergence
 from strata.engine.method.messages import (
     Assignment,
     ClientInfo,
@@ -60,11 +60,11 @@ class MutualLoss:
     beta: float
 
     def __call__(self, module: nn.Module, batch: Batch) -> Tensor:
-        """Scalar loss of a batch for a joint model with the children p and g."""
+        """The loss of each sample, (B,), of a joint model with the children p and g."""
         out = module(batch.x)
         p, g = out["p"], out["g"]
-        loss_p = self.alpha * F.cross_entropy(p, batch.y) + (1 - self.alpha) * kl_divergence(g, p)
-        loss_g = self.beta * F.cross_entropy(g, batch.y) + (1 - self.beta) * kl_divergence(p, g)
+        loss_p = self.alpha * F.cross_entropy(p, batch.y, reduction="none") + (1 - self.alpha) * kl_divergence(g, p)
+        loss_g = self.beta * F.cross_entropy(g, batch.y, reduction="none") + (1 - self.beta) * kl_divergence(p, g)
         return loss_p + loss_g
 
 

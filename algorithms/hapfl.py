@@ -34,11 +34,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from strata.algorithms.controls.stragglers import StragglerControl
-from strata.algorithms.shared.heterogeneous import kl_divergence
 from strata.engine.errors import ConfigError
 from strata.engine.method.algorithm import FlatAlgorithm
 from strata.engine.method.local import LocalSgd
-from strata.engine.method.losses import Batch
+from strata.engine.method.losses import Batch, kl_divergence
 from strata.engine.method.messages import (
     Assignment,
     ClientInfo,
@@ -95,10 +94,10 @@ class MutualDistillation:
     tau: float
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Sum of the two losses, of a module that gives ``local`` and ``lite`` logits (B, K)."""
+        """Sum of the two losses of each sample, (B,), of a module that gives ``local`` and ``lite`` logits (B, K)."""
         logits = model(batch.x)
         local, lite = logits["local"], logits["lite"]
-        loss = F.cross_entropy(local, batch.y) + F.cross_entropy(lite, batch.y)
+        loss = F.cross_entropy(local, batch.y, reduction="none") + F.cross_entropy(lite, batch.y, reduction="none")
         if self.lambda_local:
             loss = loss + self.lambda_local * self._divergence(local, lite)
         if self.lambda_lite:
@@ -106,7 +105,7 @@ class MutualDistillation:
         return loss
 
     def _divergence(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """τ² KL(teacher ‖ student), the mean over the batch; the teacher gets no gradient."""
+        """τ² KL(teacher ‖ student) of each sample; the teacher gets no gradient."""
         return self.tau**2 * kl_divergence(teacher / self.tau, student / self.tau)
 
 

@@ -158,21 +158,23 @@ class AdaptedModule(nn.Module):
 
 
 def mixed_losses(module: nn.Module, batch: Batch) -> Tensor:
-    """μ CE(ŷ_A) + (1 − μ) CE(ŷ_F)."""
+    """μ CE(ŷ_A) + (1 − μ) CE(ŷ_F) of each sample, (B,)."""
     assert isinstance(module, AdaptedModule)
     adapted, plain = module.outputs(batch.x)
-    return module.mu * F.cross_entropy(adapted, batch.y) + (1 - module.mu) * F.cross_entropy(plain, batch.y)
+    return module.mu * F.cross_entropy(adapted, batch.y, reduction="none") + (1 - module.mu) * F.cross_entropy(
+        plain, batch.y, reduction="none"
+    )
 
 
 def mixed_output(module: nn.Module, batch: Batch) -> Tensor:
-    """CE(μ ŷ_A + (1 − μ) ŷ_F)."""
-    return F.cross_entropy(module(batch.x), batch.y)
+    """CE(μ ŷ_A + (1 − μ) ŷ_F) of each sample, (B,)."""
+    return F.cross_entropy(module(batch.x), batch.y, reduction="none")
 
 
 def adapter_loss(module: nn.Module, batch: Batch) -> Tensor:
-    """CE(ŷ_A)."""
+    """CE(ŷ_A) of each sample, (B,)."""
     assert isinstance(module, AdaptedModule)
-    return F.cross_entropy(module.adapted(batch.x), batch.y)
+    return F.cross_entropy(module.adapted(batch.x), batch.y, reduction="none")
 
 
 LOSSES = {"loss": (mixed_losses, adapter_loss), "output": (mixed_output, mixed_output)}

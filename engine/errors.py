@@ -9,6 +9,7 @@
     ├── ClusterError             a Ray cluster cannot be reached, or does not answer
     ├── CheckpointError          a checkpoint that is missing, damaged or of another run
     │   └── StateError           a state that no checkpoint could give back
+    ├── LossError                a loss is not one value per sample
     ├── TopologyError            a method formed teams that are none
     ├── EmptyCohortError         an aggregation was asked for without a single participant
     ├── TrainingError            local training broke: a loss or a parameter is not finite
@@ -47,6 +48,10 @@ class CheckpointError(StrataError):
 
 class StateError(CheckpointError):
     """A method's state holds what could not be restored from a checkpoint; saving again later does not help."""
+
+
+class LossError(StrataError):
+    """A method's loss is not one value per sample; the message says what arrived."""
 
 
 class TopologyError(StrataError):

@@ -10,9 +10,6 @@ from abc import abstractmethod
 from collections.abc import Generator, Mapping
 from typing import Any
 
-import torch.nn.functional as F
-from torch import Tensor
-
 from strata.engine.errors import ConfigError
 from strata.engine.method.algorithm import FlatAlgorithm
 from strata.engine.method.messages import Assignment, C, ClientInfo, Down, G, Up
@@ -103,9 +100,3 @@ def shared_member(family: Family, number: int) -> ModelSpec:
 def only_prefixed(params: Params, prefix: str) -> Params:
     """The parameters whose names start with ``prefix``, under their full names."""
     return {name: value for name, value in params.items() if name.startswith(prefix)}
-
-
-def kl_divergence(teacher_BK: Tensor, student_BK: Tensor) -> Tensor:
-    """Mean over the batch of KL(softmax(teacher) ‖ softmax(student)), of logits; the teacher gets no gradient."""
-    log_p, log_q = F.log_softmax(teacher_BK.detach(), 1), F.log_softmax(student_BK, 1)
-    return F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from strata.engine.errors import LossError
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -18,25 +20,53 @@ class Batch:
     y: Tensor
     constants: Mapping[str, Tensor] = field(default_factory=dict)
 
+    def mean(self, values_B: Tensor) -> Tensor:
+        """The mean of one value per sample: what a trainer makes of a loss, and a loss of its parts where it must."""
+        return values_B.mean()
+
 
 Loss = Callable[[nn.Module, Batch], Tensor]
-"""The loss of a batch, a scalar. A module-level function or a frozen dataclass: FLOPs are cached by it.
+"""The loss of each sample of a batch, ``(B,)``; the trainer descends their mean.
 
-It leaves the module as it is; parts that are to stand still are named by ``Train.frozen``.
+A module-level function or a frozen dataclass: FLOPs are cached by it. A sample's loss rests on that sample alone, but
+for what :meth:`Batch.mean` gives: batches may be filled up with rows that do not count. It leaves the module as it is;
+parts that are to stand still are named by ``Train.frozen``.
 """
 
 
 def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
-    """Mean cross-entropy of the model's logits."""
-    return F.cross_entropy(model(batch.x), batch.y)
+    """Cross-entropy of the model's logits, (B,)."""
+    return F.cross_entropy(model(batch.x), batch.y, reduction="none")
 
 
 @dataclass(frozen=True)
 class SmoothedCrossEntropy:
-    """Mean cross-entropy against labels that give ``smoothing`` of their mass to all classes alike."""
+    """Cross-entropy against labels that give ``smoothing`` of their mass to all classes alike."""
 
     smoothing: float
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The loss of the model's logits."""
-        return F.cross_entropy(model(batch.x), batch.y, label_smoothing=self.smoothing)
+        """The loss of each sample, (B,)."""
+        return F.cross_entropy(model(batch.x), batch.y, label_smoothing=self.smoothing, reduction="none")
+
+
+def kl_divergence(teacher_BK: Tensor, student_BK: Tensor) -> Tensor:
+    """KL(softmax(teacher) ‖ softmax(student)) of each sample's logits, (B,); the teacher gets no gradient."""
+    log_p, log_q = F.log_softmax(teacher_BK.detach(), 1), F.log_softmax(student_BK, 1)
+    return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1)
+
+
+def mean_loss(loss: Loss, model: nn.Module, batch: Batch) -> Tensor:
+    """The mean loss of a batch, a scalar.
+
+    Raises:
+        LossError: when the loss is not one value per sample.
+    """
+    values_B = loss(model, batch)
+    if values_B.shape != batch.y.shape[:1]:
+        name = getattr(loss, "__name__", type(loss).__name__)
+        raise LossError(
+            f"{name}: expected a loss of each sample, of shape ({len(batch.y)},), got shape {tuple(values_B.shape)}. "
+            'Leave the mean to the trainer, e.g. with reduction="none".'
+        )
+    return batch.mean(values_B)

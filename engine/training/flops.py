@@ -7,7 +7,7 @@ from cachetools import LRUCache
 from torch import Tensor, nn
 
 from strata.engine.determinism import torch_scope
-from strata.engine.method.losses import Batch, SmoothedCrossEntropy, cross_entropy
+from strata.engine.method.losses import Batch, SmoothedCrossEntropy, cross_entropy, mean_loss
 from strata.engine.method.requests import Train
 from strata.engine.models.base import Buildable
 from strata.engine.models.flop_counter import FlopCounter
@@ -63,7 +63,8 @@ def _count_on(device: torch.device, request: Train, batch: Batch) -> int:
         select_trainable(module, request.trainable)
         constants = {name: value.to(device) for name, value in batch.constants.items()}
         with FlopCounter() as counter:
-            request.loss(module, Batch(batch.x.to(device), batch.y.to(device), constants)).backward()
+            moved = Batch(batch.x.to(device), batch.y.to(device), constants)
+            mean_loss(request.loss, module, moved).backward()
     return int(counter.get_total_flops())
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from strata.engine.data.dataset import Dataset, IntArray
 from strata.engine.determinism import torch_scope
 from strata.engine.errors import ResourceError, TrainingError
-from strata.engine.method.losses import Batch
+from strata.engine.method.losses import Batch, mean_loss
 from strata.engine.method.requests import (
     AdamW,
     Answer,
@@ -117,7 +117,7 @@ class Sequential:
                 batch = Batch(x, y, constants)
                 work.flops += self._flops.step(request, batch)
                 optimizer.zero_grad()
-                loss = request.loss(module, batch)
+                loss = mean_loss(request.loss, module, batch)
                 loss.backward()
                 for parameters, to, strength in pulls:
                     _add_pull(parameters, to, strength)
