@@ -20,7 +20,7 @@ from strata.engine.build import build_world
 from strata.engine.config.load import load_config
 from strata.engine.config.schema import RunConfig
 from strata.engine.errors import CheckpointError, StrataWarning
-from strata.engine.identity import identity, state_modules
+from strata.engine.identity import identity, state_types
 from strata.engine.method.calls import CallTable
 from strata.engine.method.situation import Decisions
 from strata.engine.notify import Notify
@@ -54,8 +54,8 @@ class Federation:
         self.round = 0
         self.virtual_s = 0.0
         self._digest = ""
-        self._runtime = _start(config, self.world, notify)
-        self.rounds: Rounds = self._runtime.rounds
+        self.runtime = _start(config, self.world, notify)
+        self.rounds: Rounds = self.runtime.rounds
 
     @classmethod
     def from_config(
@@ -122,7 +122,7 @@ class Federation:
         """
         saved, run = Saved(self.rounds.snapshot(), self._digest, beside), identity(self.config, self.world)
         return checkpoint.save(
-            folder, self.round, saved, run, self.config.checkpoint.keep, state_modules(self.world.algorithm)
+            folder, self.round, saved, run, self.config.checkpoint.keep, state_types(self.world.algorithm)
         )
 
     def restore(self, path: Path) -> Any:
@@ -131,7 +131,7 @@ class Federation:
         Raises:
             CheckpointError: when it is damaged or of another run; the federation is as it was.
         """
-        saved = checkpoint.load(path, identity(self.config, self.world), state_modules(self.world.algorithm))
+        saved = checkpoint.load(path, identity(self.config, self.world), state_types(self.world.algorithm))
         if not isinstance(saved, Saved):
             raise CheckpointError(f"{path}: it holds no federation.")
         self.rounds.restore(saved.snapshot)
@@ -140,7 +140,7 @@ class Federation:
 
     def close(self) -> None:
         """End the actors, and the local Ray if this run started it."""
-        self._runtime.close()
+        self.runtime.close()
 
     def __enter__(self) -> "Federation":
         """Itself."""

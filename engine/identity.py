@@ -8,12 +8,20 @@ from strata.engine.config.load import to_dict
 from strata.engine.config.schema import RunConfig
 from strata.engine.method.algorithm import Algorithm
 from strata.engine.rounds.world import World
+from strata.engine.state.checkpoint import types_in
+from strata.engine.state.snapshot import Saved, Snapshot
 
 
-def state_modules(method: Algorithm[Any, Any, Any, Any]) -> frozenset[str]:
-    """The modules whose dataclasses a checkpoint may hold: those of the method and of its bases, and the engine's."""
-    own = {kind.__module__ for kind in type(method).__mro__} - {"abc", "builtins", "typing"}
-    return frozenset(own | {"strata.engine.state.snapshot"})
+def state_types(method: Algorithm[Any, Any, Any, Any]) -> dict[str, type]:
+    """What a checkpoint may hold: the engine's own states, and those of the method and of its base classes.
+
+    A method's are called after its class, ``FedAvg.Global``, whatever module that is in.
+    """
+    types = {"Snapshot": Snapshot, "Saved": Saved}
+    for kind in type(method).__mro__:
+        if kind.__module__ not in ("abc", "builtins", "typing"):
+            types |= {name: one for name, one in types_in(kind.__module__, kind.__name__).items() if name not in types}
+    return types
 
 
 # What decides where and how fast a run is computed, or how far, and never what comes out.

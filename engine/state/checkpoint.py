@@ -5,16 +5,17 @@ tensors replaced by names, dataclasses by the names of their types, and the SHA-
 beside its place and renamed into it, so it is there as a whole or not at all. One that is replaced is set aside first
 and deleted last; where a process ended in between, whoever looks next puts it back.
 
-Types are read back only from modules that the caller names, and a tree that holds another is refused when it is saved.
+Only types that the caller names are read back, under the names that it gives them, so that a class may move to another
+module; a tree that holds another type is refused when it is saved.
 """
 
 import dataclasses
 import hashlib
-import importlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,17 @@ from torch import Tensor
 
 from strata.engine.errors import CheckpointError, StateError
 
-FORMAT = 1
+FORMAT = 2
 STATE, TENSORS = "state.json", "tensors.safetensors"
+StateTypes = Mapping[str, type]
+"""Dataclasses that a checkpoint may hold, by the names that it has for them."""
+
+NO_TYPES: StateTypes = {}
 ASIDE = ".replaced-"  # begins the name of a folder that is about to be replaced
 
 
 def save(
-    folder: Path, round: int, tree: Any, identity: Mapping[str, str], keep: int, modules: Iterable[str] = ()
+    folder: Path, round: int, tree: Any, identity: Mapping[str, str], keep: int, types: StateTypes = NO_TYPES
 ) -> Path:
     """Write the checkpoint of one round and delete all but the ``keep`` newest.
 
@@ -42,34 +47,34 @@ def save(
         tree: dataclasses, dicts, lists, tuples, tensors, numbers, strings, None.
         identity: what must be equal for a run to continue from it.
         keep: checkpoints to keep.
-        modules: the modules whose dataclasses may occur in it, as :func:`load` will be given them.
+        types: the dataclasses that may occur in it, by the names under which :func:`load` will be given them.
 
     Raises:
         StateError: when it holds a type that :func:`load` would refuse.
         CheckpointError: when it cannot be written; earlier checkpoints stay as they are.
     """
     target = folder / f"round-{round:06d}"
-    write(target, tree, {"round": round, "identity": dict(identity)}, modules)
+    write(target, tree, {"round": round, "identity": dict(identity)}, types)
     for old in found(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return target
 
 
-def write(target: Path, tree: Any, header: Mapping[str, Any], modules: Iterable[str] = ()) -> None:
+def write(target: Path, tree: Any, header: Mapping[str, Any], types: StateTypes = NO_TYPES) -> None:
     """Write a tree and some plain facts about it as a folder, which is there as a whole or not at all.
 
     Args:
         target: the folder; what lies there is replaced.
         tree: see :func:`save`.
         header: the facts.
-        modules: the modules whose dataclasses may occur in the tree, as :func:`read` will be given them.
+        types: the dataclasses that may occur in the tree, by the names under which :func:`read` will be given them.
 
     Raises:
         StateError: when the tree holds a type that :func:`read` would refuse.
         CheckpointError: when it cannot be written; what was there before stays.
     """
     tensors: dict[str, Tensor] = {}
-    skeleton = _encode(tree, tensors, frozenset(modules))
+    skeleton = _encode(tree, tensors, {kind: name for name, kind in types.items()})
     payload = save_tensors(tensors)
     digest = hashlib.sha256(payload).hexdigest()
     state = {"format": FORMAT, **header, "tensors_sha256": digest, "state": skeleton}
@@ -119,13 +124,13 @@ def found(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("round-*") if path.is_dir())
 
 
-def load(path: Path, identity: Mapping[str, str], modules: Iterable[str]) -> Any:
+def load(path: Path, identity: Mapping[str, str], types: StateTypes) -> Any:
     """Read a checkpoint back.
 
     Args:
         path: its folder.
         identity: of the run that wants to continue.
-        modules: the modules whose dataclasses may occur in it.
+        types: the dataclasses that may occur in it, by name.
 
     Raises:
         CheckpointError: when it is damaged, of another format, or of another run.
@@ -137,16 +142,16 @@ def load(path: Path, identity: Mapping[str, str], modules: Iterable[str]) -> Any
             if theirs != value:
                 raise CheckpointError(f"{path}: it is of another run: {key} is {theirs!r} there and {value!r} here.")
 
-    return read(path, check, modules)
+    return read(path, check, types)
 
 
-def read(path: Path, check: Callable[[Mapping[str, Any]], None], modules: Iterable[str] = ()) -> Any:
+def read(path: Path, check: Callable[[Mapping[str, Any]], None], types: StateTypes = NO_TYPES) -> Any:
     """Read back what :func:`write` wrote.
 
     Args:
         path: its folder.
         check: is given the plain facts first, and raises where they do not fit.
-        modules: the modules whose dataclasses may occur in it.
+        types: the dataclasses that may occur in it, by name.
 
     Raises:
         CheckpointError: when it is missing, damaged or of another format.
@@ -165,7 +170,7 @@ def read(path: Path, check: Callable[[Mapping[str, Any]], None], modules: Iterab
     if hashlib.sha256(payload).hexdigest() != state.get("tensors_sha256"):
         raise CheckpointError(f"{path}: {TENSORS} is damaged: its SHA-256 is not the one noted in {STATE}.")
     try:
-        return _decode(state["state"], load_tensors(payload), frozenset(modules))
+        return _decode(state["state"], load_tensors(payload), types)
     except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: the state does not fit this version of Strata: {error}.") from None
 
@@ -185,7 +190,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _encode(tree: Any, tensors: dict[str, Tensor], modules: frozenset[str]) -> Any:
+def _encode(tree: Any, tensors: dict[str, Tensor], names: Mapping[type, str]) -> Any:
     if tree is None or isinstance(tree, bool | int | float | str):
         return tree
     if isinstance(tree, Tensor):
@@ -194,50 +199,43 @@ def _encode(tree: Any, tensors: dict[str, Tensor], modules: frozenset[str]) -> A
         tensors[name] = tree.detach().to("cpu", copy=True).contiguous()
         return {"tensor": name}
     if isinstance(tree, list | tuple):
-        return {"tuple" if isinstance(tree, tuple) else "list": [_encode(item, tensors, modules) for item in tree]}
+        return {"tuple" if isinstance(tree, tuple) else "list": [_encode(item, tensors, names) for item in tree]}
     if isinstance(tree, Mapping):
-        return {"dict": [[key, _encode(value, tensors, modules)] for key, value in tree.items()]}
+        return {"dict": [[key, _encode(value, tensors, names)] for key, value in tree.items()]}
     if dataclasses.is_dataclass(tree):
-        name = _type_name(type(tree), modules)
-        fields = {f.name: _encode(getattr(tree, f.name), tensors, modules) for f in dataclasses.fields(tree)}
-        return {"type": name, "fields": fields}
+        fields = {f.name: _encode(getattr(tree, f.name), tensors, names) for f in dataclasses.fields(tree)}
+        return {"type": _name_of(type(tree), names), "fields": fields}
     raise TypeError(f"a {type(tree).__name__} cannot be kept in a checkpoint; use tensors, numbers and dataclasses")
 
 
-def _type_name(kind: type, modules: frozenset[str]) -> str:
-    name = f"{kind.__module__}:{kind.__qualname__}"
-    try:
-        if _state_type(name, modules) is not kind:
-            raise ValueError(f"{name} is another class by now")
-    except (AttributeError, ValueError) as error:
+def _name_of(kind: type, names: Mapping[type, str]) -> str:
+    if kind not in names:
         raise StateError(
             f"the state holds an instance of {kind.__qualname__} of module {kind.__module__}, which could not be "
-            f"restored from a checkpoint: {error}. Define the classes of states at the top level of the module of the "
-            "method, or of one of its base classes."
-        ) from None
-    return name
+            "restored from a checkpoint. Define the classes of states at the top level of the module of the method, or "
+            "of one of its base classes."
+        )
+    return names[kind]
 
 
-def _decode(node: Any, tensors: Mapping[str, Tensor], modules: frozenset[str]) -> Any:
+def _decode(node: Any, tensors: Mapping[str, Tensor], types: StateTypes) -> Any:
     if not isinstance(node, dict):
         return node
     if "tensor" in node:
         return tensors[node["tensor"]]
     if "list" in node:
-        return [_decode(item, tensors, modules) for item in node["list"]]
+        return [_decode(item, tensors, types) for item in node["list"]]
     if "tuple" in node:
-        return tuple(_decode(item, tensors, modules) for item in node["tuple"])
+        return tuple(_decode(item, tensors, types) for item in node["tuple"])
     if "dict" in node:
-        return {key: _decode(value, tensors, modules) for key, value in node["dict"]}
-    kind = _state_type(node["type"], modules)
-    return kind(**{name: _decode(value, tensors, modules) for name, value in node["fields"].items()})
+        return {key: _decode(value, tensors, types) for key, value in node["dict"]}
+    if node["type"] not in types:
+        raise ValueError(f"it names the type {node['type']}, which is none of the method's")
+    return types[node["type"]](**{name: _decode(value, tensors, types) for name, value in node["fields"].items()})
 
 
-def _state_type(name: str, modules: frozenset[str]) -> type:
-    module, _, qualname = name.partition(":")
-    if module not in modules or "." in qualname:
-        raise ValueError(f"it names the type {name}, which is none of the method's")
-    kind = getattr(importlib.import_module(module), qualname)
-    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
-        raise ValueError(f"{name} is not a dataclass")
-    return kind
+def types_in(module: str, owner: str = "") -> StateTypes:
+    """The dataclasses that a module defines at its top level, by ``owner.Name``, or ``Name`` without an owner."""
+    defined = vars(sys.modules[module]).values()
+    kinds = [one for one in defined if isinstance(one, type) and dataclasses.is_dataclass(one)]
+    return {f"{owner}.{kind.__name__}".lstrip("."): kind for kind in kinds if kind.__module__ == module}
