@@ -8,7 +8,7 @@ import pytest
 from strata.engine.build import build_world
 from strata.engine.federation import Federation
 from strata.engine.method.requests import Sgd, Train
-from strata.engine.method.situation import Decisions
+from strata.engine.method.situation import Cost, Decisions
 from strata.engine.rounds.costs import CallCosts
 from strata.engine.training.batches import plan_batches
 from strata.engine.training.dry import batch_sizes
@@ -90,3 +90,12 @@ def test_what_is_kept_is_bounded_and_what_was_dropped_costs_the_same(monkeypatch
         assert [costs.call(0, plan) for plan in plans] == expected
         assert costs.probe(0) == unbounded.probe(0)
         assert len(costs._known) <= 3
+
+
+def test_a_probe_is_an_epoch_of_the_model_and_uploads_nothing():
+    world = build_world(small("fedavg", "method.epochs=3"))
+    costs = CallCosts(world)
+    for client in (0, 5):
+        probe, call = costs.probe(client), costs.call(client, {"epochs": 1})
+        assert probe == Cost(call.bytes_down, 0, call.flops)
+        assert costs.call(client, {}).flops == 3 * probe.flops

@@ -5,12 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
+from strata.agents.policies import RulePolicies
 from strata.engine.build import build_world
 from strata.engine.errors import ConfigError
 from strata.engine.federation import Federation
 from strata.engine.method.situation import Decisions
 from strata.engine.rounds.timed import TimingRounds
 from strata.envs.opening import TrainingRounds
+from tests.helpers.decisions import play
 from tests.helpers.small import small
 
 HAPFL = (
@@ -103,3 +105,34 @@ def test_a_round_is_longer_by_its_slowest_probe_and_only_that_round():
 def test_tiered_methods_are_refused():
     with pytest.raises(ConfigError, match="PerMFL has teams: the timing fidelity is for flat methods"):
         TimingRounds(build_world(small("permfl")))
+
+
+def test_rounds_of_the_timing_model_have_the_seconds_of_real_ones():
+    from strata.envs.opening import full_turns, timing_turns
+
+    config = small(
+        "fedavg",
+        "rounds=8",
+        "method.epochs=5",
+        "clients.mode=deadline",
+        "clients.deadline_s=0.13",
+        "delays=lognormal",
+        "delays.median_flops_per_s=1e8",
+        "delays.dropout=0.15",
+        "delays.availability=0.7",
+    )
+    with Federation(config) as federation:
+        turns = full_turns(federation)
+        full = [done.played.report for done in play(turns, RulePolicies("random", turns.control, 0), rounds=8)]
+    timed = timing_turns(config)
+    timing = [done.played.report for done in play(timed, RulePolicies("random", timed.control, 0), rounds=8)]
+    for a, b in zip(full, timing, strict=True):
+        assert a.round_s == b.round_s
+        assert a.straggling_s == b.straggling_s
+        assert a.clients.tolist() == b.clients.tolist()
+        assert a.completed.tolist() == b.completed.tolist()
+        assert a.total_s.tolist() == b.total_s.tolist()
+    failed = np.concatenate([report.total_s[~report.completed] for report in full])
+    assert (failed > 0.13).any(), "nobody was late"
+    assert (failed < 0.13).any(), "nobody was lost"
+    assert any(len(report.clients) < 8 for report in full), "everybody was there and kept"
