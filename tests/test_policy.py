@@ -174,10 +174,10 @@ def test_the_readmes_method_runs(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     with Federation(small("silly.fedsilly", "rounds=1", "method.shrink=0.5", "method.batch_size=16")) as silly:
         (record,) = silly
-        halved = silly._backend.snapshot().server.w
+        halved = silly.rounds.snapshot().server.w
     with Federation(small("fedavg", "rounds=1")) as fedavg:
         list(fedavg)
-        whole = fedavg._backend.snapshot().server.w
+        whole = fedavg.rounds.snapshot().server.w
     assert record.completed == 8
     for name in whole:
         torch.testing.assert_close(halved[name], whole[name] / 2)

@@ -1,45 +1,17 @@
-"""Learners against bandits whose best arms are known, and one update against its formula."""
+"""Learnt policies as the loop sees them: sampling, freezing, saving, and that PPO finds the best arms."""
 
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, MultiDiscrete
+import torch
 from ray.rllib.core.columns import Columns
 
 from strata.agents.driver import Driver
-from strata.agents.families.vdn import HALF_LIFE
-from strata.agents.learnt import LearntPolicies
-from strata.engine.method.control import AgentSpec
+from strata.agents.learnt import VDN_EPOCHS, LearntPolicies
+from strata.engine.errors import ConfigError
+from strata.engine.state import checkpoint
+from strata.engine.tree import fingerprint
 from strata.envs.multi_agent import FederatedRoundsEnv
-from strata.envs.turns import Turns
-from tests.helpers.toys import ARMS, Toy, ToyRounds, arms, driver, learn, mean_pay, numbers, settings
-
-BLIND = Box(0.0, 1.0, (1,), np.float32)
-BEST = (2, 0)  # of the two slots of a virtual agent
-BASELINE = 0.6  # subtracted from the share of slots that are right: only the best action is worth more than nothing
-
-
-class VirtualToy(Toy):
-    """An agent per client, all side by side: paid for each slot that is best, less a baseline."""
-
-    def stages(self, situation):
-        return [[f"client {client}" for client in situation.clients]] if situation.clients else []
-
-    def observe(self, agent, situation, chosen):
-        return np.zeros(1, np.float32)
-
-    def pay(self, situation, action):
-        return float((np.array(action) == BEST).mean()) - BASELINE
-
-
-def virtual(clients=3, lr=0.5):
-    spec = AgentSpec(BLIND, MultiDiscrete([3, 2]), "reinforce", lr)
-    return {f"client {client}": spec for client in range(clients)}
-
-
-def virtual_driver(policies, agents, cohorts=()):
-    k = len(agents)
-    turns = Turns(ToyRounds(k, cohorts), VirtualToy(k, agents), k)
-    return Driver(FederatedRoundsEnv({"turns": turns, "rounds": 1}), policies)
+from tests.helpers.toys import ARMS, arms, driver, learn, mean_pay, numbers, settings, turns
 
 
 @pytest.mark.parametrize(
@@ -59,98 +31,122 @@ def test_ppo_finds_the_best_arm_of_every_client(k, rounds, lr, changes):
     assert learnt["number"] > 0.4 * fresh["number"]  # the distance to the best number, 0 at best
 
 
-def test_value_decomposition_finds_the_best_arm_of_every_client():
-    agents = {"arm": arms(learner="vdn")}
-    assert mean_pay(agents, learn(agents, 100))["arm"] == 1.0
+AGENTS = {"arm": arms(), "number": numbers()}
+SEEN = {agent: np.ones((4, 1 + ARMS), np.float32) for agent in AGENTS}
 
 
-def test_virtual_agents_find_the_best_slots():
-    agents = virtual()
-    policies = LearntPolicies(agents, settings(), seed=0)
-    loop = virtual_driver(policies, agents)
-    for _ in range(40):
-        loop.run_round()
+def acts(policies):
+    return {agent: action.tolist() for agent, action in policies.act(1, None, {}, SEEN).items()}
+
+
+def test_actions_are_sampled_while_learning_and_modes_when_frozen():
+    policies = LearntPolicies(AGENTS, settings(exploration=5.0), seed=0)
+    assert acts(policies) != acts(policies)
     policies.learning = False
-    assert set(loop.run_round().played.rewards.values()) == {1 - BASELINE}  # both slots right
+    assert acts(policies) == acts(policies)
+    assert acts(policies)["number"] == [0, 0, 0, 0]  # the mean of a fresh policy
+    assert policies.learn(1, {"arm": 1.0, "number": 1.0}) == {}
+    assert len(policies._rounds[-1].steps) == 2, "a frozen policy keeps what it did"
 
 
-def softmax(values):
-    powers = np.exp(values - values.max())
-    return powers / powers.sum()
+def test_actions_lie_in_their_spaces_and_what_is_learnt_from_was_not_clipped():
+    policies = LearntPolicies(AGENTS, settings(exploration=20.0), seed=0)
+    for _ in range(20):
+        actions = policies.act(1, None, {}, SEEN)
+        for agent, spec in AGENTS.items():
+            assert spec.action_space.contains(actions[agent]), (agent, actions[agent])
+    kept = np.array([step["number"][Columns.ACTIONS] for step in policies._rounds[-1].steps])
+    assert abs(kept).max() > 3
 
 
-def adam(logits, gradients, lr, betas=(0.5, 0.999), epsilon=1e-8):
-    """Kingma and Ba's algorithm 1, as written; ``gradients(logits)`` of each step."""
-    m = v = np.zeros_like(logits)
-    for t, gradient in enumerate(gradients, 1):
-        g = gradient(logits)
-        m, v = betas[0] * m + (1 - betas[0]) * g, betas[1] * v + (1 - betas[1]) * g**2
-        logits = logits - lr * (m / (1 - betas[0] ** t)) / (np.sqrt(v / (1 - betas[1] ** t)) + epsilon)
-    return logits
+def test_sampling_depends_on_the_seed_the_agent_and_the_moment_alone():
+    def sequence(seed, agents):
+        policies = LearntPolicies(agents, settings(exploration=2.0), seed)
+        torch.rand(3)  # the global generator is nobody's business
+        return [policies.act(1, None, {}, {a: SEEN["arm"] for a in agents}) for _ in range(8)]
+
+    def of(made, agent):
+        return [actions[agent].tolist() for actions in made]
+
+    both = {"one": arms(), "two": arms()}
+    first, again, other = sequence(0, both), sequence(0, both), sequence(1, both)
+    assert of(first, "one") == of(again, "one") != of(other, "one")
+    assert of(first, "one") != of(first, "two")
+    assert of(first, "one") == of(sequence(0, {"one": arms()}), "one")  # nobody else's presence matters
 
 
-def test_virtual_agents_follow_their_formula_and_rest_when_they_do_not_act():
-    agents = virtual()
-    policies = LearntPolicies(agents, settings(), seed=1)
-    cohorts = [[0, 1], [0], [0, 1], [0]]
-    loop = virtual_driver(policies, agents, cohorts)
-    seen = {agent: [] for agent in agents}
-    act = policies.act
+def test_rounds_in_which_nobody_acts_are_no_rounds_to_learn_from():
+    cohorts = [[0, 1], [], [], [0, 2], [], [1, 2], [0, 1, 2, 3]]
+    policies = LearntPolicies({"arm": arms()}, settings(rounds_per_update=3), seed=0)
+    loop = driver({"arm": arms()}, policies, cohorts=cohorts)
+    updated = [any("total_loss" in name for name in loop.run_round().metrics) for _ in cohorts]
+    assert updated == [False, False, False, False, False, True, False]
 
-    def note(*args):
-        actions = act(*args)
-        for agent, action in actions.items():
-            seen[agent].append(action)
-        return actions
 
-    policies.act = note
-    for cohort in cohorts:
-        acted = {f"client {client}" for client in cohort}
-        assert set(loop.run_round().played.rewards) == acted
+def test_learning_reports_its_curves():
+    policies = learn({"arm": arms()}, 4, rounds_per_update=5, epochs=1)
+    loop = driver({"arm": arms()}, policies)
+    metrics = loop.run_round().metrics
+    assert {"agents/arm/reward", "agents/arm/total_loss", "agents/arm/entropy", "agents/arm/vf_loss"} <= set(metrics)
+    # Four clients with three arms each, and a policy that prefers none yet.
+    assert metrics["agents/arm/entropy"] == pytest.approx(4 * np.log(3), rel=1e-6)
 
-    def gradient(action):
-        reward = float((action == BEST).mean()) - BASELINE
-        picked = np.concatenate([np.eye(3)[action[0]], np.eye(2)[action[1]]])
-        return lambda z: reward * (np.concatenate([softmax(z[:3]), softmax(z[3:])]) - picked)
 
-    module = policies._learners["reinforce"].module
+@pytest.mark.parametrize(
+    "agents",
+    [AGENTS, {"arm": arms(learner="vdn")}],
+    ids=["ppo", "vdn"],
+)
+def test_a_run_goes_on_from_a_saved_state_to_the_bit(agents, tmp_path):
+    def through(disk):
+        policies = LearntPolicies(agents, settings(replay=4), seed=0)
+        environment = turns(agents)
+
+        def loop(own):
+            return Driver(FederatedRoundsEnv({"turns": environment, "rounds": 1}), own)
+
+        playing, curves = loop(policies), []
+        for number in range(1, 13):
+            curves.append(dict(playing.run_round().metrics))
+            if disk and number in (3, 7, 10):  # before an update, and between two
+                path = checkpoint.save(tmp_path, number, policies.state(), {}, keep=5)
+                policies = LearntPolicies(agents, settings(replay=4), seed=0)
+                policies.restore(checkpoint.load(path, {}, ()))
+                playing = loop(policies)
+        return fingerprint(policies.state()), curves
+
+    assert through(disk=True) == through(disk=False)
+
+
+def test_step_sizes_of_a_run_win_over_those_of_the_agents_it_starts_from():
+    saved = learn({"arm": arms(lr=0.02)}, 5, rounds_per_update=5).state()["learners"]
+    policies = LearntPolicies({"arm": arms(lr=0.02)}, settings(lr={"arm": 0.007}), seed=0)
+    policies.restore_learners(saved)
+    optimizer = policies._learners["ppo"].get_optimizer("arm")
+    assert [group["lr"] for group in optimizer.param_groups] == [0.007]
+    assert optimizer.state, "the optimiser's memory is not taken over"
+
+
+@pytest.mark.parametrize("agents", [AGENTS, {"arm": arms()}, {"one": arms(learner="vdn"), "two": arms(learner="vdn")}])
+def test_an_update_makes_one_step_per_epoch_on_all_rounds(agents, monkeypatch):
+    policies = learn(agents, 4, rounds_per_update=5, epochs=7)
+    (learner,) = policies._learners.values()
+    rows, before = [], type(learner).compute_loss_for_module
+
+    def note(self, *, module_id, batch, **rest):
+        mask = batch[Columns.LOSS_MASK] if Columns.LOSS_MASK in batch else np.ones(len(batch[Columns.OBS]), bool)
+        rows.append(int(mask.sum()))
+        return before(self, module_id=module_id, batch=batch, **rest)
+
+    monkeypatch.setattr(type(learner), "compute_loss_for_module", note)
+    driver(agents, policies).run_round()
+    passes = VDN_EPOCHS if "one" in agents else 7  # value decomposition has a number of its own
+    assert rows == [5] * passes * len(agents)
     for agent in agents:
-        expected = adam(np.zeros(5), [gradient(action) for action in seen[agent]], lr=0.5)
-        np.testing.assert_allclose(module[agent].logits.detach().numpy(), expected, atol=1e-5, err_msg=agent)
-    assert [len(seen[agent]) for agent in agents] == [4, 2, 0]
+        steps = {float(state["step"]) for state in learner.get_optimizer(agent).state.values()}
+        assert steps == {float(passes)}
 
 
-def test_only_value_decomposition_learns_from_rounds_long_past():
-    agents = {"arm": arms(learner="vdn"), "other": arms()}
-    policies = LearntPolicies(agents, settings(replay=7, rounds_per_update=3), seed=0)
-    given = {}
-    for family, learner in policies._learners.items():
-
-        def update(episodes, family=family, **kwargs):
-            given.setdefault(family, []).append(max(map(len, episodes[0].agent_episodes.values())))
-            return {}
-
-        learner.update = update
-
-    loop = driver(agents, policies)
-    for _ in range(12):
-        loop.run_round()
-    assert given == {"vdn": [3, 6, 9, 10], "ppo": [3, 3, 3, 3]}  # what was kept, 7 at most, and 3 new ones
-
-
-def test_exploration_of_value_decomposition_halves_every_fifty_actions():
-
-    agents = {"arm": arms(learner="vdn")}
-    policies = LearntPolicies(agents, settings(epsilon=0.6, rounds_per_update=10_000), seed=0)
-    module = policies._learners["vdn"].module["arm"]
-
-    observation = np.zeros((4, 1 + ARMS), np.float32)
-    observation[:3, 0] = 1
-    for taken in range(101):
-        policies.act(1, None, {}, {"arm": observation})
-        logits = policies._rounds[-1].steps[-1]["arm"][Columns.ACTION_DIST_INPUTS].reshape(4, ARMS)
-        epsilon = 0.6 * 0.5 ** (taken / HALF_LIFE)
-        shares = np.sort(np.exp(logits), axis=1)
-        np.testing.assert_allclose(shares[:, :2], epsilon / 3, rtol=1e-4)
-        np.testing.assert_allclose(shares[:, 2], 1 - 2 * epsilon / 3, rtol=1e-4)
-    assert float(module.actions_taken) == 101
+def test_step_sizes_of_agents_that_are_not_there_are_refused():
+    with pytest.raises(ConfigError, match=r"agents.lr.amr: no such agent. Did you mean arm\? Expected one of arm, num"):
+        LearntPolicies(AGENTS, settings(lr={"amr": 0.1}), seed=0)

@@ -14,8 +14,7 @@ from strata.agents import store
 from strata.agents.learnt import LearntPolicies
 from strata.engine.errors import AgentCheckpointError
 from strata.engine.tree import fingerprint, leaves
-from tests.agents.test_learning import virtual
-from tests.helpers.toys import arms, learn, numbers, settings
+from tests.helpers.toys import arms, learn, numbers, settings, virtual
 
 AGENTS = {"arm": arms(), "number": numbers()}
 

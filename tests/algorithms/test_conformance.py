@@ -19,9 +19,11 @@ from strata.engine.method.find import load_method, method_names
 from strata.engine.method.messages import ClientInfo, Context, Received
 from strata.engine.rounds.clients import ClientHost
 from strata.engine.state import checkpoint
-from strata.engine.training.trainer import Trainer
+from strata.engine.training.sequential import Sequential
 from strata.engine.tree import count_bytes, fingerprint, from_wire, leaves, to_wire
+from tests.helpers.moments import AT, TEAM
 from tests.helpers.small import small
+from tests.helpers.training import lead
 
 METHODS = method_names()
 
@@ -34,7 +36,7 @@ def world(request):
 def client_call(world, method, state, down, client=0, seed=7):
     rows = world.data.clients[client]
     steps = method.client_step(world.infos[client], state, down, Context(1, 1, seed))
-    return Trainer(world.data.dataset).drive(steps, rows.train, rows.test, seed, "client")
+    return lead(Sequential(world.data.dataset), steps, rows.train, rows.test, seed, "client")
 
 
 def one_round(world):
@@ -44,7 +46,7 @@ def one_round(world):
     made = {"global": g}
     owner = g
     if isinstance(method, TieredAlgorithm):
-        made["team down"] = method.to_team(g)
+        made["team down"] = method.to_team(g, TEAM, {}, AT)
         owner = made["team"] = method.start_team(made["team down"], None)
     ups = []
     for client in (0, 1):
@@ -56,10 +58,10 @@ def one_round(world):
         made[f"up {client}"], made[f"client {client}"] = result.up, result.state
         ups.append(Received(client, info.train_samples, result.up, told))
     if isinstance(method, TieredAlgorithm):
-        made["team after"] = method.team_step(owner, ups)
+        made["team after"] = method.team_step(owner, ups, AT)
         made["team up"] = method.to_global(made["team after"])
         ups = [Received(0, 1, made["team up"])]
-    made["global after"] = method.global_step(g, ups)
+    made["global after"] = method.global_step(g, ups, AT)
     return made
 
 
@@ -101,10 +103,10 @@ def test_steps_do_not_change_what_they_are_given(world):
     client_call(world, method, made["client 0"], made["down 0"])
     ups = [Received(c, 3, made[f"up {c}"], method.default_assignment(world.infos[c])) for c in (0, 1)]
     if isinstance(method, TieredAlgorithm):
-        method.team_step(made["team"], ups)
+        method.team_step(made["team"], ups, AT)
         method.to_global(made["team after"])
         ups = [Received(0, 1, made["team up"])]
-    method.global_step(made["global"], ups)
+    method.global_step(made["global"], ups, AT)
     assert {key: fingerprint(value) for key, value in made.items()} == before
 
 
@@ -133,10 +135,10 @@ def test_states_and_messages_survive_the_wire_and_the_disk(world, tmp_path):
 def test_an_empty_cohort_is_refused(world):
     method, made = world.algorithm, one_round(world)
     with pytest.raises(EmptyCohortError, match="nothing to aggregate"):
-        method.global_step(made["global"], [])
+        method.global_step(made["global"], [], AT)
     if isinstance(method, TieredAlgorithm):
         with pytest.raises(EmptyCohortError, match="nothing to aggregate"):
-            method.team_step(made["team"], [])
+            method.team_step(made["team"], [], AT)
 
 
 def test_it_learns(world):

@@ -9,7 +9,7 @@ from strata.engine.errors import ConfigError
 from strata.engine.federation import Federation
 from strata.engine.method.messages import Received
 from strata.engine.models.spec import ModelSpec
-from strata.engine.training.trainer import Trainer
+from strata.engine.training.sequential import Sequential
 from strata.engine.tree import count_bytes
 from tests.helpers.linear import (
     DATA,
@@ -28,7 +28,9 @@ from tests.helpers.linear import (
     spec,
     step,
 )
+from tests.helpers.moments import AT
 from tests.helpers.small import small
+from tests.helpers.training import lead
 
 
 def method(**settings):
@@ -57,7 +59,7 @@ def test_bodies_are_averaged_by_samples_under_the_same_head():
     g = babu.init_global(3)
     bodies = [{name: torch.full_like(g.w[name], value) for name in babu.body} for value in (1.0, 4.0)]
     ups = [Received(client, n, Up(body)) for client, (n, body) in enumerate(zip((10, 20), bodies, strict=True))]
-    after = babu.global_step(g, ups)
+    after = babu.global_step(g, ups, AT)
     for name, value in after.w.items():
         expected = (10 * 1.0 + 20 * 4.0) / 30 * torch.ones_like(value) if name in babu.body else g.w[name]
         torch.testing.assert_close(value, expected)
@@ -68,7 +70,7 @@ def test_bodies_are_averaged_by_samples_under_the_same_head():
 def test_clients_fine_tune_everything_before_they_are_evaluated(steps):
     babu = method(tune_epochs=0, tune_steps=steps, cosine_rounds=7)
     g = Global(babu.init_global(3).w)
-    scores, _ = Trainer(DATA).drive(babu.client_evaluate(INFO, None, {"GM": g.w}), ROWS, ROWS, 0, "client 0")
+    scores, _ = lead(Sequential(DATA), babu.client_evaluate(INFO, None, {"GM": g.w}), ROWS, ROWS, 0, "client 0")
     w = arrays(g.w)
     losses = []
     for _ in range(steps + 1):
@@ -85,10 +87,10 @@ def test_fine_tuning_costs_no_time_and_leaves_nothing_behind():
     runs = {}
     for epochs in (0, 3):
         with Federation(small("fedbabu", f"method.tune_epochs={epochs}", "rounds=2")) as federation:
-            head = federation._backend.snapshot().server.w["head.weight"]
+            head = federation.rounds.snapshot().server.w["head.weight"]
             records = list(federation)
             runs[epochs] = records, federation.fingerprint()
-            assert torch.equal(federation._backend.snapshot().server.w["head.weight"], head)
+            assert torch.equal(federation.rounds.snapshot().server.w["head.weight"], head)
     (plain, before), (tuned, after) = runs[0], runs[3]
     assert (before["models"], before["clock"]) == (after["models"], after["clock"])
     assert plain[-1].scores["PM"] == plain[-1].scores["GM"] == tuned[-1].scores["GM"]

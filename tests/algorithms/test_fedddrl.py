@@ -11,7 +11,7 @@ from strata.engine.federation import Federation
 from strata.engine.method.situation import Report
 from strata.engine.models.spec import ModelSpec
 from strata.engine.options import check
-from tests.algorithms.test_controls import Priced, models, play, situation
+from tests.helpers.decisions import Priced, models, play, situation
 from tests.helpers.small import small, small_overrides
 
 MODEL = ModelSpec("mclr", (2,), 2, ())

@@ -13,6 +13,8 @@ from strata.engine.models.base import init_params
 from strata.engine.models.spec import ModelSpec
 from strata.engine.params import weighted_mean
 from strata.engine.tree import count_bytes
+from tests.helpers.calls import call_rows
+from tests.helpers.moments import AT
 from tests.helpers.small import small
 
 THETA = {"x.attention.q.weight": (3, 3), "x.attention.q.bias": (3,), "x.attention.v.weight": (3, 3)}
@@ -83,7 +85,7 @@ def test_the_server_averages_the_rest_and_steps_down_the_gradient(world):
     method, infos = world.algorithm, world.infos[2:4]
     g = method.init_global(5)
     ups = ups_of(method, g, infos, 0.01)
-    after = method.global_step(g, ups)
+    after = method.global_step(g, ups, AT)
     for name, value in weighted_mean([up.message.xi for up in ups], [10, 30]).items():
         assert torch.equal(after.xi[name], value)
     eta, parts = method.config.server_lr, {}
@@ -109,7 +111,7 @@ def test_with_zero_weights_the_first_round_is_fedavgs():
     ups = ups_of(method, g, world.infos[:2], 0.01)
     start = method.to_client(g, world.infos[0], method.default_assignment(world.infos[0]))
     assert all(torch.equal({**start.xi, **start.theta}[name], value) for name, value in fresh.items())
-    after = method.global_step(g, ups)
+    after = method.global_step(g, ups, AT)
     mean = weighted_mean([up.message.theta for up in ups], [10, 30])
     for name, value in mean.items():
         torch.testing.assert_close(after.phi[f"{name}/bias"], value)
@@ -131,8 +133,8 @@ def test_clients_get_projections_of_their_own_and_pay_for_them(world):
 def test_a_real_run_learns_embeddings_and_serves_clients_what_they_trained():
     with Federation(small("fedtp", "rounds=2", "clients.participation=0.5", "data.limit=300")) as federation:
         records = list(federation)
-        snapshot = federation._backend.snapshot()
-    called = {call.client for record in records for call in record.calls}
+        snapshot = federation.rounds.snapshot()
+    called = {call.client for record in records for call in call_rows(record.calls)}
     assert set(snapshot.server.embeddings) == called
     assert called < set(range(8))
     accuracies = records[-1].scores

@@ -20,10 +20,12 @@ from strata.engine.method.requests import AdamW, Evaluate, Evaluation, Trained
 from strata.engine.models.supernets.cost import cost
 from strata.engine.models.supernets.sharing import extract
 from strata.engine.models.supernets.subnet import SubnetSpec, shapes
-from strata.engine.rounds.timed import TimingRounds
+from strata.engine.rounds.timed import TimedRounds
 from strata.engine.seeding import generator
 from strata.engine.tree import count_bytes
 from strata.envs.opening import full_turns
+from tests.helpers.calls import call_rows
+from tests.helpers.moments import AT
 from tests.helpers.small import small
 from tests.helpers.supernets import ONE, info_of, method_of, model, searching
 
@@ -66,7 +68,7 @@ def test_fusion_and_conflict_are_those_of_masked_deltas():
     small_one, other = index(method, stage1_width=8, stage1_kernel=3), index(method, stage1_width=8)
     moves = [(small_one, 10, 1.0), (other, 30, 0.5), (method.supernet.space.largest(), 20, 0.1)]
     ups = uploads(method, g, moves)
-    after = method.global_step(g, ups)
+    after = method.global_step(g, ups, AT)
     found = method.assess(g, ups, after)
     change, deltas = {}, []
     for name, value in g.w.items():
@@ -106,10 +108,10 @@ def test_what_did_not_fit_is_left_out_of_the_fusion():
     g = method.init_global(0)
     ups = uploads(method, g, [(method.fixed, 10, 1.0), (method.fixed, 30, 1.0)])
     empty = replace(ups[1], message=Up({}, 0.0, 1, 0))
-    after = method.global_step(g, [ups[0], empty])
+    after = method.global_step(g, [ups[0], empty], AT)
     assert all(torch.equal(after.w[name], value) for name, value in ups[0].message.subnet.items())
     assert method.assess(g, [ups[0], empty], after) == {0: {"conflict": 0.0}}
-    assert method.global_step(g, [empty]) is g
+    assert method.global_step(g, [empty], AT) is g
 
 
 # --- client: memory, batch, what travels ----------------------------------------------------------------------------
@@ -219,7 +221,7 @@ def test_one_option_per_slot_is_fedavg_to_the_bit():
     for method, more in (("perfedrlnas", ours), ("fedavg", ())):
         with Federation(small(method, *shared, *more)) as federation:
             records = list(federation)
-            ends[method] = federation._backend.snapshot().server.w, records
+            ends[method] = federation.rounds.snapshot().server.w, records
     (w, records), (expected, others) = ends.values()
     assert w.keys() == expected.keys()
     assert all(torch.equal(w[name], value) for name, value in expected.items())
@@ -240,7 +242,7 @@ def test_rounds_report_what_was_chosen_and_what_it_took():
             assert set(actions) == {f"client_{client}" for client in turn.situation.clients}
             rewards.append((turn.situation, turns.act(actions)))
         records = turns.rounds.record
-        costs = {call.client: call for call in records.calls}
+        costs = {call.client: call for call in call_rows(records.calls)}
     seen = rewards[0][1].report
     situation, played = rewards[1]
     b = np.mean(seen.metrics["best_accuracy"][seen.completed])
@@ -265,7 +267,7 @@ def test_rounds_report_what_was_chosen_and_what_it_took():
 def test_timed_rounds_take_as_long_as_real_ones():
     config = searching("rounds=2", "agents.policy=none", "method.memory_gib=[0.001,0.003]", "method.least_batch=2")
     with Federation(config) as federation:
-        turns, timed = full_turns(federation), TimingRounds(federation.world)
+        turns, timed = full_turns(federation), TimedRounds(federation.world)
         for _ in range(2):
             turn = turns.open()
             acted = {
@@ -283,8 +285,8 @@ def test_personal_models_are_what_was_trained_and_else_the_global_one_which_is_t
     config = searching("rounds=1", "agents.policy=none", "method.fixed=smallest", "clients.participation=0.25")
     with Federation(config) as federation:
         (record,) = federation
-        world, snapshot = federation.world, federation._backend.snapshot()
-    method, called = world.algorithm, {call.client for call in record.calls}
+        world, snapshot = federation.world, federation.rounds.snapshot()
+    method, called = world.algorithm, {call.client for call in call_rows(record.calls)}
     assert {c for c, state in snapshot.clients.items() if state.subnet is not None} == called
     for client, state in snapshot.clients.items():
         assert record.scores["PM"].clients[client] == pytest.approx(state.best_accuracy)

@@ -12,6 +12,7 @@ from strata.engine.method.messages import Received
 from strata.engine.models.spec import ModelSpec
 from strata.engine.options import check
 from strata.engine.tree import count_bytes
+from tests.helpers.moments import AT, TEAM
 from tests.helpers.small import small
 from tests.helpers.softmax import FULL_BATCH, client_arrays, gradient
 
@@ -57,10 +58,10 @@ def test_three_tiers_match_a_numpy_reference_to_1e_6():
     )
     with Federation(config) as federation:
         data = federation.world.data
-        start = federation._backend.snapshot().server.x
+        start = federation.rounds.snapshot().server.x
         for _ in federation:
             pass
-        end = federation._backend.snapshot()
+        end = federation.rounds.snapshot()
     rows = client_arrays(data)
     names = list(start)
     assert [tuple(start[n].shape) for n in names] == [(10, 784), (10,)]
@@ -90,7 +91,7 @@ def test_without_a_pull_a_device_descends_plainly_and_a_team_ignores_it():
     ]
     assert request.pull == ()
     assert request.steps == 5
-    after = permfl.team_step(team(1.0), [Received(0, 3, Up({"w": torch.full((3,), 9.0)}))])
+    after = permfl.team_step(team(1.0), [Received(0, 3, Up({"w": torch.full((3,), 9.0)}))], AT)
     # w ← (1 − 0 − ηγ)·1 + ηγ·1 + 0·9 = 1
     torch.testing.assert_close(after.w["w"], torch.ones(3))
 
@@ -114,7 +115,7 @@ def test_sparse_upload_sends_the_largest_changes_only():
     assert up.w.values.tolist() == [4.0, -4.0]
     from strata.algorithms.permfl import Global
 
-    g = permfl.global_step(Global(state.x), [Received(0, 1, up)])
+    g = permfl.global_step(Global(state.x), [Received(0, 1, up)], AT)
     step = 0.6 * 1.5  # βγ: x ← x + βγ (w̃ − x), with w̃ = x + the sent changes
     torch.testing.assert_close(g.x["a"], torch.tensor([1 + step * 4, 1.0]))
     torch.testing.assert_close(g.x["b"], torch.tensor([[1.0, 1 - step * 4]]))
@@ -123,10 +124,10 @@ def test_sparse_upload_sends_the_largest_changes_only():
 def test_uploading_everything_is_the_same_as_uploading_the_model():
     import torch
 
-    dense = method().global_step(_global(), [Received(0, 1, TeamUp({"w": torch.tensor([2.0, 4.0])}))])
+    dense = method().global_step(_global(), [Received(0, 1, TeamUp({"w": torch.tensor([2.0, 4.0])}))], AT)
     state = Team({"w": torch.tensor([2.0, 4.0])}, _global().x)
     change = Sparse(torch.tensor([0, 1], dtype=torch.int32), state.w["w"] - state.x["w"])
-    sparse = method().global_step(_global(), [Received(0, 1, TeamUp(change))])
+    sparse = method().global_step(_global(), [Received(0, 1, TeamUp(change))], AT)
     torch.testing.assert_close(dense.x, sparse.x)
 
 
@@ -166,7 +167,7 @@ def test_what_an_agent_sets_travels_with_the_models_and_holds_for_one_round():
     permfl = method(lambda_device=0.5, gamma=1.5, eta=0.1, beta=0.5)
     x = {"w": torch.ones(3)}
     plain, g = Global(x), permfl.steer(Global(x), {"lam": 2.0, "gamma": 0.8})
-    down, plain_down = permfl.to_team(g), permfl.to_team(plain)
+    down, plain_down = permfl.to_team(g, TEAM, {}, AT), permfl.to_team(plain, TEAM, {}, AT)
     assert count_bytes(plain_down) == 12
     assert count_bytes(down) == 12 + 8 + 8
     state = Team({"w": torch.full((3,), 2.0)}, x, permfl.start_team(down, None).pulls)
@@ -175,11 +176,11 @@ def test_what_an_agent_sets_travels_with_the_models_and_holds_for_one_round():
     assert count_bytes(to_device) == 12 + 8 + 8
     (pull,) = permfl.client_step(None, Personal(), to_device, None).send(None).pull
     assert pull.strength == 2.0
-    after = permfl.team_step(state, [Received(0, 3, Up({"w": torch.full((3,), 5.0)}))])
+    after = permfl.team_step(state, [Received(0, 3, Up({"w": torch.full((3,), 5.0)}))], AT)
     # (1 − ηλ − ηγ) w + ηγ x + ηλ θ̄ = 0.72 · 2 + 0.08 · 1 + 0.2 · 5
     torch.testing.assert_close(after.w["w"], torch.full((3,), 2.52))
     assert after.pulls == state.pulls, "the pulls hold for all team rounds"
-    made = permfl.global_step(g, [Received(0, 1, TeamUp({"w": torch.full((3,), 3.0)}))])
+    made = permfl.global_step(g, [Received(0, 1, TeamUp({"w": torch.full((3,), 3.0)}))], AT)
     # (1 − βγ) x + βγ w̄ = 0.6 · 1 + 0.4 · 3
     torch.testing.assert_close(made.x["w"], torch.full((3,), 1.8))
     assert made.pulls is None
@@ -192,13 +193,15 @@ def test_a_team_can_be_told_another_lambda_than_its_devices():
     g = permfl.steer(_global(), {"lam": 0.25, "gamma": 1.5, "lam_team": 4.0})
     state = Team({"w": torch.ones(3)}, {"w": torch.ones(3)}, g.pulls)
     assert permfl.to_client(state, None, {"steps": 1}).lam == 0.25
-    after = permfl.team_step(state, [Received(0, 3, Up({"w": torch.full((3,), 2.0)}))])
+    after = permfl.team_step(state, [Received(0, 3, Up({"w": torch.full((3,), 2.0)}))], AT)
     torch.testing.assert_close(after.w["w"], torch.full((3,), 1.4))  # 1 + ηλ_t (2 − 1)
 
 
 def test_a_device_told_not_to_be_pulled_is_not():
     permfl = method(lambda_device=0.5)
     told = permfl.to_client(
-        permfl.start_team(permfl.to_team(permfl.steer(_global(), {"lam": 0.0, "gamma": 1.0})), None), None, {"steps": 1}
+        permfl.start_team(permfl.to_team(permfl.steer(_global(), {"lam": 0.0, "gamma": 1.0}), TEAM, {}, AT), None),
+        None,
+        {"steps": 1},
     )
     assert permfl.client_step(None, Personal(), told, None).send(None).pull == ()

@@ -14,8 +14,9 @@ from strata.engine.method.requests import Train
 from strata.engine.models.base import FeatureModel, init_params
 from strata.engine.models.spec import Family, ModelSpec
 from strata.engine.options import check
-from strata.engine.training.trainer import Trainer
+from strata.engine.training.sequential import Sequential
 from strata.engine.tree import count_bytes, fingerprint
+from tests.helpers.calls import call_rows
 from tests.helpers.linear import (
     DATA,
     INFO,
@@ -39,7 +40,9 @@ from tests.helpers.linear import (
     spec,
     step,
 )
+from tests.helpers.moments import AT
 from tests.helpers.small import small
+from tests.helpers.training import lead
 
 RANK, MU = 2, 0.3
 
@@ -130,7 +133,7 @@ def test_each_step_moves_its_own_part_only_batch_norm_included(mixing):
     for request in (first, None):
         request = request or steps.send(answers[-1])
         assert isinstance(request, Train)
-        answer, _ = Trainer(DATA).drive(iter_once(request), np.arange(12), np.arange(12), 1, "client 0")
+        answer, _ = lead(Sequential(DATA), iter_once(request), np.arange(12), np.arange(12), 1, "client 0")
         answers.append(answer)
         start = request.start
         moved.append({name for name in start if not torch.equal(start[name], answer.params[name])})
@@ -160,8 +163,8 @@ def test_the_five_cnns_share_an_adapter_of_500_by_r():
     words = ("method.site=features", "method.structure=decomposition", "method.rank=8")
     with Federation(small("pfedlora", "model.family=[]", "model.width=0.02", *words, "rounds=1")) as federation:
         (record,) = federation
-    assert {call.bytes_up for call in record.calls} == {4 * 8 * (500 + 10)}
-    assert len({call.flops / call.samples for call in record.calls}) == 5  # CNN-1 to CNN-5
+    assert {call.bytes_up for call in call_rows(record.calls)} == {4 * 8 * (500 + 10)}
+    assert len({call.flops / call.samples for call in call_rows(record.calls)}) == 5  # CNN-1 to CNN-5
 
 
 def test_a_fresh_decomposition_is_gaussian_times_zero():
@@ -175,7 +178,7 @@ def test_a_fresh_decomposition_is_gaussian_times_zero():
 
 def test_the_server_weights_adapters_by_samples():
     ups = [Received(0, 30, Up({"first": torch.tensor([2.0])})), Received(1, 10, Up({"first": torch.tensor([6.0])}))]
-    after = method().global_step(Global({"first": torch.zeros(1)}), ups)
+    after = method().global_step(Global({"first": torch.zeros(1)}), ups, AT)
     assert after.theta["first"].tolist() == [(30 * 2 + 10 * 6) / 40]
 
 
@@ -199,7 +202,7 @@ def test_rank_0_is_standalone_to_the_bit():
     for name, *words in (("standalone",), ("pfedlora", "method.rank=0"), ("pfedlora", "method.rank=4")):
         with Federation(small(name, "clients.participation=0.5", "method.momentum=0.5", *words)) as federation:
             records = list(federation)
-            models = {client: state.omega for client, state in federation._backend.snapshot().clients.items()}
+            models = {client: state.omega for client, state in federation.rounds.snapshot().clients.items()}
         costs = [(r.flops, r.bytes_client_up, r.bytes_client_down, r.train_loss, r.virtual_s) for r in records]
         runs.append((fingerprint(models), costs, [r.scores for r in records]))
     assert runs[0] == runs[1]
@@ -327,4 +330,4 @@ def test_the_same_adapter_serves_text_and_series(data, names, structure):
         assert evaluate(pfedlora, result.state, info, rows, data).samples == 24
         ups.append(Received(client, 24, result.up))
     assert ups[0].message.theta.keys() == ups[1].message.theta.keys()
-    assert fingerprint(pfedlora.global_step(g, ups)) != fingerprint(g)
+    assert fingerprint(pfedlora.global_step(g, ups, AT)) != fingerprint(g)

@@ -33,9 +33,9 @@ def test_both_models_match_a_numpy_reference():
     words = [f"method.{key}={value}" for key, value in settings.items()]
     steps = ["method.local_steps=3", "method.inner_steps=2", f"method.batch_size={FULL_BATCH}"]
     with Federation(small("pfedme", "rounds=2", *words, *steps)) as federation:
-        start = federation._backend.snapshot().server.w
+        start = federation.rounds.snapshot().server.w
         list(federation)
-        end = federation._backend.snapshot()
+        end = federation.rounds.snapshot()
     clients = client_arrays(federation.world.data)
     w, thetas = reference([v.double().numpy() for v in start.values()], clients, rounds=2, R=3, K=2, **settings)
     for n, name in enumerate(start):

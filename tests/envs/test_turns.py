@@ -8,8 +8,8 @@ from gymnasium.spaces import Box, MultiDiscrete
 
 from strata.engine.errors import ActionError
 from strata.engine.method.control import AgentSpec, Control
-from strata.engine.method.features import pad_rows, relative
-from strata.engine.method.situation import Cost, Decisions, Report
+from strata.engine.method.features import pad_rows
+from strata.engine.method.situation import CallCost, Decisions, Report
 from strata.envs.turns import Memory, Turns
 
 K, N = 2, 4
@@ -214,7 +214,7 @@ def test_memory_keeps_what_completed_calls_have_shown():
     assert situation.accuracy == 0.4
     # Seconds of calls: 10 bytes down, 100 FLOPs, 20 bytes up.
 
-    np.testing.assert_allclose(situation.seconds([Cost(10, 20, 100)] * 3)[1], 2 + 4 + 6)
+    np.testing.assert_allclose(situation.seconds([CallCost(10, 20, 100)] * 3)[1], 2 + 4 + 6)
 
 
 def test_what_is_remembered_can_be_put_back():
@@ -238,19 +238,3 @@ def test_control_without_agents_probes_nobody():
     turns.act({})
     assert rounds.probed == []
     assert rounds.told == [None]
-
-
-def test_padding_marks_who_is_there_and_clips():
-    rows = pad_rows([np.array([0.5, -100.0]), np.array([1.0, 100.0])], 3)
-    assert rows.tolist() == [[1, 0.5, 1], [1, -8, 8], [0, 0, 0]]
-    assert rows.dtype == np.float32
-
-
-def test_relative_features():
-
-    ratio, logarithm = relative(np.array([1.0, 2.0, 3.0]))
-    np.testing.assert_allclose(ratio, [-0.5, 0, 0.5])
-    np.testing.assert_allclose(logarithm, np.log([0.5, 1, 1.5]))
-    # A federation in which no time passes: everyone is as fast as the others, and nothing warns.
-    assert [part.tolist() for part in relative(np.zeros(2))] == [[0, 0], [0, 0]]
-    assert np.isfinite(relative(np.array([0.0, 2.0]))[1]).all()

@@ -8,7 +8,7 @@ from strata.engine.method.calls import KINDS, LATE, LOST, OK, PLAIN, CallTable
 from strata.engine.method.situation import Report
 
 
-def rows_of(table):
+def call_rows(table):
     """The calls of a table one by one, with the names of its columns as attributes."""
     seconds = table.total_s.tolist()
     return [SimpleNamespace(**row, total_s=total_s) for row, total_s in zip(table.rows(), seconds, strict=True)]

@@ -10,7 +10,8 @@ from strata.engine.data.dataset import Dataset
 from strata.engine.method.messages import ClientInfo, Context
 from strata.engine.models.base import FeatureModel, init_params
 from strata.engine.models.spec import ModelSpec
-from strata.engine.training.trainer import Trainer
+from strata.engine.training.sequential import Sequential
+from tests.helpers.training import lead
 
 D, F, K, N = 5, 4, 3, 12  # all different, so that a transposed matrix shows
 RNG = np.random.default_rng(0)
@@ -41,11 +42,11 @@ def spec(name="linear", **options):
 def drive(method, state, down, info=INFO, seed=1, rows=ROWS, data=DATA):
     """A client call's result, and its work."""
     steps = method.client_step(info, state, down, Context(1, 1, seed))
-    return Trainer(data).drive(steps, rows, rows, seed, "client 0")
+    return lead(Sequential(data), steps, rows, rows, seed, "client 0")
 
 
 def evaluate(method, state, info=INFO, rows=ROWS, data=DATA):
-    scores, _ = Trainer(data).drive(method.client_evaluate(info, state, {}), rows, rows, 0, "client 0")
+    scores, _ = lead(Sequential(data), method.client_evaluate(info, state, {}), rows, rows, 0, "client 0")
     return scores["PM"]
 
 

@@ -11,7 +11,7 @@ from strata.engine.params import Params
 from strata.engine.seeding import derive
 
 SMALL = ("mobilenetv3_small", "vit_small")
-GREY, CLASSES, DRAWS = (1, 28, 28), 10, 50
+GREY, COLOUR, CLASSES, DRAWS = (1, 28, 28), (3, 32, 32), 10, 50
 
 
 def specs(name: str, draws: int = DRAWS) -> Iterator[SubnetSpec]:

@@ -120,3 +120,32 @@ def learn(agents, rounds, k=4, **changes):
 def situation(round=1, clients=(0, 1, 2, 3)):
     unknown = np.full(len(clients), np.nan)
     return Situation(round, clients, *[unknown] * 4)
+
+
+BLIND = Box(0.0, 1.0, (1,), np.float32)
+BEST = (2, 0)  # of the two slots of a virtual agent
+BASELINE = 0.6  # subtracted from the share of slots that are right: only the best action is worth more than nothing
+
+
+class VirtualToy(Toy):
+    """An agent per client, all side by side: paid for each slot that is best, less a baseline."""
+
+    def stages(self, situation):
+        return [[f"client {client}" for client in situation.clients]] if situation.clients else []
+
+    def observe(self, agent, situation, chosen):
+        return np.zeros(1, np.float32)
+
+    def pay(self, situation, action):
+        return float((np.array(action) == BEST).mean()) - BASELINE
+
+
+def virtual(clients=3, lr=0.5):
+    spec = AgentSpec(BLIND, MultiDiscrete([3, 2]), "reinforce", lr)
+    return {f"client {client}": spec for client in range(clients)}
+
+
+def virtual_driver(policies, agents, cohorts=()):
+    k = len(agents)
+    turns = Turns(ToyRounds(k, cohorts), VirtualToy(k, agents), k)
+    return Driver(FederatedRoundsEnv({"turns": turns, "rounds": 1}), policies)

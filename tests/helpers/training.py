@@ -8,6 +8,6 @@ from strata.engine.training.conversation import drive as drive_conversation
 NOBODY = np.zeros(0, np.int64)
 
 
-def drive(trainer, steps, train, test, seed, where, validation=NOBODY):
+def lead(trainer, steps, train, test, seed, where, validation=NOBODY):
     """What the generator returned, and the work counted."""
     return drive_conversation(trainer, Conversation(steps, Splits(train, test, validation), seed, where))

@@ -6,8 +6,6 @@ import struct
 import numpy as np
 import pytest
 
-from strata.engine.data.dataset import Dataset
-
 IDX_CODES = {"u1": 0x08, "i4": 0x0C, "f4": 0x0D}
 
 
@@ -37,20 +35,6 @@ def write_cifar():
         return pixels
 
     return write
-
-
-@pytest.fixture
-def make_dataset():
-    """Make a set of ``per_class`` rows of each class, class by class; its one feature is the row number."""
-
-    def make(per_class=60, classes=10, test_share=0.0, natural=0):
-        y = np.repeat(np.arange(classes), per_class).astype(np.int64)
-        tested = np.tile(np.arange(per_class) < round(test_share * per_class), classes) if test_share else None
-        owner = np.array([f"p{row % natural:03d}" for row in range(len(y))]) if natural else None
-        x = np.arange(len(y), dtype=np.float32)[:, None]
-        return Dataset("made", x, y, classes, tuple(map(str, range(classes))), natural=owner, natural_test=tested)
-
-    return make
 
 
 @pytest.fixture

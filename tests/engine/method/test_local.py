@@ -10,8 +10,9 @@ from strata.engine.method.local import LocalSgd, LocalTraining
 from strata.engine.method.losses import Batch, SmoothedCrossEntropy, cross_entropy
 from strata.engine.method.requests import AdamW, Evaluate, Sgd
 from strata.engine.training import trainer
-from strata.engine.training.trainer import Trainer
+from strata.engine.training.sequential import Sequential
 from tests.helpers.linear import DATA, ROWS, K, X, Y, arrays, backward, forward, fresh, softmax, spec
+from tests.helpers.training import lead
 
 FULL = 100  # more samples than there are
 
@@ -20,7 +21,7 @@ def trained(config, start, steps, round=1):
     def client():
         return (yield config.train_in(round, spec(), start, 0, steps))
 
-    return Trainer(DATA).drive(client(), ROWS, ROWS, 0, "client 0")[0].params
+    return lead(Sequential(DATA), client(), ROWS, ROWS, 0, "client 0")[0].params
 
 
 def smoothed_error(z, smoothing):
@@ -73,7 +74,7 @@ def test_smoothing_by_nothing_is_cross_entropy():
 
 def test_only_the_modules_used_last_are_kept(monkeypatch):
     monkeypatch.setattr(trainer, "MODULES_KEPT", 2)
-    cached = Trainer(DATA)
+    cached = Sequential(DATA)
     kept = []
     sizes = [spec(width=width) for width in (3, 4, 5)]
 
@@ -81,6 +82,6 @@ def test_only_the_modules_used_last_are_kept(monkeypatch):
         return (yield Evaluate(one, fresh(one)))
 
     for number in (0, 1, 0, 2, 0, 1):
-        cached.drive(client(sizes[number]), ROWS, ROWS, 0, "client 0")
+        lead(cached, client(sizes[number]), ROWS, ROWS, 0, "client 0")
         kept.append({sizes.index(model) for model in cached._modules})
     assert kept == [{0}, {0, 1}, {0, 1}, {0, 2}, {0, 2}, {0, 1}]

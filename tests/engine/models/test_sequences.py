@@ -237,7 +237,7 @@ def test_fedavg_takes_one_of_them(data, model, request):
     config = configured("fedavg", request.getfixturevalue(data), f"model.name={model}", "rounds=1")
     with Federation(config) as federation:
         (record,) = federation
-        world, w = federation.world, federation._backend.snapshot().server.w
+        world, w = federation.world, federation.rounds.snapshot().server.w
     dataset, rows = world.data.dataset, np.concatenate([client.test for client in world.data.clients])
     module = world.algorithm.model.build().eval()
     module.load_state_dict(w)

@@ -8,10 +8,11 @@ import pytest
 from strata.engine.build import build_world
 from strata.engine.federation import Federation
 from strata.engine.method.requests import Sgd, Train
-from strata.engine.method.situation import Decisions
+from strata.engine.method.situation import CallCost, Decisions
 from strata.engine.rounds.costs import CallCosts
 from strata.engine.training.batches import plan_batches
 from strata.engine.training.dry import batch_sizes
+from tests.helpers.calls import call_rows
 from tests.helpers.small import small
 
 WORK = [{"steps": s} for s in (1, 2, 3, 7, 20)] + [{"epochs": e} for e in (1, 2, 5)]
@@ -46,7 +47,7 @@ def test_a_call_costs_what_was_counted(method, overrides, assignment):
         costs = CallCosts(federation.world)
         expected = [costs.call(client, assignment) for client in range(8)]
         record = federation.run_round(Decisions(dict.fromkeys(range(8), assignment)))
-    found = {call.client: (call.bytes_down, call.bytes_up, call.flops) for call in record.calls}
+    found = {call.client: (call.bytes_down, call.bytes_up, call.flops) for call in call_rows(record.calls)}
     assert len(record.calls) == 8
     assert found == {c: (cost.bytes_down, cost.bytes_up, cost.flops) for c, cost in enumerate(expected)}
     assert min(cost.flops for cost in expected) > 0
@@ -90,3 +91,12 @@ def test_what_is_kept_is_bounded_and_what_was_dropped_costs_the_same(monkeypatch
         assert [costs.call(0, plan) for plan in plans] == expected
         assert costs.probe(0) == unbounded.probe(0)
         assert len(costs._known) <= 3
+
+
+def test_a_probe_is_an_epoch_of_the_model_and_uploads_nothing():
+    world = build_world(small("fedavg", "method.epochs=3"))
+    costs = CallCosts(world)
+    for client in (0, 5):
+        probe, call = costs.probe(client), costs.call(client, {"epochs": 1})
+        assert probe == CallCost(call.bytes_down, 0, call.flops)
+        assert costs.call(client, {}).flops == 3 * probe.flops

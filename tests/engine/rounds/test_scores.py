@@ -3,10 +3,8 @@
 from dataclasses import fields, replace
 
 import pytest
-import torch
 
 from strata.engine.method.requests import Evaluation
-from strata.engine.params import flatten, unflatten, uniform_mean, weighted_mean
 from strata.engine.rounds.pools import Outcome
 from strata.engine.rounds.records import CallRecord
 from strata.engine.rounds.scores import chain, record, score, score_all, to_plain
@@ -73,21 +71,3 @@ def test_the_digest_sees_every_value_but_the_wall_clock():
     scored = replace(base, scores={"GM": scores})
     for name, changed in changes(scores):
         assert chain("", replace(base, scores={"GM": changed})) != chain("", scored), name
-
-
-def test_means_weigh():
-    trees = [{"w": torch.tensor([1.0, 2.0])}, {"w": torch.tensor([5.0, 6.0])}]
-    assert weighted_mean(trees, [3, 1])["w"].tolist() == [2.0, 3.0]
-    assert uniform_mean(trees)["w"].tolist() == [3.0, 4.0]
-    assert trees[0]["w"].tolist() == [1.0, 2.0]
-    with pytest.raises(ValueError, match="cannot average 0 models"):
-        weighted_mean([], [])
-    with pytest.raises(ValueError, match="weights that sum to 0"):
-        weighted_mean(trees, [0, 0])
-
-
-def test_flatten_and_back():
-    tree = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor([7.0])}
-    vector = flatten(tree)
-    assert vector.tolist() == [0, 1, 2, 3, 4, 5, 7]
-    assert all(torch.equal(unflatten(vector, tree)[name], tree[name]) for name in tree)

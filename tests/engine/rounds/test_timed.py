@@ -5,12 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 
+from strata.agents.policies import RulePolicies
 from strata.engine.build import build_world
 from strata.engine.errors import ConfigError
 from strata.engine.federation import Federation
 from strata.engine.method.situation import Decisions
-from strata.engine.rounds.timed import TimingRounds
+from strata.engine.rounds.timed import TimedRounds
 from strata.envs.opening import TrainingRounds
+from tests.helpers.calls import call_rows
+from tests.helpers.decisions import play
 from tests.helpers.small import small
 
 HAPFL = (
@@ -58,7 +61,7 @@ def test_rounds_that_are_timed_are_those_that_train(steps):
     config = small("hapfl", *HAPFL, *NOISY, f"method.steps={steps}", "evaluation.every=100")
     draws, seen, known = np.random.default_rng(0), [], set()
     with Federation(config) as federation:
-        timed, trained = TimingRounds(build_world(config)), TrainingRounds(federation)
+        timed, trained = TimedRounds(build_world(config)), TrainingRounds(federation)
         for number in range(12):
             cohort = timed.invite()
             assert cohort == trained.invite() == timed.invite()
@@ -71,10 +74,10 @@ def test_rounds_that_are_timed_are_those_that_train(steps):
             same(report, truth)
             assert timed.round == trained.round == number + 1
             record = trained.record
-            calls = [call for call in record.calls if call.status != "probe"]
+            calls = [call for call in call_rows(record.calls) if call.status != "probe"]
             assert [call.status == "ok" for call in calls] == report.completed.tolist()
             assert report.straggling_s == record.straggling_s
-            seen += [call.status for call in record.calls]
+            seen += [call.status for call in call_rows(record.calls)]
         assert federation.virtual_s > 0
     counts = {status: seen.count(status) for status in ("ok", "late", "lost", "probe")}
     assert min(counts.values()) > 3, f"the noise leaves something out: {counts}"
@@ -84,7 +87,7 @@ def test_rounds_that_are_timed_are_those_that_train(steps):
 def test_nobody_there_takes_the_servers_time_alone():
     config = small("hapfl", *HAPFL, "delays.availability=0.000001", "delays.server_latency_s=0.5")
     with Federation(config) as federation:
-        timed, trained = TimingRounds(build_world(config)), TrainingRounds(federation)
+        timed, trained = TimedRounds(build_world(config)), TrainingRounds(federation)
         assert timed.invite() == trained.invite() == []
         for told in (None, Decisions({})):
             report = timed.play(told)
@@ -93,8 +96,8 @@ def test_nobody_there_takes_the_servers_time_alone():
 
 
 def test_a_round_is_longer_by_its_slowest_probe_and_only_that_round():
-    rounds = TimingRounds(build_world(small("hapfl", *HAPFL, "delays.jitter=none")))
-    other = TimingRounds(rounds.world)
+    rounds = TimedRounds(build_world(small("hapfl", *HAPFL, "delays.jitter=none")))
+    other = TimedRounds(rounds.world)
     slowest = max(rounds.probe([2, 5]).total_s)
     assert rounds.play(None).round_s == pytest.approx(other.play(None).round_s + slowest, rel=1e-12)
     assert rounds.play(None).round_s == other.play(None).round_s
@@ -102,4 +105,35 @@ def test_a_round_is_longer_by_its_slowest_probe_and_only_that_round():
 
 def test_tiered_methods_are_refused():
     with pytest.raises(ConfigError, match="PerMFL has teams: the timing fidelity is for flat methods"):
-        TimingRounds(build_world(small("permfl")))
+        TimedRounds(build_world(small("permfl")))
+
+
+def test_rounds_of_the_timing_model_have_the_seconds_of_real_ones():
+    from strata.envs.opening import full_turns, timing_turns
+
+    config = small(
+        "fedavg",
+        "rounds=8",
+        "method.epochs=5",
+        "clients.mode=deadline",
+        "clients.deadline_s=0.13",
+        "delays=lognormal",
+        "delays.median_flops_per_s=1e8",
+        "delays.dropout=0.15",
+        "delays.availability=0.7",
+    )
+    with Federation(config) as federation:
+        turns = full_turns(federation)
+        full = [done.played.report for done in play(turns, RulePolicies("random", turns.control, 0), rounds=8)]
+    timed = timing_turns(config)
+    timing = [done.played.report for done in play(timed, RulePolicies("random", timed.control, 0), rounds=8)]
+    for a, b in zip(full, timing, strict=True):
+        assert a.round_s == b.round_s
+        assert a.straggling_s == b.straggling_s
+        assert a.clients.tolist() == b.clients.tolist()
+        assert a.completed.tolist() == b.completed.tolist()
+        assert a.total_s.tolist() == b.total_s.tolist()
+    failed = np.concatenate([report.total_s[~report.completed] for report in full])
+    assert (failed > 0.13).any(), "nobody was late"
+    assert (failed < 0.13).any(), "nobody was lost"
+    assert any(len(report.clients) < 8 for report in full), "everybody was there and kept"

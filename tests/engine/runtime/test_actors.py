@@ -126,7 +126,7 @@ def test_a_client_actor_that_dies_ends_the_run_with_its_name(cluster, method):
     config = small(method, "clients_per_actor=1", "clients.num_cpus=0.5", "rounds=50", runtime="ray")
     with Federation(config) as federation:
         federation.run_round()
-        victim = federation._backend._handles[3]
+        victim = federation.runtime.handles[3]
         pid = ray.get(victim.__ray_call__.remote(lambda shell: os.getpid()))
         os.kill(pid, signal.SIGKILL)
         who = r"client 3 \(team 0\), round 2, team round 1" if method == "permfl" else "client 3, round 2"

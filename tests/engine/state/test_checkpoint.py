@@ -208,8 +208,8 @@ class Helped(FedAvg):
     def init_global(self, seed):
         return Extra(super().init_global(seed).w)
 
-    def global_step(self, g, ups):
-        return Extra(super().global_step(g, ups).w)
+    def global_step(self, g, ups, context):
+        return Extra(super().global_step(g, ups, context).w)
 
 METHOD = Helped
 """

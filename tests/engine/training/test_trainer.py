@@ -19,8 +19,9 @@ from strata.engine.models.base import init_params
 from strata.engine.models.spec import ModelSpec
 from strata.engine.training.batches import plan_batches
 from strata.engine.training.device import resolve_device
-from strata.engine.training.trainer import Trainer
+from strata.engine.training.sequential import Sequential
 from strata.engine.tree import fingerprint
+from tests.helpers.training import lead
 
 D, K, N = 5, 3, 12
 RNG = np.random.default_rng(0)
@@ -42,7 +43,7 @@ def ask(request, seed=1, trainer=None, rows=ROWS):
     def steps():
         return (yield request)
 
-    return (trainer or Trainer(DATA)).drive(steps(), rows, rows[:6], seed, "client 3 (team 1), round 7")
+    return lead((trainer or Sequential(DATA)), steps(), rows, rows[:6], seed, "client 3 (team 1), round 7")
 
 
 def train(**changes):
@@ -83,7 +84,7 @@ def test_frozen_parameters_stay():
 
 
 def test_a_frozen_request_does_not_leak_into_the_next():
-    trainer = Trainer(DATA)
+    trainer = Sequential(DATA)
     ask(train(trainable=frozenset({"head.bias"})), trainer=trainer)
     answer, _ = ask(train(), trainer=trainer)
     torch.testing.assert_close(answer.params["head.weight"], init_params(SPEC, 0)["head.weight"] * 0.9**4)
@@ -97,7 +98,7 @@ def test_work_is_counted():
 def test_what_a_trainer_keeps_is_bounded_and_changes_nothing(monkeypatch):
     monkeypatch.setattr("strata.engine.training.trainer.FLOPS_KEPT", 2)
     monkeypatch.setattr("strata.engine.training.trainer.MODULES_KEPT", 2)
-    trainer = Trainer(DATA)
+    trainer = Sequential(DATA)
     for size in (1, 2, 3, 4, 1):
         spec = ModelSpec("mlp", (D,), K, (("hidden", (size,)),))
         request = Train(spec, init_params(spec, 0), Sgd(0.1), batch_size=4, steps=1)
@@ -161,8 +162,8 @@ def test_evaluation_counts():
 
 def test_evaluation_does_not_depend_on_its_batches():
     params = init_params(SPEC, 3)
-    one, _ = ask(Evaluate(SPEC, params), trainer=Trainer(DATA, evaluation_batch=1))
-    all_, _ = ask(Evaluate(SPEC, params), trainer=Trainer(DATA, evaluation_batch=100))
+    one, _ = ask(Evaluate(SPEC, params), trainer=Sequential(DATA, evaluation_batch=1))
+    all_, _ = ask(Evaluate(SPEC, params), trainer=Sequential(DATA, evaluation_batch=100))
     assert one.correct == all_.correct
     assert one.loss_sum == pytest.approx(all_.loss_sum, rel=1e-6)
 
@@ -171,7 +172,7 @@ def test_evaluation_does_not_depend_on_its_batches():
 def test_features_are_averaged_by_class(evaluation_batch):
     spec = ModelSpec("mlp", (D,), K, (("hidden", (4,)),))
     params, rows = init_params(spec, 0), np.array([0, 2, 3, 5, 9, 11])  # classes 0 2 0 2 0 2: none of class 1
-    answer, work = ask(Represent(spec, params), trainer=Trainer(DATA, evaluation_batch=evaluation_batch), rows=rows)
+    answer, work = ask(Represent(spec, params), trainer=Sequential(DATA, evaluation_batch=evaluation_batch), rows=rows)
     w, b = params["features.1.weight"].double().numpy(), params["features.1.bias"].double().numpy()
     features = np.maximum(DATA.x @ w.T + b, 0)
     assert answer.classes.tolist() == [0, 2]
@@ -243,7 +244,7 @@ def test_one_clients_counters_do_not_reach_the_next():
     spec = ModelSpec(f"{__name__}:Counting", (D,), K)
     request = Train(spec, init_params(spec, 0), Sgd(0.1), batch_size=4, steps=3)
     alone, _ = ask(request)
-    trainer = Trainer(DATA)
+    trainer = Sequential(DATA)
     ask(request, seed=9, trainer=trainer)
     after_another, _ = ask(request, trainer=trainer)
     assert fingerprint(after_another.params) == fingerprint(alone.params)
@@ -260,7 +261,7 @@ def test_what_is_frozen_is_in_evaluation_mode_for_the_request_and_no_longer():
         modes.append((model.training, model.norm.training, model.head.training))
         return cross_entropy(model, batch)
 
-    trainer, start = Trainer(DATA), init_params(COUNTING, 0)
+    trainer, start = Sequential(DATA), init_params(COUNTING, 0)
     request = Train(COUNTING, start, Sgd(0.1), batch_size=N, steps=1, loss=watched)
     ask(request, trainer=trainer)
     still, _ = ask(replace(request, trainable=HEAD, frozen=("norm",)), trainer=trainer)

@@ -12,8 +12,10 @@ from strata.engine.federation import Federation
 from strata.engine.method.requests import Evaluate
 from strata.engine.models.base import init_params
 from strata.engine.models.spec import ModelSpec
-from strata.engine.training.trainer import Trainer
+from strata.engine.training.sequential import Sequential
+from tests.helpers.calls import call_rows
 from tests.helpers.small import small
+from tests.helpers.training import lead
 
 
 def rows_of(*words):
@@ -41,7 +43,7 @@ def test_classes_keep_their_shares():
 
 def test_it_is_a_split_of_its_own_for_every_client_and_seed():
     def of(seed):
-        return [rows.validation.tolist() for rows in rows_of("data.validation_fraction=0.25", f"seed={seed}").clients]
+        return [rows.validation.tolist() for rows in call_rows("data.validation_fraction=0.25", f"seed={seed}").clients]
 
     assert of(0) == of(0) != of(1)
 
@@ -65,7 +67,7 @@ def test_evaluation_on_validation_rows_or_on_the_training_rows_in_their_place():
         return (yield Evaluate(spec, params, split))
 
     def found(split, validation):
-        return Trainer(data).drive(steps(split), parts["train"], parts["test"], 0, "client 0", validation)[0]
+        return lead(Sequential(data), steps(split), parts["train"], parts["test"], 0, "client 0", validation)[0]
 
     def expected(rows):
         module = spec.build()
@@ -87,7 +89,7 @@ def test_hapfl_weighs_by_validation_rows_where_there_are_some():
     with Federation(small("hapfl", *words, "data.validation_fraction=0.4")) as federation:
         (record,) = federation
         shares = [len(rows.validation) for rows in federation.world.data.clients]
-    for call in record.calls:
+    for call in call_rows(record.calls):
         right = call.metrics["validation_accuracy"] * shares[call.client]
         assert right == pytest.approx(round(right), abs=1e-9)
 

@@ -1,0 +1,69 @@
+"""The page of a comparison."""
+
+import sys
+
+from strata.cluster.report import page as report
+from tests.helpers.comparisons import LABELS, ODD, PLOTS, command, copied, page_of
+
+
+def test_the_page_is_self_contained_and_escapes_what_the_user_wrote(done):
+    folder, _ = done
+    text, page = (folder / "report" / "report.html").read_text(encoding="utf8"), page_of(folder / "report")
+    tags = {tag for tag, _ in page.tags}
+    assert not tags & {"script", "link", "iframe", "object", "a", "b"}
+    assert "http:" not in text.lower()
+    assert "https:" not in text.lower()
+    assert "url(" not in text
+    images = [attributes["src"] for tag, attributes in page.tags if tag == "img"]
+    assert len(images) == len(PLOTS)
+    assert all(source.startswith("data:image/png;base64,iVBOR") for source in images)
+    assert any(row[0] == ODD for row in page.rows)
+    assert "a&lt;b&gt;&amp;$^$.yaml" in text
+    assert "prefers-color-scheme: dark" in text
+    assert f"--against {LABELS[1]}" in page.text
+    assert ["method.mu", "–", "0.5", "–"] in page.rows
+    assert ["clients.count", "8"] in page.rows
+
+
+def test_equal_runs_make_an_equal_report(done, tmp_path):
+    folder, _ = done
+    runs = sorted((folder / "runs").iterdir())
+    for name in ("one", "two"):
+        assert command("--report", *runs, "--output", tmp_path / name)[0] == 0
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+    live, again = page_of(folder / "report").rows, page_of(tmp_path / "one").rows
+    assert {tuple(row[:8]) for row in again[1:4]} == {
+        (label, *row[1:8]) for label, row in zip(("permfl", "fedprox", "fedavg"), live[1:4], strict=True)
+    }
+
+
+def test_what_cannot_be_drawn_costs_neither_table_nor_report(done, tmp_path, monkeypatch, warned):
+    folder, _ = done
+    (run,) = (folder / "runs").glob("fedprox*seed0")
+
+    def broken(*anything):
+        raise MemoryError("no room\nfor a figure")
+
+    monkeypatch.setattr(report, "draw", broken)
+    code, out = command("--report", run, "--output", tmp_path)
+    assert code == 0
+    (line,) = warned()
+    assert line.startswith("warning: the plots could not be drawn (MemoryError: no room for a figure); the runs are")
+    assert line.endswith(f"strata compare --report {run}")
+    assert "fedprox" in out
+    assert page_of(tmp_path).rows[1][0] == "fedprox"
+
+
+def test_a_broken_tracker_costs_a_line(done, tmp_path, monkeypatch):
+    folder, _ = done
+    (run,) = (folder / "runs").glob("fedprox*seed0")
+
+    def tracked(config, rounds):
+        config["tracking"]["wandb"] = "offline"
+
+    monkeypatch.setitem(sys.modules, "wandb", None)  # an import of wandb raises from here on
+    code, out = command("--report", copied(run, tmp_path / "run", tracked), "--output", tmp_path / "out")
+    assert code == 0
+    assert "warning: Weights & Biases failed and is switched off" in out
+    assert (tmp_path / "out" / "report.html").is_file()

@@ -1,0 +1,64 @@
+"""Comparisons from the command line, and what they leave behind."""
+
+import contextlib
+import io
+import json
+import shutil
+from html.parser import HTMLParser
+
+import yaml
+
+from strata.cluster.cli import main
+
+ODD = "a<b>&$^$.yaml"  # markup in HTML, and a broken formula in matplotlib
+LABELS = ["permfl", "fedprox:method.mu=0.5", ODD]
+FAST = ["method.team_rounds=2", "method.local_steps=2", "method.batch_size=16"]
+PLOTS = ["accuracy-bytes.png", "accuracy-flops.png", "accuracy-rounds.png", "accuracy-time.png", "straggling.png"]
+
+
+def command(*words):
+    """Exit code, and what was printed."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        code = main(["compare", *map(str, words)])
+    return code, out.getvalue()
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the cells of the tables."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.rows, self.text, self._cell = [], [], "", False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self._cell = tag in ("td", "th")
+        if tag == "tr":
+            self.rows.append([])
+        if self._cell:
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        self._cell = self._cell and tag not in ("td", "th")
+
+    def handle_data(self, data):
+        self.text += data
+        if self._cell:
+            self.rows[-1][-1] += data
+
+
+def page_of(folder):
+    return Page((folder / "report.html").read_text(encoding="utf8"))
+
+
+def copied(run_dir, target, change):
+    """A copy of a run with a changed configuration or other rounds."""
+    shutil.copytree(run_dir, target)
+    config = yaml.safe_load((target / "config.yaml").read_text())
+    rounds = [json.loads(line) for line in (target / "metrics.jsonl").read_text().splitlines()]
+    change(config, rounds)
+    (target / "config.yaml").write_text(yaml.safe_dump(config))
+    (target / "metrics.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in rounds))
+    return target
