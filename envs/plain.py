@@ -16,7 +16,7 @@ from strata.envs.turns import Turn, Turns
 class FederatedRounds(gymnasium.Env[dict[str, Any], dict[str, Any]]):
     """Federated rounds as a plain environment, over the decisions of any method.
 
-    ``import envs; gymnasium.make("Strata/FederatedRounds-v0", method="hapfl", fidelity="timing", rounds=50)``
+    ``import strata.envs; gymnasium.make("Strata/FederatedRounds-v0", method="hapfl", fidelity="timing", rounds=50)``
 
     ## Action space
     ``Dict`` with the action space of every agent of the method's :class:`~strata.engine.method.control.Control`. A step

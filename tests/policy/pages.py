@@ -1,0 +1,45 @@
+"""Rules about the pages for people: their commands parse, their links lead somewhere."""
+
+import re
+import shlex
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from strata.cluster.cli import _parse, _parser
+from strata.cluster.commands.entries import resolve
+from strata.engine.config.load import load_config
+from strata.engine.errors import StrataWarning
+from tests.policy.source import ROOT
+
+PAGES = ["README.md", "RESULTS.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+RESUMED = re.compile(r"resume=|.*\.yaml$")  # of a run or file that the reader has
+
+
+def commands(page: str, root: Path = ROOT) -> list[str]:
+    """What the page tells people to type after ``strata``."""
+    return re.findall(r"^strata (.+)$", (root / page).read_text(encoding="utf8"), re.MULTILINE)
+
+
+def programs(page: str = "README.md", root: Path = ROOT) -> list[str]:
+    """The page's Python programs."""
+    return re.findall(r"```python\n(.+?)```", (root / page).read_text(encoding="utf8"), re.DOTALL)
+
+
+def check_command(command: str) -> None:
+    """Parse a command, and its configuration where it has one; raises what the command line would."""
+    words = shlex.split(command, comments=True)
+    parsed = _parse(_parser(), words)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StrataWarning)  # lambda_team=20 is outside the theorems, and says so
+        if words[0] == "compare" and not parsed.report:
+            resolve(parsed.words)
+        elif words[0] in ("run", "config", "train-agents") and not RESUMED.match(words[1]):
+            load_config(words[1], [word for word in words[2:] if "=" in word])
+
+
+def dead_links(page: str, root: Path = ROOT) -> Iterator[str]:
+    """Relative links of the page to what is not there."""
+    for link in re.findall(r"\]\(([^)#\s]+)", (root / page).read_text(encoding="utf8")):
+        if "://" not in link and not (root / page).parent.joinpath(link).exists():
+            yield link

@@ -1,0 +1,107 @@
+"""What the pages tell people to type, run or open works."""
+
+import ast
+import sys
+
+import pytest
+import torch
+
+from strata.engine.errors import ConfigError
+from strata.engine.federation import Federation
+from strata.engine.identity import identity, state_modules
+from strata.engine.state import checkpoint
+from tests.helpers.small import small
+from tests.policy import pages
+from tests.policy.source import PACKAGES, Module, imports
+
+
+@pytest.mark.parametrize("page", ["README.md", "RESULTS.md"])
+def test_every_command_parses(page):
+    every = pages.commands(page)
+    assert len(every) >= 8
+    for command in every:
+        pages.check_command(command)
+
+
+@pytest.mark.parametrize("page", pages.PAGES)
+def test_every_link_leads_somewhere(page):
+    assert list(pages.dead_links(page)) == []
+
+
+def test_programs_import_what_is_installed():
+    assert len(pages.programs()) == 3
+    for program in pages.programs():
+        named = {found.name.split(".")[0] for found in imports(Module("program", "README.md", ast.parse(program)))}
+        assert "strata" in named
+        assert not named & set(PACKAGES)
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("run permfl rounds=5 method.no_such=1", "no_such"),
+        ("run permfll", "permfl"),
+        ("compare permfl fedavgg", "fedavg"),
+        ("config permfl clients.count=-1", "clients.count"),
+    ],
+)
+def test_a_command_that_does_not_work_is_seen(command, says):
+    with pytest.raises(ConfigError, match=says):
+        pages.check_command(command)
+
+
+@pytest.mark.parametrize("command", ["rum permfl", "run", "compare permfl fedavg --no-such"])
+def test_words_that_do_not_parse_are_seen(command, capsys):
+    with pytest.raises(SystemExit):
+        pages.check_command(command)
+    assert "usage" in capsys.readouterr().err
+
+
+def test_a_dead_link_is_seen(tmp_path):
+    (tmp_path / "rooms").mkdir()
+    (tmp_path / "rooms" / "here.py").touch()
+    text = "[a](here.py) [b](gone.py) [c](https://example.org) [d](../rooms) [e](here.py#part) ![f](gone.png)"
+    (tmp_path / "rooms" / "README.md").write_text(text)
+    assert list(pages.dead_links("rooms/README.md", tmp_path)) == ["gone.py", "gone.png"]
+
+
+def test_the_readmes_program_runs(capsys):
+    (program,) = [text for text in pages.programs() if "Federation.from_config" in text]
+    quick = program.replace('"rounds=5"', '"rounds=2", "runtime=inprocess", "data.limit=600"')
+    assert quick != program
+    exec(compile(quick, "README.md", "exec"), {})
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("1 0.")
+    assert second.startswith("2 0.")
+
+
+def test_the_readmes_environment_runs(capsys):
+    (program,) = [text for text in pages.programs() if "gymnasium.make" in text]
+    exec(compile(program, "README.md", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("straggling ") for line in lines)
+
+
+def after_a_round(method, folder, *overrides):
+    """The record of one round, and the global model that a checkpoint then holds."""
+    with Federation(small(method, "rounds=1", *overrides)) as federation:
+        (record,) = federation
+        path, run = federation.save(folder / method), identity(federation.config, federation.world)
+        return record, checkpoint.load(path, run, state_modules(federation.world.algorithm)).snapshot.server.w
+
+
+def test_the_readmes_method_runs(tmp_path, monkeypatch):
+    (source,) = [text for text in pages.programs() if "METHOD" in text]
+    (tmp_path / "silly").mkdir()
+    (tmp_path / "silly" / "__init__.py").touch()
+    (tmp_path / "silly" / "fedsilly.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    record, halved = after_a_round("silly.fedsilly", tmp_path, "method.shrink=0.5", "method.batch_size=16")
+    _, whole = after_a_round("fedavg", tmp_path)
+    assert record.completed == 8
+    assert halved.keys() == whole.keys()
+    for name in whole:
+        torch.testing.assert_close(halved[name], whole[name] / 2)
+    for name in ("silly", "silly.fedsilly"):
+        sys.modules.pop(name)
