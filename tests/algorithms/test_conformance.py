@@ -13,11 +13,12 @@ from strata.engine.build import build_world
 from strata.engine.config.load import load_config
 from strata.engine.errors import EmptyCohortError
 from strata.engine.federation import Federation
-from strata.engine.identity import state_modules
+from strata.engine.identity import state_types
 from strata.engine.method.algorithm import FlatAlgorithm, TieredAlgorithm
 from strata.engine.method.find import load_method, method_names
 from strata.engine.method.messages import ClientInfo, Context, Received
 from strata.engine.rounds.clients import ClientHost
+from strata.engine.rounds.pools import EvaluationCall
 from strata.engine.state import checkpoint
 from strata.engine.training.sequential import Sequential
 from strata.engine.tree import count_bytes, fingerprint, from_wire, leaves, to_wire
@@ -127,9 +128,9 @@ def test_messages_have_a_price_and_are_frozen(world):
 def test_states_and_messages_survive_the_wire_and_the_disk(world, tmp_path):
     made = one_round(world)
     assert fingerprint(from_wire(copy.deepcopy(to_wire(made)))) == fingerprint(made)
-    modules = state_modules(world.algorithm)
-    path = checkpoint.save(tmp_path, 1, made, {}, 1, modules)
-    assert fingerprint(checkpoint.load(path, {}, modules)) == fingerprint(made)
+    types = state_types(world.algorithm)
+    path = checkpoint.save(tmp_path, 1, made, {}, 1, types)
+    assert fingerprint(checkpoint.load(path, {}, types)) == fingerprint(made)
 
 
 def test_an_empty_cohort_is_refused(world):
@@ -142,7 +143,7 @@ def test_an_empty_cohort_is_refused(world):
 
 
 def test_it_learns(world):
-    config = small(world.algorithm.__module__.removeprefix("algorithms."), "rounds=6")
+    config = small(world.algorithm.__module__.removeprefix("strata.algorithms."), "rounds=6")
     with Federation(config) as federation:
         records = list(federation)
     losses = [record.train_loss for record in records]
@@ -158,7 +159,7 @@ def test_a_client_that_was_never_called_is_evaluated_too(world):
     method = world.algorithm
     model = method.global_model(method.init_global(1))
     shared = {} if model is None else {"GM": model}
-    scores = host._evaluate(0, shared)
+    scores = host.evaluate(EvaluationCall([0], shared))[0]
     assert set(scores) == set(shared) | ({"PM"} if method.has_personal_model else set())
     assert scores
     assert all(score.samples == len(world.data.clients[0].test) for score in scores.values())

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from strata.cluster.sinks.base import RunInfo
-from strata.engine.rounds.records import CallRecord, RoundRecord, Scores
+from strata.engine.method.calls import LATE, OK, Call, CallTable
+from strata.engine.rounds.records import RoundRecord, Scores
 
 CONFIG: dict[str, Any] = {
     "algorithm": "permfl",
@@ -37,9 +38,9 @@ def run_info(run_dir: Path, **changes: Any) -> RunInfo:
     return dataclasses.replace(base, **changes)
 
 
-def call(client: int, **changes: Any) -> CallRecord:
-    base = CallRecord(client, client % 2, 1, "laptop", "ok", 100, 50, 1000, 20, 5, 0.0, 0.5, 1.0, 0.25, 0.75)
-    return dataclasses.replace(base, **changes)
+def call(client: int, **changes: Any) -> Call:
+    base = Call(client, client % 2, 1, "laptop", OK, 100, 50, 1000, 20, 5, 0.0, 0.5, 1.0, 0.25, 0.75, {})
+    return base._replace(**changes)
 
 
 def scores(accuracy: float) -> Scores:
@@ -63,7 +64,7 @@ def record(round: int, evaluated: bool = True, **changes: Any) -> RoundRecord:
         flops=3000,
         train_loss=1 / round,
         scores={"PM": scores(1 - 1 / (round + 1)), "GM": scores(0.5)} if evaluated else {},
-        calls=[call(0), call(1, status="late", loss=None)],
+        calls=CallTable.of([call(0), call(1, status=LATE, loss=float("nan"))]),
         metrics={"teams": 2},
         wall_s=0.1 * round,
     )

@@ -13,10 +13,11 @@ from strata.agents.learnt import LearntPolicies
 from strata.engine.config.agents import AgentsConfig
 from strata.engine.method.control import AgentSpec, Control
 from strata.engine.method.features import pad_rows
-from strata.engine.method.situation import Decisions, Report, Situation
+from strata.engine.method.situation import Decisions, Situation
 from strata.engine.seeding import generator
 from strata.envs.multi_agent import FederatedRoundsEnv
 from strata.envs.turns import Turns
+from tests.helpers.calls import report
 
 ARMS = 3
 
@@ -35,10 +36,7 @@ class ToyRounds:
 
     def play(self, decisions):
         self.round += 1
-        none = np.zeros(0)
-        return Report(
-            none.astype(np.int64), none.astype(bool), none.astype(bool), *[none] * 7, round_s=0.0, straggling_s=0.0
-        )
+        return report([], round_s=0.0)
 
 
 class Toy(Control):

@@ -8,8 +8,6 @@ import torch
 
 from strata.engine.errors import ConfigError
 from strata.engine.federation import Federation
-from strata.engine.identity import identity, state_modules
-from strata.engine.state import checkpoint
 from tests.helpers.small import small
 from tests.policy import pages
 from tests.policy.source import PACKAGES, Module, imports
@@ -87,8 +85,7 @@ def after_a_round(method, folder, *overrides):
     """The record of one round, and the global model that a checkpoint then holds."""
     with Federation(small(method, "rounds=1", *overrides)) as federation:
         (record,) = federation
-        path, run = federation.save(folder / method), identity(federation.config, federation.world)
-        return record, checkpoint.load(path, run, state_modules(federation.world.algorithm)).snapshot.server.w
+        return record, federation.rounds.snapshot().server.w
 
 
 def test_the_readmes_method_runs(tmp_path, monkeypatch):

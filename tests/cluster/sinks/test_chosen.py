@@ -85,7 +85,7 @@ def test_the_csv_holds_the_last_choice_of_every_client(done):
 def test_a_run_ends_with_the_table_and_where_the_rest_is(done):
     run_dir, out = done
     table = out.split("what was chosen last for each client")[1]
-    for client, row in call_rows(run_dir).items():
+    for client, row in rows_of(run_dir).items():
         (line,) = [line for line in table.splitlines() if line.split()[:2] == [str(client), row["device"]]]
         assert f"{100 * float(row['accuracy']):.2f} %" in line
         assert f"{float(row['memory_mib']):.1f} / {float(row['budget_mib']):.1f} MiB" in line

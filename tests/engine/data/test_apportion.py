@@ -6,7 +6,7 @@ import pytest
 from strata.engine.clock.config import DelayConfig
 from strata.engine.clock.delays import client_profiles
 from strata.engine.clock.devices import device_classes
-from strata.engine.data.apportion import apportion
+from strata.engine.data.apportion import apportion, fill_evenly, top_up
 from strata.engine.seeding import generator
 
 
@@ -53,9 +53,6 @@ def test_shares_are_those_of_the_two_rules_that_this_one_replaced(seed):
     clients = int(draws.integers(1, 200))
     dealt = [profile.device for profile in client_profiles(config, clients, seed)]
     assert dealt == classes_before(config, clients, seed)
-
-
-from strata.engine.data.apportion import fill_evenly, top_up
 
 
 def test_top_up_takes_the_class_that_the_short_client_holds():

@@ -1,12 +1,13 @@
 """Scores, records and means: closed forms."""
 
 from dataclasses import fields, replace
+from math import nan
 
 import pytest
 
+from strata.engine.method.calls import LATE, LOST, NO_TEAM, OK, Call, CallTable
 from strata.engine.method.requests import Evaluation
 from strata.engine.rounds.pools import Outcome
-from strata.engine.rounds.records import CallRecord
 from strata.engine.rounds.scores import chain, record, score, score_all, to_plain
 
 
@@ -38,13 +39,12 @@ def test_each_kind_of_model_is_scored_over_the_clients_that_have_it():
 
 def call(client, status, loss, **numbers):
     costs = {"bytes_down": 1, "bytes_up": 2, "flops": 3, "samples": 4, "steps": 5} | numbers
-    return CallRecord(
-        client, None, 1, "toy", status, **costs, latency_s=0, download_s=1, compute_s=1, upload_s=1, loss=loss
-    )
+    seconds = {"latency_s": 0, "download_s": 1, "compute_s": 1, "upload_s": 1}
+    return Call(client, NO_TEAM, 1, "toy", status, **costs, **seconds, loss=loss, metrics={"found": 1.0})
 
 
 def test_a_record_adds_up_what_its_calls_cost():
-    calls = [call(0, "ok", 1.0), call(1, "late", 9.0), call(2, "lost", None), call(3, "ok", 3.0)]
+    calls = CallTable.of([call(0, OK, 1.0), call(1, LATE, 9.0), call(2, LOST, nan), call(3, OK, 3.0)])
     made = record(2, 7.0, Outcome(3.0, [1.0, 2.0], calls), {}, wall_s=0.1)
     assert (made.invited, made.completed, made.late, made.lost) == (4, 2, 1, 1)
     assert made.train_loss == 2.0  # of what was aggregated
@@ -52,22 +52,27 @@ def test_a_record_adds_up_what_its_calls_cost():
     assert (made.bytes_client_down, made.bytes_client_up, made.flops) == (4, 8, 12)
 
 
-def changes(value):
+def changes(value, **others):
     """Copies of a dataclass that each differ from it in one field, with the field's name."""
-    return [(field.name, replace(value, **{field.name: "another"})) for field in fields(value)]
+    others = {"scores": {"GM": score({0: Evaluation(1, 2, 1.0)})}} | others
+    return [(field.name, replace(value, **{field.name: others.get(field.name, "another")})) for field in fields(value)]
 
 
 def test_the_digest_sees_every_value_but_the_wall_clock():
-    base = record(1, 1.0, Outcome(1.0, [], [call(0, "ok", 1.0)]), {}, wall_s=0.1)
+    outcome = Outcome(1.0, [], CallTable.of([call(0, OK, 1.0)]))
+    base = record(1, 1.0, outcome, {}, wall_s=0.1)
     assert "wall_s" not in to_plain(base)
-    assert chain("", base) == chain("", record(1, 1.0, Outcome(1.0, [], [call(0, "ok", 1.0)]), {}, wall_s=9.9))
+    assert chain("", base) == chain("", record(1, 1.0, outcome, {}, wall_s=9.9))
     assert chain("x", base) != chain("", base)
     unseen = {"wall_s", "agents_wall_s"}
-    for name, changed in changes(base):
+    other = CallTable.of([call(1, OK, 1.0)])
+    for name, changed in changes(base, calls=other):
         assert (chain("", changed) == chain("", base)) == (name in unseen), name
-    (made,), scores = base.calls, score({0: Evaluation(1, 2, 1.0)})
-    for name, changed in changes(made):
-        assert chain("", replace(base, calls=[changed])) != chain("", base), name
+    made, scores = call(0, OK, 1.0), score({0: Evaluation(1, 2, 1.0)})
+    for name in Call._fields:
+        another = {"device": "another", "status": LOST, "metrics": {"found": 2.0}}.get(name, 7)
+        changed = CallTable.of([made._replace(**{name: another})])
+        assert chain("", replace(base, calls=changed)) != chain("", base), name
     scored = replace(base, scores={"GM": scores})
     for name, changed in changes(scores):
         assert chain("", replace(base, scores={"GM": changed})) != chain("", scored), name

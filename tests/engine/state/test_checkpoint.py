@@ -26,14 +26,15 @@ class State:
 
 TREE = State({"a": torch.randn(3, 2), "n": torch.arange(4)}, (1, 2.5, "x", True, [torch.zeros(0)], {7: "seven"}))
 ME = {"seed": "1"}
+TYPES = checkpoint.types_in(__name__)
 
 
 def saved(tmp_path, **options):
-    return checkpoint.save(tmp_path, 3, TREE, ME, **{"keep": 2, "modules": (__name__,), **options})
+    return checkpoint.save(tmp_path, 3, TREE, ME, **{"keep": 2, "types": TYPES, **options})
 
 
-def load(path, identity=None, modules=(__name__,)):
-    return checkpoint.load(path, identity or ME, modules)
+def load(path, identity=None, types=TYPES):
+    return checkpoint.load(path, identity or ME, types)
 
 
 def test_a_tree_comes_back_to_the_bit(tmp_path):
@@ -46,13 +47,13 @@ def test_a_tree_comes_back_to_the_bit(tmp_path):
 
 def test_tensors_that_share_memory_are_kept_apart(tmp_path):
     w = torch.ones(3)
-    back = load(checkpoint.save(tmp_path, 1, State({"a": w, "b": w}, ()), ME, 1, (__name__,)))
+    back = load(checkpoint.save(tmp_path, 1, State({"a": w, "b": w}, ()), ME, 1, TYPES))
     assert torch.equal(back.w["a"], back.w["b"])
 
 
 def test_only_the_newest_are_kept(tmp_path):
     for number in (1, 2, 3):
-        checkpoint.save(tmp_path, number, TREE, ME, 2, (__name__,))
+        checkpoint.save(tmp_path, number, TREE, ME, 2, TYPES)
     assert [path.name for path in checkpoint.found(tmp_path)] == ["round-000002", "round-000003"]
 
 
@@ -109,7 +110,7 @@ def test_types_that_are_not_the_methods_are_refused(tmp_path):
 
 
 def test_a_full_disk_leaves_earlier_checkpoints(tmp_path, monkeypatch):
-    first = checkpoint.save(tmp_path, 1, TREE, ME, 2, (__name__,))
+    first = checkpoint.save(tmp_path, 1, TREE, ME, 2, TYPES)
 
     def full(path, data):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -151,7 +152,7 @@ def test_a_checkpoint_that_could_not_be_replaced_is_still_there(tmp_path, monkey
     path = saved(tmp_path)
     renames_that_fail(monkeypatch, error, {2})
     with pytest.raises((CheckpointError, KeyboardInterrupt)):
-        checkpoint.save(tmp_path, 3, OTHER, ME, 2, (__name__,))
+        checkpoint.save(tmp_path, 3, OTHER, ME, 2, TYPES)
     assert path.is_dir()
     assert fingerprint(load(path)) == fingerprint(TREE)
 
@@ -162,11 +163,11 @@ def test_a_kill_between_old_and_new_leaves_the_old_one(tmp_path, monkeypatch, lo
     with monkeypatch.context() as killed:
         renames_that_fail(killed, OSError("killed"), {2, 3})  # nor can it be put back
         with pytest.raises(CheckpointError):
-            checkpoint.save(tmp_path, 3, OTHER, ME, 2, (__name__,))
+            checkpoint.save(tmp_path, 3, OTHER, ME, 2, TYPES)
     assert not path.exists()
     assert look(tmp_path) == [path]
     assert fingerprint(load(path)) == fingerprint(TREE)
-    checkpoint.save(tmp_path, 3, OTHER, ME, 2, (__name__,))
+    checkpoint.save(tmp_path, 3, OTHER, ME, 2, TYPES)
     assert fingerprint(load(path)) == fingerprint(OTHER)
     assert [found.name for found in tmp_path.iterdir()] == ["round-000003"]
 
@@ -174,7 +175,7 @@ def test_a_kill_between_old_and_new_leaves_the_old_one(tmp_path, monkeypatch, lo
 def test_a_kill_after_the_new_one_came_leaves_the_new_one(tmp_path):
     path, aside = saved(tmp_path), tmp_path / ".replaced-round-000003"
     path.rename(aside)
-    checkpoint.save(tmp_path / "new", 3, OTHER, ME, 2, (__name__,)).rename(path)
+    checkpoint.save(tmp_path / "new", 3, OTHER, ME, 2, TYPES).rename(path)
     assert checkpoint.found(tmp_path) == [path]
     assert not aside.exists()
     assert fingerprint(load(path)) == fingerprint(OTHER)
@@ -185,11 +186,11 @@ def test_what_could_not_be_restored_is_not_saved(tmp_path):
     class Local:
         x: int
 
-    here = r"of module tests\.engine\.test_checkpoint, which could not be restored"
+    here = r"of module tests\.engine\.state\.test_checkpoint, which could not be restored"
     with pytest.raises(StateError, match=rf"an instance of State {here}.*Define the classes"):
-        saved(tmp_path, modules=("strata.engine.rounds.server",))
+        saved(tmp_path, types={})
     with pytest.raises(StateError, match=rf"Local {here}.*at the top level"):
-        checkpoint.save(tmp_path, 3, {"a": [Local(1)]}, ME, 2, (__name__,))
+        checkpoint.save(tmp_path, 3, {"a": [Local(1)]}, ME, 2, TYPES)
     assert not list(tmp_path.iterdir())
 
 

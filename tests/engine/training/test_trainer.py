@@ -18,6 +18,7 @@ from strata.engine.method.requests import Evaluate, Pull, Represent, Request, Sg
 from strata.engine.models.base import init_params
 from strata.engine.models.spec import ModelSpec
 from strata.engine.training.batches import plan_batches
+from strata.engine.training.conversation import Conversation
 from strata.engine.training.device import resolve_device
 from strata.engine.training.sequential import Sequential
 from strata.engine.tree import fingerprint
@@ -345,7 +346,7 @@ def test_pixels_are_scaled():
 
 def test_whatever_the_trainer_answers_a_method_may_ask_for():
     evaluation = get_type_hints(Algorithm.client_evaluate)["return"]
-    driven = get_type_hints(Trainer.drive)["steps"]
+    driven = get_type_hints(Conversation)["steps"]
     assert set(get_args(Request)) == {Train, Evaluate, Represent}
     for kind in (ClientStep, evaluation, driven):
         assert get_args(kind)[0] == Request
