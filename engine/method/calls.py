@@ -46,7 +46,7 @@ class Call(NamedTuple):
         return self.latency_s + self.download_s + self.compute_s + self.upload_s
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CallTable:
     """The client calls of a round, each column ``(n,)``.
 
@@ -108,6 +108,15 @@ class CallTable:
 
     def __len__(self) -> int:
         return len(self.client)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, CallTable) or self.metrics.keys() != other.metrics.keys():
+            return False
+        pairs = [(getattr(self, name), getattr(other, name)) for name in PLAIN]
+        pairs += [(values, other.metrics[name]) for name, values in self.metrics.items()]
+        return all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in pairs)
+
+    __hash__ = None  # type: ignore[assignment]
 
     @property
     def total_s(self) -> FloatArray:

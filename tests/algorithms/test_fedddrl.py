@@ -8,9 +8,9 @@ from strata.algorithms.fedavg import FedAvg
 from strata.algorithms.fedddrl import DdrlControl, FedDdrl, FedDdrlConfig
 from strata.engine.errors import ConfigError
 from strata.engine.federation import Federation
-from strata.engine.method.situation import Report
 from strata.engine.models.spec import ModelSpec
 from strata.engine.options import check
+from tests.helpers.calls import report as report_of
 from tests.helpers.decisions import Priced, models, play, situation
 from tests.helpers.small import small, small_overrides
 
@@ -23,10 +23,7 @@ def control(**settings):
 
 
 def report(round_s, gain):
-    zeros = np.zeros(3)
-    return Report(
-        np.arange(3), zeros == 0, zeros > 0, zeros, zeros, zeros, zeros, zeros, zeros, zeros, round_s, 0.0, gain=gain
-    )
+    return report_of(range(3), round_s, gain=gain)
 
 
 def test_two_value_decomposition_agents_choose_from_the_menu():
@@ -108,7 +105,7 @@ def test_it_learns_to_leave_out_the_one_slow_client(one_slow_client):
     policies.learning = False
     (done,) = play(turns, policies, rounds=1)
     report = done.played.report
-    assert SLOW not in report.clients
-    assert len(report.clients) > 0
+    assert SLOW not in report.calls.client
+    assert len(report.calls) > 0
     everyone = turns.control.expected_s(turns.open().situation)
     assert report.round_s < everyone / 5

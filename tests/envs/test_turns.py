@@ -1,7 +1,5 @@
 """Turns within a round: who acts, what is refused, who is paid, what is remembered."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, MultiDiscrete
@@ -9,8 +7,9 @@ from gymnasium.spaces import Box, MultiDiscrete
 from strata.engine.errors import ActionError
 from strata.engine.method.control import AgentSpec, Control
 from strata.engine.method.features import pad_rows
-from strata.engine.method.situation import CallCost, Decisions, Report
+from strata.engine.method.situation import CallCost, Decisions
 from strata.envs.turns import Memory, Turns
+from tests.helpers.calls import report as report_of
 
 K, N = 2, 4
 
@@ -41,8 +40,10 @@ def report(clients, completed=None, **changes):
     who = np.array(clients, np.int64)
     one = who + 1.0
     ok = np.ones(len(who), bool) if completed is None else np.array(completed)
-    made = Report(who, ok, ~ok, 0 * one, one, 2 * one, 3 * one, 0 * one + 10, 0 * one + 20, 0 * one + 100, 9.0, 1.0)
-    return dataclasses.replace(made, **changes)
+    n = len(who)
+    costs = {"bytes_down": np.full(n, 10), "bytes_up": np.full(n, 20), "flops": np.full(n, 100)}
+    seconds = {"download_s": one, "compute_s": 2 * one, "upload_s": 3 * one}
+    return report_of(who, 9.0, 1.0, **{"lost": ~ok, **costs, **seconds, **changes})
 
 
 class TwoStages(Control):

@@ -8,9 +8,10 @@ from strata.algorithms.fedavg import FedAvg, FedAvgConfig
 from strata.algorithms.permfl import PerMFL, PerMFLConfig
 from strata.engine.federation import Federation
 from strata.engine.method.messages import ClientInfo
-from strata.engine.method.situation import CallCost, Report, Situation
+from strata.engine.method.situation import CallCost, Situation
 from strata.engine.models.spec import ModelSpec
 from strata.engine.tree import fingerprint
+from tests.helpers.calls import report as report_of
 
 MODEL = ModelSpec("mclr", (2,), 2, ())
 CLIENTS = [2, 3, 5]
@@ -40,23 +41,7 @@ def situation(clients=CLIENTS, s_per_flop=(0.01, 0.02, 0.03), s_per_byte=0.1, **
 
 
 def report(round_s=1.0, gain=0.0, n=3):
-    zeros = np.zeros(n)
-    return Report(
-        np.arange(n),
-        np.ones(n, bool),
-        np.zeros(n, bool),
-        zeros,
-        zeros,
-        zeros,
-        zeros,
-        zeros,
-        zeros,
-        zeros,
-        round_s,
-        0.0,
-        accuracy=0.5,
-        gain=gain,
-    )
+    return report_of(range(n), round_s=round_s, accuracy=0.5, gain=gain)
 
 
 def pulls(**settings):

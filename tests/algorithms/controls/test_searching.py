@@ -9,32 +9,30 @@ from strata.agents.learnt import LearntPolicies
 from strata.algorithms.controls.searching import SearchControl
 from strata.engine.build import build_world
 from strata.engine.config.agents import AgentsConfig
-from strata.engine.method.situation import Report, Situation
+from strata.engine.method.situation import Situation
 from strata.engine.seeding import generator
 from strata.envs.multi_agent import FederatedRoundsEnv
 from strata.envs.opening import control_of
 from strata.envs.turns import Turns
+from tests.helpers.calls import report
 from tests.helpers.supernets import FOUR, info_of, method_of, searching
 
 # --- rewards --------------------------------------------------------------------------------------------------------
 
 
 def report_of(clients, seconds, completed=None, **metrics):
-    zeros = np.zeros(len(clients))
-    done = np.ones(len(clients), bool) if completed is None else np.array(completed)
+    lost = None if completed is None else ~np.array(completed)
     columns = {name: np.array(values) for name, values in metrics.items()}
-    return Report(
-        np.array(clients), done, ~done, zeros, zeros, np.array(seconds), zeros, zeros, zeros, zeros, 9.0, 0.0, columns
-    )
+    return report(clients, 9.0, lost=lost, compute_s=np.array(seconds, float), metrics=columns)
 
 
-def rewards_of(report, best, **settings):
+def rewards_of(made, best, **settings):
     method = method_of(**settings)
     control = SearchControl(method, [info_of(client) for client in range(5)], None, 3)
-    unknown = np.full(len(report.clients), np.nan)
+    unknown = np.full(len(made.calls), np.nan)
     everyone = {} if best is None else {"best_accuracy": np.array(best)}
-    now = Situation(4, list(report.clients), *[unknown] * 4, everyone=everyone)
-    return control.rewards(now, {}, report)
+    now = Situation(4, made.calls.client.tolist(), *[unknown] * 4, everyone=everyone)
+    return control.rewards(now, {}, made)
 
 
 def test_the_reward_by_hand():

@@ -95,7 +95,7 @@ def test_a_constant_selection_is_the_same_fixed_plan():
     got, reports = decided_run(config, lambda control: Constant(actions))
     plan = {0: {"epochs": 3}, 2: {"epochs": 5}, 3: {"epochs": 7}, 5: {"epochs": 3}, 6: {"epochs": 7}}
     assert got == plain_run(config, Decisions(plan))
-    assert [report.clients.tolist() for report in reports] == [[0, 2, 3, 5, 6]] * 3
+    assert [report.calls.client.tolist() for report in reports] == [[0, 2, 3, 5, 6]] * 3
 
 
 @pytest.mark.parametrize("method", ["fedavg", "fedprox"])

@@ -14,10 +14,10 @@ from strata.cluster.run.session import Session
 from strata.engine.build import build_world
 from strata.engine.errors import ConfigError
 from strata.engine.federation import Federation
-from strata.engine.method.situation import Decisions, Report, Situation
+from strata.engine.method.situation import Decisions, Situation
 from strata.engine.rounds.costs import CallCosts
 from strata.envs.opening import control_of, full_turns
-from tests.helpers.calls import call_rows
+from tests.helpers.calls import call_rows, report
 from tests.helpers.small import small
 
 TINY = ("model=mlp", "model.hidden=[16]", "method.batch_size=16", "data.limit=400", "agents.policy=none")
@@ -86,21 +86,7 @@ def test_steps_are_shared_out_where_the_method_counts_in_steps(world):
 
 
 def outcome(total, completed, gain=0.0):
-    n = len(total)
-    zeros = np.zeros(n)
-    return Report(
-        np.arange(n),
-        np.array(completed),
-        ~np.array(completed),
-        zeros,
-        zeros,
-        np.array(total),
-        zeros,
-        *[zeros] * 3,
-        9.0,
-        1.0,
-        gain=gain,
-    )
+    return report(range(len(total)), 9.0, 1.0, gain=gain, lost=~np.array(completed), compute_s=np.array(total, float))
 
 
 def test_rewards_have_their_signs(world):

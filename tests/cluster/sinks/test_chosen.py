@@ -18,6 +18,7 @@ from strata.cluster.sinks.chosen import TABLE, chooses, gather, read_architectur
 from strata.cluster.sinks.chosen_plot import present
 from strata.cluster.sinks.display import PlainDisplay
 from strata.engine.errors import StrataError
+from strata.engine.method.calls import CallTable
 from strata.engine.method.find import load_method
 from tests.helpers.records import call, record
 from tests.helpers.small import small
@@ -161,7 +162,7 @@ def by_hand(round, choices, entropies):
         for client, width in choices.items()
     ]
     metrics = {f"agents/client_{client}/entropy": value for client, value in entropies.items()}
-    return {**vars(record(round)), "calls": [vars(one) for one in calls], "metrics": metrics}
+    return {**vars(record(round)), "calls": list(CallTable.of(calls).rows()), "metrics": metrics}
 
 
 def test_shares_and_entropies_by_hand():

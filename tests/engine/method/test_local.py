@@ -9,7 +9,6 @@ import torch
 from strata.engine.method.local import LocalSgd, LocalTraining
 from strata.engine.method.losses import Batch, SmoothedCrossEntropy, cross_entropy
 from strata.engine.method.requests import AdamW, Evaluate, Sgd
-from strata.engine.training import trainer
 from strata.engine.training.sequential import Sequential
 from tests.helpers.linear import DATA, ROWS, K, X, Y, arrays, backward, forward, fresh, softmax, spec
 from tests.helpers.training import lead
@@ -73,7 +72,7 @@ def test_smoothing_by_nothing_is_cross_entropy():
 
 
 def test_only_the_modules_used_last_are_kept(monkeypatch):
-    monkeypatch.setattr(trainer, "MODULES_KEPT", 2)
+    monkeypatch.setattr("strata.engine.training.sequential.MODULES_KEPT", 2)
     cached = Sequential(DATA)
     kept = []
     sizes = [spec(width=width) for width in (3, 4, 5)]

@@ -57,7 +57,7 @@ def test_a_probe_costs_what_was_counted():
     config = small("hapfl", "model=mlp", "agents.policy=none", "method.batch_size=16")
     with Federation(config) as federation:
         costs = CallCosts(federation.world)
-        for call in federation.probe(range(8)):
+        for call in call_rows(federation.probe(range(8))):
             cost = costs.probe(call.client)
             assert (call.bytes_down, call.bytes_up, call.flops) == (cost.bytes_down, 0, cost.flops)
             assert cost.bytes_up == 0

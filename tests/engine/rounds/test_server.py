@@ -25,6 +25,7 @@ def test_the_clock_of_a_flat_round_is_its_formula():
         world = federation.world
     bytes_down, bytes_up = one_call(world)
     totals = []
+    calls = call_rows(record.calls)
     for client, profile in enumerate(world.profiles):
         n = len(world.data.clients[client].train)
         flops = 2 * (2 * n * 784 * 10)  # forward, and the gradient of the weights; one epoch sees every sample once
@@ -34,7 +35,7 @@ def test_the_clock_of_a_flat_round_is_its_formula():
             + flops / profile.flops_per_s
             + bytes_up / profile.up_bytes_per_s
         )
-        call = record.calls[client]
+        call = calls[client]
         assert (call.client, call.bytes_down, call.bytes_up, call.flops) == (client, bytes_down, bytes_up, flops)
         assert call.total_s == pytest.approx(totals[-1], rel=1e-12)
     assert record.round_s == pytest.approx(max(totals) + 0.5, rel=1e-12)
@@ -66,12 +67,8 @@ def test_a_clients_rate_is_limited_by_its_servers():
     config = small("fedavg", "rounds=1", "delays=none", "delays.server_up_bytes_per_s=1000", "delays.jitter=none")
     with Federation(config) as federation:
         (record,) = federation
-    assert record.calls[0].download_s == pytest.approx(count_bytes_down(record) / 1000)
-    assert record.calls[0].compute_s == 0.0
-
-
-def count_bytes_down(record):
-    return record.calls[0].bytes_down
+    assert record.calls.download_s[0] == pytest.approx(record.calls.bytes_down[0] / 1000)
+    assert record.calls.compute_s[0] == 0.0
 
 
 def test_participation_of_clients_and_teams():
@@ -125,7 +122,7 @@ def test_a_lost_call_ends_within_its_phase():
         (whole,) = federation
     with Federation(small("fedavg", "rounds=1", "delays.jitter=none", "delays.dropout=1")) as federation:
         (lost,) = federation
-    for full, part in zip(whole.calls, lost.calls, strict=True):
+    for full, part in zip(call_rows(whole.calls), call_rows(lost.calls), strict=True):
         assert 0 < part.total_s < full.total_s
         assert part.latency_s == full.latency_s or part.download_s == part.compute_s == part.upload_s == 0
         assert part.download_s == full.download_s or part.compute_s == part.upload_s == 0
@@ -158,7 +155,7 @@ def test_sleep_mode_sleeps_and_reports_the_same_seconds():
 
 @pytest.mark.parametrize(("lost", "kept"), [(0.0, Pulls(0.25, 1.25)), (1.0, None)])
 def test_what_was_decided_stays_if_uploads_counted_even_where_the_method_hands_its_state_back(monkeypatch, lost, kept):
-    monkeypatch.setattr(PerMFL, "global_step", lambda self, g, ups: g)
+    monkeypatch.setattr(PerMFL, "global_step", lambda self, g, ups, context: g)
     with Federation(small("permfl", f"delays.dropout={lost}")) as federation:
         federation.run_round(Decisions({client: {} for client in range(8)}, {"lam": 0.25, "gamma": 1.25}))
         assert federation.rounds.snapshot().server.pulls == kept

@@ -33,7 +33,7 @@ ROWS = np.arange(N)
 
 def quadratic(model: nn.Module, batch: Batch) -> torch.Tensor:
     """½‖θ‖², whatever the data: its gradient is θ, so SGD has a closed form."""
-    return sum((p**2).sum() for p in model.parameters()) / 2 + 0 * model(batch.x).sum()
+    return sum((p**2).sum() for p in model.parameters()) / 2 + 0 * model(batch.x).sum(1)
 
 
 def exploding(model: nn.Module, batch: Batch) -> torch.Tensor:
@@ -97,8 +97,8 @@ def test_work_is_counted():
 
 
 def test_what_a_trainer_keeps_is_bounded_and_changes_nothing(monkeypatch):
-    monkeypatch.setattr("strata.engine.training.trainer.FLOPS_KEPT", 2)
-    monkeypatch.setattr("strata.engine.training.trainer.MODULES_KEPT", 2)
+    monkeypatch.setattr("strata.engine.training.flops.FLOPS_KEPT", 2)
+    monkeypatch.setattr("strata.engine.training.sequential.MODULES_KEPT", 2)
     trainer = Sequential(DATA)
     for size in (1, 2, 3, 4, 1):
         spec = ModelSpec("mlp", (D,), K, (("hidden", (size,)),))
