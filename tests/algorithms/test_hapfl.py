@@ -17,6 +17,7 @@ from strata.engine.errors import ConfigError, EmptyCohortError
 from strata.engine.federation import Federation
 from strata.engine.method.losses import Batch
 from strata.engine.method.messages import Context, Received
+from strata.engine.method.requests import Length
 from strata.engine.method.situation import Decisions, Report, Situation
 from strata.engine.models.spec import ModelSpec
 from strata.engine.rounds.costs import CallCosts
@@ -36,7 +37,7 @@ def method(**changes):
 
 def down_of(made, size=1, epochs=2, steps=0):
     g = made.init_global(7)
-    return Down(g.lite, g.sizes[size], size, epochs, steps)
+    return Down(g.lite, g.sizes[size], size, Length(epochs, steps))
 
 
 def run(made, down, state=None, seed=3):
@@ -96,7 +97,7 @@ def test_without_distillation_mutual_training_is_two_separate_trainings(changes)
     result, _ = run(made, down)
 
     def alone(spec, start):
-        answer = yield made.config.train(spec, start, down.epochs, down.steps)
+        answer = yield made.config.train(spec, start, down.length)
         return answer.params
 
     for found, spec, start in (
@@ -136,7 +137,7 @@ def test_a_probe_is_one_epoch_of_the_lite_model_alone():
     assert work.samples == len(ROWS)
 
     def epoch():
-        yield made.config.train(made.lite, down.lite, 1, 0)
+        yield made.config.train(made.lite, down.lite, Length(1))
 
     assert work.flops == Trainer(DATA).drive(epoch(), ROWS, ROWS, 3, "epoch")[1].flops
 

@@ -12,7 +12,7 @@ from strata.engine.config.load import load_config
 from strata.engine.errors import ConfigError
 from strata.engine.federation import Federation
 from strata.engine.method.messages import Context, Received
-from strata.engine.method.requests import Trained
+from strata.engine.method.requests import Length, Trained
 from strata.engine.models.base import init_params, parameter_count
 from strata.engine.models.spec import Family, ModelSpec
 from strata.engine.options import check
@@ -20,6 +20,7 @@ from strata.engine.tree import count_bytes, fingerprint
 from tests.helpers.linear import (
     INFO,
     LR,
+    ONE_STEP,
     ROWS,
     WORK,
     D,
@@ -64,7 +65,7 @@ def plain_backward(d):
 def test_standalone_descends_alone_and_sends_nothing():
     method = standalone.Standalone(standalone.StandaloneConfig(**SETTINGS), spec())
     omega = fresh(spec())
-    result, _ = drive(method, standalone.Private(omega), standalone.Down(**WORK))
+    result, _ = drive(method, standalone.Private(omega), standalone.Down(ONE_STEP))
     w = arrays(omega)
     assert_close(result.state.omega, step(w, backward(w, error(forward(w)[1]))), w)
     assert count_bytes(result.up) == 0
@@ -119,7 +120,7 @@ def test_fml_matches_numpy():
     method = fml.FML(fml.FMLConfig(**SETTINGS, alpha=alpha, beta=beta), PAIR)
     assert method.shared == MCLR
     p, g = fresh(spec()), fresh(MCLR, 4)
-    result, _ = drive(method, fml.Private(p), fml.Down(g, **WORK))
+    result, _ = drive(method, fml.Private(p), fml.Down(g, ONE_STEP))
     wp, wg = arrays(p), arrays(g)
     zp, zg = forward(wp)[1], plain_logits(wg)
     d_p = alpha * error(zp) + (1 - alpha) * teach(zp, zg)[1]
@@ -132,7 +133,7 @@ def test_fml_matches_numpy():
 def test_fml_loss_is_both_models():
     method = fml.FML(fml.FMLConfig(**SETTINGS, alpha=0.3, beta=0.8), PAIR)
     p, g = fresh(spec()), fresh(MCLR, 4)
-    _, work = drive(method, fml.Private(p), fml.Down(g, **WORK))
+    _, work = drive(method, fml.Private(p), fml.Down(g, ONE_STEP))
     zp, zg = forward(arrays(p))[1], plain_logits(arrays(g))
     loss_p = 0.3 * cross_entropy(zp) + 0.7 * teach(zp, zg)[0]
     loss_g = 0.8 * cross_entropy(zg) + 0.2 * teach(zg, zp)[0]
@@ -155,7 +156,7 @@ def test_fml_weights_the_shared_model_by_samples():
 def test_fedkd_matches_numpy_and_the_change_goes_up():
     method = fedkd.FedKD(fedkd.FedKDConfig(**SETTINGS, energy_start=1.0, energy_end=1.0), PAIR)
     p, g = fresh(spec()), fresh(MCLR, 4)
-    result, work = drive(method, fedkd.Private(p), fedkd.Down(g, None, 0, **WORK))
+    result, work = drive(method, fedkd.Private(p), fedkd.Down(g, None, 0, ONE_STEP))
     wp, wg = arrays(p), arrays(g)
     zp, zg = forward(wp)[1], plain_logits(wg)
     tasks = cross_entropy(zp) + cross_entropy(zg)
@@ -212,7 +213,7 @@ def test_the_energy_grows_over_the_rounds():
 def test_fedkds_energy_follows_the_round():
     method = fedkd.FedKD(fedkd.FedKDConfig(**SETTINGS, energy_rounds=3), PAIR)
     steps = method.client_step(
-        INFO, fedkd.Private(fresh(spec())), fedkd.Down(fresh(MCLR), None, 1, **WORK), Context(2, 1, 0)
+        INFO, fedkd.Private(fresh(spec())), fedkd.Down(fresh(MCLR), None, 1, ONE_STEP), Context(2, 1, 0)
     )
     request = next(steps)
     with pytest.raises(StopIteration) as stop:
@@ -242,10 +243,10 @@ def test_fedkd_clients_hold_what_the_server_holds_whoever_takes_part():
 def test_a_client_that_has_the_change_already_does_not_apply_it_twice():
     g = {"w": torch.ones(2)}
     change = fedkd.Factored({}, {"w": torch.full((2,), 3.0)})
-    down = fedkd.Down(None, change, 5, 1, 0)
+    down = fedkd.Down(None, change, 5, Length(1))
     assert fedkd.received(fedkd.Private({}, g, 4), down)["w"].tolist() == [4.0, 4.0]
     assert fedkd.received(fedkd.Private({}, g, 5), down)["w"].tolist() == [1.0, 1.0]
-    assert fedkd.received(fedkd.Private({}, g, 1), fedkd.Down(g, None, 5, 1, 0)) == g
+    assert fedkd.received(fedkd.Private({}, g, 1), fedkd.Down(g, None, 5, Length(1))) == g
 
 
 def test_fedkd_weights_changes_by_samples():
@@ -273,7 +274,7 @@ def some_prototypes(classes, seed=3):
 
 def test_fedproto_is_pulled_to_known_prototypes_and_sends_class_means():
     lam, shared, omega = 0.7, some_prototypes([0, 2]), fresh(spec())
-    result, _ = drive(proto(lam=lam), fedproto.Private(omega, shared), fedproto.Down(shared, **WORK))
+    result, _ = drive(proto(lam=lam), fedproto.Private(omega, shared), fedproto.Down(shared, ONE_STEP))
     w = arrays(omega)
     f, z = forward(w)
     d_f = np.zeros_like(f)
@@ -292,7 +293,7 @@ def test_fedproto_is_pulled_to_known_prototypes_and_sends_class_means():
 def test_a_client_sends_the_classes_it_has_and_pays_for_a_forward_pass():
     rows = ROWS[Y != 1]
     nothing, shared = proto().no_prototypes(), some_prototypes([1, 2])
-    result, work = drive(proto(), fedproto.Private(fresh(spec()), nothing), fedproto.Down(shared, **WORK), rows=rows)
+    result, work = drive(proto(), fedproto.Private(fresh(spec()), nothing), fedproto.Down(shared, ONE_STEP), rows=rows)
     assert result.up.prototypes.classes.tolist() == [0, 2]
     assert result.state.prototypes.classes.tolist() == [0, 1, 2]  # it answers by the received one for class 1
     assert torch.equal(result.state.prototypes.means[1], shared.means[0])

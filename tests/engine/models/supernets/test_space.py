@@ -11,7 +11,7 @@ from strata.engine.config.load import load_config
 from strata.engine.data.config import DataConfig
 from strata.engine.data.sources.catalogue import load
 from strata.engine.errors import ConfigError
-from strata.engine.method.requests import Evaluate, Sgd, Train
+from strata.engine.method.requests import Evaluate, Length, Sgd, Train
 from strata.engine.models.base import init_params
 from strata.engine.models.build import spec_of
 from strata.engine.models.spec import subnet_of
@@ -242,7 +242,7 @@ def test_a_subnet_learns_from_real_images(name, images):
     def steps():
         start = init_params(spec, 0)
         before = yield Evaluate(spec, start)
-        trained = yield Train(spec, start, Sgd(0.1), 20, epochs=6)
+        trained = yield Train(spec, start, Sgd(0.1), 20, Length(epochs=6))
         after = yield Evaluate(spec, trained.params)
         return before, trained.loss, after
 
