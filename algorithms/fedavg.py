@@ -31,7 +31,7 @@ from strata.engine.method.messages import (
     Received,
     require_cohort,
 )
-from strata.engine.method.requests import Pull, Train, Trained
+from strata.engine.method.requests import Length, Pull, Train, Trained
 from strata.engine.models.base import init_params
 from strata.engine.params import Params, weighted_mean
 
@@ -53,8 +53,7 @@ class Down:
     """Server → client: the model, and how long to train it."""
 
     w: Params
-    epochs: int
-    steps: int
+    length: Length
 
 
 @dataclass(frozen=True)
@@ -75,17 +74,13 @@ class FedAvg(FlatAlgorithm[Global, None, Down, Up]):
         """A freshly initialised model."""
         return Global(init_params(self.model, seed))
 
-    def default_assignment(self, info: ClientInfo) -> Assignment:
-        """Everybody trains equally long."""
-        return {"epochs": self.config.epochs, "steps": self.config.steps}
-
     def to_client(self, g: Global, info: ClientInfo, assignment: Assignment) -> Down:
         """The global model."""
-        return Down(g.w, int(assignment["epochs"]), int(assignment["steps"]))
+        return Down(g.w, Length.of(assignment))
 
     def probe(self, g: Global) -> Down:
         """The global model, to be trained for an epoch."""
-        return Down(g.w, 1, 0)
+        return Down(g.w, Length(epochs=1))
 
     def probe_step(self, info: ClientInfo, down: Down, context: Context) -> ClientStep[None, None]:
         """One epoch, and nothing else."""
@@ -98,7 +93,7 @@ class FedAvg(FlatAlgorithm[Global, None, Down, Up]):
         return ClientResult(Up(trained.params), None)
 
     def _train(self, down: Down) -> Train:
-        return self.config.train(self.model, down.w, down.epochs, down.steps, self.pull(down))
+        return self.config.train(self.model, down.w, down.length, self.pull(down))
 
     def pull(self, down: Down) -> tuple[Pull, ...]:
         """No proximal term; FedProx has one."""

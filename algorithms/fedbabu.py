@@ -34,7 +34,7 @@ from strata.engine.method.messages import (
     Received,
     require_cohort,
 )
-from strata.engine.method.requests import Evaluate, Evaluation, Request, Trained
+from strata.engine.method.requests import Evaluate, Evaluation, Length, Request, Trained
 from strata.engine.models.base import Buildable, init_params
 from strata.engine.options import option
 from strata.engine.params import Params, weighted_mean
@@ -62,8 +62,7 @@ class Down:
     """Server → client: b and h, and how long to train."""
 
     w: Params
-    epochs: int
-    steps: int
+    length: Length
 
 
 @dataclass(frozen=True)
@@ -94,17 +93,13 @@ class FedBABU(FlatAlgorithm[Global, None, Down, Up]):
         """A freshly initialised model; its head stays."""
         return Global(init_params(self.model, seed))
 
-    def default_assignment(self, info: ClientInfo) -> Assignment:
-        """Everybody trains equally long."""
-        return {"epochs": self.config.epochs, "steps": self.config.steps}
-
     def to_client(self, g: Global, info: ClientInfo, assignment: Assignment) -> Down:
         """The global model."""
-        return Down(g.w, int(assignment["epochs"]), int(assignment["steps"]))
+        return Down(g.w, Length.of(assignment))
 
     def client_step(self, info: ClientInfo, state: None, down: Down, context: Context) -> ClientStep[None, Up]:
         """b_k ← local training from (b, h), h frozen."""
-        request = self.config.train_in(context.round, self.model, down.w, down.epochs, down.steps)
+        request = self.config.train_in(context.round, self.model, down.w, down.length)
         trained: Trained = yield replace(request, trainable=self.body)
         return ClientResult(Up(self._body(trained.params)), None)
 
@@ -129,9 +124,10 @@ class FedBABU(FlatAlgorithm[Global, None, Down, Up]):
         """GM as it is, PM after fine-tuning."""
         config, w = self.config, shared["GM"]
         gm: Evaluation = yield Evaluate(self.model, w)
-        if not (config.tune_epochs or config.tune_steps):
+        tuning = Length(config.tune_epochs, config.tune_steps)
+        if not tuning.count:
             return {"GM": gm, "PM": gm}
-        tuned: Trained = yield config.train_in(1, self.model, w, config.tune_epochs, config.tune_steps)
+        tuned: Trained = yield config.train_in(1, self.model, w, tuning)
         pm: Evaluation = yield Evaluate(self.model, tuned.params)
         return {"GM": gm, "PM": pm}
 

@@ -50,7 +50,7 @@ from strata.engine.method.messages import (
     Received,
     require_cohort,
 )
-from strata.engine.method.requests import Trained
+from strata.engine.method.requests import Length, Trained
 from strata.engine.models.base import Buildable, init_params
 from strata.engine.models.spec import Joint, join_params, split_params
 from strata.engine.options import option
@@ -156,8 +156,7 @@ class Down:
     g: Params | None
     change: Factored | None
     version: int
-    epochs: int
-    steps: int
+    length: Length
 
 
 @dataclass(frozen=True)
@@ -189,14 +188,13 @@ class FedKD(HeterogeneousAlgorithm[Global, Private, Down, Up]):
     def to_client(self, g: Global, info: ClientInfo, assignment: Assignment) -> Down:
         """The last change to those who hold what it changes, all of g to the others."""
         holds = info.id in g.holders
-        work = int(assignment["epochs"]), int(assignment["steps"])
-        return Down(None if holds else g.g, g.last if holds else None, g.version, *work)
+        return Down(None if holds else g.g, g.last if holds else None, g.version, Length.of(assignment))
 
     def client_step(self, info: ClientInfo, state: Private, down: Down, context: Context) -> ClientStep[Private, Up]:
         """(p, g_k) ← local SGD from (p, g) on L_p + L_g; the change of g_k goes up."""
         g = received(state, down)
         joint = Joint((("p", self.architecture(info)), ("g", self.shared)))
-        request = self.config.train(joint, join_params(p=state.p, g=g), down.epochs, down.steps)
+        request = self.config.train(joint, join_params(p=state.p, g=g), down.length)
         trained: Trained = yield replace(request, loss=adaptive_loss)
         parts = split_params(trained.params)
         change = {name: parts["g"][name] - value for name, value in g.items()}

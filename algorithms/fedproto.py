@@ -45,7 +45,7 @@ from strata.engine.method.messages import (
     Received,
     require_cohort,
 )
-from strata.engine.method.requests import Evaluate, Represent, Represented, Trained
+from strata.engine.method.requests import Evaluate, Length, Represent, Represented, Trained
 from strata.engine.models.base import Buildable, FeatureModel
 from strata.engine.models.spec import ModelSpec
 from strata.engine.options import option
@@ -156,8 +156,7 @@ class Down:
     """Server → client: C̄, and how long to train."""
 
     prototypes: Prototypes
-    epochs: int
-    steps: int
+    length: Length
 
 
 @dataclass(frozen=True)
@@ -193,12 +192,12 @@ class FedProto(HeterogeneousAlgorithm[Global, Private, Down, Up]):
 
     def to_client(self, g: Global, info: ClientInfo, assignment: Assignment) -> Down:
         """Send C̄."""
-        return Down(g.prototypes, int(assignment["epochs"]), int(assignment["steps"]))
+        return Down(g.prototypes, Length.of(assignment))
 
     def client_step(self, info: ClientInfo, state: Private, down: Down, context: Context) -> ClientStep[Private, Up]:
         """ω_k ← local SGD under the pull of C̄; then C_k."""
         spec, shared = self.architecture(info), table(down.prototypes, self.classes)
-        request = self.config.train(spec, state.omega, down.epochs, down.steps)
+        request = self.config.train(spec, state.omega, down.length)
         trained: Trained = yield replace(request, loss=PrototypeLoss(self.config.lam), constants=shared)
         found: Represented = yield Represent(spec, trained.params)
         own = Prototypes(found.classes, found.means)

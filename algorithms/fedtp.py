@@ -47,7 +47,7 @@ from strata.engine.method.messages import (
     Received,
     require_cohort,
 )
-from strata.engine.method.requests import Trained
+from strata.engine.method.requests import Length, Trained
 from strata.engine.models.base import Buildable, init_params
 from strata.engine.options import option
 from strata.engine.params import Params, weighted_mean
@@ -89,8 +89,7 @@ class Down:
 
     xi: Params
     theta: Params
-    epochs: int
-    steps: int
+    length: Length
 
 
 @dataclass(frozen=True)
@@ -133,10 +132,6 @@ class FedTP(FlatAlgorithm[Global, Personal, Down, Up]):
         """No personal model before the first call."""
         return Personal()
 
-    def default_assignment(self, info: ClientInfo) -> Assignment:
-        """Everybody trains equally long."""
-        return {"epochs": self.config.epochs, "steps": self.config.steps}
-
     def embedding(self, g: Global, client: int) -> Tensor:
         """e_k; of about unit length where it was not learnt yet."""
         if client in g.embeddings:
@@ -148,7 +143,7 @@ class FedTP(FlatAlgorithm[Global, Personal, Down, Up]):
         """ξ, and the client's own projections."""
         with torch.no_grad():
             theta = self._shaped(generate(g.phi, self.embedding(g, info.id)))
-        return Down(g.xi, theta, int(assignment["epochs"]), int(assignment["steps"]))
+        return Down(g.xi, theta, Length.of(assignment))
 
     def _shaped(self, theta: Params) -> Params:
         return {name: theta[name] for name in self.names}
@@ -156,7 +151,7 @@ class FedTP(FlatAlgorithm[Global, Personal, Down, Up]):
     def client_step(self, info: ClientInfo, state: Personal, down: Down, context: Context) -> ClientStep[Personal, Up]:
         """(ξ_k, θ'_k) ← local training from (ξ, θ_k)."""
         start = {**down.xi, **down.theta}
-        trained: Trained = yield self.config.train_in(context.round, self.model, start, down.epochs, down.steps)
+        trained: Trained = yield self.config.train_in(context.round, self.model, start, down.length)
         model = trained.params
         return ClientResult(Up({name: model[name] for name in down.xi}, self._shaped(model)), Personal(model))
 

@@ -36,7 +36,7 @@ from strata.engine.method.messages import (
     Received,
     require_cohort,
 )
-from strata.engine.method.requests import Trained
+from strata.engine.method.requests import Length, Trained
 from strata.engine.models.base import Buildable, init_params
 from strata.engine.models.spec import Joint, join_params, split_params
 from strata.engine.options import option
@@ -87,8 +87,7 @@ class Down:
     """Server → client: g, and how long to train."""
 
     g: Params
-    epochs: int
-    steps: int
+    length: Length
 
 
 @dataclass(frozen=True)
@@ -119,12 +118,12 @@ class FML(HeterogeneousAlgorithm[Global, Private, Down, Up]):
 
     def to_client(self, g: Global, info: ClientInfo, assignment: Assignment) -> Down:
         """Send g."""
-        return Down(g.g, int(assignment["epochs"]), int(assignment["steps"]))
+        return Down(g.g, Length.of(assignment))
 
     def client_step(self, info: ClientInfo, state: Private, down: Down, context: Context) -> ClientStep[Private, Up]:
         """(p, g_k) ← local SGD from (p, g) on L_p + L_g."""
         joint = Joint((("p", self.architecture(info)), ("g", self.shared)))
-        request = self.config.train(joint, join_params(p=state.p, g=down.g), down.epochs, down.steps)
+        request = self.config.train(joint, join_params(p=state.p, g=down.g), down.length)
         trained: Trained = yield replace(request, loss=MutualLoss(self.config.alpha, self.config.beta))
         parts = split_params(trained.params)
         return ClientResult(Up(parts["g"]), Private(parts["p"]))

@@ -47,7 +47,7 @@ from strata.engine.method.messages import (
     Received,
     require_cohort,
 )
-from strata.engine.method.requests import Evaluate, Evaluation, Request, Train, Trained
+from strata.engine.method.requests import Evaluate, Evaluation, Length, Request, Train, Trained
 from strata.engine.models.base import Buildable, init_params
 from strata.engine.models.spec import Joint, join_params, scaled, split_params
 from strata.engine.options import option
@@ -132,8 +132,7 @@ class Down:
     lite: Params
     local: Params | None
     size: int
-    epochs: int
-    steps: int
+    length: Length
 
 
 @dataclass(frozen=True)
@@ -171,20 +170,20 @@ class Hapfl(FlatAlgorithm[Global, Personal, Down, Up]):
 
     def default_assignment(self, info: ClientInfo) -> Assignment:
         """The default size at the default intensity."""
-        return {"size": self.config.default_size, "epochs": self.config.epochs, "steps": self.config.steps}
+        return {"size": self.config.default_size, **super().default_assignment(info)}
 
     def to_client(self, g: Global, info: ClientInfo, assignment: Assignment) -> Down:
         """The LiteModel, and the model of the client's size class."""
         size = int(assignment["size"])
-        return Down(g.lite, g.sizes[size], size, int(assignment["epochs"]), int(assignment["steps"]))
+        return Down(g.lite, g.sizes[size], size, Length.of(assignment))
 
     def probe(self, g: Global) -> Down:
         """The LiteModel, to be trained for an epoch."""
-        return Down(g.lite, None, -1, 1, 0)
+        return Down(g.lite, None, -1, Length(epochs=1))
 
     def probe_step(self, info: ClientInfo, down: Down, context: Context) -> ClientStep[None, None]:
         """One epoch of the LiteModel alone."""
-        yield self.config.train(self.lite, down.lite, down.epochs, down.steps)
+        yield self.config.train(self.lite, down.lite, down.length)
         return ClientResult(None, None)
 
     def client_step(self, info: ClientInfo, state: Personal, down: Down, context: Context) -> ClientStep[Personal, Up]:
@@ -206,8 +205,7 @@ class Hapfl(FlatAlgorithm[Global, Personal, Down, Up]):
         return config.train(
             Joint((("local", spec), ("lite", self.lite))),
             join_params(local=assigned, lite=down.lite),
-            down.epochs,
-            down.steps,
+            down.length,
             loss=MutualDistillation(*strengths, config.tau),
         )
 

@@ -30,7 +30,7 @@ from strata.engine.method.messages import (
     TeamInfo,
     require_cohort,
 )
-from strata.engine.method.requests import Trained
+from strata.engine.method.requests import Length, Trained
 from strata.engine.models.base import init_params
 from strata.engine.options import option
 from strata.engine.params import Params, uniform_mean
@@ -56,8 +56,7 @@ class Down:
     """Team server → client: the team's model, and how long to train it."""
 
     params: Params
-    epochs: int
-    steps: int
+    length: Length
 
 
 class Hsgd(TieredAlgorithm[Model, Model, None, Model, Down, Model, Model]):
@@ -83,17 +82,13 @@ class Hsgd(TieredAlgorithm[Model, Model, None, Model, Down, Model, Model]):
         """w_m ← x."""
         return down
 
-    def default_assignment(self, info: ClientInfo) -> Assignment:
-        """Everybody trains equally long."""
-        return {"epochs": self.config.epochs, "steps": self.config.steps}
-
     def to_client(self, team: Model, info: ClientInfo, assignment: Assignment) -> Down:
         """Send w_m."""
-        return Down(team.params, int(assignment["epochs"]), int(assignment["steps"]))
+        return Down(team.params, Length.of(assignment))
 
     def client_step(self, info: ClientInfo, state: None, down: Down, context: Context) -> ClientStep[None, Model]:
         """θ ← L local steps from w_m."""
-        trained: Trained = yield self.config.train(self.model, down.params, down.epochs, down.steps)
+        trained: Trained = yield self.config.train(self.model, down.params, down.length)
         return ClientResult(Model(trained.params), None)
 
     def team_step(self, team: Model, ups: Sequence[Received[Model]], context: Context) -> Model:

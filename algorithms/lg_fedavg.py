@@ -33,7 +33,7 @@ from strata.engine.method.messages import (
     Received,
     require_cohort,
 )
-from strata.engine.method.requests import Trained
+from strata.engine.method.requests import Length, Trained
 from strata.engine.models.base import Buildable, init_params
 from strata.engine.params import Params, weighted_mean
 
@@ -64,8 +64,7 @@ class Down:
     """Server → client: the head, and how long to train."""
 
     h: Params
-    epochs: int
-    steps: int
+    length: Length
 
 
 @dataclass(frozen=True)
@@ -100,12 +99,12 @@ class LgFedAvg(HeterogeneousAlgorithm[Global, Private, Down, Up]):
 
     def to_client(self, g: Global, info: ClientInfo, assignment: Assignment) -> Down:
         """Send the head."""
-        return Down(g.h, int(assignment["epochs"]), int(assignment["steps"]))
+        return Down(g.h, Length.of(assignment))
 
     def client_step(self, info: ClientInfo, state: Private, down: Down, context: Context) -> ClientStep[Private, Up]:
         """(ω_k, h_k) ← local SGD from (ω_k, h)."""
         start = {**state.model, **down.h}
-        trained: Trained = yield self.config.train(self.architecture(info), start, down.epochs, down.steps)
+        trained: Trained = yield self.config.train(self.architecture(info), start, down.length)
         return ClientResult(Up(only_prefixed(trained.params, HEAD)), Private(trained.params))
 
     def global_step(self, g: Global, ups: Sequence[Received[Up]], context: Context) -> Global:

@@ -53,7 +53,7 @@ from strata.engine.method.messages import (
     Received,
     require_cohort,
 )
-from strata.engine.method.requests import Evaluate, Evaluation, Request, Trained
+from strata.engine.method.requests import Evaluate, Evaluation, Length, Request, Trained
 from strata.engine.models.base import Buildable
 from strata.engine.models.spec import subnet_of
 from strata.engine.models.supernets.cost import cost
@@ -119,8 +119,7 @@ class Down:
 
     subnet: Params
     architecture: Architecture
-    epochs: int
-    steps: int
+    length: Length
 
 
 @dataclass(frozen=True)
@@ -161,13 +160,12 @@ class PerFedRLNAS(FlatAlgorithm[Global, Personal, Down, Up]):
 
     def default_assignment(self, info: ClientInfo) -> Assignment:
         """The fixed architecture."""
-        return {"architecture": written(self.fixed), "epochs": self.config.epochs, "steps": self.config.steps}
+        return {"architecture": written(self.fixed), **super().default_assignment(info)}
 
     def to_client(self, g: Global, info: ClientInfo, assignment: Assignment) -> Down:
         """Cut the subnet out of W."""
         spec = self.spec(self.supernet.space.named(str(assignment["architecture"])))
-        epochs, steps = int(assignment["epochs"]), int(assignment["steps"])
-        return Down(extract(g.w, spec), spec.architecture, epochs, steps)
+        return Down(extract(g.w, spec), spec.architecture, Length.of(assignment))
 
     def client_step(self, info: ClientInfo, state: Personal, down: Down, context: Context) -> ClientStep[Personal, Up]:
         """Train the subnet with the batch size that fits, and test it."""
@@ -177,7 +175,7 @@ class PerFedRLNAS(FlatAlgorithm[Global, Personal, Down, Up]):
         used = self.memory_bytes(spec, info, batch or self.config.least_batch)
         up, kept = Up({}, 0.0, used, 0), state
         if batch:
-            request = self.config.train_in(context.round, spec, down.subnet, down.epochs, down.steps, batch)
+            request = self.config.train_in(context.round, spec, down.subnet, down.length, batch)
             trained: Trained = yield request
             tested: Evaluation = yield Evaluate(spec, trained.params)
             up = Up(trained.params, tested.accuracy if tested.samples else 0.0, used, batch)

@@ -44,7 +44,7 @@ from strata.engine.method.messages import (
     TeamInfo,
     require_cohort,
 )
-from strata.engine.method.requests import Pull, Sgd, Train, Trained
+from strata.engine.method.requests import Length, Pull, Sgd, Train, Trained
 from strata.engine.models.base import init_params
 from strata.engine.options import Validated, option
 from strata.engine.params import Params, flatten, unflatten, uniform_mean
@@ -220,7 +220,7 @@ class PerMFL(TieredAlgorithm[Global, Team, Personal, TeamDown, Down, Up, TeamUp]
             down.w,
             Sgd(config.alpha),
             config.batch_size,
-            steps=down.steps,
+            Length(steps=down.steps),
             pull=(Pull(down.w, lam),) if lam else (),
         )
         return ClientResult(Up(trained.params), Personal(trained.params))

@@ -59,7 +59,7 @@ from strata.engine.method.messages import (
     Received,
     require_cohort,
 )
-from strata.engine.method.requests import Evaluate, Trained
+from strata.engine.method.requests import Evaluate, Length, Trained
 from strata.engine.models.base import Buildable, FeatureModel, init_params
 from strata.engine.models.spec import ModelSpec, join_params, reduced, split_params
 from strata.engine.models.zoo import TEXT_MODELS
@@ -201,8 +201,7 @@ class Down:
     """Server → client: θ, and how long to train."""
 
     theta: Params
-    epochs: int
-    steps: int
+    length: Length
 
 
 @dataclass(frozen=True)
@@ -259,16 +258,16 @@ class PFedLoRA(HeterogeneousAlgorithm[Global, Private, Down, Up]):
 
     def to_client(self, g: Global, info: ClientInfo, assignment: Assignment) -> Down:
         """Send θ."""
-        return Down(g.theta, int(assignment["epochs"]), int(assignment["steps"]))
+        return Down(g.theta, Length.of(assignment))
 
     def client_step(self, info: ClientInfo, state: Private, down: Down, context: Context) -> ClientStep[Private, Up]:
         """Step A, step B; or both at once; or, without an adapter, plain local SGD."""
         config, trained = self.config, Trained({}, 0.0)
         if not self.adapter:
-            trained = yield config.train(self.architecture(info), state.omega, down.epochs, down.steps)
+            trained = yield config.train(self.architecture(info), state.omega, down.length)
             return ClientResult(Up({}), Private(trained.params, {}))
         start = join_params(model=state.omega, adapter=down.theta)
-        request = config.train(self.adapted(info), start, down.epochs, down.steps)
+        request = config.train(self.adapted(info), start, down.length)
         loss_a, loss_b = LOSSES[config.mixing]
         if config.training == "simultaneous":
             trained = yield replace(request, loss=loss_a)

@@ -32,7 +32,7 @@ from strata.engine.method.messages import (
     Received,
     require_cohort,
 )
-from strata.engine.method.requests import Pull, Sgd, Train, Trained
+from strata.engine.method.requests import Length, Pull, Sgd, Train, Trained
 from strata.engine.models.base import init_params
 from strata.engine.options import Validated, option
 from strata.engine.params import Params, uniform_mean
@@ -118,7 +118,7 @@ class PFedMe(FlatAlgorithm[Global, Personal, Down, Up]):
                 theta,
                 Sgd(config.personal_lr),
                 config.batch_size,
-                steps=config.inner_steps,
+                Length(steps=config.inner_steps),
                 repeat_batch=True,
                 pull=(Pull(w, config.lam),),
             )

@@ -26,7 +26,7 @@ from strata.engine.method.messages import (
     Received,
     require_cohort,
 )
-from strata.engine.method.requests import Trained
+from strata.engine.method.requests import Length, Trained
 from strata.engine.params import Params
 
 
@@ -51,8 +51,7 @@ class Private:
 class Down:
     """Server → client: how long to train."""
 
-    epochs: int
-    steps: int
+    length: Length
 
 
 @dataclass(frozen=True)
@@ -76,11 +75,11 @@ class Standalone(HeterogeneousAlgorithm[Global, Private, Down, Up]):
 
     def to_client(self, g: Global, info: ClientInfo, assignment: Assignment) -> Down:
         """How long to train."""
-        return Down(int(assignment["epochs"]), int(assignment["steps"]))
+        return Down(Length.of(assignment))
 
     def client_step(self, info: ClientInfo, state: Private, down: Down, context: Context) -> ClientStep[Private, Up]:
         """ω_k ← local SGD from ω_k."""
-        trained: Trained = yield self.config.train(self.architecture(info), state.omega, down.epochs, down.steps)
+        trained: Trained = yield self.config.train(self.architecture(info), state.omega, down.length)
         return ClientResult(Up(), Private(trained.params))
 
     def global_step(self, g: Global, ups: Sequence[Received[Up]], context: Context) -> Global:

@@ -12,7 +12,7 @@ from strata.engine.config.schema import RunConfig
 from strata.engine.data.dataset import ClientData, Dataset
 from strata.engine.data.federated import build
 from strata.engine.method.algorithm import TieredAlgorithm
-from strata.engine.method.requests import Request, Sgd, Train, Trained
+from strata.engine.method.requests import Length, Request, Sgd, Train, Trained
 from strata.engine.models.base import Buildable, init_params
 from strata.engine.models.build import spec_of
 from strata.engine.params import flatten
@@ -59,7 +59,7 @@ def first_updates(
     What ``teams.formation=similarity`` and ``hierarchical`` cluster. Costs no virtual time.
     """
     trainer, start = Sequential(dataset), init_params(spec, derive(seed, "similarity"))
-    request = Train(spec, start, Sgd(0.1), 32, epochs=epochs)
+    request = Train(spec, start, Sgd(0.1), 32, Length(epochs))
 
     def step() -> Generator[Request, Any, Tensor]:
         trained: Trained = yield request

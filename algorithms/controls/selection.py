@@ -53,8 +53,7 @@ class SelectionControl(Control):
     def make_agents(self) -> dict[AgentId, AgentSpec]:
         """One that selects, one that sets the local work."""
         k, config = self.cohort, self.method.config
-        self.unit = "steps" if config.steps else "epochs"
-        self.default = int(config.steps or config.epochs)
+        self.unit, self.default = config.length.unit, config.length.count
         self.menu = np.array(self.options(), np.int64)
         return {
             "selection": AgentSpec(rows_space(k, 5), MultiDiscrete([2] * k), self.learner),

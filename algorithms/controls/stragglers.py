@@ -54,8 +54,7 @@ class StragglerControl(Control):
             ConfigError: when an agent is switched off that the layout does not have.
         """
         k, config = self.cohort, self.method.config
-        self.unit = "steps" if config.steps else "epochs"
-        self.default = config.steps or config.epochs
+        self.unit, self.default = config.length.unit, config.length.count
         self.sizes = sizes = len(config.pool)
         times, shares = rows_space(k, 3), Box(-BOUND, BOUND, (k,), np.float32)
         if self.layout == "size+intensity":

@@ -12,7 +12,7 @@ from typing import Any
 
 from strata.engine.errors import ConfigError
 from strata.engine.method.algorithm import FlatAlgorithm
-from strata.engine.method.messages import Assignment, C, ClientInfo, Down, G, Up
+from strata.engine.method.messages import C, ClientInfo, Down, G, Up
 from strata.engine.method.requests import Evaluate, Evaluation, Request
 from strata.engine.models.base import Buildable, init_params, parameter_count
 from strata.engine.models.spec import Family, ModelSpec, family_of, feature_width
@@ -22,8 +22,8 @@ from strata.engine.params import Params
 class HeterogeneousAlgorithm(FlatAlgorithm[G, C, Down, Up]):
     """A flat method in which client i trains a private model of architecture i mod n of a family.
 
-    Its configuration has ``epochs`` and ``steps``, as :class:`~strata.engine.method.local.LocalSgd` has. The private
-    model of a client is drawn from the client's seed alone, so all these methods start from the same ones.
+    Its configuration is a :class:`~strata.engine.method.local.LocalSgd`. The private model of a client is drawn from
+    the client's seed alone, so all these methods start from the same ones.
     """
 
     def __init__(self, config: Any, model: Buildable) -> None:
@@ -42,10 +42,6 @@ class HeterogeneousAlgorithm(FlatAlgorithm[G, C, Down, Up]):
     @abstractmethod
     def init_client(self, info: ClientInfo, seed: int) -> C:
         """The private state before the first call, with :meth:`fresh_model` in it."""
-
-    def default_assignment(self, info: ClientInfo) -> Assignment:
-        """Everybody trains equally long."""
-        return {"epochs": self.config.epochs, "steps": self.config.steps}
 
     def global_model(self, g: G) -> None:
         """There is none."""

@@ -11,9 +11,11 @@ A method is one module with a frozen dataclass of :func:`strata.engine.options.o
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, ClassVar, Generic
 
 from strata.engine.method import control
+from strata.engine.method.local import LocalSgd
 from strata.engine.method.messages import (
     Assignment,
     C,
@@ -68,8 +70,8 @@ class Algorithm(ABC, Generic[G, C, Down, Up]):
         return False
 
     def default_assignment(self, info: ClientInfo) -> Assignment:
-        """What a client does when no agent decides."""
-        return {}
+        """What a client does when no agent decides: ``epochs`` and ``steps``, of a method that has these settings."""
+        return asdict(self.config.length) if isinstance(self.config, LocalSgd) else {}
 
     def steer(self, g: G, assignment: Assignment) -> G:
         """The global state under what an agent decided for the server itself this round."""

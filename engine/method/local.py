@@ -6,7 +6,7 @@ from typing import Literal
 
 from strata.engine.errors import ConfigError
 from strata.engine.method.losses import Loss, SmoothedCrossEntropy, cross_entropy
-from strata.engine.method.requests import AdamW, Pull, Sgd, Train
+from strata.engine.method.requests import AdamW, Length, Pull, Sgd, Train
 from strata.engine.models.base import Buildable
 from strata.engine.options import Validated, option
 from strata.engine.params import Params
@@ -25,29 +25,25 @@ class LocalSgd(Validated):
 
     def validate(self, path: str) -> None:
         """A client must train for some time."""
-        if self.epochs == 0 and self.steps == 0:
+        if not self.length.count:
             raise ConfigError(f"{path}epochs=0 and {path}steps=0: one of the two must be ≥ 1.")
+
+    @property
+    def length(self) -> Length:
+        """How long a client trains per call where no agent decides."""
+        return Length(self.epochs, self.steps)
 
     def train(
         self,
         model: Buildable,
         start: Params,
-        epochs: int,
-        steps: int,
+        length: Length,
         pull: tuple[Pull, ...] = (),
         loss: Loss = cross_entropy,
     ) -> Train:
-        """The request for one client call; ``steps`` 0 counts in ``epochs``."""
-        return Train(
-            model,
-            start,
-            Sgd(self.lr, self.momentum, self.weight_decay),
-            self.batch_size,
-            steps=steps or None,
-            epochs=None if steps else epochs,
-            loss=loss,
-            pull=pull,
-        )
+        """The request for one client call."""
+        optimizer = Sgd(self.lr, self.momentum, self.weight_decay)
+        return Train(model, start, optimizer, self.batch_size, length, loss=loss, pull=pull)
 
 
 @dataclass(frozen=True)
@@ -68,12 +64,10 @@ class LocalTraining(LocalSgd):
             return self.lr
         return self.lr * (1 + math.cos(math.pi * min(1.0, (round - 1) / self.cosine_rounds))) / 2
 
-    def train_in(
-        self, round: int, model: Buildable, start: Params, epochs: int, steps: int, batch_size: int = 0
-    ) -> Train:
+    def train_in(self, round: int, model: Buildable, start: Params, length: Length, batch_size: int = 0) -> Train:
         """The request for one client call of a round; ``batch_size`` 0 is the configured one."""
         loss = SmoothedCrossEntropy(self.label_smoothing) if self.label_smoothing else cross_entropy
-        request = self.train(model, start, epochs, steps, loss=loss)
+        request = self.train(model, start, length, loss=loss)
         lr = self.lr_in(round)
         adamw = self.optimizer == "adamw"
         optimizer = AdamW(lr, self.weight_decay) if adamw else Sgd(lr, self.momentum, self.weight_decay)

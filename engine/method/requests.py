@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -40,6 +40,33 @@ class Pull:
 
 
 @dataclass(frozen=True)
+class Length:
+    """How long to train: so many minibatch ``steps``; where they are 0, so many ``epochs`` over the client's data."""
+
+    epochs: int = 0
+    steps: int = 0
+
+    @classmethod
+    def of(cls, assignment: Mapping[str, Any]) -> "Length":
+        """What an assignment says under ``epochs`` and ``steps``."""
+        return cls(int(assignment["epochs"]), int(assignment["steps"]))
+
+    @property
+    def unit(self) -> str:
+        """What is counted: ``steps`` or ``epochs``, the name of the field."""
+        return "steps" if self.steps else "epochs"
+
+    @property
+    def count(self) -> int:
+        """How many of them."""
+        return self.steps or self.epochs
+
+    def in_steps(self, per_epoch: int) -> int:
+        """The length in minibatch steps, of which an epoch has ``per_epoch``."""
+        return self.steps or self.epochs * per_epoch
+
+
+@dataclass(frozen=True)
 class Train:
     """Train a model on the client's own training data.
 
@@ -48,8 +75,7 @@ class Train:
         start: parameters to start from; not modified.
         optimizer: fresh for every request.
         batch_size: samples per step; a smaller client trains on all it has. An epoch's last batch may be smaller.
-        steps: number of minibatch steps, or None to count in ``epochs``.
-        epochs: passes over the client's training data; exactly one of ``steps`` and ``epochs`` is given.
+        length: in minibatch steps, or in epochs.
         repeat_batch: all steps see the same batch (the inner problem of a Moreau envelope).
         loss: see :data:`Loss`.
         trainable: names to update; None: all. The others keep their values.
@@ -63,8 +89,7 @@ class Train:
     start: Params
     optimizer: Sgd | AdamW
     batch_size: int
-    steps: int | None = None
-    epochs: int | None = None
+    length: Length
     repeat_batch: bool = False
     loss: Loss = cross_entropy
     trainable: frozenset[str] | None = None

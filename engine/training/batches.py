@@ -36,10 +36,7 @@ class Rows:
 
 def plan_batches(n: int, request: Train, seed: int) -> list[IntArray]:
     """Positions 0..n-1 of each step's batch: shuffled passes over the data, the last batch of a pass may be smaller."""
-    if (request.steps is None) == (request.epochs is None):
-        raise ValueError(f"give either steps or epochs, not steps={request.steps} and epochs={request.epochs}")
-    per_pass = -(-n // request.batch_size)
-    steps = request.steps if request.steps is not None else per_pass * (request.epochs or 0)
+    steps = request.length.in_steps(-(-n // request.batch_size))
     rng = generator(seed, "batches")
     if request.repeat_batch:
         return [rng.permutation(n)[: request.batch_size]] * steps

@@ -10,14 +10,14 @@ from strata.algorithms import fedkd
 from strata.engine.errors import ConfigError
 from strata.engine.federation import Federation
 from strata.engine.method.messages import Context, Received
-from strata.engine.method.requests import Trained
+from strata.engine.method.requests import Length, Trained
 from strata.engine.options import check
 from strata.engine.tree import count_bytes, fingerprint
 from tests.helpers.calls import call_rows
 from tests.helpers.families import MCLR, PAIR, SETTINGS, plain_backward, plain_logits, teach
 from tests.helpers.linear import (
     INFO,
-    WORK,
+    ONE_STEP,
     arrays,
     assert_close,
     backward,
@@ -36,7 +36,7 @@ from tests.helpers.small import small
 def test_fedkd_matches_numpy_and_the_change_goes_up():
     method = fedkd.FedKD(fedkd.FedKDConfig(**SETTINGS, energy_start=1.0, energy_end=1.0), PAIR)
     p, g = fresh(spec()), fresh(MCLR, 4)
-    result, work = drive(method, fedkd.Private(p), fedkd.Down(g, None, 0, **WORK))
+    result, work = drive(method, fedkd.Private(p), fedkd.Down(g, None, 0, ONE_STEP))
     wp, wg = arrays(p), arrays(g)
     zp, zg = forward(wp)[1], plain_logits(wg)
     tasks = cross_entropy(zp) + cross_entropy(zg)
@@ -93,7 +93,7 @@ def test_the_energy_grows_over_the_rounds():
 def test_fedkds_energy_follows_the_round():
     method = fedkd.FedKD(fedkd.FedKDConfig(**SETTINGS, energy_rounds=3), PAIR)
     steps = method.client_step(
-        INFO, fedkd.Private(fresh(spec())), fedkd.Down(fresh(MCLR), None, 1, **WORK), Context(2, 1, 0)
+        INFO, fedkd.Private(fresh(spec())), fedkd.Down(fresh(MCLR), None, 1, ONE_STEP), Context(2, 1, 0)
     )
     request = next(steps)
     with pytest.raises(StopIteration) as stop:
@@ -123,10 +123,10 @@ def test_fedkd_clients_hold_what_the_server_holds_whoever_takes_part():
 def test_a_client_that_has_the_change_already_does_not_apply_it_twice():
     g = {"w": torch.ones(2)}
     change = fedkd.Factored({}, {"w": torch.full((2,), 3.0)})
-    down = fedkd.Down(None, change, 5, 1, 0)
+    down = fedkd.Down(None, change, 5, Length(1))
     assert fedkd.received(fedkd.Private({}, g, 4), down)["w"].tolist() == [4.0, 4.0]
     assert fedkd.received(fedkd.Private({}, g, 5), down)["w"].tolist() == [1.0, 1.0]
-    assert fedkd.received(fedkd.Private({}, g, 1), fedkd.Down(g, None, 5, 1, 0)) == g
+    assert fedkd.received(fedkd.Private({}, g, 1), fedkd.Down(g, None, 5, Length(1))) == g
 
 
 def test_fedkd_weights_changes_by_samples():

@@ -9,8 +9,8 @@ from strata.engine.method.messages import Received
 from strata.engine.tree import count_bytes
 from tests.helpers.families import SETTINGS
 from tests.helpers.linear import (
+    ONE_STEP,
     ROWS,
-    WORK,
     D,
     F,
     K,
@@ -42,7 +42,7 @@ def some_prototypes(classes, seed=3):
 
 def test_fedproto_is_pulled_to_known_prototypes_and_sends_class_means():
     lam, shared, omega = 0.7, some_prototypes([0, 2]), fresh(spec())
-    result, _ = drive(proto(lam=lam), fedproto.Private(omega, shared), fedproto.Down(shared, **WORK))
+    result, _ = drive(proto(lam=lam), fedproto.Private(omega, shared), fedproto.Down(shared, ONE_STEP))
     w = arrays(omega)
     f, z = forward(w)
     d_f = np.zeros_like(f)
@@ -61,7 +61,7 @@ def test_fedproto_is_pulled_to_known_prototypes_and_sends_class_means():
 def test_a_client_sends_the_classes_it_has_and_pays_for_a_forward_pass():
     rows = ROWS[Y != 1]
     nothing, shared = proto().no_prototypes(), some_prototypes([1, 2])
-    result, work = drive(proto(), fedproto.Private(fresh(spec()), nothing), fedproto.Down(shared, **WORK), rows=rows)
+    result, work = drive(proto(), fedproto.Private(fresh(spec()), nothing), fedproto.Down(shared, ONE_STEP), rows=rows)
     assert result.up.prototypes.classes.tolist() == [0, 2]
     assert result.state.prototypes.classes.tolist() == [0, 1, 2]  # it answers by the received one for class 1
     assert torch.equal(result.state.prototypes.means[1], shared.means[0])

@@ -9,7 +9,7 @@ from strata.engine.models.base import parameter_count
 from strata.engine.tree import count_bytes
 from tests.helpers.families import MCLR, PAIR, SETTINGS, plain_backward, plain_logits, teach
 from tests.helpers.linear import (
-    WORK,
+    ONE_STEP,
     arrays,
     assert_close,
     backward,
@@ -29,7 +29,7 @@ def test_fml_matches_numpy():
     method = fml.FML(fml.FMLConfig(**SETTINGS, alpha=alpha, beta=beta), PAIR)
     assert method.shared == MCLR
     p, g = fresh(spec()), fresh(MCLR, 4)
-    result, _ = drive(method, fml.Private(p), fml.Down(g, **WORK))
+    result, _ = drive(method, fml.Private(p), fml.Down(g, ONE_STEP))
     wp, wg = arrays(p), arrays(g)
     zp, zg = forward(wp)[1], plain_logits(wg)
     d_p = alpha * error(zp) + (1 - alpha) * teach(zp, zg)[1]
@@ -42,7 +42,7 @@ def test_fml_matches_numpy():
 def test_fml_loss_is_both_models():
     method = fml.FML(fml.FMLConfig(**SETTINGS, alpha=0.3, beta=0.8), PAIR)
     p, g = fresh(spec()), fresh(MCLR, 4)
-    _, work = drive(method, fml.Private(p), fml.Down(g, **WORK))
+    _, work = drive(method, fml.Private(p), fml.Down(g, ONE_STEP))
     zp, zg = forward(arrays(p))[1], plain_logits(arrays(g))
     loss_p = 0.3 * cross_entropy(zp) + 0.7 * teach(zp, zg)[0]
     loss_g = 0.8 * cross_entropy(zg) + 0.2 * teach(zg, zp)[0]

@@ -11,6 +11,7 @@ from strata.engine.build import build_world
 from strata.engine.errors import ConfigError, EmptyCohortError
 from strata.engine.method.losses import Batch
 from strata.engine.method.messages import Context, Received
+from strata.engine.method.requests import Length
 from strata.engine.models.spec import ModelSpec
 from strata.engine.training.sequential import Sequential
 from tests.helpers.linear import DATA, INFO, ROWS, D, K, arrays, fresh
@@ -27,7 +28,7 @@ def method(**changes):
 
 def down_of(made, size=1, epochs=2, steps=0):
     g = made.init_global(7)
-    return Down(g.lite, g.sizes[size], size, epochs, steps)
+    return Down(g.lite, g.sizes[size], size, Length(epochs, steps))
 
 
 def run(made, down, state=None, seed=3):
@@ -84,7 +85,7 @@ def test_without_distillation_mutual_training_is_two_separate_trainings(changes)
     result, _ = run(made, down)
 
     def alone(spec, start):
-        answer = yield made.config.train(spec, start, down.epochs, down.steps)
+        answer = yield made.config.train(spec, start, down.length)
         return answer.params
 
     for found, spec, start in (
@@ -124,7 +125,7 @@ def test_a_probe_is_one_epoch_of_the_lite_model_alone():
     assert work.samples == len(ROWS)
 
     def epoch():
-        yield made.config.train(made.lite, down.lite, 1, 0)
+        yield made.config.train(made.lite, down.lite, Length(1))
 
     assert work.flops == lead(Sequential(DATA), epoch(), ROWS, ROWS, 3, "epoch")[1].flops
 

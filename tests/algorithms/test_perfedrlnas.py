@@ -16,7 +16,7 @@ from strata.engine.build import build_world
 from strata.engine.errors import ConfigError
 from strata.engine.federation import Federation
 from strata.engine.method.messages import Context, Received
-from strata.engine.method.requests import AdamW, Evaluate, Evaluation, Trained
+from strata.engine.method.requests import AdamW, Evaluate, Evaluation, Length, Trained
 from strata.engine.models.supernets.cost import cost
 from strata.engine.models.supernets.sharing import extract
 from strata.engine.models.supernets.subnet import SubnetSpec, shapes
@@ -177,7 +177,7 @@ def test_a_client_trains_as_configured_and_keeps_its_best_accuracy():
     steps = method.client_step(info_of(0), Personal({}, (), 0.25), down, Context(2, 1, 0))
     asked = next(steps)
     spec, batch = method.spec(method.fixed), asked.batch_size
-    assert (asked.model, asked.optimizer, asked.epochs) == (spec, AdamW(pytest.approx(0.05), 0.0), 1)
+    assert (asked.model, asked.optimizer, asked.length) == (spec, AdamW(pytest.approx(0.05), 0.0), Length(1))
     sizes = {size: cost(spec, size, 2).memory_bytes / GIB for size in (4, 8, 16, 32)}
     assert batch == max(size for size, used in sizes.items() if used <= 0.0035) < 32
     assert steps.send(Trained(down.subnet, 1.0)) == Evaluate(spec, down.subnet)

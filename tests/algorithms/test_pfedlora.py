@@ -21,6 +21,7 @@ from tests.helpers.linear import (
     DATA,
     INFO,
     LR,
+    ONE_STEP,
     WORK,
     D,
     F,
@@ -101,7 +102,7 @@ def errors(mixing, adapted, plain):
 def test_one_call_matches_numpy(structure, mixing, training, site):
     pfedlora = method(structure=structure, mixing=mixing, training=training, site=site)
     omega, theta = fresh(spec()), some_theta(structure, site)
-    result, work = drive(pfedlora, Private(omega), Down(theta, **WORK))
+    result, work = drive(pfedlora, Private(omega), Down(theta, ONE_STEP))
 
     w, t = arrays(omega), arrays(theta)
     f, plain = forward(w)
@@ -126,7 +127,7 @@ def test_one_call_matches_numpy(structure, mixing, training, site):
 @pytest.mark.parametrize("mixing", ["loss", "output"])
 def test_each_step_moves_its_own_part_only_batch_norm_included(mixing):
     pfedlora = method(spec("normed"), mixing=mixing)
-    down = Down(some_theta("decomposition"), **WORK)
+    down = Down(some_theta("decomposition"), ONE_STEP)
     steps = pfedlora.client_step(INFO, Private(fresh(spec("normed"))), down, None)
     (first,) = requests(steps, [])
     answers, moved = [], []

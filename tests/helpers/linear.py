@@ -8,6 +8,7 @@ from torch import nn
 
 from strata.engine.data.dataset import Dataset
 from strata.engine.method.messages import ClientInfo, Context
+from strata.engine.method.requests import Length
 from strata.engine.models.base import FeatureModel, init_params
 from strata.engine.models.spec import ModelSpec
 from strata.engine.training.sequential import Sequential
@@ -19,6 +20,7 @@ DATA = Dataset("toy", RNG.normal(size=(N, D)).astype("f4"), np.arange(N) % K, K)
 X, Y, ROWS = DATA.x.astype("f8"), DATA.y, np.arange(N)
 INFO = ClientInfo(0, None, N, N, np.bincount(Y, minlength=K), "laptop", 1e9)
 WORK = {"epochs": 0, "steps": 1}
+ONE_STEP = Length(steps=1)
 LR = 0.3
 
 

@@ -8,8 +8,9 @@ import torch
 
 from strata.engine.method.local import LocalSgd, LocalTraining
 from strata.engine.method.losses import Batch, SmoothedCrossEntropy, cross_entropy
-from strata.engine.method.requests import AdamW, Evaluate, Sgd
+from strata.engine.method.requests import AdamW, Evaluate, Length, Sgd
 from strata.engine.training.sequential import Sequential
+from strata.engine.tree import count_bytes
 from tests.helpers.linear import DATA, ROWS, K, X, Y, arrays, backward, forward, fresh, softmax, spec
 from tests.helpers.training import lead
 
@@ -18,7 +19,7 @@ FULL = 100  # more samples than there are
 
 def trained(config, start, steps, round=1):
     def client():
-        return (yield config.train_in(round, spec(), start, 0, steps))
+        return (yield config.train_in(round, spec(), start, Length(steps=steps)))
 
     return lead(Sequential(DATA), client(), ROWS, ROWS, 0, "client 0")[0].params
 
@@ -50,7 +51,7 @@ def test_adamw_with_smoothed_labels_matches_numpy():
 def test_the_learning_rate_falls_along_a_cosine():
     config = LocalTraining(lr=0.4, cosine_rounds=4, momentum=0.5, weight_decay=0.1)
     cosine = [0.4, 0.2 * (1 + math.sqrt(0.5)), 0.2, 0.2 * (1 - math.sqrt(0.5)), 0.0, 0.0]
-    asked = [config.train_in(round, spec(), {}, 1, 0).optimizer for round in range(1, 7)]
+    asked = [config.train_in(round, spec(), {}, Length(1)).optimizer for round in range(1, 7)]
     assert [one.lr for one in asked] == pytest.approx(cosine, abs=1e-12)
     assert {(type(one), one.momentum, one.weight_decay) for one in asked} == {(Sgd, 0.5, 0.1)}
     assert LocalTraining(lr=0.4).lr_in(99) == 0.4
@@ -58,12 +59,19 @@ def test_the_learning_rate_falls_along_a_cosine():
 
 def test_without_its_own_settings_it_is_local_sgd():
     plain, extended = LocalSgd(momentum=0.3), LocalTraining(momentum=0.3)
-    assert extended.train_in(5, spec(), {}, 2, 0) == plain.train(spec(), {}, 2, 0)
-    assert extended.train_in(5, spec(), {}, 2, 0, batch_size=7).batch_size == 7
-    assert LocalTraining(optimizer="adamw", weight_decay=0.2).train_in(1, spec(), {}, 1, 0).optimizer == AdamW(
+    assert extended.train_in(5, spec(), {}, Length(2)) == plain.train(spec(), {}, Length(2))
+    assert extended.train_in(5, spec(), {}, Length(2), batch_size=7).batch_size == 7
+    assert LocalTraining(optimizer="adamw", weight_decay=0.2).train_in(1, spec(), {}, Length(1)).optimizer == AdamW(
         0.01, 0.2
     )
     assert [c.optimizer_values for c in (LocalTraining(), extended, LocalTraining(optimizer="adamw"))] == [0, 1, 2]
+
+
+def test_a_length_is_counted_in_epochs_only_where_steps_are_0():
+    both, epochs = Length.of({"epochs": 3, "steps": 4, "size": 1}), LocalSgd(epochs=3).length
+    assert (both, epochs) == (Length(3, 4), Length(epochs=3))
+    assert [(one.unit, one.count, one.in_steps(7)) for one in (both, epochs)] == [("steps", 4, 4), ("epochs", 3, 21)]
+    assert count_bytes(both) == 16  # two numbers
 
 
 def test_smoothing_by_nothing_is_cross_entropy():

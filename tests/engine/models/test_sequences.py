@@ -12,7 +12,7 @@ from strata.engine.determinism import torch_scope
 from strata.engine.errors import ConfigError
 from strata.engine.federation import Federation
 from strata.engine.method.losses import Batch
-from strata.engine.method.requests import Sgd, Train
+from strata.engine.method.requests import Length, Sgd, Train
 from strata.engine.models.base import FeatureModel, init_params, parameter_count
 from strata.engine.models.build import spec_of
 from strata.engine.models.config import ModelConfig
@@ -141,7 +141,7 @@ def test_a_text_without_words_is_no_accident():
 def test_flops_of_attention_are_counted():
     made = spec("transformer", TOKENS, width=0.25, depth=1, features=5)
     x = torch.zeros(2, 6, dtype=torch.int64)
-    request = Train(made, init_params(made, 0), Sgd(0.1), 2, steps=1)
+    request = Train(made, init_params(made, 0), Sgd(0.1), 2, Length(steps=1))
     # B·L = 12 tokens of width 16: four projections and an MLP of twice the width; scores and mixing of one head.
     block = 12 * (4 * 16 * 16 + 2 * 16 * 32) + 2 * 2 * 6 * 6 * 16
     behind = 2 * (16 * 5 + 5 * 3)

@@ -7,22 +7,22 @@ import pytest
 
 from strata.engine.build import build_world
 from strata.engine.federation import Federation
-from strata.engine.method.requests import Sgd, Train
-from strata.engine.method.situation import CallCost, Decisions
+from strata.engine.method.requests import Length, Sgd, Train
+from strata.engine.method.situation import Decisions
 from strata.engine.rounds.costs import CallCosts
 from strata.engine.training.batches import plan_batches
 from strata.engine.training.dry import batch_sizes
 from tests.helpers.calls import call_rows
 from tests.helpers.small import small
 
-WORK = [{"steps": s} for s in (1, 2, 3, 7, 20)] + [{"epochs": e} for e in (1, 2, 5)]
+WORK = [Length(steps=s) for s in (1, 2, 3, 7, 20)] + [Length(epochs=e) for e in (1, 2, 5)]
 
 
 @pytest.mark.parametrize("work", WORK, ids=str)
 @pytest.mark.parametrize("repeat", [False, True])
 def test_batch_sizes_are_those_of_the_batches(work, repeat):
     for n, size in itertools.product((1, 4, 5, 8, 9, 10, 23), (1, 4, 5, 16)):
-        request = Train(None, {}, Sgd(0.1), size, repeat_batch=repeat, **work)
+        request = Train(None, {}, Sgd(0.1), size, work, repeat_batch=repeat)
         found = np.unique([len(batch) for batch in plan_batches(n, request, seed=n)], return_counts=True)
         assert batch_sizes(n, request) == dict(zip(*(part.tolist() for part in found), strict=True)), (n, size)
 

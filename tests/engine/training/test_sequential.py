@@ -14,7 +14,7 @@ from strata.engine.errors import ResourceError, TrainingError
 from strata.engine.method.algorithm import Algorithm
 from strata.engine.method.losses import Batch, cross_entropy
 from strata.engine.method.messages import ClientStep
-from strata.engine.method.requests import Evaluate, Pull, Represent, Request, Sgd, Train
+from strata.engine.method.requests import Evaluate, Length, Pull, Represent, Request, Sgd, Train
 from strata.engine.models.base import init_params
 from strata.engine.models.spec import ModelSpec
 from strata.engine.training.batches import plan_batches
@@ -48,7 +48,7 @@ def ask(request, seed=1, trainer=None, rows=ROWS):
 
 
 def train(**changes):
-    settings = {"steps": 4, "loss": quadratic, "batch_size": 4, "optimizer": Sgd(0.1)} | changes
+    settings = {"length": Length(steps=4), "loss": quadratic, "batch_size": 4, "optimizer": Sgd(0.1)} | changes
     return Train(SPEC, init_params(SPEC, 0), **settings)
 
 
@@ -60,7 +60,7 @@ def test_plain_sgd_on_a_quadratic():
 
 
 def test_momentum_and_weight_decay():
-    answer, _ = ask(train(steps=2, optimizer=Sgd(0.1, momentum=0.5, weight_decay=1.0)))
+    answer, _ = ask(train(length=Length(steps=2), optimizer=Sgd(0.1, momentum=0.5, weight_decay=1.0)))
     theta, velocity = 1.0, 0.0
     for _ in range(2):
         velocity = 0.5 * velocity + (theta + 1.0 * theta)
@@ -72,7 +72,7 @@ def test_momentum_and_weight_decay():
 def test_a_pull_adds_its_gradient_exactly():
     start = init_params(SPEC, 0)
     to = {name: torch.full_like(value, 2.0) for name, value in start.items()}
-    answer, _ = ask(train(steps=1, pull=(Pull(to, 0.5),)))
+    answer, _ = ask(train(length=Length(steps=1), pull=(Pull(to, 0.5),)))
     for name, value in answer.params.items():
         torch.testing.assert_close(value, start[name] - 0.1 * (start[name] + 0.5 * (start[name] - 2)))
 
@@ -92,7 +92,7 @@ def test_a_frozen_request_does_not_leak_into_the_next():
 
 
 def test_work_is_counted():
-    _, work = ask(train(steps=None, epochs=2, batch_size=5))
+    _, work = ask(train(length=Length(epochs=2), batch_size=5))
     assert (work.steps, work.samples) == (6, 24)  # 12 samples in batches of 5, 5, 2; twice
 
 
@@ -102,7 +102,7 @@ def test_what_a_trainer_keeps_is_bounded_and_changes_nothing(monkeypatch):
     trainer = Sequential(DATA)
     for size in (1, 2, 3, 4, 1):
         spec = ModelSpec("mlp", (D,), K, (("hidden", (size,)),))
-        request = Train(spec, init_params(spec, 0), Sgd(0.1), batch_size=4, steps=1)
+        request = Train(spec, init_params(spec, 0), Sgd(0.1), batch_size=4, length=Length(steps=1))
         kept, work = ask(request, trainer=trainer)
         anew, expected = ask(request)
         assert (fingerprint(kept), work) == (fingerprint(anew), expected)
@@ -110,14 +110,14 @@ def test_what_a_trainer_keeps_is_bounded_and_changes_nothing(monkeypatch):
 
 
 def test_flops_are_those_of_the_matrix_products():
-    _, work = ask(train(steps=1, batch_size=4, loss=cross_entropy))
+    _, work = ask(train(length=Length(steps=1), batch_size=4, loss=cross_entropy))
     forward = 2 * 4 * D * K  # B × D × K multiplications and additions
     weight_gradient = 2 * 4 * D * K  # the input needs no gradient
     assert work.flops == forward + weight_gradient
 
 
 def test_cross_entropy_training_matches_numpy():
-    answer, _ = ask(Train(SPEC, init_params(SPEC, 0), Sgd(0.5), batch_size=N, steps=3))
+    answer, _ = ask(Train(SPEC, init_params(SPEC, 0), Sgd(0.5), batch_size=N, length=Length(steps=3)))
     start = init_params(SPEC, 0)
     w, b = start["head.weight"].double().numpy(), start["head.bias"].double().numpy()
     for _ in range(3):
@@ -130,7 +130,7 @@ def test_cross_entropy_training_matches_numpy():
 
 
 def test_batches_cover_each_pass_once_and_depend_on_the_seed_alone():
-    request = train(steps=None, epochs=3, batch_size=5)
+    request = train(length=Length(epochs=3), batch_size=5)
     plan = plan_batches(N, request, 1)
     assert [len(batch) for batch in plan] == [5, 5, 2] * 3
     for first in (0, 3, 6):
@@ -141,15 +141,11 @@ def test_batches_cover_each_pass_once_and_depend_on_the_seed_alone():
 
 
 def test_a_repeated_batch_is_one_batch_drawn_by_the_seed():
-    plan = plan_batches(N, train(steps=3, batch_size=5, repeat_batch=True), 1)
+    request = train(length=Length(steps=3), batch_size=5, repeat_batch=True)
+    plan = plan_batches(N, request, 1)
     assert [batch.tolist() for batch in plan] == [plan[0].tolist()] * 3
     assert len(set(plan[0].tolist())) == 5
-    assert plan[0].tolist() != plan_batches(N, train(steps=3, batch_size=5, repeat_batch=True), 2)[0].tolist()
-
-
-def test_steps_and_epochs_exclude_each_other():
-    with pytest.raises(ValueError, match="either steps or epochs"):
-        plan_batches(N, train(steps=1, epochs=1), 1)
+    assert plan[0].tolist() != plan_batches(N, request, 2)[0].tolist()
 
 
 def test_evaluation_counts():
@@ -193,13 +189,17 @@ def test_features_of_the_test_split_and_of_nobody():
 
 
 def test_a_loss_that_is_not_finite_names_client_and_step():
-    request = train(loss=exploding, optimizer=Sgd(1.0), steps=200, constants={"factor": torch.tensor(100.0)})
+    request = train(
+        loss=exploding, optimizer=Sgd(1.0), length=Length(steps=200), constants={"factor": torch.tensor(100.0)}
+    )
     with pytest.raises(TrainingError, match=r"client 3 \(team 1\), round 7: loss is (inf|nan) after step \d+"):
         ask(request)
 
 
 def test_parameters_that_are_not_finite_are_caught_even_when_the_losses_were_not():
-    request = train(loss=exploding, optimizer=Sgd(1e30), steps=1, constants={"factor": torch.tensor(1e15)})
+    request = train(
+        loss=exploding, optimizer=Sgd(1e30), length=Length(steps=1), constants={"factor": torch.tensor(1e15)}
+    )
     with pytest.raises(TrainingError, match=r"parameter head\.\w+ is not finite after step 1"):
         ask(request)
 
@@ -221,7 +221,7 @@ DRAWING = ModelSpec(f"{__name__}:Drawing", (D,), K)
 
 
 def test_whatever_a_model_draws_is_derived():
-    request = Train(DRAWING, init_params(DRAWING, 0), Sgd(0.5), batch_size=4, steps=5)
+    request = Train(DRAWING, init_params(DRAWING, 0), Sgd(0.5), batch_size=4, length=Length(steps=5))
     first, _ = ask(request)
     torch.rand(3)
     second, _ = ask(request)
@@ -243,7 +243,7 @@ class Counting(nn.Module):
 
 def test_one_clients_counters_do_not_reach_the_next():
     spec = ModelSpec(f"{__name__}:Counting", (D,), K)
-    request = Train(spec, init_params(spec, 0), Sgd(0.1), batch_size=4, steps=3)
+    request = Train(spec, init_params(spec, 0), Sgd(0.1), batch_size=4, length=Length(steps=3))
     alone, _ = ask(request)
     trainer = Sequential(DATA)
     ask(request, seed=9, trainer=trainer)
@@ -263,7 +263,7 @@ def test_what_is_frozen_is_in_evaluation_mode_for_the_request_and_no_longer():
         return cross_entropy(model, batch)
 
     trainer, start = Sequential(DATA), init_params(COUNTING, 0)
-    request = Train(COUNTING, start, Sgd(0.1), batch_size=N, steps=1, loss=watched)
+    request = Train(COUNTING, start, Sgd(0.1), batch_size=N, length=Length(steps=1), loss=watched)
     ask(request, trainer=trainer)
     still, _ = ask(replace(request, trainable=HEAD, frozen=("norm",)), trainer=trainer)
     moved, _ = ask(replace(request, trainable=HEAD), trainer=trainer)
@@ -274,7 +274,7 @@ def test_what_is_frozen_is_in_evaluation_mode_for_the_request_and_no_longer():
 
 
 def test_a_frozen_batch_norm_takes_a_batch_of_one_and_its_flops_are_counted():
-    request = Train(COUNTING, init_params(COUNTING, 0), Sgd(0.1), batch_size=1, steps=2, trainable=HEAD)
+    request = Train(COUNTING, init_params(COUNTING, 0), Sgd(0.1), batch_size=1, length=Length(steps=2), trainable=HEAD)
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         ask(request)
     _, work = ask(replace(request, frozen=("norm",)))
@@ -284,14 +284,14 @@ def test_a_frozen_batch_norm_takes_a_batch_of_one_and_its_flops_are_counted():
 
 
 def test_flops_of_a_model_that_looks_at_values_are_counted():
-    _, work = ask(Train(DRAWING, init_params(DRAWING, 0), Sgd(0.5), batch_size=4, steps=1))
+    _, work = ask(Train(DRAWING, init_params(DRAWING, 0), Sgd(0.5), batch_size=4, length=Length(steps=1)))
     assert work.flops == 2 * (2 * 4 * D * K)
 
 
 def test_a_pull_leaves_a_parameter_alone_that_the_loss_does_not_touch():
     start = init_params(DRAWING, 0)
     to = {name: torch.zeros_like(value) for name, value in start.items()}
-    answer, _ = ask(Train(DRAWING, start, Sgd(0.5), batch_size=4, steps=1, pull=(Pull(to, 1.0),)))
+    answer, _ = ask(Train(DRAWING, start, Sgd(0.5), batch_size=4, length=Length(steps=1), pull=(Pull(to, 1.0),)))
     assert torch.equal(answer.params["unused.weight"], start["unused.weight"])
     assert not torch.equal(answer.params["head.weight"], start["head.weight"])
 
@@ -300,7 +300,7 @@ def test_a_model_with_parameters_missing_is_refused():
     start = init_params(SPEC, 0)
     del start["head.bias"]
     with pytest.raises(ValueError, match=r"parameters are missing for the model: head.bias"):
-        ask(Train(SPEC, start, Sgd(0.1), 4, steps=1))
+        ask(Train(SPEC, start, Sgd(0.1), 4, length=Length(steps=1)))
 
 
 def test_cuda_that_is_not_there_is_refused_and_auto_takes_it_only_with_a_share(monkeypatch):
@@ -323,7 +323,7 @@ def test_dropout_is_derived_and_leaves_the_global_generator_alone(monkeypatch):
 
     monkeypatch.setattr(models, "MODELS", {**models.MODELS, "dropout": with_dropout})
     spec = ModelSpec("dropout", (D,), K)
-    request = Train(spec, init_params(spec, 0), Sgd(0.5), batch_size=4, steps=5)
+    request = Train(spec, init_params(spec, 0), Sgd(0.5), batch_size=4, length=Length(steps=5))
     before = torch.get_rng_state()
     first, _ = ask(request)
     torch.rand(3)

@@ -6,7 +6,7 @@ import torch
 
 from strata.engine.determinism import torch_scope
 from strata.engine.method.losses import Batch, cross_entropy
-from strata.engine.method.requests import Sgd, Train
+from strata.engine.method.requests import Length, Sgd, Train
 from strata.engine.models.flop_counter import FlopCounter
 from strata.engine.models.supernets.cost import cost
 from strata.engine.models.supernets.spaces import NAMES, space
@@ -32,7 +32,7 @@ def test_flops_are_those_of_the_whole_step(name, shape):
     chosen = space(name, shape)
     for architecture in (chosen.smallest(), chosen.largest(), chosen.random(0)):
         spec = SubnetSpec(chosen, architecture, shape, CLASSES)
-        request = Train(spec, {}, Sgd(0.1), 6, steps=1)
+        request = Train(spec, {}, Sgd(0.1), 6, Length(steps=1))
         batch = Batch(torch.empty(6, *shape), torch.zeros(6, dtype=torch.int64))
         # The trainer asks cost() instead of tracing, so the two would agree on anything.
         assert cost(spec, 6).flops == count_step_flops(request, batch) == traced_flops(spec, 6) > 0

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from strata.engine.data.config import DataConfig
 from strata.engine.data.sources.catalogue import load
-from strata.engine.method.requests import Evaluate, Sgd, Train
+from strata.engine.method.requests import Evaluate, Length, Sgd, Train
 from strata.engine.models.base import init_params
 from strata.engine.models.supernets.cost import cost
 from strata.engine.models.supernets.sharing import extract
@@ -146,7 +146,7 @@ def test_a_subnet_learns_from_real_images(name, images):
     def steps():
         start = init_params(spec, 0)
         before = yield Evaluate(spec, start)
-        trained = yield Train(spec, start, Sgd(0.1), 20, epochs=6)
+        trained = yield Train(spec, start, Sgd(0.1), 20, Length(epochs=6))
         after = yield Evaluate(spec, trained.params)
         return before, trained.loss, after
 
