@@ -347,7 +347,7 @@ def test_commas_within_a_value_do_not_end_it():
 )
 def test_mistakes_are_one_line_before_anything_runs(words, expected, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("strata.cluster.run.runner.run_all", lambda *anything: pytest.fail("a run was started"))
+    monkeypatch.setattr("strata.cluster.commands.contest.run_all", lambda *anything: pytest.fail("a run was started"))
     Path("file").touch()
     for name, lines in (("empty", ""), ("other", '{"round": 1}\n')):
         Path(name).mkdir()

@@ -1,4 +1,4 @@
-"""``strata compare``: methods side by side in one setting, or a report about runs that exist already."""
+"""Methods run one after the other in one setting, and reports about them or about runs that exist already."""
 
 import shlex
 import tempfile
