@@ -17,7 +17,7 @@ from PIL import Image
 
 from strata.cluster.cli import main
 from strata.cluster.commands.entries import resolve
-from strata.cluster.report import page as report
+from strata.cluster.report import delivery
 from strata.cluster.report.panels import COLOURS, rolling
 from strata.cluster.report.results import change, grouped, read_run
 from strata.engine.config.load import load_config
@@ -393,7 +393,7 @@ def test_what_cannot_be_drawn_costs_neither_table_nor_report(done, tmp_path, mon
     def broken(*anything):
         raise MemoryError("no room\nfor a figure")
 
-    monkeypatch.setattr(report, "draw", broken)
+    monkeypatch.setattr(delivery, "draw", broken)
     code, out = command("--report", run, "--output", tmp_path)
     assert code == 0
     (line,) = warned()
