@@ -1,121 +1,37 @@
-"""``strata train-agents``: learn policies in the timing model, save them, and show how they fare."""
+"""``strata train-agents``: learn policies without training any federated model."""
 
-import time
-from dataclasses import replace
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from strata.cluster.terminal import console
+from strata.engine.errors import StrataError
 
-from strata.agents.driver import RoundResult
-from strata.agents.policies import Policies
-from strata.cluster.humanise import humanise_seconds
-from strata.cluster.run.learning import Standing, compare_rules, make_policies, pretrain, record_of, save_policies
-from strata.cluster.run.runner import versions
-from strata.cluster.sinks.base import GuardedSink, RunInfo, Sink
-from strata.cluster.sinks.jsonl import JsonlSink
-from strata.cluster.sinks.weights_and_biases import WandbSink
-from strata.engine.config.load import to_dict, to_yaml
-from strata.engine.config.schema import RunConfig
-from strata.engine.errors import ConfigError, StrataError
-from strata.engine.method.control import Control
-from strata.envs.opening import timing_turns
+NAME = "train-agents"
+HELP = "Train a method's agents in the timing model, without training any federated model."
+EXAMPLE = "strata train-agents hapfl --rounds 2000 --output agents-hapfl"
 
 
-def train_agents(config: RunConfig, rounds: int, populations: int, folder: Path, console: Console) -> None:
-    """Train, save to ``folder/agents``, log the curves, and compare with the method's rules on held-out populations.
-
-    With 0 rounds nothing is trained or written: saved agents (``agents.checkpoint``) are compared as they are.
-
-    Raises:
-        StrataError: when the method leaves nothing to agents, or the folder cannot be written.
-    """
-    if config.agents.policy != "rllib":
-        raise ConfigError(f"agents.policy={config.agents.policy}: only rllib learns; leave it out.")
-    if not rounds and not config.agents.checkpoint:
-        raise ConfigError("--rounds 0 compares saved agents; name them with agents.checkpoint=FOLDER.")
-    # Whatever the run itself would do with the agents, here they learn, and in these rounds only.
-    config = replace(config, agents=replace(config.agents, mode="train", pretrain_rounds=0))
-    control = timing_turns(config).control
-    policies = make_policies(config, control, console.print, fresh=True)
-    if rounds:
-        _train(config, policies, control, rounds, populations, folder, console)
-    learners = policies.state()["learners"]
-    console.print(standings(compare_rules(config, learners, control, populations=4, rounds=12)))
-    saved = folder / "agents" if rounds else config.agents.checkpoint
-    console.print(f"use them:  strata run {config.algorithm} agents.checkpoint={saved}", soft_wrap=True)
+def add(parser: ArgumentParser) -> None:
+    """Declare the method, its settings, and how long and where to train."""
+    parser.add_argument("source", metavar="METHOD|FILE.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parser.add_argument(
+        "--rounds", type=int, default=2000, help="rounds to learn from (default: 2000); 0: only compare"
+    )
+    parser.add_argument("--populations", type=int, default=16, help="populations of clients to go round (default: 16)")
+    parser.add_argument("--output", type=Path, help="folder for agents and curves (default: runs/agents-METHOD)")
 
 
-def _train(
-    config: RunConfig,
-    policies: Policies,
-    control: Control,
-    rounds: int,
-    populations: int,
-    folder: Path,
-    console: Console,
-) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(to_yaml(config), encoding="utf8")
-    except OSError as error:
-        raise StrataError(f"{folder}: nothing can be written there: {error}. Choose another --output.") from None
-    watch = Curves(config, rounds, folder, console)
-    began = time.perf_counter()
-    with watch.progress:
-        pretrain(config, policies, rounds, populations, watch)
-    watch.finish()
-    save_policies(policies, control, config, folder / "agents")
-    console.print(f"{rounds} rounds in {time.perf_counter() - began:.0f} s; agents saved to {folder / 'agents'}")
+def act(arguments: Namespace) -> int:
+    """Train, save and compare; returns 0."""
+    for option, value, least in (("--rounds", arguments.rounds, 0), ("--populations", arguments.populations, 1)):
+        if value < least:
+            raise StrataError(f"{option} {value}: expected at least {least}.")
+    from strata.cluster.commands.pretraining import train_agents
+    from strata.engine.config.load import load_config
 
-
-class Curves:
-    """Takes each round of a training: progress for people, records for the same sinks as a run's."""
-
-    def __init__(self, config: RunConfig, rounds: int, folder: Path, console: Console) -> None:
-        """Open the sinks in ``folder``."""
-        columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.progress = Progress(*columns, TextColumn("{task.description}"), console=console, transient=True)
-        self._task = self.progress.add_task("", total=rounds)
-        self._console, self._every = console, max(1, rounds // 10)
-        self._virtual_s = 0.0
-        self._recent: list[float] = []
-        self._sinks: list[Sink] = [JsonlSink()]
-        if config.tracking.wandb != "disabled":
-            self._sinks.append(GuardedSink(WandbSink(config.tracking, console.print), "Weights & Biases"))
-        for name in ("metrics.jsonl", "timing.jsonl"):
-            (folder / name).unlink(missing_ok=True)
-        info = RunInfo(folder, f"{config.algorithm}-agents", to_dict(config), config.seed, versions(), rounds, 0)
-        for sink in self._sinks:
-            sink.start(info)
-
-    def __call__(self, number: int, result: RoundResult) -> None:
-        """Take one round."""
-        report = result.played.report
-        self._virtual_s += report.round_s
-        self._recent.append(report.straggling_s)
-        for sink in self._sinks:
-            sink.round(record_of(number, self._virtual_s, result))
-        self.progress.update(self._task, completed=number)
-        if number % self._every == 0:
-            self._console.print(f"round {number:>6}  straggling {humanise_seconds(float(np.mean(self._recent)))}")
-            self._recent.clear()
-
-    def finish(self) -> None:
-        """Close the sinks."""
-        for sink in self._sinks:
-            sink.finish({"virtual_s": self._virtual_s}, 0)
-
-
-def standings(found: dict[str, Standing]) -> Table:
-    """Policies side by side: straggling and round length, and the straggling that each takes off ``uniform``."""
-    table = Table(title="held-out populations, without learning", title_justify="left")
-    for heading in ("policy", "straggling", "round", "straggling against uniform"):
-        table.add_column(heading, justify="left" if heading == "policy" else "right")
-    base = found["uniform"].straggling_s if "uniform" in found else 0.0
-    for name, standing in found.items():
-        change = f"{standing.straggling_s / base - 1:+.1%}" if base else "–"
-        table.add_row(name, humanise_seconds(standing.straggling_s), humanise_seconds(standing.round_s), change)
-    return table
+    config = load_config(arguments.source, ["agents.policy=rllib", *arguments.overrides])
+    name = config.algorithm.rsplit(".", 1)[-1]
+    folder = arguments.output or Path(config.output) / f"agents-{name}"
+    train_agents(config, arguments.rounds, arguments.populations, folder, console())
+    return 0

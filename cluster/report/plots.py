@@ -60,7 +60,8 @@ class Plot:
 
 
 def draw(comparison: Comparison, folder: Path) -> list[Picture]:
-    """Draw every plot for which the runs have figures, as PNG files in a folder."""
+    """Draw every plot for which the runs have figures, as PNG files in a folder, which is made if it is missing."""
+    folder.mkdir(parents=True, exist_ok=True)
     return [picture for plot in PLOTS for picture in _drawn(plot, comparison, folder)]
 
 

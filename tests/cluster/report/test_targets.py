@@ -154,7 +154,7 @@ def test_targets_are_read_as_they_are_written():
 
 @pytest.mark.parametrize("target", ["nan", "hsgd", "-0.1"])
 def test_a_wrong_target_is_said_before_anything_runs(target, monkeypatch, capsys):
-    monkeypatch.setattr("strata.cluster.run.runner.run_all", lambda *anything: pytest.fail("a run was started"))
+    monkeypatch.setattr("strata.cluster.commands.contest.run_all", lambda *anything: pytest.fail("a run was started"))
     assert main(["compare", "fedavg", "permfl", f"--target={target}"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: --target {target}: expected")

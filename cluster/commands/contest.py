@@ -1,4 +1,4 @@
-"""``strata compare``: methods side by side in one setting, or a report about runs that exist already."""
+"""Methods run one after the other in one setting, and reports about them or about runs that exist already."""
 
 import shlex
 import tempfile
@@ -13,7 +13,7 @@ from rich.text import Text
 
 from strata.cluster.commands.entries import describe_setting, require_one_setting, resolve
 from strata.cluster.report.comparison import Comparison
-from strata.cluster.report.page import deliver
+from strata.cluster.report.delivery import deliver
 from strata.cluster.report.results import Compared, entering, grouped, read_run
 from strata.cluster.report.targets import Goal, goal_of, reach
 from strata.cluster.run.runner import run_all

@@ -2,7 +2,7 @@
 
 import sys
 
-from strata.cluster.report import page as report
+from strata.cluster.report import delivery as report
 from tests.helpers.comparisons import LABELS, ODD, PLOTS, command, copied, page_of
 
 

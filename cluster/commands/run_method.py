@@ -1,0 +1,65 @@
+"""``strata run``: a method, a YAML file, or the rest of a run that was stopped; once for each seed."""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from strata.cluster.terminal import pictured
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from strata.engine.config.schema import RunConfig
+
+NAME = "run"
+HELP = "Run a method, a YAML file, or resume a run."
+EXAMPLE = "strata run permfl rounds=20 seed=3"
+RESUME = "resume="
+
+
+def add(parser: ArgumentParser) -> None:
+    """Declare what to run, its settings, and a picture of the terminal."""
+    parser.add_argument("source", metavar="METHOD|FILE.yaml|resume=RUN_DIR")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parser.add_argument("--svg", type=Path, help="also save what the terminal showed as an SVG picture")
+
+
+def act(arguments: Namespace) -> int:
+    """Run or resume; returns the exit code of the run, the worst one of several seeds."""
+    source, overrides = arguments.source, list(arguments.overrides)
+    with pictured(arguments.svg) as console:
+        if source.startswith(RESUME):
+            return _resume(Path(source.removeprefix(RESUME)), overrides, console)
+        return _run(_load(source, overrides), console)
+
+
+def _resume(run_dir: Path, overrides: Sequence[str], console: "Console") -> int:
+    from strata.cluster.run.runner import resume
+    from strata.cluster.sinks.display import display_for
+    from strata.engine.config.load import parse_overrides
+
+    display = display_for(console)
+    return resume(run_dir, parse_overrides(overrides), display).exit_code
+
+
+def _run(config: "RunConfig", console: "Console") -> int:
+    from strata.cluster.run.runner import run_all
+    from strata.cluster.sinks.display import display_for, seeds_table
+
+    summaries = run_all(config, display_for(console))
+    if len(summaries) > 1:
+        results = {seed: summary.last for seed, summary in zip(config.seeds, summaries, strict=False)}
+        console.print(seeds_table(results))
+    return max(summary.exit_code for summary in summaries)
+
+
+def _load(source: str, overrides: Sequence[str]) -> "RunConfig":
+    from strata.engine.config.load import load_config, parse_overrides
+
+    if "=" in source:
+        # `strata run algorithm=permfl …`: the method may be a key like any other.
+        overrides = [source, *overrides]
+        named = parse_overrides(overrides).get("algorithm")
+        source = named if isinstance(named, str) else "permfl"
+    return load_config(source, overrides)

@@ -1,0 +1,35 @@
+"""``strata data``: which client holds what."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from strata.cluster.terminal import console
+from strata.engine.errors import StrataError
+
+NAME = "data"
+HELP = "Show who holds what."
+EXAMPLE = "strata data partition=dirichlet --plot who.png"
+
+
+def add(parser: ArgumentParser) -> None:
+    """Declare the setting, and a picture of it."""
+    parser.add_argument("words", nargs="*", metavar="[METHOD|FILE.yaml] key=value")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="also draw it")
+
+
+def act(arguments: Namespace) -> int:
+    """Print the table and draw the picture; returns 0."""
+    from strata.cluster.report.holdings import plot, table
+    from strata.engine.build import build_world
+    from strata.engine.config.load import load_config
+
+    sources = [word for word in arguments.words if "=" not in word]
+    overrides = [word for word in arguments.words if "=" in word]
+    if len(sources) > 1:
+        raise StrataError(f"data: one method or file at most, not {', '.join(sources)}.")
+    data = build_world(load_config(sources[0] if sources else "permfl", overrides)).data
+    console().print(table(data))
+    if arguments.plot:
+        plot(data, arguments.plot)
+        print(f"drawn to {arguments.plot}")
+    return 0
