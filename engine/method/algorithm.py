@@ -6,7 +6,7 @@ frozen dataclass of tensors and numbers, and nothing else crosses. The engine ca
 results do not depend on the number of cores, and it need not see to that.
 
 A method is one module with a frozen dataclass of :func:`strata.engine.options.option` fields for its configuration, and
-``METHOD``, the class. It is found by the module's name: ``algorithms.NAME``, or any dotted path.
+``METHOD``, the class. It is found by the module's name: ``strata.algorithms.NAME``, or any dotted path.
 """
 
 from abc import ABC, abstractmethod

@@ -1,8 +1,8 @@
 """Decisions: what agents are asked each round, in gymnasium spaces and numpy. Free of any RL library.
 
 A method that wants decisions made names its :class:`Control`: which agents there are, who decides after whom, what
-each sees, what its actions mean to the clients, and how it is paid. Environments (:mod:`envs`) are written against this
-class alone, and so are the agents.
+each sees, what its actions mean to the clients, and how it is paid. Environments (:mod:`strata.envs`) are written
+against this class alone, and so are the agents.
 
 # k clients invited to a round, F features of one client
 """

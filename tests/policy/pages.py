@@ -10,9 +10,10 @@ from strata.cluster.cli import _parse, _parser
 from strata.cluster.commands.entries import resolve
 from strata.engine.config.load import load_config
 from strata.engine.errors import StrataWarning
-from tests.policy.source import ROOT
+from tests.policy.source import PACKAGES, ROOT
 
-PAGES = ["README.md", "RESULTS.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+ROOM_PAGES = [f"{folder}/README.md" for folder in (*PACKAGES, "tests")]
+PAGES = ["README.md", "RESULTS.md", "CONTRIBUTING.md", "CHANGELOG.md", *ROOM_PAGES]
 RESUMED = re.compile(r"resume=|.*\.yaml$")  # of a run or file that the reader has
 
 

@@ -10,7 +10,7 @@ from strata.engine.errors import ConfigError
 from strata.engine.federation import Federation
 from tests.helpers.small import small
 from tests.policy import pages
-from tests.policy.source import PACKAGES, Module, imports
+from tests.policy.source import PACKAGES, ROOT, Module, imports
 
 
 @pytest.mark.parametrize("page", ["README.md", "RESULTS.md"])
@@ -24,6 +24,13 @@ def test_every_command_parses(page):
 @pytest.mark.parametrize("page", pages.PAGES)
 def test_every_link_leads_somewhere(page):
     assert list(pages.dead_links(page)) == []
+
+
+@pytest.mark.parametrize("page", pages.ROOM_PAGES)
+def test_the_page_of_a_folder_is_short_and_known_to_the_first_one(page):
+    lines = (ROOT / page).read_text(encoding="utf8").splitlines()
+    assert 30 <= len(lines) <= 60
+    assert f"({page})" in (ROOT / "README.md").read_text(encoding="utf8")
 
 
 def test_programs_import_what_is_installed():

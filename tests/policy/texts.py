@@ -46,7 +46,7 @@ def unknown_symbols(path: Path) -> Iterator[str]:
 
 def bare_mentions(root: Path = ROOT) -> Iterator[str]:
     """References in docstrings and comments to modules by a name under which they are not installed."""
-    bare = re.compile(rf":(?:mod|class|func|meth|attr|data|exc):`~?(?:{'|'.join(PACKAGES)})\.")
+    bare = re.compile(rf":(?:mod|class|func|meth|attr|data|exc):`~?(?:{'|'.join(PACKAGES)})\b[.`]")
     for module in modules(root):
         for found in bare.finditer((root / module.path).read_text(encoding="utf8")):
             yield f"{module.path}: {found.group()}"
