@@ -71,4 +71,4 @@ def test_a_rule_decides(strata, tmp_path):
     strata("run", f"resume={run_dir}", "rounds=3")
     last = json.loads((run_dir / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["round"] == 3
-    assert "kept" in last["metrics"]
+    assert "agents/kept" in last["metrics"]
