@@ -76,6 +76,7 @@ class FedBABU(FlatAlgorithm[Global, None, Down, Up]):
     """See the module's docstring."""
 
     Config = FedBABUConfig
+    has_personal_model = True
     config: FedBABUConfig
 
     def __init__(self, config: FedBABUConfig, model: Buildable) -> None:
@@ -110,9 +111,6 @@ class FedBABU(FlatAlgorithm[Global, None, Down, Up]):
         """b ← Σ_k (n_k / n) b_k, under the same head."""
         require_cohort("FedBABU", ups)
         return Global({**g.w, **weighted_mean([up.message.body for up in ups], [up.samples for up in ups])})
-
-    def personal_model(self, state: None) -> None:
-        """None is kept: it is made when it is needed."""
 
     def global_model(self, g: Global) -> Params:
         """(b, h)."""

@@ -104,6 +104,7 @@ class FedTP(FlatAlgorithm[Global, Personal, Down, Up]):
     """See the module's docstring."""
 
     Config = FedTPConfig
+    has_personal_model = True
     config: FedTPConfig
 
     def __init__(self, config: FedTPConfig, model: Buildable) -> None:

@@ -151,6 +151,7 @@ class Hapfl(FlatAlgorithm[Global, Personal, Down, Up]):
 
     Config = HapflConfig
     Control = StragglerControl
+    has_personal_model = True
     config: HapflConfig
 
     def __init__(self, config: HapflConfig, model: Buildable) -> None:

@@ -137,6 +137,7 @@ class PerFedRLNAS(FlatAlgorithm[Global, Personal, Down, Up]):
 
     Config = PerFedRLNASConfig
     Control = SearchControl
+    has_personal_model = True
     config: PerFedRLNASConfig
 
     def __init__(self, config: PerFedRLNASConfig, model: Buildable) -> None:

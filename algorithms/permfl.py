@@ -175,6 +175,7 @@ class PerMFL(TieredAlgorithm[Global, Team, Personal, TeamDown, Down, Up, TeamUp]
 
     Config = PerMFLConfig
     Control = PullsControl
+    has_personal_model = True
     config: PerMFLConfig
 
     def init_global(self, seed: int) -> Global:

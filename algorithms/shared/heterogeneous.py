@@ -26,6 +26,9 @@ class HeterogeneousAlgorithm(FlatAlgorithm[G, C, Down, Up]):
     the client's seed alone, so all these methods start from the same ones.
     """
 
+    has_personal_model = True
+    takes_families = True
+
     def __init__(self, config: Any, model: Buildable) -> None:
         """A single architecture is a family of one."""
         super().__init__(config, model)

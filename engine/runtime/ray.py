@@ -14,10 +14,10 @@ import strata.engine.runtime.ray_settings  # isort: skip  # before Ray
 import ray
 from ray.exceptions import RayError
 
-import strata.algorithms
 import strata.engine
 from strata.engine.config.schema import RayConfig, RunConfig
 from strata.engine.errors import ClusterError
+from strata.engine.method.find import methods_package
 from strata.engine.notify import Notify
 from strata.engine.rounds.world import World
 from strata.engine.runtime.actors import Actors
@@ -153,7 +153,7 @@ def _own_folder() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="strata-") as folder:
         whole = Path(folder) / "strata"
         shutil.copytree(next(iter(strata.__path__)), whole, ignore=LEFT_BEHIND)
-        for room in (strata.engine, strata.algorithms):
+        for room in (strata.engine, methods_package()):
             shutil.copytree(next(iter(room.__path__)), whole / room.__name__.rpartition(".")[2], ignore=LEFT_BEHIND)
         yield str(whole)
 
