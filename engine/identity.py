@@ -13,7 +13,7 @@ from strata.engine.rounds.world import World
 def state_modules(method: Algorithm[Any, Any, Any, Any]) -> frozenset[str]:
     """The modules whose dataclasses a checkpoint may hold: those of the method and of its bases, and the engine's."""
     own = {kind.__module__ for kind in type(method).__mro__} - {"abc", "builtins", "typing"}
-    return frozenset(own | {"strata.engine.state.snapshot"})
+    return frozenset(own | {"strata.engine.state.snapshot", "strata.engine.method.length"})
 
 
 # What decides where and how fast a run is computed, or how far, and never what comes out.

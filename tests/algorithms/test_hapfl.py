@@ -15,9 +15,9 @@ from strata.cluster.run.session import Session
 from strata.engine.build import build_world
 from strata.engine.errors import ConfigError, EmptyCohortError
 from strata.engine.federation import Federation
+from strata.engine.method.length import Length
 from strata.engine.method.losses import Batch
 from strata.engine.method.messages import Context, Received
-from strata.engine.method.requests import Length
 from strata.engine.method.situation import Decisions, Report, Situation
 from strata.engine.models.spec import ModelSpec
 from strata.engine.rounds.costs import CallCosts

@@ -11,8 +11,9 @@ from strata.engine.build import build_world
 from strata.engine.config.load import load_config
 from strata.engine.errors import ConfigError
 from strata.engine.federation import Federation
+from strata.engine.method.length import Length
 from strata.engine.method.messages import Context, Received
-from strata.engine.method.requests import Length, Trained
+from strata.engine.method.requests import Trained
 from strata.engine.models.base import init_params, parameter_count
 from strata.engine.models.spec import Family, ModelSpec
 from strata.engine.options import check

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from strata.engine.method.length import Length
 from strata.engine.method.losses import Batch, cross_entropy
-from strata.engine.method.requests import Length, Sgd, Train
+from strata.engine.method.requests import Sgd, Train
 from strata.engine.models.flop_counter import FlopCounter
 from strata.engine.models.supernets.cost import cost
 from strata.engine.models.supernets.spaces import NAMES, space

@@ -11,7 +11,8 @@ from strata.engine.config.load import load_config
 from strata.engine.data.config import DataConfig
 from strata.engine.data.sources.catalogue import load
 from strata.engine.errors import ConfigError
-from strata.engine.method.requests import Evaluate, Length, Sgd, Train
+from strata.engine.method.length import Length
+from strata.engine.method.requests import Evaluate, Sgd, Train
 from strata.engine.models.base import init_params
 from strata.engine.models.build import spec_of
 from strata.engine.models.spec import subnet_of
