@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from strata.engine.method.calls import CallTable
     from strata.engine.method.control import AgentSpec, Control
     from strata.engine.method.find import load_method, method_names
+    from strata.engine.method.length import Length
     from strata.engine.method.local import LocalSgd, LocalTraining
     from strata.engine.method.losses import Batch, cross_entropy
     from strata.engine.method.messages import (
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
         AdamW,
         Evaluate,
         Evaluation,
-        Length,
         Pull,
         Represent,
         Represented,
@@ -123,7 +123,7 @@ HOMES = {
     "Federation": "engine.federation",
     "FlatAlgorithm": "engine.method.algorithm",
     "Joint": "engine.models.spec",
-    "Length": "engine.method.requests",
+    "Length": "engine.method.length",
     "LocalSgd": "engine.method.local",
     "LocalTraining": "engine.method.local",
     "ModelSpec": "engine.models.spec",
