@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from strata.cluster.report.results import dotted, setting_of
+from strata.cluster.report.settings import dotted, setting_of
 from strata.engine.config.load import OWN, load_config, own_keys, to_dict
 from strata.engine.config.schema import RunConfig
 from strata.engine.errors import ConfigError, StrataError, StrataWarning
@@ -156,7 +156,7 @@ def describe_setting(config: Mapping[str, Any], seeds: Sequence[int]) -> str:
         f"model {flat['model.name']}",
         f"{flat['clients.count']} clients ({flat['teams.count']} teams, where a method has them){shares}",
         f"delays {flat['delays.name']}",
-        f"{flat['rounds']} rounds{f', evaluated every {every}' if every > 1 else ''}",
+        f"{flat['rounds']} rounds{f', evaluated every {every}' if every not in (0, 1) else ''}",
         f"{named} {', '.join(map(str, seeds))}",
     ]
     return " · ".join(facts)
