@@ -14,7 +14,7 @@ from strata.agents.policies import Policies
 from strata.cluster.humanise import humanise_seconds
 from strata.cluster.run.learning import Standing, compare_rules, make_policies, pretrain, record_of, save_policies
 from strata.cluster.run.runner import versions
-from strata.cluster.sinks.base import GuardedSink, RunInfo, Sink
+from strata.cluster.sinks.sink import GuardedSink, RunInfo, Sink
 from strata.cluster.sinks.jsonl import JsonlSink
 from strata.cluster.sinks.weights_and_biases import WandbSink
 from strata.engine.config.load import to_dict, to_yaml

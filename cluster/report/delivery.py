@@ -15,7 +15,7 @@ from strata.cluster.report.markdown import write_results
 from strata.cluster.report.page import write
 from strata.cluster.report.plots import Picture, draw
 from strata.cluster.run.runner import versions
-from strata.cluster.sinks.base import GuardedSink, RunInfo
+from strata.cluster.sinks.sink import GuardedSink, RunInfo
 from strata.cluster.sinks.display import display_for
 from strata.cluster.sinks.weights_and_biases import ComparisonSink
 from strata.engine.config.load import OWN

@@ -15,7 +15,7 @@ from typing import Any
 
 from strata.cluster.run.session import AGENTS, Session
 from strata.cluster.sinks.architectures import ArchitecturesSink
-from strata.cluster.sinks.base import GuardedSink, RunInfo, Sink
+from strata.cluster.sinks.sink import GuardedSink, RunInfo, Sink
 from strata.cluster.sinks.display import Display
 from strata.cluster.sinks.jsonl import CONFIG, METRICS, JsonlSink, read_metrics, record_from_plain
 from strata.cluster.sinks.weights_and_biases import WandbSink

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from strata.cluster.humanise import NOTHING, humanise_accuracy
-from strata.cluster.sinks.base import RunInfo, Sink
+from strata.cluster.sinks.sink import RunInfo, Sink
 from strata.cluster.sinks.views import (
     KINDS,
     Seen,

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from strata.cluster.sinks.base import RunInfo
+from strata.cluster.sinks.sink import RunInfo
 from strata.engine.errors import StrataError, StrataWarning
 from strata.engine.rounds.records import CallRecord, RoundRecord, Scores
 from strata.engine.rounds.scores import to_plain

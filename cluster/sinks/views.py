@@ -19,7 +19,7 @@ from strata.cluster.humanise import (
     humanise_seconds,
     sparkline,
 )
-from strata.cluster.sinks.base import RunInfo
+from strata.cluster.sinks.sink import RunInfo
 from strata.cluster.sinks.jsonl import METRICS, read_metrics, record_from_plain
 from strata.engine.errors import ConfigError
 from strata.engine.method.algorithm import TieredAlgorithm

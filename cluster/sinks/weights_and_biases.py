@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from strata.cluster.sinks.base import RunInfo, to_stderr
+from strata.cluster.sinks.sink import RunInfo, to_stderr
 from strata.engine.config.tracking import TrackingConfig
 from strata.engine.rounds.records import RoundRecord
 

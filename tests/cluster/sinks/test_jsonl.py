@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from strata.cluster.sinks.base import GuardedSink, RunInfo
+from strata.cluster.sinks.sink import GuardedSink, RunInfo
 from strata.cluster.sinks.jsonl import JsonlSink, read_metrics, record_from_plain
 from strata.engine.errors import StrataError, StrataWarning
 from strata.engine.rounds.records import RoundRecord

@@ -35,7 +35,7 @@ ENTROPY = "agents/client_{}/entropy"
 
 
 @dataclass(frozen=True)
-class Chosen:
+class Choice:
     """What a client ended with.
 
     Attributes:
@@ -73,7 +73,7 @@ class Architectures:
     run_dir: Path
     slots: Sequence[str]
     options: Mapping[str, Sequence[float]]
-    clients: Mapping[int, Chosen]
+    clients: Mapping[int, Choice]
     entropies: Mapping[int, Mapping[int, float]]
 
     @cached_property
@@ -118,10 +118,10 @@ class Architectures:
         table.add_row(*map(Text, self._means()), style="bold")
         return table
 
-    def _cells(self, one: Chosen) -> list[str]:
+    def _cells(self, one: Choice) -> list[str]:
         return [
             one.call.device,
-            written(one.options),
+            notation(one.options),
             _nats(one.entropy),
             humanise_accuracy(one.metric("accuracy")),
             humanise_seconds(one.call.total_s),
@@ -145,7 +145,7 @@ class Architectures:
 
     def reading(self) -> list[str]:
         """How to read the table, and where the whole of it is."""
-        lines = [f"architecture: {slots_written(self.slots)}"]
+        lines = [f"architecture: {slot_notation(self.slots)}"]
         if self.entropies:
             lines.append(f"entropy: of the client's policy, in nats; {self.uniform:.2f} where all is equally likely")
         rest = len(self.clients) - SHOWN
@@ -184,7 +184,7 @@ def gather(
 ) -> Architectures:
     """Collect what the clients ended with from the lines of ``metrics.jsonl``, as plain values."""
     slots: dict[str, set[float]] = {}
-    clients: dict[int, Chosen] = {}
+    clients: dict[int, Choice] = {}
     entropies: dict[int, dict[int, float]] = {}
     for plain in rounds:
         number = plain["round"]
@@ -196,7 +196,7 @@ def gather(
                 slots.setdefault(slot, set()).add(option)
             before = clients.get(call.client)
             entropy = plain["metrics"].get(ENTROPY.format(call.client))
-            clients[call.client] = Chosen(
+            clients[call.client] = Choice(
                 call, number, before.calls + 1 if before else 1, options, math.nan if entropy is None else entropy
             )
             if entropy is not None:
@@ -210,14 +210,14 @@ def chooses(method: type[Algorithm[Any, Any, Any, Any]]) -> bool:
     return getattr(method.is_choice, "__func__", None) is not getattr(Algorithm.is_choice, "__func__", None)
 
 
-def written(options: Mapping[str, float]) -> str:
+def notation(options: Mapping[str, float]) -> str:
     """Options slot by slot, those of a stage together: ``16/2/5 24/3/3/2``."""
     parts = groupby(options.items(), key=lambda item: item[0].partition(".")[0])
     return " ".join("/".join(_plain(option) for _, option in own) for _, own in parts)
 
 
-def slots_written(slots: Sequence[str]) -> str:
-    """The slots in the form of :func:`written`: ``stage1 width/depth · stage2 width/depth``."""
+def slot_notation(slots: Sequence[str]) -> str:
+    """The slots in the form of :func:`notation`: ``stage1 width/depth · stage2 width/depth``."""
     parts = groupby(slots, key=lambda slot: slot.partition(".")[0])
     return " · ".join(f"{name} {'/'.join(slot.partition('.')[2] for slot in own)}".strip() for name, own in parts)
 
