@@ -13,7 +13,7 @@ Names are imported when they are used: ``import strata`` itself takes no time.
 
 from importlib import import_module
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from strata.cluster.run.session import Session
@@ -36,7 +36,7 @@ HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name == "__version__":
         return version("strata-fl")
     if name in HOMES:

@@ -17,7 +17,7 @@ from strata.cluster.sinks.views import KINDS
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is reported.
+    """Methods in one setting, and what a report says about them.
 
     Attributes:
         contestants: the methods, in the order in which they were named.
@@ -35,13 +35,13 @@ class Comparison:
 
     @cached_property
     def headings(self) -> list[str]:
-        """Headings of the table."""
+        """Headings of the table of results."""
         relative = [f"{what} vs {self.baseline}" for what in ("time", "straggling") if self.baseline is not None]
         return ["method", *KINDS, "worst decile", "virtual time", "straggling", "bytes", *relative]
 
     @cached_property
     def rows(self) -> list[list[str]]:
-        """Cells of the table, one row a method: mean ± sample standard deviation, or means, over the seeds."""
+        """Cells of the table of results, a row a method: mean ± sample standard deviation, or mean, over the seeds."""
         return [self._row(one) for one in self.contestants]
 
     def numbers(self) -> dict[str, dict[str, float]]:
@@ -69,7 +69,7 @@ class Comparison:
                     yield NOTHING if one is base else change(one.mean(column), base.mean(column))
 
     def table(self) -> Table:
-        """The table for a terminal: in 120 letters, whatever the labels."""
+        """The table of results for a terminal: in 120 letters, whatever the labels."""
         full = self.baseline is not None or max(len(one.label) for one in self.contestants) > 10
         frame = box.SIMPLE_HEAD if full else box.HEAVY_HEAD
         table = Table(title="after the last round, on the same clients, data and delays", box=frame)

@@ -15,8 +15,8 @@ from strata.cluster.report.markdown import write_results
 from strata.cluster.report.page import write
 from strata.cluster.report.plots import Picture, draw
 from strata.cluster.run.runner import versions
-from strata.cluster.sinks.sink import GuardedSink, RunInfo
 from strata.cluster.sinks.display import display_for
+from strata.cluster.sinks.sink import GuardedSink, RunInfo
 from strata.cluster.sinks.weights_and_biases import ComparisonSink
 from strata.engine.config.load import OWN
 from strata.engine.config.tracking import TrackingConfig

@@ -18,13 +18,13 @@ Its index is the round; its columns, all float64:
     a method's own metrics; NaN where a round has none of that name.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from strata.cluster.sinks.jsonl import read_metrics
+from strata.cluster.sinks.sink import Plain
 
 BYTES = ("bytes_client_down", "bytes_client_up", "bytes_team_down", "bytes_team_up")
 NUMBERS = (
@@ -42,7 +42,7 @@ def read_rounds(path: Path) -> pd.DataFrame:
     return rounds_frame(read_metrics(path))
 
 
-def rounds_frame(rounds: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+def rounds_frame(rounds: Iterable[Plain]) -> pd.DataFrame:
     """A table of rounds that are given as ``metrics.jsonl`` has them; their client calls do not enter.
 
     Counts become float64: exact up to 9e15, and the sum of a long run of large models cannot overflow.
@@ -56,7 +56,7 @@ def rounds_frame(rounds: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     return frame.join(totals)
 
 
-def _row(plain: Mapping[str, Any]) -> dict[str, float | None]:
+def _row(plain: Plain) -> dict[str, float | None]:
     scores = {
         f"{kind}.{name}": value
         for kind, own in plain["scores"].items()

@@ -42,7 +42,7 @@ def write(comparison: Comparison, pictures: Sequence[Picture], folder: Path) -> 
 
 def page(comparison: Comparison, pictures: Sequence[Picture]) -> str:
     """The report as HTML, with the pictures inside it."""
-    differing, shared = settings(comparison.contestants)
+    differing, shared = _settings(comparison.contestants)
     return (
         _templates()
         .get_template(REPORT)
@@ -78,7 +78,7 @@ def _spread(seeds: int) -> str:
     return f"mean ± sample standard deviation over {seeds} seeds" if seeds > 1 else "of one seed"
 
 
-def settings(contestants: Sequence[Contestant]) -> tuple[Sheet, Sheet]:
+def _settings(contestants: Sequence[Contestant]) -> tuple[Sheet, Sheet]:
     """Where the methods differ, a column a method; and what they share, the setting included."""
     owns = {one.label: own_part(one.runs[0].config) for one in contestants}
     rows = [[key, *(_value(own, key) for own in owns.values())] for key in _keys(owns.values())]

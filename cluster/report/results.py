@@ -5,11 +5,10 @@
 
 import json
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +18,7 @@ from strata.cluster.humanise import NOTHING
 from strata.cluster.report.frame import read_rounds
 from strata.cluster.report.settings import label_of, own_part
 from strata.cluster.sinks.jsonl import CONFIG, METRICS
+from strata.cluster.sinks.sink import Plain
 from strata.cluster.sinks.views import KINDS
 from strata.engine.config.load import read_yaml
 from strata.engine.errors import StrataError
@@ -35,7 +35,7 @@ class Run:
     """
 
     run_dir: Path
-    config: Mapping[str, Any]
+    config: Plain
     rounds: pd.DataFrame
 
     @property

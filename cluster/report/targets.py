@@ -41,7 +41,7 @@ SPENT = ["rounds", "virtual_s", "bytes_total", "flops_total"]
 
 @dataclass(frozen=True)
 class Goal:
-    """What was asked for.
+    """The target that was asked for.
 
     Attributes:
         text: as it was written: an accuracy, ``common``, or the label of a method.
@@ -91,14 +91,14 @@ class Targets:
 
     @cached_property
     def headings(self) -> list[str]:
-        """Headings of the table."""
+        """Headings of the table of targets."""
         return [
             "method", "model", "seeds", "rounds", "virtual time", "bytes", "FLOPs", "× fewer bytes", "× fewer FLOPs",
         ]  # fmt: skip
 
     @cached_property
     def rows(self) -> list[list[str]]:
-        """Cells of the table, one row a method."""
+        """Cells of the table of targets, one row a method."""
         return [
             [
                 one.label,
@@ -122,7 +122,7 @@ class Targets:
 
     @property
     def title(self) -> str:
-        """What the target is."""
+        """What the target is, as a heading: ``until an accuracy of 80.00 %``."""
         if self.goal.accuracy is not None:
             return f"until an accuracy of {humanise_accuracy(self.goal.accuracy)}"
         reading = mean_std(list(self.by_seed.values()))
@@ -131,7 +131,7 @@ class Targets:
 
     @property
     def caption(self) -> str:
-        """How to read the table."""
+        """How to read the table of targets."""
         rule = ""
         if self.goal.text == COMMON:
             rule = " The target of a seed is the highest accuracy that all converging methods reach in it."
@@ -163,7 +163,7 @@ class Targets:
         return {f"target_{name}": value for name, value in found.items() if math.isfinite(value)}
 
     def table(self) -> Table:
-        """The table for a terminal: in 120 letters, whatever the labels."""
+        """The table of targets for a terminal: in 120 letters, whatever the labels."""
         table = Table(title=Text(self.title), box=box.SIMPLE_HEAD)
         for heading in self.headings:
             left = heading in ("method", "model")

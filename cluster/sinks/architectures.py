@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from strata.cluster.sinks.sink import RunInfo
 from strata.cluster.sinks.choices import PICTURE, TABLE, Architectures, chooses, read_architectures
 from strata.cluster.sinks.display import Display
+from strata.cluster.sinks.sink import RunInfo
 from strata.engine.method.find import load_method
 from strata.engine.rounds.records import RoundRecord
 
@@ -25,7 +25,7 @@ class ArchitecturesSink:
     """
 
     def __init__(self, display: Display) -> None:
-        """``display``: where the table is shown."""
+        """Make a sink whose table is shown on ``display``."""
         self._display = display
         self._run_dir: Path | None = None
 

@@ -22,11 +22,14 @@ from rich.text import Text
 
 from strata.cluster.humanise import NOTHING, humanise_accuracy, humanise_seconds
 from strata.cluster.sinks.jsonl import CONFIG, METRICS, read_metrics
+from strata.cluster.sinks.sink import Plain
 from strata.engine.config.load import read_yaml
 from strata.engine.errors import StrataError
 from strata.engine.method.algorithm import Algorithm
 from strata.engine.method.find import load_method
 from strata.engine.rounds.records import CallRecord
+
+Method = type[Algorithm[Any, Any, Any, Any]]
 
 TABLE, PICTURE = "architectures.csv", "architectures.png"
 SHOWN = 20  # rows in a terminal
@@ -36,7 +39,7 @@ ENTROPY = "agents/client_{}/entropy"
 
 @dataclass(frozen=True)
 class Choice:
-    """What a client ended with.
+    """What was chosen for a client at its last call.
 
     Attributes:
         call: its last call for which an architecture was chosen.
@@ -93,7 +96,7 @@ class Architectures:
         return {option: chosen.count(option) / len(chosen) for option in self.options[slot]}
 
     def csv(self) -> str:
-        """One row a client, all slots and all that it reported; empty where there is nothing."""
+        """All clients as CSV: a row each, with all slots and all that it reported; empty where there is nothing."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(
@@ -106,7 +109,7 @@ class Architectures:
         return text.getvalue()
 
     def table(self) -> Table:
-        """The first clients for a terminal."""
+        """What the first clients ended with, and means over all, for a terminal."""
         table = Table(title="what was chosen last for each client", title_justify="left", box=box.SIMPLE_HEAD)
         headings = ("client", "device", "architecture", "entropy", "accuracy", "latency", "memory / budget")
         for heading in headings:
@@ -179,9 +182,7 @@ def read_architectures(run_dir: Path) -> Architectures:
     return found
 
 
-def gather(
-    run_dir: Path, method: type[Algorithm[Any, Any, Any, Any]], rounds: Sequence[Mapping[str, Any]]
-) -> Architectures:
+def gather(run_dir: Path, method: Method, rounds: Sequence[Plain]) -> Architectures:
     """Collect what the clients ended with from the lines of ``metrics.jsonl``, as plain values."""
     slots: dict[str, set[float]] = {}
     clients: dict[int, Choice] = {}
@@ -205,7 +206,7 @@ def gather(
     return Architectures(run_dir, list(slots), options_of, dict(sorted(clients.items())), entropies)
 
 
-def chooses(method: type[Algorithm[Any, Any, Any, Any]]) -> bool:
+def chooses(method: Method) -> bool:
     """Whether clients of a method report options that were chosen for them."""
     return getattr(method.is_choice, "__func__", None) is not getattr(Algorithm.is_choice, "__func__", None)
 

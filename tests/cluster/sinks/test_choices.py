@@ -14,7 +14,7 @@ from rich.console import Console
 
 from strata.cluster.cli import main
 from strata.cluster.run.runner import resume, run_all
-from strata.cluster.sinks.choices import TABLE, chooses, gather, read_architectures, slot_notation, notation
+from strata.cluster.sinks.choices import TABLE, chooses, gather, notation, read_architectures, slot_notation
 from strata.cluster.sinks.choices_plot import present
 from strata.cluster.sinks.display import PlainDisplay
 from strata.engine.errors import StrataError

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from strata.cluster.sinks.sink import GuardedSink, RunInfo
 from strata.cluster.sinks.jsonl import JsonlSink, read_metrics, record_from_plain
+from strata.cluster.sinks.sink import GuardedSink, RunInfo
 from strata.engine.errors import StrataError, StrataWarning
 from strata.engine.rounds.records import RoundRecord
 from tests.helpers.records import SUMMARY, call, record, run_info
