@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from strata.algorithms.controls.selection import SelectionControl
 from strata.engine.method.algorithm import FlatAlgorithm
+from strata.engine.method.length import Length
 from strata.engine.method.local import LocalSgd
 from strata.engine.method.messages import (
     Assignment,
@@ -31,7 +32,7 @@ from strata.engine.method.messages import (
     Received,
     require_cohort,
 )
-from strata.engine.method.requests import Length, Pull, Train, Trained
+from strata.engine.method.requests import Pull, Train, Trained
 from strata.engine.models.base import init_params
 from strata.engine.params import Params, weighted_mean
 

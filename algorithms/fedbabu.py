@@ -24,6 +24,7 @@ from typing import Any
 
 from strata.engine.errors import ConfigError
 from strata.engine.method.algorithm import FlatAlgorithm
+from strata.engine.method.length import Length
 from strata.engine.method.local import LocalTraining
 from strata.engine.method.messages import (
     Assignment,
@@ -34,7 +35,7 @@ from strata.engine.method.messages import (
     Received,
     require_cohort,
 )
-from strata.engine.method.requests import Evaluate, Evaluation, Length, Request, Trained
+from strata.engine.method.requests import Evaluate, Evaluation, Request, Trained
 from strata.engine.models.base import Buildable, init_params
 from strata.engine.options import option
 from strata.engine.params import Params, weighted_mean

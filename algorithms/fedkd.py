@@ -39,6 +39,7 @@ from torch import Tensor, nn
 
 from strata.algorithms.shared.heterogeneous import HeterogeneousAlgorithm, shared_member
 from strata.engine.errors import ConfigError
+from strata.engine.method.length import Length
 from strata.engine.method.local import LocalSgd
 from strata.engine.method.losses import Batch, kl_divergence
 from strata.engine.method.messages import (
@@ -50,7 +51,7 @@ from strata.engine.method.messages import (
     Received,
     require_cohort,
 )
-from strata.engine.method.requests import Length, Trained
+from strata.engine.method.requests import Trained
 from strata.engine.models.base import Buildable, init_params
 from strata.engine.models.spec import Joint, join_params, split_params
 from strata.engine.options import option

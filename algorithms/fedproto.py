@@ -34,6 +34,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from strata.algorithms.shared.heterogeneous import HeterogeneousAlgorithm, common_width
+from strata.engine.method.length import Length
 from strata.engine.method.local import LocalSgd
 from strata.engine.method.losses import Batch
 from strata.engine.method.messages import (
@@ -45,7 +46,7 @@ from strata.engine.method.messages import (
     Received,
     require_cohort,
 )
-from strata.engine.method.requests import Evaluate, Length, Represent, Represented, Trained
+from strata.engine.method.requests import Evaluate, Represent, Represented, Trained
 from strata.engine.models.base import Buildable, FeatureModel
 from strata.engine.models.spec import ModelSpec
 from strata.engine.options import option

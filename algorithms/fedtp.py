@@ -37,6 +37,7 @@ from torch import Tensor
 from strata.engine.determinism import torch_scope
 from strata.engine.errors import ConfigError
 from strata.engine.method.algorithm import FlatAlgorithm
+from strata.engine.method.length import Length
 from strata.engine.method.local import LocalTraining
 from strata.engine.method.messages import (
     Assignment,
@@ -47,7 +48,7 @@ from strata.engine.method.messages import (
     Received,
     require_cohort,
 )
-from strata.engine.method.requests import Length, Trained
+from strata.engine.method.requests import Trained
 from strata.engine.models.base import Buildable, init_params
 from strata.engine.options import option
 from strata.engine.params import Params, weighted_mean

@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from strata.algorithms.controls.stragglers import StragglerControl
 from strata.engine.errors import ConfigError
 from strata.engine.method.algorithm import FlatAlgorithm
+from strata.engine.method.length import Length
 from strata.engine.method.local import LocalSgd
 from strata.engine.method.losses import Batch, kl_divergence
 from strata.engine.method.messages import (
@@ -47,7 +48,7 @@ from strata.engine.method.messages import (
     Received,
     require_cohort,
 )
-from strata.engine.method.requests import Evaluate, Evaluation, Length, Request, Train, Trained
+from strata.engine.method.requests import Evaluate, Evaluation, Request, Train, Trained
 from strata.engine.models.base import Buildable, init_params
 from strata.engine.models.spec import Joint, join_params, scaled, split_params
 from strata.engine.options import option

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from strata.engine.method.algorithm import TieredAlgorithm
+from strata.engine.method.length import Length
 from strata.engine.method.local import LocalSgd
 from strata.engine.method.messages import (
     Assignment,
@@ -30,7 +31,7 @@ from strata.engine.method.messages import (
     TeamInfo,
     require_cohort,
 )
-from strata.engine.method.requests import Length, Trained
+from strata.engine.method.requests import Trained
 from strata.engine.models.base import init_params
 from strata.engine.options import option
 from strata.engine.params import Params, uniform_mean

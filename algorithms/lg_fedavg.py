@@ -23,6 +23,7 @@ from typing import Any
 
 from strata.algorithms.shared.heterogeneous import HeterogeneousAlgorithm, common_width, only_prefixed
 from strata.engine.errors import ConfigError
+from strata.engine.method.length import Length
 from strata.engine.method.local import LocalSgd
 from strata.engine.method.messages import (
     Assignment,
@@ -33,7 +34,7 @@ from strata.engine.method.messages import (
     Received,
     require_cohort,
 )
-from strata.engine.method.requests import Length, Trained
+from strata.engine.method.requests import Trained
 from strata.engine.models.base import Buildable, init_params
 from strata.engine.params import Params, weighted_mean
 

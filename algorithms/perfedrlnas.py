@@ -43,6 +43,7 @@ from typing import Any
 from strata.algorithms.controls.searching import SearchControl, written
 from strata.engine.errors import ConfigError
 from strata.engine.method.algorithm import FlatAlgorithm
+from strata.engine.method.length import Length
 from strata.engine.method.local import LocalTraining
 from strata.engine.method.messages import (
     Assignment,
@@ -53,7 +54,7 @@ from strata.engine.method.messages import (
     Received,
     require_cohort,
 )
-from strata.engine.method.requests import Evaluate, Evaluation, Length, Request, Trained
+from strata.engine.method.requests import Evaluate, Evaluation, Request, Trained
 from strata.engine.models.base import Buildable
 from strata.engine.models.spec import subnet_of
 from strata.engine.models.supernets.cost import cost

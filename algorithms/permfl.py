@@ -34,6 +34,7 @@ from torch import Tensor
 from strata.algorithms.controls.pulls import PullsControl
 from strata.engine.errors import ConfigError, StrataWarning
 from strata.engine.method.algorithm import TieredAlgorithm
+from strata.engine.method.length import Length
 from strata.engine.method.messages import (
     Assignment,
     ClientInfo,
@@ -44,7 +45,7 @@ from strata.engine.method.messages import (
     TeamInfo,
     require_cohort,
 )
-from strata.engine.method.requests import Length, Pull, Sgd, Train, Trained
+from strata.engine.method.requests import Pull, Sgd, Train, Trained
 from strata.engine.models.base import init_params
 from strata.engine.options import Validated, option
 from strata.engine.params import Params, flatten, unflatten, uniform_mean

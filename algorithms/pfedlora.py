@@ -48,6 +48,7 @@ from torch import Tensor, nn
 
 from strata.algorithms.shared.heterogeneous import HeterogeneousAlgorithm, common_width, shared_member
 from strata.engine.errors import ConfigError
+from strata.engine.method.length import Length
 from strata.engine.method.local import LocalSgd
 from strata.engine.method.losses import Batch
 from strata.engine.method.messages import (
@@ -59,7 +60,7 @@ from strata.engine.method.messages import (
     Received,
     require_cohort,
 )
-from strata.engine.method.requests import Evaluate, Length, Trained
+from strata.engine.method.requests import Evaluate, Trained
 from strata.engine.models.base import Buildable, FeatureModel, init_params
 from strata.engine.models.spec import ModelSpec, join_params, reduced, split_params
 from strata.engine.models.zoo import TEXT_MODELS

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 from strata.engine.errors import ConfigError
 from strata.engine.method.algorithm import FlatAlgorithm
+from strata.engine.method.length import Length
 from strata.engine.method.messages import (
     Assignment,
     ClientInfo,
@@ -32,7 +33,7 @@ from strata.engine.method.messages import (
     Received,
     require_cohort,
 )
-from strata.engine.method.requests import Length, Pull, Sgd, Train, Trained
+from strata.engine.method.requests import Pull, Sgd, Train, Trained
 from strata.engine.models.base import init_params
 from strata.engine.options import Validated, option
 from strata.engine.params import Params, uniform_mean

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from strata.algorithms.shared.heterogeneous import HeterogeneousAlgorithm
+from strata.engine.method.length import Length
 from strata.engine.method.local import LocalSgd
 from strata.engine.method.messages import (
     Assignment,
@@ -26,7 +27,7 @@ from strata.engine.method.messages import (
     Received,
     require_cohort,
 )
-from strata.engine.method.requests import Length, Trained
+from strata.engine.method.requests import Trained
 from strata.engine.params import Params
 
 

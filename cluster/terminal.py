@@ -18,7 +18,7 @@ def console(*, recorded: bool = False) -> Console:
 
 
 @contextmanager
-def pictured(svg: Path | None) -> Iterator[Console]:
+def recording(svg: Path | None) -> Iterator[Console]:
     """Standard output, saved as an SVG picture in the end if a path is given.
 
     Raises:

@@ -12,7 +12,8 @@ from strata.engine.config.schema import RunConfig
 from strata.engine.data.dataset import ClientData, Dataset
 from strata.engine.data.federated import build
 from strata.engine.method.algorithm import TieredAlgorithm
-from strata.engine.method.requests import Length, Request, Sgd, Train, Trained
+from strata.engine.method.length import Length
+from strata.engine.method.requests import Request, Sgd, Train, Trained
 from strata.engine.models.base import Buildable, init_params
 from strata.engine.models.build import spec_of
 from strata.engine.params import flatten

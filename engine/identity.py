@@ -7,6 +7,7 @@ from typing import Any
 from strata.engine.config.load import to_dict
 from strata.engine.config.schema import RunConfig
 from strata.engine.method.algorithm import Algorithm
+from strata.engine.method.length import Length
 from strata.engine.rounds.world import World
 from strata.engine.state.checkpoint import types_in
 from strata.engine.state.snapshot import Saved, Snapshot
@@ -17,7 +18,7 @@ def state_types(method: Algorithm[Any, Any, Any, Any]) -> dict[str, type]:
 
     A method's are called after its class, ``FedAvg.Global``, whatever module that is in.
     """
-    types = {"Snapshot": Snapshot, "Saved": Saved}
+    types: dict[str, type] = {"Snapshot": Snapshot, "Saved": Saved, "Length": Length}
     for kind in type(method).__mro__:
         if kind.__module__ not in ("abc", "builtins", "typing"):
             types |= {name: one for name, one in types_in(kind.__module__, kind.__name__).items() if name not in types}

@@ -11,9 +11,10 @@ Example::
 Names are imported when they are used: ``import strata`` itself takes no time.
 """
 
-from importlib import import_module
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from strata.engine.lazy import lazily
 
 if TYPE_CHECKING:
     from strata.cluster.run.session import Session
@@ -36,12 +37,11 @@ HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        return version("strata-fl")
-    if name in HOMES:
-        return getattr(import_module(f"strata.{HOMES[name]}"), name)
-    raise AttributeError(f"module 'strata' has no attribute {name!r}")
+_find = lazily(__name__, HOMES)
+
+
+def __getattr__(name: str) -> object:
+    return version("strata-fl") if name == "__version__" else _find(name)
 
 
 def __dir__() -> list[str]:

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from strata.cluster.terminal import pictured
+from strata.cluster.terminal import recording
 from strata.engine.errors import StrataError
 
 NAME = "compare"
@@ -32,12 +32,12 @@ def add(parser: ArgumentParser) -> None:
 
 def act(arguments: Namespace) -> int:
     """Train and report, or only report; returns the exit code."""
-    from strata.cluster.commands.contest import Wanted, compare_methods, report_runs
+    from strata.cluster.commands.contest import ReportOptions, compare_methods, report_runs
 
-    with pictured(arguments.svg) as console:
-        wanted = Wanted(arguments.against, arguments.output, arguments.target)
+    with recording(arguments.svg) as console:
+        options = ReportOptions(arguments.against, arguments.output, arguments.target)
         if arguments.report and arguments.words:
             raise StrataError(f"--report reads runs that exist; leave out {' '.join(arguments.words)}.")
         if arguments.report:
-            return report_runs(arguments.report, wanted, console)
-        return compare_methods(arguments.words, wanted, console)
+            return report_runs(arguments.report, options, console)
+        return compare_methods(arguments.words, options, console)

@@ -4,7 +4,7 @@ import shlex
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from rich.text import Text
 from strata.cluster.commands.entries import describe_setting, require_one_setting, resolve
 from strata.cluster.report.comparison import Comparison
 from strata.cluster.report.delivery import deliver
-from strata.cluster.report.results import Compared, entering, grouped, read_run
+from strata.cluster.report.results import Contestant, grouped, read_run
+from strata.cluster.report.settings import entering
 from strata.cluster.report.targets import Goal, goal_of, reach
 from strata.cluster.run.runner import run_all
 from strata.cluster.sinks.display import display_for
@@ -26,7 +27,7 @@ from strata.engine.suggest import closest
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ReportOptions:
     """What the user asked of a report.
 
     Attributes:
@@ -44,7 +45,7 @@ class Wanted:
         """The target, if any.
 
         Raises:
-            ConfigError: when it is no accuracy and none of those compared.
+            ConfigError: when it is no accuracy and none of the labels.
         """
         return None if self.target is None else goal_of(self.target, labels)
 
@@ -52,7 +53,7 @@ class Wanted:
         """The label that the relative columns refer to, if any.
 
         Raises:
-            ConfigError: when it is not among those compared.
+            ConfigError: when it is not among the labels.
         """
         for label in self.against:
             if label not in labels:
@@ -66,53 +67,59 @@ class Wanted:
         target = ["--target", self.target] if self.target is not None else []
         return shlex.join(["strata", "compare", *words, *against, *target])
 
+    def folder(self, parent: Path) -> Path:
+        """Where the report goes: as it was asked for, else a fresh folder of its own in ``parent``."""
+        return self.output or _fresh_folder(parent)
 
-def compare_methods(words: Sequence[str], wanted: Wanted, console: Console) -> int:
+
+def compare_methods(words: Sequence[str], options: ReportOptions, console: Console) -> int:
     """Run methods in one setting and report; returns the exit code.
 
     Args:
         words: ``METHOD``, ``METHOD:key=value,key=value…`` and ``key=value``; the first method gives the setting.
-        wanted: what is asked of the report.
+        options: what is asked of the report.
         console: where to show it.
 
     Raises:
         StrataError: before anything runs, for anything wrong with words, settings or folders.
     """
     configs, remarks = resolve(words)
-    baseline, goal = wanted.baseline(list(configs)), wanted.goal(list(configs))
-    label, first = next(iter(configs.items()))
-    _require_writable(wanted.output or Path(first.output))
+    labels = list(configs)
+    baseline, goal = options.baseline(labels), options.goal(labels)
+    first = configs[labels[0]]
+    _require_writable(options.output or Path(first.output))
     setting = describe_setting(to_dict(first), first.seeds or [first.seed])
-    _say(console, f"one setting, that of {label}: {setting}", *remarks)
-    compared: list[Compared] = []
-    code = _run_each(configs, compared, console)
+    _say(console, f"one setting, that of {labels[0]}: {setting}", *remarks)
+    contestants: list[Contestant] = []
+    code = _run_each(configs, contestants, console)
     if code == 0:
-        folder = wanted.output or _fresh_folder(Path(first.output))
-        targets = reach(goal, compared) if goal else None
-        comparison = Comparison(compared, baseline, setting, wanted.command(*words), targets)
+        folder = options.folder(Path(first.output))
+        targets = reach(goal, contestants) if goal else None
+        comparison = Comparison(contestants, baseline, setting, options.command(*words), targets)
         deliver(comparison, folder, first.tracking, console)
     return code
 
 
-def _run_each(configs: dict[str, RunConfig], compared: list[Compared], console: Console) -> int:
+def _run_each(configs: Mapping[str, RunConfig], contestants: list[Contestant], console: Console) -> int:
+    """Run methods one after the other, adding each that is done; returns the exit code of the last one."""
     for label, config in configs.items():
         console.rule(Text(label))
         summaries = run_all(config, display_for(console))
         if code := summaries[-1].exit_code:
-            done = [str(run.run_dir) for one in compared for run in one.runs]
+            done = [str(run.run_dir) for one in contestants for run in one.runs]
             if done:
                 _say(console, f"For a report about what is done: {shlex.join(['strata compare --report', *done])}")
             return code
-        compared.append(Compared(label, [read_run(summary.run_dir) for summary in summaries]))
+        contestants.append(Contestant(label, [read_run(summary.run_dir) for summary in summaries]))
     return 0
 
 
-def report_runs(run_dirs: Sequence[Path], wanted: Wanted, console: Console) -> int:
+def report_runs(run_dirs: Sequence[Path], options: ReportOptions, console: Console) -> int:
     """Report about runs that exist, without training; returns the exit code.
 
     Args:
         run_dirs: their folders; runs that differ in nothing but the seed are one row.
-        wanted: what is asked of the report.
+        options: what is asked of the report.
         console: where to show it.
 
     Raises:
@@ -120,28 +127,26 @@ def report_runs(run_dirs: Sequence[Path], wanted: Wanted, console: Console) -> i
     """
     runs = [read_run(run_dir) for run_dir in run_dirs]
     require_one_setting({str(run.run_dir): entering(run.config) for run in runs})
-    compared = grouped(runs)
-    labels = [one.label for one in compared]
-    baseline, goal = wanted.baseline(labels), wanted.goal(labels)
+    contestants = grouped(runs)
+    labels = [one.label for one in contestants]
+    baseline, goal = options.baseline(labels), options.goal(labels)
     parent = run_dirs[0].resolve().parent  # also of "."
-    _require_writable(wanted.output or parent)
-    _warn_about_gaps(compared)
+    _require_writable(options.output or parent)
+    _warn_about_gaps(contestants)
     setting = describe_setting(runs[0].config, sorted({run.seed for run in runs}))
     _say(console, f"one setting: {setting}")
-    command = wanted.command("--report", *map(str, run_dirs))
-    folder = wanted.output or _fresh_folder(parent)
-    tracking = TrackingConfig(**runs[0].config["tracking"])
-    targets = reach(goal, compared) if goal else None
-    deliver(Comparison(compared, baseline, setting, command, targets), folder, tracking, console)
+    command = options.command("--report", *map(str, run_dirs))
+    comparison = Comparison(contestants, baseline, setting, command, reach(goal, contestants) if goal else None)
+    deliver(comparison, options.folder(parent), TrackingConfig(**runs[0].config["tracking"]), console)
     return 0
 
 
-def _warn_about_gaps(compared: Sequence[Compared]) -> None:
+def _warn_about_gaps(contestants: Sequence[Contestant]) -> None:
     """Runs that are not finished and seeds that are not there: nobody should find that out from a plot."""
-    for run in (run for one in compared for run in one.runs):
-        if run.summary.rounds < run.config["rounds"]:
-            _warn(f"{run.run_dir}: {run.summary.rounds} of {run.config['rounds']} rounds are done.")
-    seeds = {one.label: sorted(run.seed for run in one.runs) for one in compared}
+    for run in (run for one in contestants for run in one.runs):
+        if len(run.rounds) < run.config["rounds"]:
+            _warn(f"{run.run_dir}: {len(run.rounds)} of {run.config['rounds']} rounds are done.")
+    seeds = {one.label: sorted(run.seed for run in one.runs) for one in contestants}
     if len({tuple(found) for found in seeds.values()}) > 1:
         _warn(f"the seeds differ: {'; '.join(f'{label} {found}' for label, found in seeds.items())}.")
 

@@ -8,9 +8,8 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from strata.cluster.report.results import dotted, setting_of
+from strata.cluster.report.settings import Config, dotted, setting_of
 from strata.engine.config.load import OWN, load_config, own_keys, to_dict
 from strata.engine.config.schema import RunConfig
 from strata.engine.errors import ConfigError, StrataError, StrataWarning
@@ -22,7 +21,7 @@ BETWEEN = re.compile(r",(?=[A-Za-z_][\w.]*=)")  # a comma before a key; those wi
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing to compare.
+    """A method, or a variation of it, to compare.
 
     Attributes:
         label: what the user wrote; it names the entry in tables and plots.
@@ -37,7 +36,7 @@ class Entry:
     keys: Sequence[str]
 
     def takes(self, override: str) -> bool:
-        """Whether a ``key=value`` concerns it: it is of the setting, or the method has such a key."""
+        """Whether a ``key=value`` concerns the entry: it is of the setting, or the method has such a key."""
         key = override.partition("=")[0]
         if key.split(".")[0] not in OWN:
             return True
@@ -124,7 +123,7 @@ def _set_aside(entry: Entry, given: Sequence[str], config: RunConfig, first: str
         yield f"{entry.label}: {values} of its YAML gave way to the setting of {first}"
 
 
-def require_one_setting(settings: Mapping[str, Mapping[str, Any]]) -> None:
+def require_one_setting(settings: Mapping[str, Config]) -> None:
     """Check that settings agree: flat ones, by the name under which an error speaks of them.
 
     Raises:
@@ -140,7 +139,7 @@ def require_one_setting(settings: Mapping[str, Mapping[str, Any]]) -> None:
                 )
 
 
-def describe_setting(config: Mapping[str, Any], seeds: Sequence[int]) -> str:
+def describe_setting(config: Config, seeds: Sequence[int]) -> str:
     """The shared setting in a line; ``config`` as nested plain values."""
     flat = dotted(config)
     shares = "".join(
@@ -156,7 +155,7 @@ def describe_setting(config: Mapping[str, Any], seeds: Sequence[int]) -> str:
         f"model {flat['model.name']}",
         f"{flat['clients.count']} clients ({flat['teams.count']} teams, where a method has them){shares}",
         f"delays {flat['delays.name']}",
-        f"{flat['rounds']} rounds{f', evaluated every {every}' if every > 1 else ''}",
+        f"{flat['rounds']} rounds{f', evaluated every {every}' if every not in (0, 1) else ''}",
         f"{named} {', '.join(map(str, seeds))}",
     ]
     return " · ".join(facts)

@@ -14,8 +14,8 @@ from strata.agents.policies import Policies
 from strata.cluster.humanise import humanise_seconds
 from strata.cluster.run.learning import Standing, compare_rules, make_policies, pretrain, record_of, save_policies
 from strata.cluster.run.runner import versions
-from strata.cluster.sinks.base import GuardedSink, RunInfo, Sink
 from strata.cluster.sinks.jsonl import JsonlSink
+from strata.cluster.sinks.sink import GuardedSink, RunInfo, Sink
 from strata.cluster.sinks.weights_and_biases import WandbSink
 from strata.engine.config.load import to_dict, to_yaml
 from strata.engine.config.schema import RunConfig
@@ -75,7 +75,7 @@ class Curves:
     """Takes each round of a training: progress for people, records for the same sinks as a run's."""
 
     def __init__(self, config: RunConfig, rounds: int, folder: Path, console: Console) -> None:
-        """Open the sinks in ``folder``."""
+        """Open the sinks of the curves in ``folder``."""
         columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self.progress = Progress(*columns, TextColumn("{task.description}"), console=console, transient=True)
         self._task = self.progress.add_task("", total=rounds)
@@ -92,7 +92,7 @@ class Curves:
             sink.start(info)
 
     def __call__(self, number: int, result: RoundResult) -> None:
-        """Take one round."""
+        """Log a round, move the progress on, and print the straggling ten times over the training."""
         report = result.played.report
         self._virtual_s += report.round_s
         self._recent.append(report.straggling_s)
@@ -104,7 +104,7 @@ class Curves:
             self._recent.clear()
 
     def finish(self) -> None:
-        """Close the sinks."""
+        """Close the sinks of the curves."""
         for sink in self._sinks:
             sink.finish({"virtual_s": self._virtual_s}, 0)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from strata.cluster.terminal import pictured
+from strata.cluster.terminal import recording
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,7 +28,7 @@ def add(parser: ArgumentParser) -> None:
 def act(arguments: Namespace) -> int:
     """Run or resume; returns the exit code of the run, the worst one of several seeds."""
     source, overrides = arguments.source, list(arguments.overrides)
-    with pictured(arguments.svg) as console:
+    with recording(arguments.svg) as console:
         if source.startswith(RESUME):
             return _resume(Path(source.removeprefix(RESUME)), overrides, console)
         return _run(_load(source, overrides), console)

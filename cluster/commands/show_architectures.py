@@ -19,7 +19,7 @@ def add(parser: ArgumentParser) -> None:
 def act(arguments: Namespace) -> int:
     """Print the table and write the files; returns 0."""
     from strata.cluster.sinks.architectures import leave
-    from strata.cluster.sinks.chosen import read_architectures
+    from strata.cluster.sinks.choices import read_architectures
 
     found, shown = read_architectures(arguments.run_dir), console()
     shown.print(found.table())

@@ -3,77 +3,74 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from strata.cluster.humanise import NOTHING, humanise_bytes, humanise_seconds
-from strata.cluster.report.results import Compared, change, moved, straggling_s, virtual_s
+from strata.cluster.report.results import Contestant, change
+from strata.cluster.report.targets import Targets
 from strata.cluster.sinks.display import mean_std
 from strata.cluster.sinks.views import KINDS
-
-if TYPE_CHECKING:
-    from strata.cluster.report.targets import Targets
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is reported.
+    """Methods in one setting, and what a report says about them.
 
     Attributes:
-        compared: the methods, in the order in which they were named.
+        contestants: the methods, in the order in which they were named.
         baseline: label that the relative columns refer to; None for none.
         setting: the shared setting, in a line.
         command: what makes this report again.
         targets: what each method needed to a target accuracy; None where nobody asked.
     """
 
-    compared: Sequence[Compared]
+    contestants: Sequence[Contestant]
     baseline: str | None
     setting: str
     command: str
-    targets: "Targets | None" = None
+    targets: Targets | None = None
 
     @cached_property
     def headings(self) -> list[str]:
-        """Headings of the table."""
+        """Headings of the table of results."""
         relative = [f"{what} vs {self.baseline}" for what in ("time", "straggling") if self.baseline is not None]
         return ["method", *KINDS, "worst decile", "virtual time", "straggling", "bytes", *relative]
 
     @cached_property
     def rows(self) -> list[list[str]]:
-        """Cells of the table, one row a method: mean ± sample standard deviation, or means, over the seeds."""
-        return [self._row(one) for one in self.compared]
+        """Cells of the table of results, a row a method: mean ± sample standard deviation, or mean, over the seeds."""
+        return [self._row(one) for one in self.contestants]
 
     def numbers(self) -> dict[str, dict[str, float]]:
         """The figures of all tables as numbers, by label."""
         return {
             one.label: {**one.numbers(), **(self.targets.numbers(one.label) if self.targets else {})}
-            for one in self.compared
+            for one in self.contestants
         }
 
-    def _row(self, one: Compared) -> list[str]:
+    def _row(self, one: Contestant) -> list[str]:
         return [
             one.label,
             *(mean_std(one.accuracies(kind)) for kind in KINDS),
-            mean_std([run.summary.worst_decile[one.personal] for run in one.runs]),
-            humanise_seconds(one.mean(virtual_s)),
-            humanise_seconds(one.mean(straggling_s)),
-            humanise_bytes(one.mean(moved)),
+            mean_std(one.last(f"{one.personal}.worst_decile")),
+            humanise_seconds(one.mean("virtual_s")),
+            humanise_seconds(one.mean("straggling_s")),
+            humanise_bytes(one.mean("bytes_total")),
             *self._relative(one),
         ]
 
-    def _relative(self, one: Compared) -> Iterator[str]:
-        for base in self.compared:
+    def _relative(self, one: Contestant) -> Iterator[str]:
+        for base in self.contestants:
             if base.label == self.baseline:
-                for figure in (virtual_s, straggling_s):
-                    yield NOTHING if one is base else change(one.mean(figure), base.mean(figure))
+                for column in ("virtual_s", "straggling_s"):
+                    yield NOTHING if one is base else change(one.mean(column), base.mean(column))
 
     def table(self) -> Table:
-        """The table for a terminal: in 120 letters, whatever the labels."""
-        full = self.baseline is not None or max(len(one.label) for one in self.compared) > 10
+        """The table of results for a terminal: in 120 letters, whatever the labels."""
+        full = self.baseline is not None or max(len(one.label) for one in self.contestants) > 10
         frame = box.SIMPLE_HEAD if full else box.HEAVY_HEAD
         table = Table(title="after the last round, on the same clients, data and delays", box=frame)
         for heading in self.headings:

@@ -15,8 +15,8 @@ from strata.cluster.report.markdown import write_results
 from strata.cluster.report.page import write
 from strata.cluster.report.plots import Picture, draw
 from strata.cluster.run.runner import versions
-from strata.cluster.sinks.base import GuardedSink, RunInfo
 from strata.cluster.sinks.display import display_for
+from strata.cluster.sinks.sink import GuardedSink, RunInfo
 from strata.cluster.sinks.weights_and_biases import ComparisonSink
 from strata.engine.config.load import OWN
 from strata.engine.config.tracking import TrackingConfig
@@ -50,7 +50,7 @@ def _tried(failure: str, action: Callable[[], T], comparison: Comparison) -> T |
     try:
         return action()
     except Exception as error:
-        folders = " ".join(str(run.run_dir) for one in comparison.compared for run in one.runs)
+        folders = " ".join(str(run.run_dir) for one in comparison.contestants for run in one.runs)
         cause = " ".join(f"{type(error).__name__}: {error}".split())
         text = f"{failure} ({cause}); the runs are complete. Another attempt: strata compare --report {folders}"
         warnings.warn(text, StrataWarning, stacklevel=2)
@@ -71,8 +71,8 @@ def _log(
 
 def _info(comparison: Comparison, folder: Path) -> RunInfo:
     """The comparison as a run: its setting, and each method's own part of the configuration."""
-    first = comparison.compared[0].runs[0]
-    methods = {one.label: {part: one.runs[0].config.get(part) for part in OWN} for one in comparison.compared}
+    first = comparison.contestants[0].runs[0]
+    methods = {one.label: {part: one.runs[0].config.get(part) for part in OWN} for one in comparison.contestants}
     setting = {key: value for key, value in first.config.items() if key not in OWN}
     return RunInfo(
         run_dir=folder,
@@ -80,6 +80,6 @@ def _info(comparison: Comparison, folder: Path) -> RunInfo:
         config={**setting, "methods": methods},
         seed=first.seed,
         versions=versions(),
-        rounds=first.summary.rounds,
+        rounds=len(first.rounds),
         resumed_round=0,
     )

@@ -106,7 +106,7 @@ def _add_clients(result: Table, federated: FederatedData, rows: int) -> None:
 
 
 def _holding_cells(counts_K: NDArray[np.int64]) -> list[str]:
-    """Classes held, entropy, and ``class:samples`` of the largest three."""
+    """Cells of a holding: classes held, entropy in bits, and ``class:samples`` of the largest three."""
     largest = [int(label) for label in np.argsort(-counts_K, kind="stable")[:3] if counts_K[label]]
     held = int((counts_K > 0).sum())
     listed = " ".join(f"{label}:{counts_K[label]}" for label in largest)
@@ -144,7 +144,7 @@ def summary(federated: FederatedData) -> dict[str, float]:
 
 
 def _spread(name: str, values: Sequence[int] | NDArray[np.int64]) -> dict[str, float]:
-    """Smallest, median, mean and largest."""
+    """Smallest, median, mean and largest of some values, under names that begin with ``name``."""
     numbers = np.asarray(values)
     return {
         f"{name}_min": int(numbers.min()),

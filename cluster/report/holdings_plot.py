@@ -71,7 +71,7 @@ def _title(federated: FederatedData) -> str:
 
 
 def _draw_holdings(axes: "Axes", side: "Axes", counts_CK: IntArray) -> None:
-    """Bubbles or a heat map, with their legend at the side."""
+    """Draw who holds what as bubbles or a heat map, with their legend at the side."""
     clients, classes = counts_CK.shape
     axes.set_xlim(-0.5, clients - 0.5)
     axes.set_ylim(classes - 0.5, -0.5)
@@ -105,7 +105,7 @@ def _draw_bubbles(axes: "Axes", side: "Axes", counts_CK: IntArray) -> None:
 
 
 def _round(value: float) -> int:
-    """To one significant digit, so that a legend reads easily."""
+    """Round to one significant digit, so that a legend reads easily."""
     return int(float(f"{value:.1g}"))
 
 
@@ -121,7 +121,7 @@ def _mark_classes(axes: "Axes", federated: FederatedData) -> None:
 
 
 def _mark_clients(axes: "Axes", order: IntArray) -> None:
-    """Client ids below the columns, as many as are readable."""
+    """Write client ids below the columns, as many as are readable."""
     step = max(1, -(-len(order) // 40))
     ticks = list(range(0, len(order), step))
     axes.set_xticks(ticks, [str(order[column]) for column in ticks], fontsize=8, rotation=90 if len(order) > 60 else 0)
@@ -146,7 +146,7 @@ def _mark_teams(axes: "Axes", borders: list[tuple[int, int, int]], *, named: boo
 
 
 def _draw_sizes(axes: "Axes", federated: FederatedData, order: IntArray) -> None:
-    """Stacked bars of training and test samples."""
+    """Draw stacked bars of training and test samples."""
     train = np.array([len(federated.clients[client].train) for client in order])
     test = np.array([len(federated.clients[client].test) for client in order])
     width = 0.8 if len(order) <= BUBBLES_UP_TO else 1.0
@@ -159,7 +159,7 @@ def _draw_sizes(axes: "Axes", federated: FederatedData, order: IntArray) -> None
 
 
 def _draw_histogram(axes: "Axes", sizes: IntArray) -> None:
-    """How many clients hold how many samples."""
+    """Draw how many clients hold how many samples."""
     low, high = int(sizes.min()), int(sizes.max())
     bins = np.linspace(low, high, 21) if high > low else np.array([0.9 * low, 1.1 * low])
     axes.hist(sizes, bins=bins.tolist(), color=BLUE, edgecolor="white", linewidth=0.5)

@@ -16,7 +16,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from strata.cluster.humanise import NOTHING
 from strata.cluster.report.comparison import Comparison
 from strata.cluster.report.plots import Picture
-from strata.cluster.report.results import Compared, entering, own_part
+from strata.cluster.report.results import Contestant
+from strata.cluster.report.settings import entering, own_part
 from strata.cluster.run.runner import versions
 from strata.cluster.sinks.weights_and_biases import code_commit
 
@@ -41,18 +42,18 @@ def write(comparison: Comparison, pictures: Sequence[Picture], folder: Path) -> 
 
 def page(comparison: Comparison, pictures: Sequence[Picture]) -> str:
     """The report as HTML, with the pictures inside it."""
-    differing, shared = settings(comparison.compared)
+    differing, shared = _settings(comparison.contestants)
     return (
         _templates()
         .get_template(REPORT)
         .render(
-            title=f"Comparison of {', '.join(one.label for one in comparison.compared)}",
-            spread=_spread(max(len(one.runs) for one in comparison.compared)),
+            title=f"Comparison of {', '.join(one.label for one in comparison.contestants)}",
+            spread=_spread(max(len(one.runs) for one in comparison.contestants)),
             comparison=comparison,
             pictures=pictures,
             differing=differing,
             shared=shared,
-            runs=_runs(comparison.compared),
+            runs=_runs(comparison.contestants),
             versions=_versions(),
         )
     )
@@ -77,13 +78,13 @@ def _spread(seeds: int) -> str:
     return f"mean ± sample standard deviation over {seeds} seeds" if seeds > 1 else "of one seed"
 
 
-def settings(compared: Sequence[Compared]) -> tuple[Sheet, Sheet]:
+def _settings(contestants: Sequence[Contestant]) -> tuple[Sheet, Sheet]:
     """Where the methods differ, a column a method; and what they share, the setting included."""
-    owns = {one.label: own_part(one.runs[0].config) for one in compared}
+    owns = {one.label: own_part(one.runs[0].config) for one in contestants}
     rows = [[key, *(_value(own, key) for own in owns.values())] for key in _keys(owns.values())]
     differing = [row for row in rows if len(set(row[1:])) > 1 or len(owns) == 1]
     equal = [row[:2] for row in rows if row not in differing]
-    setting = [[key, str(value)] for key, value in entering(compared[0].runs[0].config).items()]
+    setting = [[key, str(value)] for key, value in entering(contestants[0].runs[0].config).items()]
     return Sheet(["key", *owns], differing), Sheet(["key", "value"], [*equal, *setting])
 
 
@@ -95,8 +96,8 @@ def _value(own: Mapping[str, object], key: str) -> str:
     return str(own[key]) if key in own else NOTHING
 
 
-def _runs(compared: Sequence[Compared]) -> Sheet:
-    rows = [[one.label, str(run.seed), str(run.run_dir)] for one in compared for run in one.runs]
+def _runs(contestants: Sequence[Contestant]) -> Sheet:
+    rows = [[one.label, str(run.seed), str(run.run_dir)] for one in contestants for run in one.runs]
     return Sheet(["method", "seed", "folder"], rows)
 
 

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from strata.cluster.palette import GREY, GRID
 from strata.cluster.report.comparison import Comparison
-from strata.cluster.report.results import Compared
+from strata.cluster.report.results import Contestant
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Values = NDArray[np.float64]
 Style = tuple[int, tuple[float, ...]]
-Curve = Callable[["Axes", Compared, str, Style], None]
+Curve = Callable[["Axes", Contestant, str, Style], None]
 """Draws one entry into axes, in a colour and a style of line."""
 
 # Okabe and Ito's palette, which people with any colour vision tell apart, without its yellow, which white swallows.
@@ -50,7 +50,7 @@ def figure_of(title: str, panels: Sequence[Panel], comparison: Comparison) -> Fi
     """Draw panels into one figure: title, legend, up to three panels a row, the setting as a footnote."""
     columns = min(len(panels), 3)
     lines = -(-len(panels) // columns)
-    names = [_shortened(one.label) for one in comparison.compared]
+    names = [_shortened(one.label) for one in comparison.contestants]
     across = max(1, min(len(names), 100 // (max(map(len, names)) + 6)))
     legend_in = 0.27 * -(-len(names) // across) + 0.05
     panel_in = 3.6 if columns > 1 else 4.2
@@ -63,7 +63,7 @@ def figure_of(title: str, panels: Sequence[Panel], comparison: Comparison) -> Fi
     for number, panel in enumerate(panels):
         row, column = divmod(number, columns)
         axes = figure.add_subplot(grid[1 + row, column], sharex=axes)
-        _panel(axes, panel, comparison.compared)
+        _panel(axes, panel, comparison.contestants)
     figure.suptitle(title, fontsize=15, fontweight="bold", x=0.01, ha="left")
     footnote = figure.supxlabel(_shortened(comparison.setting, 168), fontsize=8.5, color=GREY, x=0.01, ha="left")
     footnote.set_parse_math(False)
@@ -93,8 +93,8 @@ def _looks(count: int) -> list[tuple[str, Style]]:
     return [(COLOURS[number % len(COLOURS)], STYLES[number % len(STYLES)]) for number in range(count)]
 
 
-def _panel(axes: "Axes", panel: Panel, compared: Sequence[Compared]) -> None:
-    for one, (colour, style) in zip(compared, _looks(len(compared)), strict=True):
+def _panel(axes: "Axes", panel: Panel, contestants: Sequence[Contestant]) -> None:
+    for one, (colour, style) in zip(contestants, _looks(len(contestants)), strict=True):
         panel.curve(axes, one, colour, style)
     axes.set_title(panel.title, fontsize=12, color=GREY, loc="left")
     axes.set_xlabel(panel.x_label, fontsize=11)

@@ -10,22 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from strata.cluster.report.comparison import Comparison
+from strata.cluster.report.frame import METRIC
 from strata.cluster.report.panels import Curve, Panel, Style, figure_of, line, rolling
-from strata.cluster.report.results import (
-    Compared,
-    Run,
-    accuracy,
-    aligned,
-    clock,
-    computed,
-    metric,
-    moved,
-    straggling_s,
-    traffic,
-    virtual_s,
-    waiting,
-    work,
-)
+from strata.cluster.report.results import Contestant, aligned
 from strata.cluster.sinks.views import KINDS, NAMES
 
 if TYPE_CHECKING:
@@ -34,6 +21,7 @@ if TYPE_CHECKING:
 DPI = 160
 SPREAD = 10.0  # axes whose curves end this factor apart are logarithmic, or the shortest would be a stroke
 Panels = Sequence[Panel]
+AGENTS = f"{METRIC}agents/"
 
 SECONDS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "days": 86400.0}
 BYTES = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
@@ -56,7 +44,7 @@ class Plot:
     name: str
     title: str
     reading: str
-    panels: Callable[[Sequence[Compared]], Panels]
+    panels: Callable[[Sequence[Contestant]], Panels]
 
 
 def draw(comparison: Comparison, folder: Path) -> list[Picture]:
@@ -66,7 +54,7 @@ def draw(comparison: Comparison, folder: Path) -> list[Picture]:
 
 
 def _drawn(plot: Plot, comparison: Comparison, folder: Path) -> Iterator[Picture]:
-    panels = plot.panels(comparison.compared)
+    panels = plot.panels(comparison.contestants)
     if panels:
         path = folder / f"{plot.name}.png"
         with warnings.catch_warnings():
@@ -75,54 +63,51 @@ def _drawn(plot: Plot, comparison: Comparison, folder: Path) -> Iterator[Picture
         yield Picture(plot.title, plot.reading, path)
 
 
-def _kinds(compared: Sequence[Compared]) -> list[str]:
+def _kinds(contestants: Sequence[Contestant]) -> list[str]:
     """Kinds of models that any of the methods has."""
-    return [kind for kind in KINDS if any(one.accuracies(kind) for one in compared)]
+    return [kind for kind in KINDS if any(one.accuracies(kind) for one in contestants)]
 
 
-def _accuracy_panels(compared: Sequence[Compared], x_label: str, x_of: Callable[[Run], Mapping[int, float]],
-                     unit: float, log: str) -> Panels:  # fmt: skip
+def _accuracy_panels(contestants: Sequence[Contestant], x_label: str, column: str, unit: float, log: str) -> Panels:
+    """A panel a kind of model: its accuracy over a column of the rounds, which is shown in ``unit``."""
+
     def curve(kind: str) -> Curve:
-        def draw(axes: "Axes", one: Compared, colour: str, style: Style) -> None:
-            rounds_R, (x_SR, y_SR) = aligned(one.runs, x_of, accuracy(kind))
+        def draw(axes: "Axes", one: Contestant, colour: str, style: Style) -> None:
+            rounds_R, (x_SR, y_SR) = aligned(one.runs, column, f"{kind}.accuracy")
             if len(rounds_R):
                 line(axes, x_SR.mean(axis=0) / unit, 100 * y_SR, colour, style)
 
         return draw
 
-    return [
-        Panel(f"{NAMES[kind]} models ({kind})", x_label, "accuracy (%)", curve(kind), log) for kind in _kinds(compared)
-    ]
+    kinds = _kinds(contestants)
+    return [Panel(f"{NAMES[kind]} models ({kind})", x_label, "accuracy (%)", curve(kind), log) for kind in kinds]
 
 
-def _against_rounds(compared: Sequence[Compared]) -> Panels:
-    return _accuracy_panels(compared, "round", lambda run: {r.round: r.round for r in run.records}, 1.0, "")
+def _against_rounds(contestants: Sequence[Contestant]) -> Panels:
+    return _accuracy_panels(contestants, "round", "rounds", 1.0, "")
 
 
-def _against_time(compared: Sequence[Compared]) -> Panels:
-    ends = [one.mean(virtual_s) for one in compared]
-    return _against(compared, "virtual time", clock, ends, SECONDS)
+def _against_time(contestants: Sequence[Contestant]) -> Panels:
+    return _against(contestants, "virtual time", "virtual_s", SECONDS)
 
 
-def _against_bytes(compared: Sequence[Compared]) -> Panels:
-    ends = [one.mean(moved) for one in compared]
-    return _against(compared, "bytes moved", traffic, ends, BYTES)
+def _against_bytes(contestants: Sequence[Contestant]) -> Panels:
+    return _against(contestants, "bytes moved", "bytes_total", BYTES)
 
 
-def _against_flops(compared: Sequence[Compared]) -> Panels:
-    ends = [one.mean(computed) for one in compared]
-    return _against(compared, "computation of the clients", work, ends, FLOPS)
+def _against_flops(contestants: Sequence[Contestant]) -> Panels:
+    return _against(contestants, "computation of the clients", "flops_total", FLOPS)
 
 
-def _against(compared: Sequence[Compared], name: str, x_of: Callable[[Run], Mapping[int, float]],
-             ends: Sequence[float], units: Mapping[str, float]) -> Panels:  # fmt: skip
+def _against(contestants: Sequence[Contestant], name: str, column: str, units: Mapping[str, float]) -> Panels:
+    ends = [one.mean(column) for one in contestants]
     if not any(ends):  # no clients have delays: nothing takes any time
         return []
     # One method alone may cost nothing, as Standalone moves no bytes; then there is a zero to be shown.
     log = "x" if all(ends) and max(ends) / min(ends) > SPREAD else ""
     unit = _unit(max(ends), units)
     label = f"{name} ({unit}{', log scale' if log else ''})"
-    return _accuracy_panels(compared, label, x_of, units[unit], log)
+    return _accuracy_panels(contestants, label, column, units[unit], log)
 
 
 def _unit(largest: float, units: Mapping[str, float]) -> str:
@@ -130,35 +115,35 @@ def _unit(largest: float, units: Mapping[str, float]) -> str:
     return [unit for unit in units if largest >= 2 * units[unit] or unit == next(iter(units))][-1]
 
 
-def _straggling(compared: Sequence[Compared]) -> Panels:
-    means = [one.mean(straggling_s) for one in compared]
+def _straggling(contestants: Sequence[Contestant]) -> Panels:
+    means = [one.mean("straggling_s") for one in contestants]
     if not any(means):
         return []
     log = "y" if all(means) and max(means) / min(means) > SPREAD else ""
     unit = _unit(max(means), SECONDS)
     label = f"straggling ({unit}{', log scale' if log else ''})"
-    window = _window(compared)
-    return [Panel("", _rolling_label(window), label, _noisy(waiting, SECONDS[unit], window), log, from_zero=not log)]
-
-
-def _rewards(compared: Sequence[Compared]) -> Panels:
-    window = _window(compared)
-    names = {name for one in compared for run in one.runs for record in run.records for name in record.metrics}
-    rewards = sorted(name for name in names if name.startswith("agents/") and "reward" in name.split("/")[-1])
+    window = _window(contestants)
     return [
-        Panel(_agent(name), _rolling_label(window), "reward", _noisy(metric(name), 1.0, window)) for name in rewards
+        Panel("", _rolling_label(window), label, _noisy("straggling_s", SECONDS[unit], window), log, from_zero=not log)
     ]
 
 
-def _window(compared: Sequence[Compared]) -> int:
+def _rewards(contestants: Sequence[Contestant]) -> Panels:
+    window = _window(contestants)
+    names = {name for one in contestants for name in one.outcomes.columns}
+    rewards = sorted(name for name in names if name.startswith(AGENTS) and "reward" in name.split("/")[-1])
+    return [Panel(_agent(name), _rolling_label(window), "reward", _noisy(name, 1.0, window)) for name in rewards]
+
+
+def _window(contestants: Sequence[Contestant]) -> int:
     """Rounds of the rolling mean: an eighth of them, at most 25."""
-    longest = max(run.summary.rounds for one in compared for run in one.runs)
+    longest = max(len(run.rounds) for one in contestants for run in one.runs)
     return min(25, max(1, round(longest / 8)))
 
 
-def _agent(metric_name: str) -> str:
-    """``agents/intensity/reward`` → ``intensity``."""
-    _, *names, last = metric_name.split("/")
+def _agent(column: str) -> str:
+    """``metrics.agents/intensity/reward`` → ``intensity``."""
+    _, *names, last = column.split("/")
     return " ".join([*names, *([last] if last != "reward" or not names else [])])
 
 
@@ -166,11 +151,11 @@ def _rolling_label(window: int) -> str:
     return f"round (thin: each, bold: mean of the last {window})" if window > 1 else "round"
 
 
-def _noisy(figure: Callable[[Run], Mapping[int, float]], unit: float, window: int) -> Curve:
-    """Each round thinly, and the rolling mean over it."""
+def _noisy(column: str, unit: float, window: int) -> Curve:
+    """A column of the rounds: each round thinly, and the rolling mean over it."""
 
-    def draw(axes: "Axes", one: Compared, colour: str, style: Style) -> None:
-        rounds_R, (y_SR,) = aligned(one.runs, figure)
+    def draw(axes: "Axes", one: Contestant, colour: str, style: Style) -> None:
+        rounds_R, (y_SR,) = aligned(one.runs, column)
         if not len(rounds_R):
             return
         if window > 1:

@@ -17,16 +17,17 @@ a method that reached their target; factors are those of the costliest method th
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import pandas as pd
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from strata.cluster.humanise import NOTHING, humanise_accuracy, humanise_bytes, humanise_flops, humanise_seconds
-from strata.cluster.report.results import Compared, Run, accuracy, clock, traffic, work
+from strata.cluster.report.results import Contestant
 from strata.cluster.sinks.display import mean_std
 from strata.engine.errors import ConfigError
 from strata.engine.suggest import closest
@@ -34,11 +35,13 @@ from strata.engine.suggest import closest
 COMMON = "common"
 CONVERGING = 0.10
 """Methods whose best accuracy stays further than this below the best one's do not take part in the common target."""
+SPENT = ["rounds", "virtual_s", "bytes_total", "flops_total"]
+"""What is used up on the way to a target: columns of :mod:`strata.cluster.report.frame`."""
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What was asked for.
+    """The target that was asked for.
 
     Attributes:
         text: as it was written: an accuracy, ``common``, or the label of a method.
@@ -50,34 +53,24 @@ class Goal:
 
 
 @dataclass(frozen=True)
-class Spent:
-    """What a run had used up after a round: virtual seconds, bytes of both tiers and directions, clients' FLOPs."""
-
-    round: int
-    virtual_s: float
-    moved: float
-    flops: float
-
-
-@dataclass(frozen=True)
-class Reached:
+class Attainment:
     """A method's way to the target.
 
     Attributes:
         label: of the method.
         kind: of its models that is looked at.
         seeds: how many it was run with.
-        spent: by seed, of those that reached their target.
+        spent: what had been used up when the target was reached: a row a seed of those that did, :data:`SPENT`.
     """
 
     label: str
     kind: str
     seeds: int
-    spent: Mapping[int, Spent]
+    spent: pd.DataFrame
 
-    def mean(self, figure: Callable[[Spent], float]) -> float:
-        """The mean of a figure over the seeds that reached their target; NaN where none did."""
-        return statistics.fmean(map(figure, self.spent.values())) if self.spent else math.nan
+    def mean(self, column: str) -> float:
+        """The mean of a column over the seeds that reached their target; NaN where none did."""
+        return float(self.spent[column].mean())
 
 
 @dataclass(frozen=True)
@@ -87,49 +80,49 @@ class Targets:
     Attributes:
         goal: what was asked for.
         by_seed: the target accuracy (0..1) of each seed.
-        reached: a method each, in the order of the comparison.
+        attainments: a method each, in the order of the comparison.
         apart: labels of the methods that do not converge, and so were not asked for a common target.
     """
 
     goal: Goal
     by_seed: Mapping[int, float]
-    reached: Sequence[Reached]
+    attainments: Sequence[Attainment]
     apart: Sequence[str] = ()
 
     @cached_property
     def headings(self) -> list[str]:
-        """Headings of the table."""
+        """Headings of the table of targets."""
         return [
             "method", "model", "seeds", "rounds", "virtual time", "bytes", "FLOPs", "× fewer bytes", "× fewer FLOPs",
         ]  # fmt: skip
 
     @cached_property
     def rows(self) -> list[list[str]]:
-        """Cells of the table, one row a method."""
+        """Cells of the table of targets, one row a method."""
         return [
             [
                 one.label,
                 one.kind,
                 f"{len(one.spent)} of {one.seeds}",
-                _rounds(one.mean(round_of)),
-                humanise_seconds(one.mean(virtual_s)),
-                humanise_bytes(one.mean(moved)),
-                humanise_flops(one.mean(flops)),
-                times(self.factor(one, moved)),
-                times(self.factor(one, flops)),
+                _rounds(one.mean("rounds")),
+                humanise_seconds(one.mean("virtual_s")),
+                humanise_bytes(one.mean("bytes_total")),
+                humanise_flops(one.mean("flops_total")),
+                times(self.factor(one, "bytes_total")),
+                times(self.factor(one, "flops_total")),
             ]
-            for one in self.reached
+            for one in self.attainments
         ]
 
-    def factor(self, one: Reached, figure: Callable[[Spent], float]) -> float:
-        """How many times a method's figure goes into the costliest one's: ∞ for one at no cost, NaN for no answer."""
-        most = max((other.mean(figure) for other in self.reached if other.spent), default=math.nan)
-        own = one.mean(figure)
+    def factor(self, one: Attainment, column: str) -> float:
+        """How many times what a method spent goes into the costliest one's: ∞ at no cost, NaN for no answer."""
+        most = max((other.mean(column) for other in self.attainments if len(other.spent)), default=math.nan)
+        own = one.mean(column)
         return most / own if own else math.inf if most else math.nan
 
     @property
     def title(self) -> str:
-        """What the target is."""
+        """What the target is, as a heading: ``until an accuracy of 80.00 %``."""
         if self.goal.accuracy is not None:
             return f"until an accuracy of {humanise_accuracy(self.goal.accuracy)}"
         reading = mean_std(list(self.by_seed.values()))
@@ -138,7 +131,7 @@ class Targets:
 
     @property
     def caption(self) -> str:
-        """How to read the table."""
+        """How to read the table of targets."""
         rule = ""
         if self.goal.text == COMMON:
             rule = " The target of a seed is the highest accuracy that all converging methods reach in it."
@@ -156,21 +149,21 @@ class Targets:
 
     def numbers(self, label: str) -> dict[str, float]:
         """A method's row as plain numbers, ``target_…``: accuracy 0..1, seconds, bytes, FLOPs; what is finite of it."""
-        (one,) = (one for one in self.reached if one.label == label)
+        (one,) = (one for one in self.attainments if one.label == label)
         found = {
             "accuracy": statistics.fmean(self.by_seed.values()) if self.by_seed else math.nan,
             "seeds": float(len(one.spent)),
-            "rounds": one.mean(round_of),
-            "virtual_s": one.mean(virtual_s),
-            "bytes": one.mean(moved),
-            "flops": one.mean(flops),
-            "fewer_bytes": self.factor(one, moved),
-            "fewer_flops": self.factor(one, flops),
+            "rounds": one.mean("rounds"),
+            "virtual_s": one.mean("virtual_s"),
+            "bytes": one.mean("bytes_total"),
+            "flops": one.mean("flops_total"),
+            "fewer_bytes": self.factor(one, "bytes_total"),
+            "fewer_flops": self.factor(one, "flops_total"),
         }
         return {f"target_{name}": value for name, value in found.items() if math.isfinite(value)}
 
     def table(self) -> Table:
-        """The table for a terminal: in 120 letters, whatever the labels."""
+        """The table of targets for a terminal: in 120 letters, whatever the labels."""
         table = Table(title=Text(self.title), box=box.SIMPLE_HEAD)
         for heading in self.headings:
             left = heading in ("method", "model")
@@ -181,26 +174,6 @@ class Targets:
         if self.apart:
             table.caption = Text(f"not converging, left out of the target: {', '.join(self.apart)}")
         return table
-
-
-def round_of(spent: Spent) -> float:
-    """Rounds."""
-    return spent.round
-
-
-def virtual_s(spent: Spent) -> float:
-    """Virtual seconds."""
-    return spent.virtual_s
-
-
-def moved(spent: Spent) -> float:
-    """Bytes."""
-    return spent.moved
-
-
-def flops(spent: Spent) -> float:
-    """FLOPs of the clients."""
-    return spent.flops
 
 
 def times(factor: float) -> str:
@@ -233,44 +206,41 @@ def goal_of(text: str, labels: Sequence[str]) -> Goal:
     return Goal(text, value)
 
 
-def reach(goal: Goal, compared: Sequence[Compared]) -> Targets:
+def reach(goal: Goal, contestants: Sequence[Contestant]) -> Targets:
     """Look for a target in the runs of every method."""
-    apart = _apart(compared) if goal.text == COMMON else []
-    seeds = sorted({run.seed for one in compared for run in one.runs})
-    by_seed = {seed: target for seed in seeds if (target := _target(goal, compared, apart, seed)) is not None}
-    return Targets(goal, by_seed, [_reached(one, by_seed) for one in compared], apart)
+    bests = pd.DataFrame({one.label: _bests(one) for one in contestants}).sort_index()
+    apart = _apart(bests) if goal.text == COMMON else []
+    targets = _targets(goal, bests, apart)
+    by_seed: dict[int, float] = dict(zip(targets.index.tolist(), targets.tolist(), strict=True))
+    return Targets(goal, by_seed, [_attainment(one, by_seed) for one in contestants], apart)
 
 
-def _target(goal: Goal, compared: Sequence[Compared], apart: Sequence[str], seed: int) -> float | None:
-    """A_s; None for a seed in which none of the methods that decide it was run."""
+def _bests(one: Contestant) -> "pd.Series[float]":
+    """best_{m,s} by seed, of the runs that have such models."""
+    column = f"{one.personal}.accuracy"
+    return pd.Series({run.seed: run.rounds[column].max() for run in one.runs if column in run.rounds})
+
+
+def _apart(bests: pd.DataFrame) -> list[str]:
+    """Labels of the methods that do not converge; ``bests``: a row a seed, a column a method."""
+    means = bests.mean()
+    return list(means.index[means < means.max() - CONVERGING])
+
+
+def _targets(goal: Goal, bests: pd.DataFrame, apart: Sequence[str]) -> "pd.Series[float]":
+    """A_s by seed; a seed in which none of the methods that decide it was run has none."""
     if goal.accuracy is not None:
-        return goal.accuracy
-    deciding = [one for one in compared if one.label not in apart and goal.text in (COMMON, one.label)]
-    found = [best for one in deciding if (best := _bests(one).get(seed)) is not None]
-    return min(found, default=None)
+        return pd.Series(goal.accuracy, index=bests.index)
+    deciding = bests.drop(columns=list(apart)) if goal.text == COMMON else bests[[goal.text]]
+    return deciding.min(axis=1).dropna()
 
 
-def _apart(compared: Sequence[Compared]) -> list[str]:
-    means = {one.label: statistics.fmean(_bests(one).values()) for one in compared}
-    return [label for label, mean in means.items() if mean < max(means.values()) - CONVERGING]
-
-
-def _bests(one: Compared) -> dict[int, float]:
-    """best_{m,s} by seed."""
-    curves = {run.seed: accuracy(one.personal)(run) for run in one.runs}
-    return {seed: max(curve.values()) for seed, curve in curves.items() if curve}
-
-
-def _reached(one: Compared, by_seed: Mapping[int, float]) -> Reached:
-    found = {run.seed: _spent(run, one.personal, by_seed[run.seed]) for run in one.runs if run.seed in by_seed}
-    reached = {seed: spent for seed, spent in found.items() if spent is not None}
-    return Reached(one.label, one.personal, len(one.runs), reached)
-
-
-def _spent(run: Run, kind: str, target: float) -> Spent | None:
-    """What a run had used up when it reached a target, None where it never did."""
-    above = [number for number, value in accuracy(kind)(run).items() if value >= target]
-    if not above:
-        return None
-    first = min(above)
-    return Spent(first, clock(run)[first], traffic(run)[first], work(run)[first])
+def _attainment(one: Contestant, by_seed: Mapping[int, float]) -> Attainment:
+    column, spent = f"{one.personal}.accuracy", {}
+    for run in one.runs:
+        if run.seed in by_seed and column in run.rounds:
+            above = run.rounds[run.rounds[column] >= by_seed[run.seed]]
+            if len(above):
+                spent[run.seed] = above.iloc[0]
+    frame = pd.DataFrame.from_dict(spent, orient="index").reindex(columns=SPENT)
+    return Attainment(one.label, one.personal, len(one.runs), frame)

@@ -4,20 +4,18 @@ import platform
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from statistics import fmean
 from types import FrameType
-from typing import Any
 
 from strata.cluster.run.session import AGENTS, Session
+from strata.cluster.run.summary import RunSummary
 from strata.cluster.sinks.architectures import ArchitecturesSink
-from strata.cluster.sinks.base import GuardedSink, RunInfo, Sink
 from strata.cluster.sinks.display import Display
 from strata.cluster.sinks.jsonl import CONFIG, METRICS, JsonlSink, read_metrics, record_from_plain
+from strata.cluster.sinks.sink import GuardedSink, Plain, RunInfo, Sink
 from strata.cluster.sinks.weights_and_biases import WandbSink
 from strata.engine.config.load import config_from_dict, read_yaml, to_dict, to_yaml
 from strata.engine.config.schema import RunConfig, for_seed
@@ -27,70 +25,6 @@ from strata.engine.state import checkpoint
 
 CHECKPOINTS = "checkpoints"
 INTERRUPTED = 130  # what a shell reports for Ctrl-C
-
-
-@dataclass
-class RunSummary:
-    """What a run came to: best and last accuracies by kind of model, and totals."""
-
-    run_dir: Path
-    last: dict[str, float] = field(default_factory=dict)
-    best: dict[str, float] = field(default_factory=dict)
-    worst_decile: dict[str, float] = field(default_factory=dict)
-    rounds: int = 0
-    virtual_s: float = 0.0
-    straggling_s: float = 0.0
-    bytes_total: int = 0
-    flops: int = 0
-    exit_code: int = 0
-    wall_s: float = 0.0
-    agents_wall_s: float = 0.0
-    timed: int = 0
-    straggling: list[float] = field(default_factory=list)
-
-    def add(self, record: RoundRecord) -> None:
-        """Count one more round."""
-        for kind, scores in record.scores.items():
-            self.last[kind] = scores.accuracy
-            self.best[kind] = max(self.best.get(kind, 0.0), scores.accuracy)
-            self.worst_decile[kind] = scores.worst_decile
-        self.straggling.append(record.straggling_s)
-        self.straggling_s = fmean(self.straggling)
-        self.rounds += 1
-        self.wall_s += record.wall_s
-        self.agents_wall_s += record.agents_wall_s
-        self.timed += bool(record.wall_s)
-        self.virtual_s = record.virtual_s
-        self.bytes_total += sum(
-            (record.bytes_client_down, record.bytes_client_up, record.bytes_team_down, record.bytes_team_up)
-        )
-        self.flops += record.flops
-
-    def plain(self) -> dict[str, object]:
-        """As nested plain numbers, for sinks."""
-        return {
-            "last": self.last,
-            "best": self.best,
-            "worst_decile": self.worst_decile,
-            "rounds": self.rounds,
-            "virtual_s": self.virtual_s,
-            "straggling_s": self.straggling_s,
-            "bytes": self.bytes_total,
-            "flops": self.flops,
-            **self._trends(),
-        }
-
-    def _trends(self) -> dict[str, float]:
-        """Straggling at both ends of the run, and what a round takes on the wall, for runs that agents decided."""
-        if not self.agents_wall_s:
-            return {}
-        tenth = max(1, self.rounds // 10)
-        return {
-            "straggling_first_s": fmean(self.straggling[:tenth]),
-            "straggling_last_s": fmean(self.straggling[-tenth:]),
-            "agents_wall_s_per_round": self.agents_wall_s / self.timed,
-            "clients_wall_s_per_round": self.wall_s / self.timed,
-        }
 
 
 def new_run_dir(config: RunConfig) -> Path:
@@ -127,7 +61,7 @@ def run_all(config: RunConfig, display: Display) -> list[RunSummary]:
     return summaries
 
 
-def resume(run_dir: Path, overrides: Mapping[str, Any], display: Display) -> RunSummary:
+def resume(run_dir: Path, overrides: Plain, display: Display) -> RunSummary:
     """Continue a run where its newest checkpoint left it, or from the start where there is none yet.
 
     Args:
@@ -144,7 +78,7 @@ def resume(run_dir: Path, overrides: Mapping[str, Any], display: Display) -> Run
     return run_one(config, run_dir, display, resumed=True)
 
 
-def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(base: Plain, changes: Plain) -> Plain:
     result = dict(base)
     for key, value in changes.items():
         held = result.get(key)
@@ -163,31 +97,46 @@ def run_one(config: RunConfig, run_dir: Path, display: Display, resumed: bool = 
         _restore(session, run_dir, display)
         if resumed:  # accepted: what was changed holds for the next resume too
             _write_config(config, run_dir)
-        sinks = _sinks(config, run_dir, display)
-        info = RunInfo(
-            run_dir=run_dir,
-            algorithm=config.algorithm,
-            config=to_dict(config),
-            seed=config.seed,
-            versions=versions(),
-            rounds=config.rounds,
-            resumed_round=session.round,
-        )
-        for sink in sinks:
-            sink.start(info)
-        for plain in read_metrics(run_dir / METRICS):  # the rounds before a resume; none in a fresh run
-            summary.add(record_from_plain(plain))
-        try:
-            _rounds(session, config, run_dir, sinks, summary, display, interrupted)
-        except BaseException:
-            summary.exit_code = 1
-            raise
-        finally:
-            for sink in sinks:
-                sink.finish(summary.plain(), summary.exit_code)
+        with _records(_info(config, run_dir, session.round), summary, _sinks(config, display)) as take:
+            _rounds(session, summary, take, display, interrupted)
     if summary.exit_code == INTERRUPTED:
         display.message(f"Interrupted after round {session.round}. Continue with: strata run resume={run_dir}")
     return summary
+
+
+def _info(config: RunConfig, run_dir: Path, resumed_round: int) -> RunInfo:
+    return RunInfo(
+        run_dir=run_dir,
+        algorithm=config.algorithm,
+        config=to_dict(config),
+        seed=config.seed,
+        versions=versions(),
+        rounds=config.rounds,
+        resumed_round=resumed_round,
+    )
+
+
+@contextmanager
+def _records(run: RunInfo, summary: RunSummary, sinks: Sequence[Sink]) -> Iterator[Callable[[RoundRecord], None]]:
+    """Where the rounds of a run go: into its summary and all sinks, which are started before and finished after."""
+
+    def take(record: RoundRecord) -> None:
+        summary.add(record)
+        for sink in sinks:
+            sink.round(record)
+
+    for sink in sinks:
+        sink.start(run)
+    for plain in read_metrics(run.run_dir / METRICS):  # the rounds before a resume; none in a fresh run
+        summary.add(record_from_plain(plain))
+    try:
+        yield take
+    except BaseException:
+        summary.exit_code = 1
+        raise
+    finally:
+        for sink in sinks:
+            sink.finish(summary.plain(), summary.exit_code)
 
 
 def _restore(session: Session, run_dir: Path, display: Display) -> None:
@@ -203,23 +152,19 @@ def _restore(session: Session, run_dir: Path, display: Display) -> None:
 
 def _rounds(
     session: Session,
-    config: RunConfig,
-    run_dir: Path,
-    sinks: Sequence[Sink],
     summary: RunSummary,
+    take: Callable[[RoundRecord], None],
     display: Display,
     interrupted: Callable[[], bool],
 ) -> None:
-    every = config.checkpoint.every
+    """Run the rounds that are left, with their checkpoints; an interrupted run ends after the round under way."""
+    config, every = session.config, session.config.checkpoint.every
     while session.round < config.rounds:
         record = session.run_round()
-        summary.add(record)
-        for sink in sinks:
-            sink.round(record)
-        stop = interrupted()
-        last = record.round == config.rounds
+        take(record)
+        stop, last = interrupted(), record.round == config.rounds
         if stop or (every and (record.round % every == 0 or last)):
-            _save(session, run_dir, display, final=stop or last)
+            _save(session, summary.run_dir, display, final=stop or last)
         if stop and not last:
             summary.exit_code = INTERRUPTED
             return
@@ -237,7 +182,7 @@ def _save(session: Session, run_dir: Path, display: Display, final: bool) -> Non
         display.message(f"warning: {error}")
 
 
-def _sinks(config: RunConfig, run_dir: Path, display: Display) -> list[Sink]:
+def _sinks(config: RunConfig, display: Display) -> list[Sink]:
     sinks: list[Sink] = [
         JsonlSink(),
         GuardedSink(display, "display", display.message),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from strata.engine.config.schema import RunConfig
 from strata.engine.errors import CheckpointError
@@ -63,11 +63,11 @@ class Session:
 
     @property
     def round(self) -> int:
-        """Rounds done."""
+        """How many rounds of the run are done."""
         return self.federation.round
 
     def run_round(self) -> RoundRecord:
-        """The next round."""
+        """Run the next round, with the decisions of the agents if there are any; returns its record."""
         if self._driver is None:
             return self.federation.run_round()
         result = self._driver.run_round()
@@ -115,13 +115,13 @@ class Session:
         return prints
 
     def close(self) -> None:
-        """End what was started."""
+        """End the federation, and with it all that it started."""
         self.federation.close()
 
     def __enter__(self) -> Session:
-        """Itself."""
+        """The session itself, which is closed in the end."""
         return self
 
-    def __exit__(self, *exception: Any) -> None:
-        """Close."""
+    def __exit__(self, *exception: object) -> None:
+        """Close the session."""
         self.close()

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from strata.cluster.sinks.base import RunInfo
-from strata.cluster.sinks.chosen import PICTURE, TABLE, Architectures, chooses, read_architectures
+from strata.cluster.sinks.choices import PICTURE, TABLE, Architectures, chooses, read_architectures
 from strata.cluster.sinks.display import Display
+from strata.cluster.sinks.sink import RunInfo
 from strata.engine.method.find import load_method
 from strata.engine.rounds.records import RoundRecord
 
@@ -13,7 +13,7 @@ from strata.engine.rounds.records import RoundRecord
 def leave(found: Architectures) -> None:
     """Write ``architectures.csv`` and ``architectures.png`` into the folder of the run."""
     (found.run_dir / TABLE).write_text(found.csv(), encoding="utf8")
-    from strata.cluster.sinks.chosen_plot import draw  # matplotlib is slow to import, and most runs do not need it
+    from strata.cluster.sinks.choices_plot import draw  # matplotlib is slow to import, and most runs do not need it
 
     draw(found, found.run_dir / PICTURE)
 
@@ -25,7 +25,7 @@ class ArchitecturesSink:
     """
 
     def __init__(self, display: Display) -> None:
-        """``display``: where the table is shown."""
+        """Make a sink whose table is shown on ``display``."""
         self._display = display
         self._run_dir: Path | None = None
 

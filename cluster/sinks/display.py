@@ -14,10 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from strata.cluster.humanise import NOTHING, humanise_accuracy
-from strata.cluster.sinks.base import RunInfo, Sink
+from strata.cluster.sinks.sink import RunInfo, Sink
 from strata.cluster.sinks.views import (
     KINDS,
-    Seen,
+    History,
     describe,
     figures,
     header,
@@ -53,27 +53,27 @@ class PlainDisplay:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._seen: Seen | None = None
+        self._history: History | None = None
 
     def message(self, text: str) -> None:
-        """Print a line as it is."""
+        """Print a line about what happens now, as it is."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def show(self, table: Table) -> None:
-        """Print a table as it is."""
+        """Print a table that belongs to the end of a run, as it is."""
         self._console.print(table, highlight=False)
 
     def start(self, run: RunInfo) -> None:
-        """Say what runs."""
-        self._seen = Seen(run)
+        """Say what runs, in a line and its facts below."""
+        self._history = History(run)
         self.message(f"{run.algorithm}, seed {run.seed}, {run.rounds} rounds")
         for name, fact in describe(run).items():
             self.message(f"  {name:8} {fact}")
 
     def round(self, record: RoundRecord) -> None:
         """Print one line, if the round was evaluated."""
-        if self._seen and self._seen.add(record):
-            total = str(self._seen.run.rounds)
+        if self._history and self._history.add(record):
+            total = str(self._history.run.rounds)
             cells = [f"round {record.round:>{len(total)}}/{total}"]
             cells += [f"{k} {humanise_accuracy(record.scores[k].accuracy):>8}" for k in ordered_kinds(record.scores)]
             cells += [f"{name} {value:>{WIDTHS[name]}}" for name, value in figures(record).items()]
@@ -81,11 +81,11 @@ class PlainDisplay:
 
     def finish(self, summary: Mapping[str, object], exit_code: int) -> None:
         """Print the summary as a plain table."""
-        if self._seen:
-            self.message(f"\n{outcome(self._seen.run, summary, exit_code)}")
+        if self._history:
+            self.message(f"\n{outcome(self._history.run, summary, exit_code)}")
             self._console.print(*summary_tables(summary), sep="\n", highlight=False)
-            self.message(f"run directory  {self._seen.run.run_dir}")
-        self._seen = None
+            self.message(f"run directory  {self._history.run.run_dir}")
+        self._history = None
 
 
 class LiveDisplay:
@@ -96,22 +96,22 @@ class LiveDisplay:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._seen: Seen | None = None
+        self._history: History | None = None
         self._live: Live | None = None
         self._recording = False
         self._bar = Progress()
 
     def message(self, text: str) -> None:
-        """Print a line above the view."""
+        """Print a line above the live view."""
         self._console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
 
     def show(self, table: Table) -> None:
-        """Print a table below the view."""
+        """Print a table below the live view."""
         self._console.print(table)
 
     def start(self, run: RunInfo) -> None:
-        """Open the view."""
-        self._seen = Seen(run)
+        """Open the live view."""
+        self._history = History(run)
         self._bar = progress_bar(self._console)
         self._bar.add_task("", total=run.rounds, completed=run.resumed_round)
         self._recording, self._console.record = self._console.record, False
@@ -119,28 +119,28 @@ class LiveDisplay:
         self._live.start()
 
     def round(self, record: RoundRecord) -> None:
-        """Move the bar on, and add a row if the round was evaluated."""
-        if self._seen is None or self._live is None:
+        """Move the bar of the live view on, and add a row if the round was evaluated."""
+        if self._history is None or self._live is None:
             return
         self._bar.update(self._bar.task_ids[0], completed=record.round)
-        if self._seen.add(record):
+        if self._history.add(record):
             self._live.update(self._view())
 
     def finish(self, summary: Mapping[str, object], exit_code: int) -> None:
-        """Replace the view by its last state and the summary."""
-        if self._seen is None:
+        """Replace the live view by its last state and the summary."""
+        if self._history is None:
             return
         if self._live is not None:
             self._live.stop()
             self._console.record = self._recording
-        self._console.print(Group(header(self._seen.run), *rounds_and_trend(self._seen)))
-        self._console.print(summary_panel(self._seen.run, summary, exit_code))
-        self._console.print(Text(f"run directory  {self._seen.run.run_dir}"), soft_wrap=True)
-        self._seen = self._live = None
+        self._console.print(Group(header(self._history.run), *rounds_and_trend(self._history)))
+        self._console.print(summary_panel(self._history.run, summary, exit_code))
+        self._console.print(Text(f"run directory  {self._history.run.run_dir}"), soft_wrap=True)
+        self._history = self._live = None
 
     def _view(self) -> RenderableType:
-        assert self._seen is not None
-        return Group(header(self._seen.run), self._bar, *rounds_and_trend(self._seen))
+        assert self._history is not None
+        return Group(header(self._history.run), self._bar, *rounds_and_trend(self._history))
 
 
 def mean_std(accuracies: Sequence[float]) -> str:

@@ -1,7 +1,7 @@
-"""Where the records of a run go: the :class:`Sink` protocol, the metric files of a run directory, and a guard.
+"""The metric files of a run directory, one round a line: writing them, and reading them back.
 
-Sinks live in the driver process only. ``metrics.jsonl`` is the run's own result: a failure to write it is an error.
-Every other sink is wrapped in a :class:`GuardedSink`, so that a broken tracker or display never stops a run.
+``metrics.jsonl`` is the run's own result: a failure to write it is an error. Every other sink is wrapped in a
+:class:`~strata.cluster.sinks.sink.GuardedSink`, so that a broken tracker or display never stops a run.
 """
 
 import json
@@ -11,9 +11,9 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, SupportsFloat, TextIO
 
-from strata.cluster.sinks.base import RunInfo
+from strata.cluster.sinks.sink import Plain, RunInfo
 from strata.engine.errors import StrataError, StrataWarning
 from strata.engine.method.calls import CallTable
 from strata.engine.rounds.records import RoundRecord, Scores
@@ -78,7 +78,7 @@ def _explained(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _strict(value: Any) -> Any:
+def _strict(value: object) -> object:
     """Plain JSON that every reader accepts: null for NaN and infinities, built-in numbers for NumPy's."""
     if isinstance(value, Mapping):
         return {str(key): _strict(item) for key, item in value.items()}
@@ -86,6 +86,8 @@ def _strict(value: Any) -> Any:
         return [_strict(item) for item in value]
     if value is None or isinstance(value, str | int):
         return value
+    if not isinstance(value, SupportsFloat):
+        raise TypeError(f"{value!r} in a record: expected text, a number, or a list or mapping of them.")
     return number if math.isfinite(number := float(value)) else None
 
 
@@ -99,7 +101,7 @@ def _truncate(path: Path, last_round: int) -> None:
     os.replace(aside, path)
 
 
-def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _lines(path: Path) -> Iterator[tuple[str, Plain]]:
     """Yield the whole lines of a metrics file, as text and as records; one that was cut off by a kill is left out."""
     lines = path.read_text(encoding="utf8", errors="replace").split("\n")
     for number, line in enumerate(lines, 1):
@@ -114,20 +116,20 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             yield line, plain
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
+def read_metrics(path: Path) -> list[Plain]:
     """Return the rounds of a ``metrics.jsonl`` as nested plain records; a last line that was cut off is left out."""
     return [plain for _, plain in _lines(path)]
 
 
-def record_from_plain(plain: Mapping[str, Any]) -> RoundRecord:
+def record_from_plain(plain: Plain) -> RoundRecord:
     """Rebuild the record that a line of ``metrics.jsonl`` was made of (``wall_s`` is 0, null scores are NaN)."""
     scores = {kind: Scores(**{**_numbers(s), "clients": _by_client(s)}) for kind, s in plain["scores"].items()}
     return RoundRecord(**{**plain, "scores": scores, "calls": CallTable.from_rows(plain["calls"])})
 
 
-def _numbers(scores: Mapping[str, Any]) -> dict[str, Any]:
+def _numbers(scores: Plain) -> dict[str, Any]:
     return {key: math.nan if value is None else value for key, value in scores.items()}
 
 
-def _by_client(scores: Mapping[str, Any]) -> dict[int, float]:
+def _by_client(scores: Plain) -> dict[int, float]:
     return {int(client): accuracy for client, accuracy in scores["clients"].items()}

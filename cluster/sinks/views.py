@@ -19,8 +19,8 @@ from strata.cluster.humanise import (
     humanise_seconds,
     sparkline,
 )
-from strata.cluster.sinks.base import RunInfo
 from strata.cluster.sinks.jsonl import METRICS, read_metrics, record_from_plain
+from strata.cluster.sinks.sink import RunInfo
 from strata.engine.errors import ConfigError
 from strata.engine.method.algorithm import TieredAlgorithm
 from strata.engine.method.find import load_method
@@ -38,7 +38,7 @@ def ordered_kinds(found: Iterable[str]) -> list[str]:
     return [*(kind for kind in KINDS if kind in names), *sorted(names - set(KINDS))]
 
 
-class Seen:
+class History:
     """What both displays remember of a run; a resumed one begins with the rounds that its folder holds."""
 
     def __init__(self, run: RunInfo) -> None:
@@ -113,7 +113,7 @@ def figures(record: RoundRecord) -> dict[str, str]:
 
 
 def header(run: RunInfo) -> RenderableType:
-    """Frame what runs."""
+    """A frame that says what runs: method and seed, data, clients, devices."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
     grid.add_column(overflow="fold")
@@ -138,34 +138,34 @@ def progress_bar(console: Console) -> Progress:
     )
 
 
-def rounds_and_trend(seen: Seen) -> list[RenderableType]:
+def rounds_and_trend(history: History) -> list[RenderableType]:
     """Tabulate the last evaluated rounds, with a curve per kind of model below."""
-    if not seen.recent:
+    if not history.recent:
         return [Text(" no round was evaluated yet", style="dim")]
     table = Table(box=None, expand=True, header_style="dim", padding=(0, 1))
     table.add_column("round", justify="right")
-    for kind in seen.kinds:
+    for kind in history.kinds:
         table.add_column(kind, justify="right", style=KINDS.get(kind, ""), header_style=f"bold {KINDS.get(kind, '')}")
     for heading in ("train loss", "virtual time", "straggling", "bytes up", "completed"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for record in seen.recent:
-        table.add_row(str(record.round), *_accuracy_cells(seen, record), *figures(record).values())
-    trends = [_trend(seen, kind) for kind in seen.kinds]
+    for record in history.recent:
+        table.add_row(str(record.round), *_accuracy_cells(history, record), *figures(record).values())
+    trends = [_trend(history, kind) for kind in history.kinds]
     return [table, Rule(style="dim"), *trends]
 
 
-def _accuracy_cells(seen: Seen, record: RoundRecord) -> list[Text]:
+def _accuracy_cells(history: History, record: RoundRecord) -> list[Text]:
     """Accuracies of a round, the best so far in bold."""
     cells = []
-    for kind in seen.kinds:
+    for kind in history.kinds:
         accuracy = record.scores[kind].accuracy if kind in record.scores else None
-        best = accuracy == max(seen.accuracies[kind])
+        best = accuracy == max(history.accuracies[kind])
         cells.append(Text(humanise_accuracy(accuracy), style="bold" if best else ""))
     return cells
 
 
-def _trend(seen: Seen, kind: str) -> Text:
-    values = seen.accuracies[kind]
+def _trend(history: History, kind: str) -> Text:
+    values = history.accuracies[kind]
     curve = sparkline(values, width=60)
     ends = f"  {humanise_accuracy(values[0])} → {humanise_accuracy(values[-1])}"
     return Text.assemble(f" {kind} ", (curve, KINDS.get(kind, "")), (ends, "dim"))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from strata.cluster.sinks.base import RunInfo, to_stderr
+from strata.cluster.sinks.sink import RunInfo, to_stderr
 from strata.engine.config.tracking import TrackingConfig
 from strata.engine.rounds.records import RoundRecord
 
@@ -169,7 +169,7 @@ class ComparisonSink(WandbSink):
 
 
 def _settings(known: Mapping[str, object]) -> dict[str, Any]:
-    """Bounded in time and quiet. Settings that an older or newer wandb does not know are left out."""
+    """Settings of W&B, bounded in time and quiet; those that an older or newer wandb does not know are left out."""
     wanted = {
         "init_timeout": INIT_TIMEOUT_S,
         "finish_timeout": FINISH_TIMEOUT_S,
@@ -203,7 +203,7 @@ def stored_id(run_dir: Path) -> str:
     return path.read_text(encoding="utf8").strip()
 
 
-def config_of(run: RunInfo) -> dict[str, Any]:
+def config_of(run: RunInfo) -> dict[str, object]:
     """Collect what W&B shows as the configuration: the resolved one, versions of packages, the commit of the code."""
     extra = {"versions": dict(run.versions), "commit": code_commit(), "run_dir": str(run.run_dir)}
     return {**run.config, "algorithm": run.algorithm, "seed": run.seed, **extra}
@@ -261,7 +261,7 @@ def _score_metrics(record: RoundRecord) -> dict[str, float]:
     return metrics
 
 
-def client_tables(record: RoundRecord) -> dict[str, Any]:
+def client_tables(record: RoundRecord) -> "dict[str, wandb.Table]":
     """Two W&B tables: every client call of the round, and every client's accuracies where they were evaluated."""
     import wandb
 

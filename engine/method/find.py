@@ -10,14 +10,10 @@ from strata.engine.method.algorithm import Algorithm
 from strata.engine.suggest import closest
 
 
-def methods_package() -> ModuleType:
-    """The package of the methods that ship with Strata, ``algorithms``."""
-    return importlib.import_module("strata.algorithms")
-
-
 def method_names() -> list[str]:
     """Names of the methods that ship with Strata: the modules of ``algorithms``."""
-    return sorted(module.name for module in pkgutil.iter_modules(methods_package().__path__) if not module.ispkg)
+    package = importlib.import_module("strata.algorithms")
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.ispkg)
 
 
 def load_method(name: str) -> type[Algorithm[Any, Any, Any, Any]]:

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from strata.engine.errors import ConfigError
+from strata.engine.method.length import Length
 from strata.engine.method.losses import Loss, SmoothedCrossEntropy, cross_entropy
-from strata.engine.method.requests import AdamW, Length, Pull, Sgd, Train
+from strata.engine.method.requests import AdamW, Pull, Sgd, Train
 from strata.engine.models.base import Buildable
 from strata.engine.options import Validated, option
 from strata.engine.params import Params

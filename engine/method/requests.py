@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor
 
+from strata.engine.method.length import Length
 from strata.engine.method.losses import Loss, cross_entropy
 from strata.engine.models.base import Buildable
 from strata.engine.params import Params
@@ -37,33 +38,6 @@ class Pull:
 
     to: Params
     strength: float
-
-
-@dataclass(frozen=True)
-class Length:
-    """How long to train: so many minibatch ``steps``; where they are 0, so many ``epochs`` over the client's data."""
-
-    epochs: int = 0
-    steps: int = 0
-
-    @classmethod
-    def of(cls, assignment: Mapping[str, Any]) -> "Length":
-        """What an assignment says under ``epochs`` and ``steps``."""
-        return cls(int(assignment["epochs"]), int(assignment["steps"]))
-
-    @property
-    def unit(self) -> str:
-        """What is counted: ``steps`` or ``epochs``, the name of the field."""
-        return "steps" if self.steps else "epochs"
-
-    @property
-    def count(self) -> int:
-        """How many of them."""
-        return self.steps or self.epochs
-
-    def in_steps(self, per_epoch: int) -> int:
-        """The length in minibatch steps, of which an epoch has ``per_epoch``."""
-        return self.steps or self.epochs * per_epoch
 
 
 @dataclass(frozen=True)

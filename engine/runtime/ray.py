@@ -10,14 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import strata.engine.runtime.ray_settings  # isort: skip  # before Ray
 import ray
 from ray.exceptions import RayError
 
-import strata.engine
 from strata.engine.config.schema import RayConfig, RunConfig
 from strata.engine.errors import ClusterError
-from strata.engine.method.find import methods_package
 from strata.engine.notify import Notify
 from strata.engine.rounds.world import World
 from strata.engine.runtime.actors import Actors
@@ -143,18 +140,22 @@ def _packages(config: RunConfig) -> list[str]:
     return list(dict.fromkeys(name.split(".")[0] for name in own if not name.startswith("strata.")))
 
 
+def _folder(package: str) -> Path:
+    return Path(next(iter(importlib.import_module(package).__path__)))
+
+
 @contextmanager
 def _own_folder() -> Iterator[str]:
     """Strata as one folder, laid together for a while where the installation is a link into a clone."""
-    installed = Path(next(iter(strata.engine.__path__)))
+    installed = _folder("strata.engine")
     if installed.parent.name == "strata":
         yield str(installed.parent)
         return
     with tempfile.TemporaryDirectory(prefix="strata-") as folder:
         whole = Path(folder) / "strata"
-        shutil.copytree(next(iter(strata.__path__)), whole, ignore=LEFT_BEHIND)
-        for room in (strata.engine, methods_package()):
-            shutil.copytree(next(iter(room.__path__)), whole / room.__name__.rpartition(".")[2], ignore=LEFT_BEHIND)
+        shutil.copytree(_folder("strata"), whole, ignore=LEFT_BEHIND)
+        for room in ("engine", "algorithms"):
+            shutil.copytree(_folder(f"strata.{room}"), whole / room, ignore=LEFT_BEHIND)
         yield str(whole)
 
 

@@ -9,8 +9,9 @@ import torch
 from strata.algorithms import fedkd
 from strata.engine.errors import ConfigError
 from strata.engine.federation import Federation
+from strata.engine.method.length import Length
 from strata.engine.method.messages import Context, Received
-from strata.engine.method.requests import Length, Trained
+from strata.engine.method.requests import Trained
 from strata.engine.options import check
 from strata.engine.tree import count_bytes, fingerprint
 from tests.helpers.calls import call_rows

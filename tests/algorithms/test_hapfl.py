@@ -9,9 +9,9 @@ import torch
 from strata.algorithms.hapfl import Down, Global, Hapfl, HapflConfig, MutualDistillation, Personal, Up
 from strata.engine.build import build_world
 from strata.engine.errors import ConfigError, EmptyCohortError
+from strata.engine.method.length import Length
 from strata.engine.method.losses import Batch
 from strata.engine.method.messages import Context, Received
-from strata.engine.method.requests import Length
 from strata.engine.models.spec import ModelSpec
 from strata.engine.training.sequential import Sequential
 from tests.helpers.linear import DATA, INFO, ROWS, D, K, arrays, fresh

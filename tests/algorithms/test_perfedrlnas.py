@@ -15,8 +15,9 @@ from strata.algorithms.perfedrlnas import GIB, Personal, Up, conflict, fit
 from strata.engine.build import build_world
 from strata.engine.errors import ConfigError
 from strata.engine.federation import Federation
+from strata.engine.method.length import Length
 from strata.engine.method.messages import Context, Received
-from strata.engine.method.requests import AdamW, Evaluate, Evaluation, Length, Trained
+from strata.engine.method.requests import AdamW, Evaluate, Evaluation, Trained
 from strata.engine.models.supernets.cost import cost
 from strata.engine.models.supernets.sharing import extract
 from strata.engine.models.supernets.subnet import SubnetSpec, shapes

@@ -7,8 +7,8 @@ import numpy as np
 from torch import nn
 
 from strata.engine.data.dataset import Dataset
+from strata.engine.method.length import Length
 from strata.engine.method.messages import ClientInfo, Context
-from strata.engine.method.requests import Length
 from strata.engine.models.base import FeatureModel, init_params
 from strata.engine.models.spec import ModelSpec
 from strata.engine.training.sequential import Sequential

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from strata.cluster.sinks.base import RunInfo
+from strata.cluster.sinks.sink import RunInfo
 from strata.engine.method.calls import LATE, OK, Call, CallTable
 from strata.engine.rounds.records import RoundRecord, Scores
 

@@ -13,13 +13,7 @@ NOT_COUNTED = ("__init__.py", "README.md")
 FULL_BY_DEFINITION = ("algorithms",)  # one file and one YAML per method
 
 LINES_PER_FILE = 350
-FILES_OVER_TODAY = {
-    "tests/algorithms/controls/test_controls.py": 364,
-    "tests/algorithms/test_hapfl.py": 537,
-    "tests/algorithms/test_heterogeneous_baselines.py": 379,
-    "tests/cluster/commands/test_compare.py": 417,
-    "tests/engine/models/test_spec.py": 382,
-}
+FILES_OVER_TODAY: dict[str, int] = {}
 
 FUNCTION_LINES_P90 = 15
 
@@ -28,7 +22,6 @@ ANY_SHARE_TODAY = 0.075  # lower it with every Any that goes, until it is ANY_SH
 
 SHARED_NAMES = ("__init__", "__main__", "config")
 SHARED_NAMES_TODAY = {
-    "base": ["cluster/sinks/base.py", "engine/models/base.py"],
     "build": ["engine/build.py", "engine/models/build.py"],
     "spaces": ["agents/spaces.py", "engine/models/supernets/spaces.py"],
 }

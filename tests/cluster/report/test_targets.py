@@ -8,10 +8,10 @@ import pytest
 
 from strata.cluster.cli import main
 from strata.cluster.report.comparison import Comparison
+from strata.cluster.report.frame import rounds_frame
 from strata.cluster.report.markdown import escaped, results
-from strata.cluster.report.results import Compared, Run, accuracy
+from strata.cluster.report.results import Contestant, Run
 from strata.cluster.report.targets import Goal, goal_of, reach, times
-from strata.cluster.run.runner import RunSummary
 from strata.engine.config.load import load_config, to_yaml
 from strata.engine.errors import ConfigError
 from strata.engine.rounds.scores import to_plain
@@ -39,16 +39,13 @@ def rounds_of(accuracies, moved, flops, kinds=("GM",)):
 
 
 def run_of(seed, records, folder="run"):
-    summary = RunSummary(folder)
-    for one in records:
-        summary.add(one)
-    return Run(folder, {"seed": seed, "algorithm": "x"}, records, summary)
+    return Run(folder, {"seed": seed, "algorithm": "x"}, rounds_frame(map(to_plain, records)))
 
 
 def method(label, *curves, moved=100, flops=10, kinds=("GM",)):
     """A method with a run a curve, of the seeds 0, 1, …"""
     runs = [run_of(seed, rounds_of(curve, moved, flops, kinds)) for seed, curve in enumerate(curves)]
-    return Compared(label, runs)
+    return Contestant(label, runs)
 
 
 def rows(found):
@@ -127,9 +124,8 @@ def test_a_seed_that_the_named_method_was_not_run_with_has_no_target():
 def test_the_most_personal_kind_of_model_is_looked_at():
     both = method("both", [0.9, 0.9], kinds=("GM", "PM"))
     (run,) = both.runs
-    for number, one in enumerate(run.records):
-        one.scores["PM"] = scores((0.4, 0.85)[number])
-    assert accuracy("GM")(run) == {1: 0.9, 2: 0.9}
+    run.rounds["PM.accuracy"] = [0.4, 0.85]
+    assert run.rounds["GM.accuracy"].tolist() == [0.9, 0.9]
     found = reach(A, [both, method("global", [0.9, 0.9])])
     assert [(row["model"], row["rounds"]) for row in rows(found).values()] == [("PM", "2"), ("GM", "1")]
 

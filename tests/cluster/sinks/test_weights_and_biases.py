@@ -16,7 +16,7 @@ from PIL import Image
 from wandb.proto.wandb_internal_pb2 import Record
 
 from strata.cluster.sinks import weights_and_biases as tracking
-from strata.cluster.sinks.base import RunInfo
+from strata.cluster.sinks.sink import RunInfo
 from strata.cluster.sinks.weights_and_biases import ComparisonSink, WandbSink, flatten, has_key, metrics_of, stored_id
 from strata.engine.config.tracking import TrackingConfig
 from tests.helpers.records import CONFIG, SUMMARY, record, run_info

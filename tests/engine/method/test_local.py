@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from strata.engine.method.length import Length
 from strata.engine.method.local import LocalSgd, LocalTraining
 from strata.engine.method.losses import Batch, SmoothedCrossEntropy, cross_entropy
-from strata.engine.method.requests import AdamW, Evaluate, Length, Sgd
+from strata.engine.method.requests import AdamW, Evaluate, Sgd
 from strata.engine.training.sequential import Sequential
 from strata.engine.tree import count_bytes
 from tests.helpers.linear import DATA, ROWS, K, X, Y, arrays, backward, forward, fresh, softmax, spec

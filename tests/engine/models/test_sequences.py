@@ -11,8 +11,9 @@ from strata.engine.data.dataset import TokenShape
 from strata.engine.determinism import torch_scope
 from strata.engine.errors import ConfigError
 from strata.engine.federation import Federation
+from strata.engine.method.length import Length
 from strata.engine.method.losses import Batch
-from strata.engine.method.requests import Length, Sgd, Train
+from strata.engine.method.requests import Sgd, Train
 from strata.engine.models.base import FeatureModel, init_params, parameter_count
 from strata.engine.models.build import spec_of
 from strata.engine.models.config import ModelConfig

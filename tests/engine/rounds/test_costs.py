@@ -7,7 +7,8 @@ import pytest
 
 from strata.engine.build import build_world
 from strata.engine.federation import Federation
-from strata.engine.method.requests import Length, Sgd, Train
+from strata.engine.method.length import Length
+from strata.engine.method.requests import Sgd, Train
 from strata.engine.method.situation import CallCost, Decisions
 from strata.engine.rounds.costs import CallCosts
 from strata.engine.training.batches import plan_batches

@@ -12,9 +12,10 @@ from torch import nn
 from strata.engine.data.dataset import Dataset
 from strata.engine.errors import ResourceError, TrainingError
 from strata.engine.method.algorithm import Algorithm
+from strata.engine.method.length import Length
 from strata.engine.method.losses import Batch, cross_entropy
 from strata.engine.method.messages import ClientStep
-from strata.engine.method.requests import Evaluate, Length, Pull, Represent, Request, Sgd, Train
+from strata.engine.method.requests import Evaluate, Pull, Represent, Request, Sgd, Train
 from strata.engine.models.base import init_params
 from strata.engine.models.spec import ModelSpec
 from strata.engine.training.batches import plan_batches

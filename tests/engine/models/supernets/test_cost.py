@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from strata.engine.determinism import torch_scope
+from strata.engine.method.length import Length
 from strata.engine.method.losses import Batch, cross_entropy
-from strata.engine.method.requests import Length, Sgd, Train
+from strata.engine.method.requests import Sgd, Train
 from strata.engine.models.flop_counter import FlopCounter
 from strata.engine.models.supernets.cost import cost
 from strata.engine.models.supernets.spaces import NAMES, space

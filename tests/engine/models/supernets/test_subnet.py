@@ -9,7 +9,8 @@ import torch.nn.functional as F
 
 from strata.engine.data.config import DataConfig
 from strata.engine.data.sources.catalogue import load
-from strata.engine.method.requests import Evaluate, Length, Sgd, Train
+from strata.engine.method.length import Length
+from strata.engine.method.requests import Evaluate, Sgd, Train
 from strata.engine.models.base import init_params
 from strata.engine.models.supernets.cost import cost
 from strata.engine.models.supernets.sharing import extract

@@ -14,8 +14,8 @@ from rich.console import Console
 
 from strata.cluster.cli import main
 from strata.cluster.run.runner import resume, run_all
-from strata.cluster.sinks.chosen import TABLE, chooses, gather, read_architectures, slots_written, written
-from strata.cluster.sinks.chosen_plot import present
+from strata.cluster.sinks.choices import TABLE, chooses, gather, notation, read_architectures, slot_notation
+from strata.cluster.sinks.choices_plot import present
 from strata.cluster.sinks.display import PlainDisplay
 from strata.engine.errors import StrataError
 from strata.engine.method.calls import CallTable
@@ -195,8 +195,8 @@ def test_no_more_than_twenty_rows_in_the_terminal():
 
 def test_how_architectures_are_written():
     options = {"resolution": 32.0, "stage1.width": 16.0, "stage1.depth": 2.0, "last.width": 64.0}
-    assert written(options) == "32 16/2 64"
-    assert slots_written(list(options)) == "resolution · stage1 width/depth · last width"
+    assert notation(options) == "32 16/2 64"
+    assert slot_notation(list(options)) == "resolution · stage1 width/depth · last width"
 
 
 def test_methods_say_which_of_their_numbers_are_choices():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from strata.cluster.sinks.base import GuardedSink, RunInfo
+from strata.cluster.sinks.sink import GuardedSink, RunInfo
 from strata.engine.rounds.records import RoundRecord
 from tests.helpers.records import record, run_info
 

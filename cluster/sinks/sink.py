@@ -9,6 +9,9 @@ from typing import Any, Protocol
 
 from strata.engine.rounds.records import RoundRecord
 
+Plain = Mapping[str, Any]
+"""Nested plain values, as JSON and YAML files hold them."""
+
 
 @dataclass(frozen=True)
 class RunInfo:
@@ -26,7 +29,7 @@ class RunInfo:
 
     run_dir: Path
     algorithm: str
-    config: Mapping[str, Any]
+    config: Plain
     seed: int
     versions: Mapping[str, str]
     rounds: int
@@ -62,16 +65,16 @@ class GuardedSink:
         self.failed = False
 
     def start(self, run: RunInfo) -> None:
-        """Start the sink."""
+        """Start the sink that is guarded."""
         self._try(lambda: self._sink.start(run))
 
     def round(self, record: RoundRecord) -> None:
-        """Pass a round on, unless the sink failed before."""
+        """Pass a round on to the sink that is guarded, unless that failed before."""
         if not self.failed:
             self._try(lambda: self._sink.round(record))
 
     def finish(self, summary: Mapping[str, object], exit_code: int) -> None:
-        """Finish the sink, whatever became of it."""
+        """Finish the sink that is guarded, whatever became of it."""
         self._try(lambda: self._sink.finish(summary, exit_code))
 
     def _try(self, action: Callable[[], None]) -> None:

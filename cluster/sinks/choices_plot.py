@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from strata.cluster.palette import BLUE, GREY, GRID
-from strata.cluster.sinks.chosen import Architectures
+from strata.cluster.sinks.choices import Architectures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -22,10 +22,13 @@ from rich.text import Text
 
 from strata.cluster.humanise import NOTHING, humanise_accuracy, humanise_seconds
 from strata.cluster.sinks.jsonl import CONFIG, METRICS, read_metrics
+from strata.cluster.sinks.sink import Plain
 from strata.engine.config.load import read_yaml
 from strata.engine.errors import StrataError
 from strata.engine.method.algorithm import Algorithm
 from strata.engine.method.find import load_method
+
+Method = type[Algorithm[Any, Any, Any, Any]]
 
 TABLE, PICTURE = "architectures.csv", "architectures.png"
 SHOWN = 20  # rows in a terminal
@@ -35,8 +38,8 @@ ENTROPY = "agents/client_{}/entropy"
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """What a client ended with.
+class Choice:
+    """What was chosen for a client at its last call.
 
     Attributes:
         call: its last call for which an architecture was chosen, as ``metrics.jsonl`` has it.
@@ -78,7 +81,7 @@ class Architectures:
     run_dir: Path
     slots: Sequence[str]
     options: Mapping[str, Sequence[float]]
-    clients: Mapping[int, Chosen]
+    clients: Mapping[int, Choice]
     entropies: Mapping[int, Mapping[int, float]]
 
     @cached_property
@@ -98,7 +101,7 @@ class Architectures:
         return {option: chosen.count(option) / len(chosen) for option in self.options[slot]}
 
     def csv(self) -> str:
-        """One row a client, all slots and all that it reported; empty where there is nothing."""
+        """All clients as CSV: a row each, with all slots and all that it reported; empty where there is nothing."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(
@@ -111,7 +114,7 @@ class Architectures:
         return text.getvalue()
 
     def table(self) -> Table:
-        """The first clients for a terminal."""
+        """What the first clients ended with, and means over all, for a terminal."""
         table = Table(title="what was chosen last for each client", title_justify="left", box=box.SIMPLE_HEAD)
         headings = ("client", "device", "architecture", "entropy", "accuracy", "latency", "memory / budget")
         for heading in headings:
@@ -123,10 +126,10 @@ class Architectures:
         table.add_row(*map(Text, self._means()), style="bold")
         return table
 
-    def _cells(self, one: Chosen) -> list[str]:
+    def _cells(self, one: Choice) -> list[str]:
         return [
             one.call["device"],
-            written(one.options),
+            notation(one.options),
             _nats(one.entropy),
             humanise_accuracy(one.metric("accuracy")),
             humanise_seconds(one.total_s),
@@ -150,7 +153,7 @@ class Architectures:
 
     def reading(self) -> list[str]:
         """How to read the table, and where the whole of it is."""
-        lines = [f"architecture: {slots_written(self.slots)}"]
+        lines = [f"architecture: {slot_notation(self.slots)}"]
         if self.entropies:
             lines.append(f"entropy: of the client's policy, in nats; {self.uniform:.2f} where all is equally likely")
         rest = len(self.clients) - SHOWN
@@ -184,12 +187,10 @@ def read_architectures(run_dir: Path) -> Architectures:
     return found
 
 
-def gather(
-    run_dir: Path, method: type[Algorithm[Any, Any, Any, Any]], rounds: Sequence[Mapping[str, Any]]
-) -> Architectures:
+def gather(run_dir: Path, method: Method, rounds: Sequence[Plain]) -> Architectures:
     """Collect what the clients ended with from the lines of ``metrics.jsonl``, as plain values."""
     slots: dict[str, set[float]] = {}
-    clients: dict[int, Chosen] = {}
+    clients: dict[int, Choice] = {}
     entropies: dict[int, dict[int, float]] = {}
     for plain in rounds:
         number = plain["round"]
@@ -202,7 +203,7 @@ def gather(
                 slots.setdefault(slot, set()).add(option)
             before = clients.get(client)
             entropy = plain["metrics"].get(ENTROPY.format(client))
-            clients[client] = Chosen(
+            clients[client] = Choice(
                 call, number, before.calls + 1 if before else 1, options, math.nan if entropy is None else entropy
             )
             if entropy is not None:
@@ -211,19 +212,19 @@ def gather(
     return Architectures(run_dir, list(slots), options_of, dict(sorted(clients.items())), entropies)
 
 
-def chooses(method: type[Algorithm[Any, Any, Any, Any]]) -> bool:
+def chooses(method: Method) -> bool:
     """Whether clients of a method report options that were chosen for them."""
     return getattr(method.is_choice, "__func__", None) is not getattr(Algorithm.is_choice, "__func__", None)
 
 
-def written(options: Mapping[str, float]) -> str:
+def notation(options: Mapping[str, float]) -> str:
     """Options slot by slot, those of a stage together: ``16/2/5 24/3/3/2``."""
     parts = groupby(options.items(), key=lambda item: item[0].partition(".")[0])
     return " ".join("/".join(_plain(option) for _, option in own) for _, own in parts)
 
 
-def slots_written(slots: Sequence[str]) -> str:
-    """The slots in the form of :func:`written`: ``stage1 width/depth · stage2 width/depth``."""
+def slot_notation(slots: Sequence[str]) -> str:
+    """The slots in the form of :func:`notation`: ``stage1 width/depth · stage2 width/depth``."""
     parts = groupby(slots, key=lambda slot: slot.partition(".")[0])
     return " · ".join(f"{name} {'/'.join(slot.partition('.')[2] for slot in own)}".strip() for name, own in parts)
 

@@ -1,0 +1,66 @@
+"""Configurations as flat keys, as they are written on the command line, and whose part of them is what."""
+
+from collections.abc import Iterable, Mapping
+
+from strata.engine.config.load import OWN, load_config, to_dict
+from strata.engine.errors import ConfigError
+from strata.engine.identity import PLACEMENT_KEYS
+
+# The number of rounds is no matter of placement here: it decides what "after the last round" means.
+INDIFFERENT = (*(key for key in PLACEMENT_KEYS if key != "rounds"), "seed", "evaluation.batch_size")
+
+Config = Mapping[str, object]
+"""A resolved configuration as nested plain values."""
+
+
+def dotted(nested: Config, prefix: str = "") -> dict[str, object]:
+    """``{"a": {"b": 1}}`` → ``{"a.b": 1}``, as keys are written on the command line."""
+    flat: dict[str, object] = {}
+    for key, value in nested.items():
+        path = f"{prefix}{key}"
+        flat |= dotted(value, f"{path}.") if isinstance(value, Mapping) and value else {path: value}
+    return flat
+
+
+def own_part(config: Config) -> dict[str, object]:
+    """What of a configuration belongs to the method, flat; without the method's name."""
+    return {key: value for key, value in dotted(config).items() if _is_own(key) and key != "algorithm"}
+
+
+def setting_of(config: Config) -> dict[str, object]:
+    """What of a configuration does not belong to the method, flat."""
+    return {key: value for key, value in dotted(config).items() if not _is_own(key)}
+
+
+def _is_own(key: str) -> bool:
+    return key.split(".")[0] in OWN
+
+
+def entering(config: Config) -> dict[str, object]:
+    """What of the setting decides a result of a seed, flat: no seeds, no folders, no placement."""
+    return {
+        key: value
+        for key, value in setting_of(config).items()
+        if not any(key == one or key.startswith(f"{one}.") for one in INDIFFERENT)
+    }
+
+
+def label_of(config: Config, rivals: Iterable[Config]) -> str:
+    """A method's name and, where it occurs with several settings, what this one sets differently from its YAML.
+
+    Args:
+        config: of the runs that need a label.
+        rivals: configurations of everything that is compared, this one among them.
+    """
+    name, own = str(config["algorithm"]), own_part(config)
+    others = [own_part(rival) for rival in rivals if rival["algorithm"] == name]
+    usual = _usual(name) if len(others) > 1 else {}
+    varied = [key for key in own if any(other.get(key) != own[key] for other in others) and own[key] != usual.get(key)]
+    return f"{name}:{','.join(f'{key}={own[key]}' for key in varied)}" if varied else name
+
+
+def _usual(name: str) -> dict[str, object]:
+    try:
+        return own_part(to_dict(load_config(name)))
+    except ConfigError:  # a run of a method that this machine does not have
+        return {}

@@ -1,0 +1,71 @@
+"""What a run came to, counted round by round."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+
+from strata.engine.rounds.records import RoundRecord
+
+
+@dataclass
+class RunSummary:
+    """What a run came to: best and last accuracies by kind of model, and totals."""
+
+    run_dir: Path
+    last: dict[str, float] = field(default_factory=dict)
+    best: dict[str, float] = field(default_factory=dict)
+    worst_decile: dict[str, float] = field(default_factory=dict)
+    rounds: int = 0
+    virtual_s: float = 0.0
+    straggling_s: float = 0.0
+    bytes_total: int = 0
+    flops: int = 0
+    exit_code: int = 0
+    wall_s: float = 0.0
+    agents_wall_s: float = 0.0
+    timed: int = 0
+    straggling: list[float] = field(default_factory=list)
+
+    def add(self, record: RoundRecord) -> None:
+        """Count one more round of the run."""
+        for kind, scores in record.scores.items():
+            self.last[kind] = scores.accuracy
+            self.best[kind] = max(self.best.get(kind, 0.0), scores.accuracy)
+            self.worst_decile[kind] = scores.worst_decile
+        self.straggling.append(record.straggling_s)
+        self.straggling_s = fmean(self.straggling)
+        self.rounds += 1
+        self.wall_s += record.wall_s
+        self.agents_wall_s += record.agents_wall_s
+        self.timed += bool(record.wall_s)
+        self.virtual_s = record.virtual_s
+        self.bytes_total += sum(
+            (record.bytes_client_down, record.bytes_client_up, record.bytes_team_down, record.bytes_team_up)
+        )
+        self.flops += record.flops
+
+    def plain(self) -> dict[str, object]:
+        """The summary as nested plain numbers, for sinks."""
+        return {
+            "last": self.last,
+            "best": self.best,
+            "worst_decile": self.worst_decile,
+            "rounds": self.rounds,
+            "virtual_s": self.virtual_s,
+            "straggling_s": self.straggling_s,
+            "bytes": self.bytes_total,
+            "flops": self.flops,
+            **self._trends(),
+        }
+
+    def _trends(self) -> dict[str, float]:
+        """Straggling at both ends of the run, and what a round takes on the wall, for runs that agents decided."""
+        if not self.agents_wall_s:
+            return {}
+        tenth = max(1, self.rounds // 10)
+        return {
+            "straggling_first_s": fmean(self.straggling[:tenth]),
+            "straggling_last_s": fmean(self.straggling[-tenth:]),
+            "agents_wall_s_per_round": self.agents_wall_s / self.timed,
+            "clients_wall_s_per_round": self.wall_s / self.timed,
+        }

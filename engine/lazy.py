@@ -1,0 +1,20 @@
+"""Names of a package that are imported when they are first used, so that importing the package takes no time."""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+
+
+def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], object]:
+    """A package's ``__getattr__``.
+
+    Args:
+        package: its name.
+        homes: the module that each name is defined in, without ``strata.``.
+    """
+
+    def find(name: str) -> object:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(f"strata.{homes[name]}"), name)
+
+    return find

@@ -1,0 +1,83 @@
+"""Teams: each is sent its own message, members may change between rounds, the server draws from its own seed."""
+
+import pytest
+import torch
+
+from strata.engine.errors import TopologyError
+from strata.engine.federation import Federation
+from strata.engine.method.situation import Decisions
+from tests.helpers.calls import call_rows
+from tests.helpers.regrouping import Regrouping
+from tests.helpers.small import small
+
+FEW = ("method.team_rounds=2", "method.steps=2", "method.batch_size=16")
+
+
+def config(*words):
+    return small("tests.helpers.regrouping", *FEW, *words)
+
+
+def teams_of(record):
+    """Members of each team, as its calls show them."""
+    calls = call_rows(record.calls)
+    return {team: sorted({call.client for call in calls if call.team == team}) for team in (0, 1)}
+
+
+def test_a_method_may_form_teams_anew_between_rounds():
+    with Federation(config()) as federation:
+        records = list(federation)
+    assert [teams_of(record) for record in records] == [
+        {0: [0, 1, 2, 3], 1: [4, 5, 6, 7]},
+        {0: [1, 2, 3, 4], 1: [0, 5, 6, 7]},  # moved on by one after round 1
+        {0: [2, 3, 4, 5], 1: [0, 1, 6, 7]},  # and by two after round 2, counted from the clients in order
+    ]
+
+
+def test_members_come_back_with_a_checkpoint(tmp_path):
+    with Federation(config()) as whole:
+        for _ in range(3):
+            whole.run_round()
+        expected = whole.fingerprint()
+    with Federation(config()) as first:
+        first.run_round()
+        path = first.save(tmp_path)
+    with Federation(config()) as second:
+        second.restore(path)
+        assert second.invite() == list(range(8))
+        assert teams_of(second.run_round()) == {0: [1, 2, 3, 4], 1: [0, 5, 6, 7]}
+        second.run_round()
+        assert second.fingerprint() == expected
+
+
+@pytest.mark.parametrize(
+    ("formed", "message"),
+    [
+        ({0: [0, 1, 2, 3], 1: [3, 4, 5, 6, 7]}, "each of the 8 clients in one of them"),
+        ({0: [0, 1, 2, 3], 1: [4, 5, 6]}, "each of the 8 clients in one of them"),
+        ({0: [0, 1, 2, 3], 2: [4, 5, 6, 7]}, r"expected teams \[0, 1\]"),
+        ({0: [], 1: list(range(8))}, "left team 0 without a client"),
+    ],
+)
+def test_impossible_teams_are_refused(monkeypatch, formed, message):
+    monkeypatch.setattr(Regrouping, "regroup", lambda self, g, topology, context: formed)
+    with Federation(config()) as federation, pytest.raises(TopologyError, match=message):
+        federation.run_round()
+
+
+def test_teams_are_told_what_was_decided_for_them_and_draw_the_rest():
+    quiet = Decisions({client: {} for client in range(8)}, teams={0: {"noise": 0.0}, 1: {"noise": 0.0}})
+    with Federation(config("rounds=1")) as told, Federation(config("rounds=1")) as drawn:
+        told.run_round(quiet)
+        drawn.run_round()
+        a, b = told.rounds.snapshot().server.params, drawn.rounds.snapshot().server.params
+    difference = torch.cat([(b[name] - a[name]).flatten() for name in a])
+    assert 1e-4 < difference.abs().mean() < 0.05  # the two teams' draws of N(0, 0.01²), averaged
+
+
+def test_a_servers_draws_follow_the_seed():
+    def server(seed):
+        with Federation(config("rounds=1", f"seed={seed}")) as federation:
+            federation.run_round()
+            return federation.fingerprint()["models"]
+
+    assert server(0) == server(0) != server(1)

@@ -1,0 +1,29 @@
+"""What the packages export is there, and is imported only when it is used."""
+
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+import strata
+import strata.engine
+
+
+@pytest.mark.parametrize("package", [strata, strata.engine], ids=["strata", "strata.engine"])
+def test_every_exported_name_is_there(package):
+    assert set(package.__all__) - {"__version__"} == set(package.HOMES)
+    for name in package.__all__:
+        if name != "__version__":
+            assert getattr(package, name) is getattr(import_module(f"strata.{package.HOMES[name]}"), name)
+    assert dir(package) == sorted(package.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match=r"module 'strata\.engine' has no attribute 'Federatoin'"):
+        _ = strata.engine.Federatoin
+
+
+def test_importing_them_imports_no_torch():
+    code = "import sys, strata, strata.engine; assert not {'torch', 'ray', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
