@@ -94,8 +94,3 @@ def shared_member(family: Family, number: int) -> ModelSpec:
             f"≥ -1 and < {len(family.members)}."
         )
     return family.members[number] if number >= 0 else min(family.members, key=parameter_count)
-
-
-def only_prefixed(params: Params, prefix: str) -> Params:
-    """The parameters whose names start with ``prefix``, under their full names."""
-    return {name: value for name, value in params.items() if name.startswith(prefix)}
