@@ -45,12 +45,14 @@ class Algorithm(ABC, Generic[G, C, Down, Up]):
         :mod:`strata.engine.method.control`.
         has_personal_model: whether clients are scored by personal models (PM), their own or made when they are served.
         takes_families: whether clients may differ in their architectures: its ``model`` may be a family of them.
+        has_choices: whether clients report options that were chosen for them; see :meth:`is_choice`.
     """
 
     Config: ClassVar[type]
     Control: ClassVar[type[control.Control] | None] = None
     has_personal_model: ClassVar[bool] = False
     takes_families: ClassVar[bool] = False
+    has_choices: ClassVar[bool] = False
 
     def __init__(self, config: Any, model: Buildable) -> None:
         """Keep the method's own configuration (an instance of ``Config``) and the architecture that clients share."""
@@ -69,7 +71,7 @@ class Algorithm(ABC, Generic[G, C, Down, Up]):
     def is_choice(cls, metric: str) -> bool:
         """Whether a number that clients report is an option chosen for their architecture, e.g. ``stage2.depth``.
 
-        Runs of methods that have such numbers end with what was chosen for each client.
+        Runs of methods that have such numbers, by ``has_choices``, end with what was chosen for each client.
         """
         return False
 

@@ -191,6 +191,15 @@ def test_it_takes_a_family_if_it_says_so_and_refuses_it_if_not(world):
     assert [len(model) for model in models] == [4, 6]
 
 
+def test_its_clients_report_choices_if_it_says_so(world):
+    method = world.algorithm
+    info, g = world.infos[0], method.init_global(1)
+    owner = method.start_team(method.to_team(g, TEAM, {}, AT), None) if isinstance(method, TieredAlgorithm) else g
+    down = method.to_client(owner, info, method.default_assignment(info))
+    result, _ = client_call(world, method, method.init_client(info, 5), down)
+    assert any(map(method.is_choice, result.metrics)) == type(method).has_choices
+
+
 def test_teams_stay_as_they_are_unless_it_says_that_it_regroups(world):
     method = world.algorithm
     if isinstance(method, TieredAlgorithm) and not method.regroups:
