@@ -9,12 +9,12 @@ def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], object]:
 
     Args:
         package: its name.
-        homes: the module that each name is defined in, without ``strata.``.
+        homes: the module that each name is defined in.
     """
 
     def find(name: str) -> object:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(f"strata.{homes[name]}"), name)
+        return getattr(import_module(homes[name]), name)
 
     return find

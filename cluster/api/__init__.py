@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 __all__ = ["Federation", "RunConfig", "Session", "StrataError", "StrataWarning", "__version__", "load_config"]
 
 HOMES = {
-    "Federation": "engine.federation",
-    "RunConfig": "engine.config.schema",
-    "Session": "cluster.run.session",
-    "StrataError": "engine.errors",
-    "StrataWarning": "engine.errors",
-    "load_config": "engine.config.load",
+    "Federation": "strata.engine.federation",
+    "RunConfig": "strata.engine.config.schema",
+    "Session": "strata.cluster.run.session",
+    "StrataError": "strata.engine.errors",
+    "StrataWarning": "strata.engine.errors",
+    "load_config": "strata.engine.config.load",
 }
 
 

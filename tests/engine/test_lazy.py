@@ -15,7 +15,7 @@ def test_every_exported_name_is_there(package):
     assert set(package.__all__) - {"__version__"} == set(package.HOMES)
     for name in package.__all__:
         if name != "__version__":
-            assert getattr(package, name) is getattr(import_module(f"strata.{package.HOMES[name]}"), name)
+            assert getattr(package, name) is getattr(import_module(package.HOMES[name]), name)
     assert dir(package) == sorted(package.__all__)
 
 
