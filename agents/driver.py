@@ -32,7 +32,7 @@ class Driver:
     """Plays an environment with some policies, window after window."""
 
     def __init__(self, env: TurnBasedEnv, policies: Policies) -> None:
-        """Nothing is opened before the first round."""
+        """Keep environment and policies; no window is opened before the first round."""
         self._env, self._policies = env, policies
         self._info: dict[str, Any] | None = None
         self._seen: Mapping[AgentId, Any] = {}

@@ -41,7 +41,7 @@ class ActorCritic(TorchRLModule, ValueFunctionAPI):
 
     @abstractmethod
     def build(self, pattern: PerClient, hidden: int) -> None:
-        """Make the layers."""
+        """Make the layers of actor and critic."""
 
     @abstractmethod
     def act(self, rows_BkF: Tensor, there_Bk1: Tensor) -> Tensor:
@@ -83,14 +83,14 @@ class EquivariantActorCritic(ActorCritic):
         self.value_decoder = nn.Sequential(nn.Linear(hidden, hidden), nn.Tanh(), nn.Linear(hidden, 1))
 
     def act(self, rows_BkF: Tensor, there_Bk1: Tensor) -> Tensor:
-        """See :class:`ActorCritic`."""
+        """Outputs (B, k, O): each client's code beside the mean of all, decoded."""
         codes = self.encoder(rows_BkF)
         context = _pool(codes, there_Bk1).unsqueeze(-2).expand_as(codes)
         outputs: Tensor = self.decoder(torch.cat([codes, context], -1)) + self.direct(rows_BkF)
         return outputs
 
     def value(self, rows_BkF: Tensor, there_Bk1: Tensor) -> Tensor:
-        """See :class:`ActorCritic`."""
+        """Expected return (B,), from the mean of the clients' codes."""
         values: Tensor = self.value_decoder(_pool(self.value_encoder(rows_BkF), there_Bk1))
         return values.squeeze(-1)
 
@@ -106,13 +106,13 @@ class MlpActorCritic(ActorCritic):
         _zero(self.actor[-1])
 
     def act(self, rows_BkF: Tensor, there_Bk1: Tensor) -> Tensor:
-        """See :class:`ActorCritic`."""
+        """Outputs (B, k, O) of all rows at once."""
         outputs: Tensor = self.actor(rows_BkF.flatten(-2))
         shaped: Tensor = outputs.unflatten(-1, (self.pattern.clients, self.pattern.outputs))
         return shaped
 
     def value(self, rows_BkF: Tensor, there_Bk1: Tensor) -> Tensor:
-        """See :class:`ActorCritic`."""
+        """Expected return (B,) of all rows at once."""
         values: Tensor = self.critic(rows_BkF.flatten(-2))
         return values.squeeze(-1)
 

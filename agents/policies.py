@@ -44,12 +44,12 @@ class RulePolicies:
         }
 
     def learn(self, round: int, rewards: Mapping[AgentId, float]) -> Mapping[str, float]:
-        """Learn nothing."""
+        """Learn nothing: a rule stays as it is."""
         return {}
 
     def state(self) -> Any:
-        """None: a rule is the same in every round."""
+        """The state of a rule: None, because it is the same in every round."""
         return None
 
     def restore(self, state: Any) -> None:
-        """Restore nothing."""
+        """Restore nothing: a rule has no state."""

@@ -65,7 +65,7 @@ class Up:
 
 
 class FedAvg(FlatAlgorithm[Global, None, Down, Up]):
-    """See the module's docstring."""
+    """FedAvg: clients train the global model, the server averages what they return."""
 
     Config = FedAvgConfig
     Control = SelectionControl
@@ -76,7 +76,7 @@ class FedAvg(FlatAlgorithm[Global, None, Down, Up]):
         return Global(init_params(self.model, seed))
 
     def to_client(self, g: Global, info: ClientInfo, assignment: Assignment) -> Down:
-        """The global model."""
+        """The global model, and how long to train it."""
         return Down(g.w, Length.of(assignment))
 
     def probe(self, g: Global) -> Down:
@@ -84,7 +84,7 @@ class FedAvg(FlatAlgorithm[Global, None, Down, Up]):
         return Down(g.w, Length(epochs=1))
 
     def probe_step(self, info: ClientInfo, down: Down, context: Context) -> ClientStep[None, None]:
-        """One epoch, and nothing else."""
+        """Train the model for one epoch, and upload nothing."""
         yield self._train(down)
         return ClientResult(None, None)
 
@@ -106,7 +106,7 @@ class FedAvg(FlatAlgorithm[Global, None, Down, Up]):
         return Global(weighted_mean([up.message.w for up in ups], [up.samples for up in ups]))
 
     def global_model(self, g: Global) -> Params:
-        """w."""
+        """The global model w."""
         return g.w
 
 

@@ -72,7 +72,7 @@ class Up:
 
 
 class FedBABU(FlatAlgorithm[Global, None, Down, Up]):
-    """See the module's docstring."""
+    """FedBABU: a body trained and averaged under a fixed head."""
 
     Config = FedBABUConfig
     has_personal_model = True
@@ -94,7 +94,7 @@ class FedBABU(FlatAlgorithm[Global, None, Down, Up]):
         return Global(init_params(self.model, seed))
 
     def to_client(self, g: Global, info: ClientInfo, assignment: Assignment) -> Down:
-        """The global model."""
+        """The global model (b, h), and how long to train it."""
         return Down(g.w, Length.of(assignment))
 
     def client_step(self, info: ClientInfo, state: None, down: Down, context: Context) -> ClientStep[None, Up]:
@@ -112,13 +112,13 @@ class FedBABU(FlatAlgorithm[Global, None, Down, Up]):
         return Global({**g.w, **weighted_mean([up.message.body for up in ups], [up.samples for up in ups])})
 
     def global_model(self, g: Global) -> Params:
-        """(b, h)."""
+        """The global model (b, h)."""
         return g.w
 
     def client_evaluate(
         self, info: ClientInfo, state: None, shared: Mapping[str, Params]
     ) -> Generator[Request, Any, Mapping[str, Evaluation]]:
-        """GM as it is, PM after fine-tuning."""
+        """Scores of GM as it is and of PM, which is GM after fine-tuning on the client's own data."""
         config, w = self.config, shared["GM"]
         gm: Evaluation = yield Evaluate(self.model, w)
         tuning = Length(config.tune_epochs, config.tune_steps)

@@ -48,29 +48,29 @@ class FedDdrlConfig(FedAvgConfig):
     upload_cost: float = option(0.1, "w_C: cost of keeping every invited client; of fewer, their share", ge=0)
 
     def validate(self, path: str) -> None:
-        """The menu must be one."""
+        """Check the menu of local work."""
         super().validate(path)
         if sorted(set(self.menu)) != list(self.menu) or not self.menu:
             raise ConfigError(f"{path}menu={list(self.menu)}: expected whole numbers in ascending order, each once.")
 
 
 class DdrlControl(SelectionControl):
-    """The selection and the epochs, learnt by value decomposition."""
+    """The decisions of selection and epochs, learnt by value decomposition."""
 
     learner: ClassVar[Literal["ppo", "vdn"]] = "vdn"
 
     def options(self) -> Sequence[int]:
-        """The configured menu."""
+        """The configured menu of local work."""
         return list(self.method.config.menu)
 
     def prices(self) -> Prices:
-        """10, w_T, w_C."""
+        """The prices of a reward: 10 for accuracy, w_T for latency, w_C for uploads."""
         config = self.method.config
         return Prices(config.accuracy_reward, config.latency_cost, config.upload_cost)
 
 
 class FedDdrl(FedAvg):
-    """See the module's docstring."""
+    """FedDdrl: FedAvg whose cohort and local work two agents decide."""
 
     Config = FedDdrlConfig
     Control = DdrlControl

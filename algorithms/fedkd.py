@@ -70,7 +70,7 @@ class FedKDConfig(LocalSgd):
     shared: int = option(-1, "which architecture of the family is shared, from 0; -1: the smallest", ge=-1)
 
     def validate(self, path: str) -> None:
-        """The energy grows."""
+        """Refuse an energy that shrinks over the rounds."""
         super().validate(path)
         if self.energy_end < self.energy_start:
             raise ConfigError(
@@ -79,7 +79,7 @@ class FedKDConfig(LocalSgd):
             )
 
     def energy(self, round: int) -> float:
-        """e in a round, counted from 1."""
+        """The energy e, 0..1, in a round, counted from 1."""
         progress = min(1.0, (round - 1) / max(1, self.energy_rounds - 1))
         return self.energy_start + (self.energy_end - self.energy_start) * progress
 
@@ -168,7 +168,7 @@ class Up:
 
 
 class FedKD(HeterogeneousAlgorithm[Global, Private, Down, Up]):
-    """See the module's docstring."""
+    """FedKD: private models and a shared one teach each other, and the shared one's changes travel compressed."""
 
     Config = FedKDConfig
     config: FedKDConfig
@@ -211,7 +211,7 @@ class FedKD(HeterogeneousAlgorithm[Global, Private, Down, Up]):
         return Global(add(g.g, restore(last, g.g)), g.version + 1, last, tuple(up.sender for up in ups))
 
     def personal_model(self, state: Private) -> Params:
-        """The private p."""
+        """The private model p of the client."""
         return state.p
 
 

@@ -169,7 +169,7 @@ class Up:
 
 
 class FedProto(HeterogeneousAlgorithm[Global, Private, Down, Up]):
-    """See the module's docstring."""
+    """FedProto: clients share the mean features of their classes, and no parameters."""
 
     Config = FedProtoConfig
     config: FedProtoConfig
@@ -180,11 +180,11 @@ class FedProto(HeterogeneousAlgorithm[Global, Private, Down, Up]):
         self.width, self.classes = common_width(self.family, "FedProto"), self.family.members[0].classes
 
     def no_prototypes(self) -> Prototypes:
-        """Before the first round."""
+        """The prototypes before the first round: none."""
         return Prototypes(torch.zeros(0, dtype=torch.int64), torch.zeros(0, self.width))
 
     def init_global(self, seed: int) -> Global:
-        """No prototypes."""
+        """The global state without any prototype."""
         return Global(self.no_prototypes())
 
     def init_client(self, info: ClientInfo, seed: int) -> Private:
@@ -192,7 +192,7 @@ class FedProto(HeterogeneousAlgorithm[Global, Private, Down, Up]):
         return Private(self.fresh_model(info, seed), self.no_prototypes())
 
     def to_client(self, g: Global, info: ClientInfo, assignment: Assignment) -> Down:
-        """Send C̄."""
+        """The prototypes C̄, and how long to train."""
         return Down(g.prototypes, Length.of(assignment))
 
     def client_step(self, info: ClientInfo, state: Private, down: Down, context: Context) -> ClientStep[Private, Up]:
@@ -218,11 +218,11 @@ class FedProto(HeterogeneousAlgorithm[Global, Private, Down, Up]):
         return Global(overlaid(g.prototypes, Prototypes(seen, means)))
 
     def personal_model(self, state: Private) -> Params:
-        """ω_k."""
+        """The private model ω_k of the client."""
         return state.omega
 
     def personal_evaluation(self, info: ClientInfo, state: Private) -> Evaluate:
-        """The nearest prototype; the head, as long as the client has none."""
+        """PM answers with the nearest prototype, or with its head as long as the client has none."""
         if not len(state.prototypes.classes):
             return super().personal_evaluation(info, state)
         params = {**join_params(model=state.omega), **table(state.prototypes, self.classes)}

@@ -26,7 +26,7 @@ class FedProxConfig(FedAvgConfig):
 
 
 class FedProx(FedAvg):
-    """See the module's docstring."""
+    """FedProx: FedAvg with a proximal term."""
 
     Config = FedProxConfig
     config: FedProxConfig

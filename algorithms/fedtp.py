@@ -101,7 +101,7 @@ class Up:
 
 
 class FedTP(FlatAlgorithm[Global, Personal, Down, Up]):
-    """See the module's docstring."""
+    """FedTP: a hypernetwork generates each client's attention projections, and the rest is averaged."""
 
     Config = FedTPConfig
     has_personal_model = True
@@ -134,14 +134,14 @@ class FedTP(FlatAlgorithm[Global, Personal, Down, Up]):
         return Personal()
 
     def embedding(self, g: Global, client: int) -> Tensor:
-        """e_k; of about unit length where it was not learnt yet."""
+        """The embedding e_k of a client; of about unit length where it was not learnt yet."""
         if client in g.embeddings:
             return g.embeddings[client]
         with torch_scope(derive(g.seed, "embedding", client)):
             return torch.randn(self.config.embedding) / math.sqrt(self.config.embedding)
 
     def to_client(self, g: Global, info: ClientInfo, assignment: Assignment) -> Down:
-        """ξ, and the client's own projections."""
+        """The shared ξ, the client's own projections θ_k, and how long to train."""
         with torch.no_grad():
             theta = self._shaped(generate(g.phi, self.embedding(g, info.id)))
         return Down(g.xi, theta, Length.of(assignment))
@@ -176,7 +176,7 @@ class FedTP(FlatAlgorithm[Global, Personal, Down, Up]):
         return state.model
 
     def global_model(self, g: Global) -> Params:
-        """(ξ, h(ē))."""
+        """The global model (ξ, h(ē)), for clients that were never called."""
         known = list(g.embeddings.values())
         mean = torch.stack(known).mean(0) if known else torch.zeros(self.config.embedding)
         with torch.no_grad():

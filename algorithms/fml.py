@@ -99,7 +99,7 @@ class Up:
 
 
 class FML(HeterogeneousAlgorithm[Global, Private, Down, Up]):
-    """See the module's docstring."""
+    """FML: private models and a shared one learn from each other, and the shared one is averaged."""
 
     Config = FMLConfig
     config: FMLConfig
@@ -118,7 +118,7 @@ class FML(HeterogeneousAlgorithm[Global, Private, Down, Up]):
         return Private(self.fresh_model(info, seed))
 
     def to_client(self, g: Global, info: ClientInfo, assignment: Assignment) -> Down:
-        """Send g."""
+        """The shared model g, and how long to train."""
         return Down(g.g, Length.of(assignment))
 
     def client_step(self, info: ClientInfo, state: Private, down: Down, context: Context) -> ClientStep[Private, Up]:
@@ -135,7 +135,7 @@ class FML(HeterogeneousAlgorithm[Global, Private, Down, Up]):
         return Global(weighted_mean([up.message.g for up in ups], [up.samples for up in ups]))
 
     def personal_model(self, state: Private) -> Params:
-        """The private p."""
+        """The private model p of the client."""
         return state.p
 
 

@@ -75,7 +75,7 @@ class HapflConfig(LocalSgd):
     accuracy_reward: float = option(0.0, "η: share of the accuracy's gain in the reward of π_E", ge=0)
 
     def validate(self, path: str) -> None:
-        """The pool must be ordered and hold the default."""
+        """Refuse a pool that is not ascending, or does not hold the default."""
         super().validate(path)
         if sorted(set(self.pool)) != list(self.pool) or not self.pool:
             raise ConfigError(f"{path}pool={list(self.pool)}: expected widths in ascending order, each once.")
@@ -148,7 +148,7 @@ class Up:
 
 
 class Hapfl(FlatAlgorithm[Global, Personal, Down, Up]):
-    """See the module's docstring."""
+    """HAPFL: clients train models of assigned size and intensity beside a LiteModel that all share."""
 
     Config = HapflConfig
     Control = StragglerControl
@@ -237,7 +237,7 @@ class Hapfl(FlatAlgorithm[Global, Personal, Down, Up]):
         return [float(share) for share in omega]
 
     def personal_model(self, state: Personal) -> Params | None:
-        """w_i."""
+        """The client's last local model w_i."""
         return state.local
 
     def global_model(self, g: Global) -> Params:

@@ -61,7 +61,7 @@ class Down:
 
 
 class Hsgd(TieredAlgorithm[Model, Model, None, Model, Down, Model, Model]):
-    """See the module's docstring."""
+    """h-SGD: teams average their clients' models in every team round, the server the teams' models."""
 
     Config = HsgdConfig
     config: HsgdConfig
@@ -72,11 +72,11 @@ class Hsgd(TieredAlgorithm[Model, Model, None, Model, Down, Model, Model]):
 
     @property
     def team_rounds(self) -> int:
-        """K."""
+        """The team rounds K per global round."""
         return self.config.team_rounds
 
     def to_team(self, g: Model, info: TeamInfo, assignment: Assignment, context: Context) -> Model:
-        """Send x."""
+        """The global model x for a team."""
         return g
 
     def start_team(self, down: Model, previous: Model | None) -> Model:
@@ -84,7 +84,7 @@ class Hsgd(TieredAlgorithm[Model, Model, None, Model, Down, Model, Model]):
         return down
 
     def to_client(self, team: Model, info: ClientInfo, assignment: Assignment) -> Down:
-        """Send w_m."""
+        """The team's model w_m, and how long to train it."""
         return Down(team.params, Length.of(assignment))
 
     def client_step(self, info: ClientInfo, state: None, down: Down, context: Context) -> ClientStep[None, Model]:
@@ -98,7 +98,7 @@ class Hsgd(TieredAlgorithm[Model, Model, None, Model, Down, Model, Model]):
         return Model(uniform_mean([up.message.params for up in ups]))
 
     def to_global(self, team: Model) -> Model:
-        """Send w_m."""
+        """The team's model w_m for the server."""
         return team
 
     def global_step(self, g: Model, ups: Sequence[Received[Model]], context: Context) -> Model:
@@ -107,11 +107,11 @@ class Hsgd(TieredAlgorithm[Model, Model, None, Model, Down, Model, Model]):
         return Model(uniform_mean([up.message.params for up in ups]))
 
     def team_model(self, team: Model) -> Params:
-        """w_m."""
+        """The team's model w_m."""
         return team.params
 
     def global_model(self, g: Model) -> Params:
-        """x."""
+        """The global model x."""
         return g.params
 
 

@@ -74,7 +74,7 @@ class Up:
 
 
 class LgFedAvg(HeterogeneousAlgorithm[Global, Private, Down, Up]):
-    """See the module's docstring."""
+    """LG-FedAvg: private features of each client's own architecture under an averaged head."""
 
     Config = LgFedAvgConfig
     config: LgFedAvgConfig
@@ -101,7 +101,7 @@ class LgFedAvg(HeterogeneousAlgorithm[Global, Private, Down, Up]):
         return Private(self.fresh_model(info, seed))
 
     def to_client(self, g: Global, info: ClientInfo, assignment: Assignment) -> Down:
-        """Send the head."""
+        """The head h, and how long to train."""
         return Down(g.h, Length.of(assignment))
 
     def client_step(self, info: ClientInfo, state: Private, down: Down, context: Context) -> ClientStep[Private, Up]:
@@ -116,7 +116,7 @@ class LgFedAvg(HeterogeneousAlgorithm[Global, Private, Down, Up]):
         return Global(weighted_mean([up.message.h for up in ups], [up.samples for up in ups]))
 
     def personal_model(self, state: Private) -> Params:
-        """ω_k under h_k."""
+        """The client's features ω_k under the head h_k that it trained."""
         return state.model
 
 

@@ -143,7 +143,7 @@ class Up:
 
 
 class PerFedRLNAS(FlatAlgorithm[Global, Personal, Down, Up]):
-    """See the module's docstring."""
+    """PerFedRLNAS: clients train subnets of one supernet, which agents choose."""
 
     Config = PerFedRLNASConfig
     Control = SearchControl
@@ -171,11 +171,11 @@ class PerFedRLNAS(FlatAlgorithm[Global, Personal, Down, Up]):
         return Personal()
 
     def default_assignment(self, info: ClientInfo) -> Assignment:
-        """The fixed architecture."""
+        """What a client does when no agent decides: train the fixed architecture."""
         return {ARCHITECTURE: written(self.fixed), **super().default_assignment(info)}
 
     def to_client(self, g: Global, info: ClientInfo, assignment: Assignment) -> Down:
-        """Cut the subnet out of W."""
+        """The subnet of the assigned architecture, cut out of W."""
         spec = self.spec(self.supernet.space.named(str(assignment[ARCHITECTURE])))
         return Down(extract(g.w, spec), spec.architecture, Length.of(assignment))
 
@@ -204,7 +204,7 @@ class PerFedRLNAS(FlatAlgorithm[Global, Personal, Down, Up]):
 
     @classmethod
     def is_choice(cls, metric: str) -> bool:
-        """Whether it is named like a slot of a search space."""
+        """Whether a metric is named like a slot of a search space."""
         return metric == RESOLUTION or metric.rpartition(".")[2] in KINDS
 
     def choices(self, architecture: Architecture) -> dict[str, float]:
@@ -214,14 +214,14 @@ class PerFedRLNAS(FlatAlgorithm[Global, Personal, Down, Up]):
         return {slot.name: float(chosen[slot.name]) for slot in space.slots if len(slot.options) > 1}
 
     def budget_bytes(self, info: ClientInfo) -> float:
-        """M_i."""
+        """The memory budget M_i of a client, in bytes; infinite where none is configured."""
         if not self.config.memory_gib:
             return float("inf")
         low, high = self.config.memory_gib
         return generator(self.config.memory_seed, "memory", info.id).uniform(low, high) * GIB
 
     def memory_bytes(self, spec: SubnetSpec, info: ClientInfo, batch: int) -> int:
-        """m(a, B) on a client; one with fewer samples trains on all it has."""
+        """The memory m(a, B) of a training step on a client, in bytes; one with fewer samples trains on all it has."""
         return cost(spec, min(batch, info.train_samples), self.config.optimizer_values).memory_bytes
 
     def fitting_batch(self, spec: SubnetSpec, info: ClientInfo, budget: float) -> int:
@@ -244,7 +244,7 @@ class PerFedRLNAS(FlatAlgorithm[Global, Personal, Down, Up]):
         return Global(fuse(g.w, [up.message.subnet for up in trained], [up.samples for up in trained]))
 
     def assess(self, before: Global, ups: Sequence[Received[Up]], after: Global) -> Mapping[int, Mapping[str, float]]:
-        """neg_i."""
+        """The share neg_i of each sender's tensors that point away from the aggregate."""
         change = {name: after.w[name] - value for name, value in before.w.items()}
         return {
             up.sender: {CONFLICT: conflict(delta(before.w, up.message.subnet), change)}
@@ -253,11 +253,11 @@ class PerFedRLNAS(FlatAlgorithm[Global, Personal, Down, Up]):
         }
 
     def personal_model(self, state: Personal) -> Params | None:
-        """w_i."""
+        """The client's subnet w_i as it last trained it."""
         return state.subnet
 
     def global_model(self, g: Global) -> Params:
-        """W, of which evaluation takes a slice."""
+        """The supernet weights W, of which evaluation takes a slice."""
         return g.w
 
     def client_evaluate(

@@ -72,7 +72,7 @@ class PerMFLConfig(Validated):
 
     @property
     def lambda_t(self) -> float:
-        """λ_t, which is λ_d unless it is given."""
+        """λ_t, the pull of a team's model to its devices', which is λ_d unless it is given."""
         return self.lambda_device if self.lambda_team is None else self.lambda_team
 
     def validate(self, path: str) -> None:
@@ -172,7 +172,7 @@ class TeamUp:
 
 
 class PerMFL(TieredAlgorithm[Global, Team, Personal, TeamDown, Down, Up, TeamUp]):
-    """See the module's docstring."""
+    """PerMFL: personal models on devices, pulled to their team's model, which is pulled to the global one."""
 
     Config = PerMFLConfig
     Control = PullsControl
@@ -189,7 +189,7 @@ class PerMFL(TieredAlgorithm[Global, Team, Personal, TeamDown, Down, Up, TeamUp]
 
     @property
     def team_rounds(self) -> int:
-        """K."""
+        """The team rounds K per global round."""
         return self.config.team_rounds
 
     def steer(self, g: Global, assignment: Assignment) -> Global:
@@ -198,7 +198,7 @@ class PerMFL(TieredAlgorithm[Global, Team, Personal, TeamDown, Down, Up, TeamUp]
         return Global(g.x, Pulls(float(assignment[LAM]), float(assignment[GAMMA]), lam_team))
 
     def to_team(self, g: Global, info: TeamInfo, assignment: Assignment, context: Context) -> TeamDown:
-        """Send x."""
+        """The global model x for a team, and the pulls if an agent set them."""
         return TeamDown(g.x, g.pulls)
 
     def start_team(self, down: TeamDown, previous: Team | None) -> Team:
@@ -206,11 +206,11 @@ class PerMFL(TieredAlgorithm[Global, Team, Personal, TeamDown, Down, Up, TeamUp]
         return Team(down.x, down.x, down.pulls)
 
     def default_assignment(self, info: ClientInfo) -> Assignment:
-        """L steps for every device."""
+        """What a device does when no agent decides: L steps."""
         return {"steps": self.config.local_steps}
 
     def to_client(self, team: Team, info: ClientInfo, assignment: Assignment) -> Down:
-        """Send w_m."""
+        """The team's model w_m for a device, the number of steps, and λ_d if an agent set it."""
         return Down(team.w, int(assignment["steps"]), None if team.pulls is None else team.pulls.lam)
 
     def client_step(self, info: ClientInfo, state: Personal, down: Down, context: Context) -> ClientStep[Personal, Up]:
@@ -238,7 +238,7 @@ class PerMFL(TieredAlgorithm[Global, Team, Personal, TeamDown, Down, Up, TeamUp]
         return Team(w, team.x, team.pulls)
 
     def to_global(self, team: Team) -> TeamUp:
-        """Send w_m, or the largest of its changes."""
+        """The team's model w_m for the server, or the largest of its changes."""
         if self.config.upload_fraction == 1:
             return TeamUp(team.w)
         change = flatten(team.w) - flatten(team.x)
@@ -261,15 +261,15 @@ class PerMFL(TieredAlgorithm[Global, Team, Personal, TeamDown, Down, Up, TeamUp]
         return pulls.lam if pulls.lam_team is None else pulls.lam_team, pulls.gamma
 
     def personal_model(self, state: Personal) -> Params | None:
-        """θ."""
+        """The personal model θ of the device."""
         return state.theta
 
     def team_model(self, team: Team) -> Params:
-        """w_m."""
+        """The team's model w_m."""
         return team.w
 
     def global_model(self, g: Global) -> Params:
-        """x."""
+        """The global model x."""
         return g.x
 
 

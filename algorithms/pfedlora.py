@@ -131,7 +131,7 @@ class AdaptedModule(nn.Module):
     """A private model with its adapter beside it."""
 
     def __init__(self, model: nn.Module, adapter: nn.Module, site: Site, mu: float) -> None:
-        """Join the two."""
+        """Join a private model and its adapter."""
         super().__init__()
         self.model, self.adapter, self.site, self.mu = model, adapter, site, mu
 
@@ -140,7 +140,7 @@ class AdaptedModule(nn.Module):
         return self.model
 
     def adapted(self, x: Tensor) -> Tensor:
-        """ŷ_A, (B, K)."""
+        """The adapter's logits ŷ_A, (B, K)."""
         logits: Tensor = self.adapter(x if self.site == "input" else self._featured().features(x))
         return logits
 
@@ -179,7 +179,7 @@ def adapter_loss(module: nn.Module, batch: Batch) -> Tensor:
 
 
 LOSSES = {"loss": (mixed_losses, adapter_loss), "output": (mixed_output, mixed_output)}
-"""By mixing: what step A and step B minimise."""
+"""The losses of step A and step B, by mixing."""
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ class Up:
 
 
 class PFedLoRA(HeterogeneousAlgorithm[Global, Private, Down, Up]):
-    """See the module's docstring."""
+    """pFedLoRA: a small adapter is averaged beside private models of any architecture."""
 
     Config = PFedLoRAConfig
     config: PFedLoRAConfig
@@ -258,11 +258,11 @@ class PFedLoRA(HeterogeneousAlgorithm[Global, Private, Down, Up]):
         return Private(self.fresh_model(info, seed))
 
     def to_client(self, g: Global, info: ClientInfo, assignment: Assignment) -> Down:
-        """Send θ."""
+        """The adapter θ, and how long to train."""
         return Down(g.theta, Length.of(assignment))
 
     def client_step(self, info: ClientInfo, state: Private, down: Down, context: Context) -> ClientStep[Private, Up]:
-        """Step A, step B; or both at once; or, without an adapter, plain local SGD."""
+        """Train private model (step A), then adapter (step B), or both at once; without an adapter plain local SGD."""
         config, trained = self.config, Trained({}, 0.0)
         if not self.adapter:
             trained = yield config.train(self.architecture(info), state.omega, down.length)
@@ -286,11 +286,11 @@ class PFedLoRA(HeterogeneousAlgorithm[Global, Private, Down, Up]):
         return Global(weighted_mean([up.message.theta for up in ups], [up.samples for up in ups]))
 
     def personal_model(self, state: Private) -> Params:
-        """ω_k."""
+        """The private model ω_k of the client."""
         return state.omega
 
     def personal_evaluation(self, info: ClientInfo, state: Private) -> Evaluate:
-        """ŷ_F under mixing=loss, the mixture under mixing=output once the client has an adapter."""
+        """PM answers with ŷ_F under mixing=loss, with the mixture under mixing=output once there is an adapter."""
         if self.config.mixing == "loss" or not state.theta:
             return super().personal_evaluation(info, state)
         return Evaluate(self.adapted(info), join_params(model=state.omega, adapter=state.theta))

@@ -52,7 +52,7 @@ class PFedMeConfig(Validated):
     batch_size: int = option(32, "samples per batch", ge=1)
 
     def validate(self, path: str) -> None:
-        """Both pulls must contract."""
+        """Refuse step sizes under which one of the two pulls does not contract."""
         for key, step in (("lr", self.lr), ("personal_lr", self.personal_lr)):
             if not step * self.lam < 2:
                 raise ConfigError(f"{path}{key}·{path}lam = {step * self.lam:g} makes models diverge: expected < 2.")
@@ -88,7 +88,7 @@ class Up:
 
 
 class PFedMe(FlatAlgorithm[Global, Personal, Down, Up]):
-    """See the module's docstring."""
+    """pFedMe: personal models by Moreau envelopes around the global one."""
 
     Config = PFedMeConfig
     has_personal_model = True
@@ -103,11 +103,11 @@ class PFedMe(FlatAlgorithm[Global, Personal, Down, Up]):
         return Personal()
 
     def default_assignment(self, info: ClientInfo) -> Assignment:
-        """R steps for every client."""
+        """What a client does when no agent decides: R local steps."""
         return {"steps": self.config.local_steps}
 
     def to_client(self, g: Global, info: ClientInfo, assignment: Assignment) -> Down:
-        """Send w."""
+        """The global model w, and the number of local steps R."""
         return Down(g.w, int(assignment["steps"]))
 
     def client_step(self, info: ClientInfo, state: Personal, down: Down, context: Context) -> ClientStep[Personal, Up]:
@@ -135,11 +135,11 @@ class PFedMe(FlatAlgorithm[Global, Personal, Down, Up]):
         return Global({name: (1 - beta) * g.w[name] + beta * mean[name] for name in mean})
 
     def personal_model(self, state: Personal) -> Params | None:
-        """θ."""
+        """The personal model θ of the client."""
         return state.theta
 
     def global_model(self, g: Global) -> Params:
-        """w."""
+        """The global model w."""
         return g.w
 
 

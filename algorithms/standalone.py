@@ -61,13 +61,13 @@ class Up:
 
 
 class Standalone(HeterogeneousAlgorithm[Global, Private, Down, Up]):
-    """See the module's docstring."""
+    """Standalone: every client trains a private model, and nothing is shared."""
 
     Config = StandaloneConfig
     config: StandaloneConfig
 
     def init_global(self, seed: int) -> Global:
-        """Nothing."""
+        """A global state with nothing in it."""
         return Global()
 
     def init_client(self, info: ClientInfo, seed: int) -> Private:
@@ -75,7 +75,7 @@ class Standalone(HeterogeneousAlgorithm[Global, Private, Down, Up]):
         return Private(self.fresh_model(info, seed))
 
     def to_client(self, g: Global, info: ClientInfo, assignment: Assignment) -> Down:
-        """How long to train."""
+        """The length of the client's training, and no model."""
         return Down(Length.of(assignment))
 
     def client_step(self, info: ClientInfo, state: Private, down: Down, context: Context) -> ClientStep[Private, Up]:
@@ -84,12 +84,12 @@ class Standalone(HeterogeneousAlgorithm[Global, Private, Down, Up]):
         return ClientResult(Up(), Private(trained.params))
 
     def global_step(self, g: Global, ups: Sequence[Received[Up]], context: Context) -> Global:
-        """Nothing to aggregate."""
+        """The global state as it is: there is nothing to aggregate."""
         require_cohort("Standalone", ups)
         return g
 
     def personal_model(self, state: Private) -> Params:
-        """ω_k."""
+        """The private model ω_k of the client."""
         return state.omega
 
 

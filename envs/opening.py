@@ -26,13 +26,13 @@ class TrainingRounds:
     """The rounds of a federation, which train models wherever it lives."""
 
     def __init__(self, federation: Federation) -> None:
-        """Play on where the federation is now."""
+        """Take a federation that plays on from where it is now."""
         self.federation = federation
         self.record: RoundRecord | None = None
 
     @property
     def round(self) -> int:
-        """Rounds done."""
+        """Global rounds done so far."""
         return self.federation.round
 
     def invite(self) -> list[int]:
@@ -44,7 +44,7 @@ class TrainingRounds:
         return report_of_probes(self.federation.probe(clients))
 
     def play(self, decisions: Decisions | None) -> Report:
-        """Train the next round."""
+        """Train the next round under what was decided."""
         record = self.record = self.federation.run_round(decisions)
         scores = record.scores.get("GM") or record.scores.get("PM")
         accuracy = None if scores is None else scores.accuracy

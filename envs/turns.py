@@ -81,7 +81,7 @@ class Memory:
         self.accuracy = self.accuracy if report.accuracy is None else report.accuracy
 
     def situation(self, round: int, clients: Sequence[int]) -> Situation:
-        """What is known of the invited."""
+        """What the server knows of the invited clients when a round begins."""
         rows = np.asarray(clients, np.int64)
         return Situation(
             round=round,

@@ -101,11 +101,11 @@ class ReinforceConfig(AlgorithmConfig):
     """Settings of the learner of :mod:`strata.agents.families.reinforce`; RLlib asks a configuration for its parts."""
 
     def get_default_learner_class(self) -> type:
-        """What learns."""
+        """The class of the learner: REINFORCE."""
         return ReinforceLearner
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
-        """What is learnt."""
+        """The module that learns: a virtual agent."""
         return RLModuleSpec(module_class=VirtualAgent)
 
 
@@ -113,11 +113,11 @@ class DecompositionConfig(AlgorithmConfig):
     """Settings of :class:`~strata.agents.families.vdn.DecompositionLearner`."""
 
     def get_default_learner_class(self) -> type:
-        """What learns."""
+        """The class of the learner: value decomposition."""
         return DecompositionLearner
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
-        """What is learnt."""
+        """The module that learns: decomposed values."""
         return RLModuleSpec(module_class=DecomposedValue)
 
 

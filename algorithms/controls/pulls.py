@@ -31,12 +31,12 @@ LAM, LAM_TEAM, GAMMA = "lam", "lam_team", "gamma"
 
 
 class PullsControl(Control):
-    """See the module's docstring."""
+    """The decision on λ and γ of the next global round, by the one agent "pulls"."""
 
     heuristics: ClassVar[tuple[str, ...]] = ("uniform", "random")
 
     def make_agents(self) -> dict[AgentId, AgentSpec]:
-        """The one agent."""
+        """The agent "pulls", with one row of four features and an action (a, b)."""
         seen = Box(-8.0, 8.0, (1, FEATURES), np.float32)
         return {"pulls": AgentSpec(seen, Box(-1.0, 1.0, (2,), np.float32), lr=1e-3)}
 
@@ -77,7 +77,7 @@ class PullsControl(Control):
         return 1 + float(steps[0]), 1 + float(steps[1])
 
     def rewards(self, situation: Situation, chosen: Actions, report: Report) -> Mapping[AgentId, float]:
-        """The gain of accuracy."""
+        """What the agent is paid: the gain of the global model's accuracy."""
         return {"pulls": report.gain}
 
     def describe(self, situation: Situation, chosen: Actions) -> Mapping[str, float]:
@@ -87,7 +87,7 @@ class PullsControl(Control):
     def suggest(
         self, heuristic: str, agent: AgentId, situation: Situation, chosen: Actions, draws: np.random.Generator
     ) -> Any:
-        """``uniform``: the configured λ and γ."""
+        """The action of a rule: ``uniform`` leaves λ and γ as they are configured."""
         if heuristic == "uniform":
             return np.zeros(2, np.float32)
         if heuristic == "random":

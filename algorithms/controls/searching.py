@@ -31,7 +31,7 @@ from strata.engine.models.supernets.space import Architecture
 from strata.engine.models.supernets.subnet import SubnetSpec
 
 LR = 0.5
-"""Of each agent's Adam [released configuration]."""
+"""Step size of each agent's Adam [released configuration]."""
 
 ARCHITECTURE = "architecture"
 """What a client is told: its architecture, as :func:`written` writes it."""
@@ -42,12 +42,12 @@ MEMORY_MIB, BUDGET_MIB = "memory_mib", "budget_mib"
 
 
 class SearchControl(Control):
-    """See the module's docstring. For methods with ``supernet``, whose clients are told an ``architecture``."""
+    """The decisions of methods with ``supernet``, whose clients are told an ``architecture``: an agent per client."""
 
     heuristics: ClassVar[tuple[str, ...]] = ("random", "largest", "smallest")
 
     def make_agents(self) -> dict[AgentId, AgentSpec]:
-        """One per client."""
+        """One virtual agent per client, which picks an option for each slot."""
         self.supernet: SubnetSpec = self.method.supernet
         spec = AgentSpec(Box(1.0, 1.0, (1,), np.float32), MultiDiscrete(self.supernet.space.sizes), "reinforce", LR)
         return {agent_of(info.id): spec for info in self.infos}
@@ -57,16 +57,16 @@ class SearchControl(Control):
         return [[agent_of(client) for client in situation.clients]] if situation.clients else []
 
     def observe(self, agent: AgentId, situation: Situation, chosen: Actions) -> Observation:
-        """Nothing: a one."""
+        """What a virtual agent sees: nothing, written as a one."""
         return np.ones(1, np.float32)
 
     def decide(self, situation: Situation, chosen: Actions) -> Decisions:
-        """Each client's architecture."""
+        """The architecture of each invited client."""
         picked = self._architectures(situation, chosen)
         return Decisions({client: {ARCHITECTURE: written(found)} for client, found in picked.items()})
 
     def rewards(self, situation: Situation, chosen: Actions, report: Report) -> Mapping[AgentId, float]:
-        """See the module's docstring."""
+        """The reward r_i of each client whose upload counted."""
         config, calls, done = self.method.config, report.calls, report.calls.completed
         accuracy, conflict = (_known(report, name)[done] for name in (ACCURACY, CONFLICT))
         seen = situation.everyone.get(BEST_ACCURACY, np.empty(0))

@@ -44,14 +44,14 @@ class Prices:
 
 
 class SelectionControl(Control):
-    """See the module's docstring. Subclasses may have another menu, other prices, another family of learners."""
+    """The decisions who takes part and for how long; subclasses may change menu, prices and family of learners."""
 
     heuristics: ClassVar[tuple[str, ...]] = ("uniform", "random", "greedy")
     probes: ClassVar[bool] = True
     learner: ClassVar[Literal["ppo", "vdn"]] = "ppo"
 
     def make_agents(self) -> dict[AgentId, AgentSpec]:
-        """One that selects, one that sets the local work."""
+        """Two agents: "selection" keeps or drops clients, "epochs" sets the local work of the kept ones."""
         k, config = self.cohort, self.method.config
         self.unit, self.default = config.length.unit, config.length.count
         self.menu = np.array(self.options(), np.int64)
@@ -73,7 +73,7 @@ class SelectionControl(Control):
         return [[agent] for agent in self.agents] if situation.clients else []
 
     def observe(self, agent: AgentId, situation: Situation, chosen: Actions) -> Observation:
-        """Rows of clients; see the module's docstring."""
+        """The rows of the invited clients: probe time, samples, entropy; for "epochs" also who was kept."""
         infos = [self.infos[client] for client in situation.clients]
         samples = np.array([info.train_samples for info in infos], np.float64)
         entropies = np.array([info.label_entropy for info in infos])
@@ -83,12 +83,12 @@ class SelectionControl(Control):
         return pad_rows(columns, self.cohort)
 
     def decide(self, situation: Situation, chosen: Actions) -> Decisions:
-        """Work of those who are kept; the others are left out."""
+        """The local work of the clients that are kept; the others are left out."""
         plans = zip(situation.clients, self.kept(situation, chosen), self.work(situation, chosen), strict=True)
         return Decisions({client: {self.unit: int(work)} for client, kept, work in plans if kept})
 
     def rewards(self, situation: Situation, chosen: Actions, report: Report) -> Mapping[AgentId, float]:
-        """The same for both; see the module's docstring."""
+        """What both agents are paid, the same: accuracy gained, less relative seconds and uploads at their prices."""
         prices, expected_s = self.prices(), self.expected_s(situation)
         latency = report.round_s / expected_s if expected_s > 0 else 0.0
         uploads = float(self.kept(situation, chosen).mean())
@@ -103,7 +103,7 @@ class SelectionControl(Control):
     def suggest(
         self, heuristic: str, agent: AgentId, situation: Situation, chosen: Actions, draws: np.random.Generator
     ) -> Any:
-        """Rules to beat.
+        """The action of a rule to beat.
 
         ``uniform``: everyone, as long as the method's own default says (the nearest entry of the menu). ``greedy``:
         without the slowest quarter, and the entries nearest to work inversely proportional to probe time.
@@ -130,10 +130,10 @@ class SelectionControl(Control):
         return float(situation.seconds([self.costs.call(client, {}) for client in situation.clients]).max())
 
     def kept(self, situation: Situation, chosen: Actions) -> NDArray[np.bool_]:
-        """Who takes part ``(k,)``."""
+        """Which invited clients take part, ``(k,)``."""
         kept = np.asarray(chosen["selection"][: len(situation.clients)], np.bool_)
         return kept if kept.any() else np.ones_like(kept)
 
     def work(self, situation: Situation, chosen: Actions) -> NDArray[np.int64]:
-        """E_i of everyone ``(k,)``, of no meaning for those who are dropped."""
+        """E_i, the local work of each invited client, ``(k,)``; of no meaning for those who are dropped."""
         return np.asarray(self.menu[np.asarray(chosen["epochs"][: len(situation.clients)])], np.int64)

@@ -45,7 +45,7 @@ VALIDATION_ACCURACY = "validation_accuracy"
 
 
 class StragglerControl(Control):
-    """See the module's docstring. For methods whose clients are told ``size`` and ``epochs`` or ``steps``."""
+    """The decisions of methods whose clients are told ``size`` and ``epochs`` or ``steps``, against stragglers."""
 
     layouts: ClassVar[tuple[str, ...]] = ("size+intensity", "allocation+aggregation")
     heuristics: ClassVar[tuple[str, ...]] = ("uniform", "random", "greedy", "optimum")
@@ -53,7 +53,7 @@ class StragglerControl(Control):
     probes: ClassVar[bool] = True
 
     def make_agents(self) -> dict[AgentId, AgentSpec]:
-        """Those of the layout that are switched on.
+        """The agents of the layout that are switched on, by name.
 
         Raises:
             ConfigError: when an agent is switched off that the layout does not have.
@@ -85,7 +85,7 @@ class StragglerControl(Control):
         return [[agent] for agent in self.agents] if situation.clients else []
 
     def observe(self, agent: AgentId, situation: Situation, chosen: Actions) -> Observation:
-        """Rows of clients; see the module's docstring."""
+        """The rows of the invited clients, as the agent sees them."""
         if agent == "aggregation":
             return pad_rows(self._standing(situation, chosen), self.cohort)
         probe_s = self.probe_s(situation)
@@ -117,7 +117,7 @@ class StragglerControl(Control):
         return Decisions(told)
 
     def rewards(self, situation: Situation, chosen: Actions, report: Report) -> Mapping[AgentId, float]:
-        """See the module's docstring."""
+        """What each agent that acted is paid: evenness of seconds, gain of accuracy, or both."""
         sizes = self._sizes(situation, chosen)
         expected = self.expected_s(situation, sizes, np.full(len(sizes), self.default))
         evenness = -spread(report.calls.total_s[~report.calls.lost])
@@ -141,7 +141,7 @@ class StragglerControl(Control):
     def suggest(
         self, heuristic: str, agent: AgentId, situation: Situation, chosen: Actions, draws: np.random.Generator
     ) -> Any:
-        """Rules to beat.
+        """The action of a rule to beat.
 
         ``uniform``: the default size, equal intensity. ``greedy``: the default size, intensity inversely proportional
         to probe time. ``optimum``: the sizes and intensities whose expected times lie closest together, exactly.

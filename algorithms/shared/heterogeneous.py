@@ -30,12 +30,12 @@ class HeterogeneousAlgorithm(FlatAlgorithm[G, C, Down, Up]):
     takes_families = True
 
     def __init__(self, config: Any, model: Buildable) -> None:
-        """A single architecture is a family of one."""
+        """Keep the family of architectures; a single one is a family of one."""
         super().__init__(config, model)
         self.family: Family = family_of(model)
 
     def architecture(self, info: ClientInfo) -> ModelSpec:
-        """Of a client's private model."""
+        """The architecture of a client's private model."""
         return self.family.of(info.id)
 
     def fresh_model(self, info: ClientInfo, seed: int) -> Params:
@@ -47,7 +47,7 @@ class HeterogeneousAlgorithm(FlatAlgorithm[G, C, Down, Up]):
         """The private state before the first call, with :meth:`fresh_model` in it."""
 
     def global_model(self, g: G) -> None:
-        """There is none."""
+        """The global model: None, because architectures differ."""
 
     @abstractmethod
     def personal_model(self, state: C) -> Params:
@@ -66,7 +66,7 @@ class HeterogeneousAlgorithm(FlatAlgorithm[G, C, Down, Up]):
 
 
 def common_width(family: Family, method: str) -> int:
-    """F, where all architectures of a family have the same.
+    """The number of features F, where all architectures of a family have the same.
 
     Raises:
         ConfigError: when they have not, or one exposes no features.

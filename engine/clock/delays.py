@@ -55,7 +55,7 @@ class Timing:
 
     @property
     def total_s(self) -> float:
-        """All four."""
+        """Virtual seconds of the whole call, all phases."""
         return self.latency_s + self.download_s + self.compute_s + self.upload_s
 
     def cut(self, seconds: float) -> "Timing":
@@ -67,7 +67,7 @@ class Timing:
 
 
 def client_profiles(config: DelayConfig, clients: int, seed: int) -> list[Profile]:
-    """One profile per client.
+    """The profile of each client, by client id.
 
     Raises:
         ConfigError: for an unknown device class or file.

@@ -88,7 +88,7 @@ class Algorithm(ABC, Generic[G, C, Down, Up]):
         return None
 
     def probe_step(self, info: ClientInfo, down: Down, context: Context) -> ClientStep[None, None]:
-        """What the client does then. Only its virtual time counts, nothing is uploaded or kept."""
+        """The client's side of :meth:`probe`. Only its virtual time counts, nothing is uploaded or kept."""
         raise NotImplementedError(f"{type(self).__name__} has no probe")
 
     @abstractmethod

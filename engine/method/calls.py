@@ -93,7 +93,7 @@ class CallTable:
 
     @classmethod
     def joined(cls, tables: Sequence["CallTable"]) -> "CallTable":
-        """Tables one below the other."""
+        """The tables of several cohorts as one, below each other in their order."""
         if len(tables) == 1:
             return tables[0]
         if not tables:
@@ -125,12 +125,12 @@ class CallTable:
 
     @property
     def completed(self) -> NDArray[np.bool_]:
-        """Whether the upload counted, or the probe was made."""
+        """Which calls were completed, ``(n,)``: the upload counted, or the probe was made."""
         return np.isin(self.status, (OK, PROBE))
 
     @property
     def lost(self) -> NDArray[np.bool_]:
-        """Whether the client was lost on the way."""
+        """Which calls were lost with their clients, ``(n,)``."""
         return np.asarray(self.status == LOST)
 
     def where(self, chosen: NDArray[np.bool_]) -> "CallTable":
@@ -139,7 +139,7 @@ class CallTable:
         return CallTable(**plain, metrics={name: values[chosen] for name, values in self.metrics.items()})
 
     def with_metrics(self, found: Mapping[int, Mapping[str, float]]) -> "CallTable":
-        """The same with what is found of clients (by id, then by name) beside what they reported."""
+        """The table with numbers found of clients (by id, then by name) beside what they reported."""
         metrics = dict(self.metrics)
         for name in dict.fromkeys(name for one in found.values() for name in one):
             old = metrics.get(name, np.full(len(self), np.nan))
@@ -148,7 +148,7 @@ class CallTable:
         return replace(self, metrics=metrics)
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Call by call, as plain JSON: statuses by name, None for what is not there."""
+        """The calls one by one, as plain JSON: statuses by name, None for what is not there."""
         columns = {name: getattr(self, name).tolist() for name in PLAIN}
         metrics = {name: values.tolist() for name, values in self.metrics.items()}
         for index in range(len(self)):
@@ -161,7 +161,7 @@ class CallTable:
 
     @classmethod
     def from_rows(cls, rows: Sequence[Mapping[str, Any]]) -> "CallTable":
-        """The inverse of :meth:`rows`."""
+        """The table that :meth:`rows` was made of."""
         return cls.of(
             [
                 Call(

@@ -14,17 +14,17 @@ class Length:
 
     @classmethod
     def of(cls, assignment: Mapping[str, Any]) -> "Length":
-        """What an assignment says under ``epochs`` and ``steps``."""
+        """The length that an assignment states, under ``epochs`` and ``steps``."""
         return cls(int(assignment["epochs"]), int(assignment["steps"]))
 
     @property
     def unit(self) -> str:
-        """What is counted: ``steps`` or ``epochs``, the name of the field."""
+        """The unit of the length: ``steps`` or ``epochs``, the name of the field."""
         return "steps" if self.steps else "epochs"
 
     @property
     def count(self) -> int:
-        """How many of them."""
+        """The number of epochs, or of steps: the field that :attr:`unit` names."""
         return self.steps or self.epochs
 
     def in_steps(self, per_epoch: int) -> int:

@@ -42,7 +42,7 @@ class LocalSgd(Validated):
         pull: tuple[Pull, ...] = (),
         loss: Loss = cross_entropy,
     ) -> Train:
-        """The request for one client call."""
+        """The request to train a model for the length of one client call."""
         optimizer = Sgd(self.lr, self.momentum, self.weight_decay)
         return Train(model, start, optimizer, self.batch_size, length, loss=loss, pull=pull)
 
@@ -60,13 +60,13 @@ class LocalTraining(LocalSgd):
     )
 
     def lr_in(self, round: int) -> float:
-        """Of a round, counted from 1: lr · ½(1 + cos(π (round − 1) / cosine_rounds)), 0 after the last of them."""
+        """The learning rate of a round ≥ 1: lr · ½(1 + cos(π (round − 1) / cosine_rounds)), 0 after the last."""
         if not self.cosine_rounds:
             return self.lr
         return self.lr * (1 + math.cos(math.pi * min(1.0, (round - 1) / self.cosine_rounds))) / 2
 
     def train_in(self, round: int, model: Buildable, start: Params, length: Length, batch_size: int = 0) -> Train:
-        """The request for one client call of a round; ``batch_size`` 0 is the configured one."""
+        """The request to train a model in a call of ``round``; ``batch_size`` 0 is the configured one."""
         loss = SmoothedCrossEntropy(self.label_smoothing) if self.label_smoothing else cross_entropy
         request = self.train(model, start, length, loss=loss)
         lr = self.lr_in(round)

@@ -26,10 +26,10 @@ class Costs(Protocol):
     """Cost of any call, counted without training; see :class:`strata.engine.rounds.costs.CallCosts`."""
 
     def call(self, client: int, assignment: Assignment) -> CallCost:
-        """Of a client's call under an assignment (on top of the method's default)."""
+        """Cost of a client's call under an assignment (on top of the method's default)."""
 
     def probe(self, client: int) -> CallCost:
-        """Of its probe."""
+        """Cost of a client's probe."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class RoundSource(Protocol):
 
     @property
     def round(self) -> int:
-        """Rounds done."""
+        """Global rounds done so far."""
 
     def invite(self) -> list[int]:
         """Who is invited to the next round; asking again gives the same."""
@@ -109,4 +109,4 @@ class RoundSource(Protocol):
         """Measure clients before the next round, which becomes longer by it."""
 
     def play(self, decisions: Decisions | None) -> Report:
-        """The next round; None leaves everything to the method's defaults."""
+        """Play the next round; None leaves everything to the method's defaults."""

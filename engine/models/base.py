@@ -13,7 +13,7 @@ from strata.engine.determinism import torch_scope
 from strata.engine.params import Params
 
 Shape = tuple[int, ...]
-"""Of one input, without the batch."""
+"""The shape of one input, without the batch."""
 
 Factory = Callable[..., nn.Module]
 
@@ -22,13 +22,13 @@ class FeatureModel(nn.Module):
     """A model in two parts: ``features`` (B, ...) → (B, F), and ``head`` (B, F) → logits (B, K)."""
 
     def __init__(self, features: nn.Module, head: nn.Module) -> None:
-        """Join the two parts."""
+        """Join features and head."""
         super().__init__()
         self.features = features
         self.head = head
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, K)."""
+        """The logits (B, K) of inputs (B, ...)."""
         logits: Tensor = self.head(self.features(x))
         return logits
 

@@ -41,7 +41,7 @@ class ModelSpec:
     options: tuple[tuple[str, Any], ...] = ()
 
     def build(self) -> nn.Module:
-        """Make a module.
+        """Make a module of this architecture.
 
         Raises:
             ConfigError: when there is no such architecture.
@@ -98,7 +98,7 @@ class Joint:
             raise ValueError(f"the children of a Joint need distinct names without a dot, not {names}")
 
     def build(self) -> nn.Module:
-        """Make a module."""
+        """Make a module that holds the children's modules by name."""
         return _JointModule({name: child.build() for name, child in self.children})
 
 

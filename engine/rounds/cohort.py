@@ -75,7 +75,7 @@ class ClientTier:
         return [client for client in cohort if client in moment.decisions.clients]
 
     def submit(self, children: Sequence[int], state: Any, moment: Moment) -> Sequence[Ticket]:
-        """Call the cohort."""
+        """Call the clients of a cohort."""
         decided = None if moment.decisions is None else moment.decisions.clients
         self._told = assignments_for(self._world, children, decided)
         return self._clients.submit(self.calls(state, moment, self._told))
@@ -85,16 +85,16 @@ class ClientTier:
         return client_calls(self._world, state, moment, self._team, told)
 
     def results(self, tickets: Sequence[Ticket]) -> Iterator[ClientReply | Failure]:
-        """What comes back, as it comes."""
+        """The replies of the clients that were called, in the order in which they come."""
         return self._clients.results(tickets)
 
     def received(self, reply: ClientReply) -> Received[Any]:
-        """A client's upload."""
+        """A client's upload as the method receives it."""
         samples = self._world.infos[reply.client].train_samples
         return Received(reply.client, samples, reply.up, self._told[reply.client])
 
     def aggregate(self, state: Any, ups: Sequence[Received[Any]], moment: Moment) -> Any:
-        """The method's step."""
+        """The server's state after the method's step over the uploads."""
         seed = derive(self._world.seed, "server", self._team, moment.round, moment.team_round)
         with single_thread():
             return self._aggregate(state, ups, Context(moment.round, moment.team_round, seed))
@@ -122,11 +122,11 @@ class FlatTier(ClientTier):
         super().__init__(world, clients, range(len(world.data.clients)), self._method.global_step)
 
     def clients(self, children: Sequence[int]) -> list[int]:
-        """Themselves."""
+        """The clients themselves, which are the children."""
         return list(children)
 
     def outcome(self, before: Any, step: Step[ClientReply]) -> Outcome:
-        """As of any clients, with what only the server can tell of uploads beside what the clients reported."""
+        """All calls of an exchange, with what only the server can tell of uploads beside what clients reported."""
         outcome = super().outcome(before, step)
         if not step.counted:
             return outcome
@@ -135,10 +135,10 @@ class FlatTier(ClientTier):
         return replace(outcome, calls=outcome.calls.with_metrics(found)) if found else outcome
 
     def finish(self, state: Any, moment: Moment) -> None:
-        """Nothing lies between the server and its clients."""
+        """Do nothing: nothing lies between the server and its clients."""
 
     def capture(self, snapshot: Snapshot) -> Snapshot:
-        """With the clients' states."""
+        """A snapshot of the server's state with those of the clients."""
         return replace(snapshot, clients=self.states())
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -186,7 +186,7 @@ def probe_calls(world: World, clients: Sequence[int], g: Any, round: int) -> lis
 
 
 def probed(world: World, pool: ClientPool, clients: Sequence[int], g: Any, round: int) -> CallTable:
-    """Make probes; their calls, in the order of the clients."""
+    """Let clients make probes; gives their calls, in the order of the clients."""
     made = {}
     for result in pool.results(pool.submit(probe_calls(world, clients, g, round))):
         if isinstance(result, Failure):

@@ -32,7 +32,7 @@ class CallCosts:
     """
 
     def __init__(self, world: World) -> None:
-        """Costs nothing until asked; a fresh global state stands for all later ones, whose shapes are the same."""
+        """Count nothing before it is asked; a fresh global state stands for all later ones, of the same shapes."""
         self._world, self._trainer = world, Dry(world.data.dataset)
         self._owner = self._g = world.algorithm.init_global(derive(world.seed, "global"))
         if isinstance(world.algorithm, TieredAlgorithm):
@@ -42,7 +42,7 @@ class CallCosts:
         self._known: LRUCache[tuple[Any, ...], CallCost] = LRUCache(COSTS_KEPT)
 
     def call(self, client: int, assignment: Assignment) -> CallCost:
-        """Of a call under an assignment, on top of the method's default."""
+        """Cost of a client's call under an assignment, on top of the method's default."""
         key = (client, *assignment.items())
         if key not in self._known:
             told = assignments_for(self._world, [client], {client: assignment})
@@ -69,7 +69,7 @@ class CallCosts:
         return self._known[key]
 
     def probe(self, client: int) -> CallCost:
-        """Of a client's probe."""
+        """Cost of a client's probe."""
         key = (client, "probe")
         if key not in self._known:
             (call,) = probe_calls(self._world, [client], self._g, 1)

@@ -53,12 +53,12 @@ class ClientReply:
 
     @property
     def sender(self) -> int:
-        """The client."""
+        """Id of the client that was called."""
         return self.client
 
     @property
     def seconds(self) -> float:
-        """Virtual seconds until its server had it."""
+        """Virtual seconds of the call, until the client's server had the upload."""
         return self.call.total_s
 
     @property
@@ -67,7 +67,7 @@ class ClientReply:
         return self.up is not None
 
     def late(self) -> "ClientReply":
-        """The same, dropped by a deadline; one that was lost stays lost."""
+        """The reply as a deadline leaves it: dropped; one that was lost stays lost."""
         return replace(self, call=self.call._replace(status=LATE)) if self.arrived else self
 
 
@@ -80,7 +80,7 @@ class EvaluationCall:
 
 
 Evaluations = dict[int, Mapping[str, Evaluation]]
-"""By client id: one :class:`~strata.engine.method.requests.Evaluation` per kind of model."""
+"""Scores by client id: one :class:`~strata.engine.method.requests.Evaluation` per kind of model."""
 
 Topology = Mapping[int, Sequence[int]]
 """Members (client ids, ascending) by team id."""
@@ -93,7 +93,7 @@ class ClientPool(Protocol):
         """Hand calls over, to be made side by side; one ticket each, in their order."""
 
     def results(self, tickets: Sequence[Ticket]) -> Iterator[ClientReply | Failure]:
-        """What came of calls, as it comes."""
+        """The replies of calls, in the order in which they come."""
 
     def evaluate(self, call: EvaluationCall) -> Evaluations:
         """Evaluate on the clients' own test data."""
@@ -141,16 +141,16 @@ class TeamReply:
 
     @property
     def sender(self) -> int:
-        """The team."""
+        """Id of the team."""
         return self.team
 
     @property
     def arrived(self) -> bool:
-        """Whether it has anything to say: the model of a team that nobody answered is the one it was sent."""
+        """Whether there is an upload: the model of a team that nobody answered is the one it was sent."""
         return self.samples > 0
 
     def late(self) -> "TeamReply":
-        """The same, dropped by a deadline; its clients were in time for the team."""
+        """The reply as a deadline leaves it: dropped; the team's clients were in time for the team."""
         return replace(self, is_late=True)
 
 
@@ -161,7 +161,7 @@ class TeamPool(Protocol):
         """Hand the teams' rounds over, to run side by side; one ticket each, in their order."""
 
     def results(self, tickets: Sequence[Ticket]) -> Iterator[TeamReply | Failure]:
-        """What came of them, as it comes."""
+        """The replies of teams, in the order in which they come."""
 
     def evaluate(self, shared: Mapping[str, Params], topology: Topology) -> Evaluations:
         """Evaluate all teams' clients."""
@@ -170,7 +170,7 @@ class TeamPool(Protocol):
         """Team states and client states, each by id."""
 
     def restore(self, teams: Mapping[int, Any], clients: Mapping[int, Any], topology: Topology) -> None:
-        """Put both back."""
+        """Put team states and client states back."""
 
 
 @dataclass(frozen=True)

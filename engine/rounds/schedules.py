@@ -19,7 +19,7 @@ class Reply(Protocol):
 
     @property
     def sender(self) -> int:
-        """Its id."""
+        """Id of the child that answered."""
 
     @property
     def seconds(self) -> float:
@@ -30,7 +30,7 @@ class Reply(Protocol):
         """Whether there is an upload."""
 
     def late(self) -> Self:
-        """The same, marked as dropped by a deadline."""
+        """The reply marked as dropped by a deadline."""
 
 
 R = TypeVar("R", bound=Reply)
@@ -55,10 +55,10 @@ class Tier(Protocol[R]):
         """Send each child what it receives, given the server's state."""
 
     def results(self, tickets: Sequence[Ticket]) -> Iterator[R | Failure]:
-        """What the children answer, as it comes."""
+        """The children's replies, in the order in which they come."""
 
     def received(self, reply: R) -> Received[Any]:
-        """An upload as the method sees it."""
+        """A child's upload as the method receives it."""
 
     def aggregate(self, state: Any, ups: Sequence[Received[Any]], moment: Moment) -> Any:
         """The server's state after the uploads, which are not empty and ordered by sender."""
@@ -83,7 +83,7 @@ class Step(Generic[R]):
 
     @property
     def counted(self) -> int:
-        """How many uploads counted."""
+        """Number of uploads that counted."""
         return len(self.ups)
 
 
@@ -104,7 +104,7 @@ class Deadline:
     limit_s: float
 
     def step(self, tier: Tier[R], state: Any, moment: Moment) -> Step[R]:
-        """See :class:`Schedule`.
+        """One exchange that ends when the last child has answered, at ``limit_s`` at the latest.
 
         Raises:
             StrataError: the first failure among the children, whatever the others do.

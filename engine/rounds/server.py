@@ -30,13 +30,13 @@ class Rounds(Protocol):
         """Assess the speed of clients before the next round, which becomes longer by the slowest of them."""
 
     def run_round(self, decisions: Decisions | None = None) -> Outcome:
-        """One global round; without decisions the method's defaults hold."""
+        """Make one global round; without decisions the method's defaults hold."""
 
     def evaluate(self) -> Evaluations:
-        """Every model on every client's test data; costs no virtual time."""
+        """Evaluate every model on every client's test data; costs no virtual time."""
 
     def snapshot(self) -> Snapshot:
-        """All state, wherever it lives."""
+        """Snapshot of all state, wherever it lives."""
 
     def restore(self, snapshot: Snapshot) -> None:
         """Continue from a snapshot."""
@@ -54,16 +54,16 @@ class TopTier(Tier[Any], Protocol):
         """What an exchange that began with the state ``before`` came to, without the server's own latency."""
 
     def finish(self, state: Any, moment: Moment) -> None:
-        """Called after each round with the server's state."""
+        """Take note of the server's state after a round."""
 
     def evaluate(self, shared: Mapping[str, Params]) -> Evaluations:
-        """Every model on every client's test data."""
+        """Evaluate every model on every client's test data."""
 
     def capture(self, snapshot: Snapshot) -> Snapshot:
         """A snapshot with all state below the server."""
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Put that state back."""
+        """Put the state of a snapshot back below the server."""
 
 
 class GlobalServer:
@@ -80,16 +80,16 @@ class GlobalServer:
         self._probes = CallTable.of([])  # of the round to come
 
     def invite(self) -> list[int]:
-        """See :class:`Rounds`; asking again gives the same."""
+        """Who is invited to the next round; asking again gives the same."""
         return self._tier.clients(self._tier.invite(Moment(self.round + 1, 1)))
 
     def probe(self, clients: Sequence[int]) -> CallTable:
-        """See :class:`Rounds`."""
+        """Assess the speed of clients; the next round becomes longer by the slowest of them."""
         self._probes = probed(self._world, self._clients, clients, self.state, self.round + 1)
         return self._probes
 
     def run_round(self, decisions: Decisions | None = None) -> Outcome:
-        """See :class:`Rounds`. A round in which nobody's upload counts leaves the global state as it is."""
+        """Make one global round. One in which nobody's upload counts leaves the global state as it is."""
         moment = Moment(self.round + 1, 1, decisions)
         before = self.state
         if decisions is not None and decisions.server:
@@ -112,16 +112,16 @@ class GlobalServer:
         return replace(outcome, seconds=seconds, calls=CallTable.joined([probes, outcome.calls]))
 
     def evaluate(self) -> Evaluations:
-        """See :class:`Rounds`."""
+        """Evaluate every model on every client's test data."""
         model = self._world.algorithm.global_model(self.state)
         return self._tier.evaluate({} if model is None else {"GM": model})
 
     def snapshot(self) -> Snapshot:
-        """See :class:`Rounds`."""
+        """Snapshot of the server's state and of all state below it."""
         return self._tier.capture(Snapshot(self.round, self.virtual_s, self.state))
 
     def restore(self, snapshot: Snapshot) -> None:
-        """See :class:`Rounds`."""
+        """Continue from the state of a snapshot."""
         self.round, self.virtual_s, self.state = snapshot.round, snapshot.virtual_s, snapshot.server
         self._probes = CallTable.of([])
         self._tier.restore(snapshot)

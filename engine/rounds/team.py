@@ -128,7 +128,7 @@ class LocalTeams:
         return {team: state for team, (state, _) in taken.items()}, merge(clients for _, clients in taken.values())
 
     def restore(self, teams: Mapping[int, Any], clients: Mapping[int, Any], topology: Topology) -> None:
-        """Put both back."""
+        """Put team states and client states back."""
         for team, members in topology.items():
             self._servers[team].restore(teams.get(team), {c: clients[c] for c in members if c in clients})
 
@@ -143,7 +143,7 @@ class TeamTier:
         self.plan = world.teams_plan
 
     def invite(self, moment: Moment) -> list[int]:
-        """The teams of a global round."""
+        """The teams that take part in a global round, by id."""
         teams = sorted(self._topology)
         return choose(teams, cohort_size(self.plan, len(teams)), self._world.seed, "teams", moment.round)
 
@@ -163,15 +163,15 @@ class TeamTier:
         return self._teams.submit(calls)
 
     def results(self, tickets: Sequence[Ticket]) -> Iterator[TeamReply | Failure]:
-        """What comes back, as it comes."""
+        """The replies of the teams, in the order in which they come."""
         return self._teams.results(tickets)
 
     def received(self, reply: TeamReply) -> Received[Any]:
-        """A team's upload."""
+        """A team's upload as the method receives it."""
         return Received(reply.team, reply.samples, reply.up)
 
     def aggregate(self, state: Any, ups: Sequence[Received[Any]], moment: Moment) -> Any:
-        """The method's step."""
+        """The global state after the method's step over the teams' uploads."""
         with single_thread():
             return self._method.global_step(state, ups, self._context(moment))
 
@@ -201,17 +201,17 @@ class TeamTier:
             self._topology = {team: sorted(members) for team, members in sorted(formed.items())}
 
     def evaluate(self, shared: Mapping[str, Params]) -> Evaluations:
-        """Every model on every client's test data."""
+        """Evaluate every model on every client's test data."""
         return self._teams.evaluate(shared, self._topology)
 
     def capture(self, snapshot: Snapshot) -> Snapshot:
-        """With the teams' and the clients' states, and who is in which team where that may change."""
+        """A snapshot with the teams' and the clients' states, and who is in which team where that may change."""
         teams, clients = self._teams.snapshot(self._topology)
         topology = self._topology if self._method.regroups else None
         return replace(snapshot, teams=teams, clients=clients, topology=topology)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Put all of it back."""
+        """Put the state of a snapshot back in teams and clients."""
         if snapshot.topology is not None:
             self._topology = snapshot.topology
         self._teams.restore(snapshot.teams, snapshot.clients, self._topology)

@@ -34,11 +34,11 @@ class PricedClients:
         self._world, self._costs = world, costs
 
     def submit(self, calls: Sequence[ClientCall]) -> Sequence[Ticket]:
-        """Note the calls."""
+        """Note the calls; they are priced when their results are asked for."""
         return calls
 
     def results(self, tickets: Sequence[Ticket]) -> Iterator[ClientReply | Failure]:
-        """Price them, in their order."""
+        """Price the calls, in their order."""
         calls: Sequence[ClientCall] = tickets
         for call in calls:
             cost = self._costs.probe(call.client) if call.probe else self._costs.call(call.client, call.assignment)
@@ -46,32 +46,32 @@ class PricedClients:
             yield ClientReply(call.client, None if made.status == LOST else PRICED, made)
 
     def evaluate(self, call: EvaluationCall) -> Evaluations:
-        """Nothing is learnt, so nothing is evaluated."""
+        """Evaluate nobody: where nothing is learnt there are no scores."""
         return {}
 
     def states(self, clients: Iterable[int]) -> dict[int, Any]:
-        """Nobody has one."""
+        """Private states: none, because nobody trains."""
         return {}
 
     def restore(self, states: Mapping[int, Any]) -> None:
-        """Nothing to keep."""
+        """Restore nothing, because nothing is kept."""
 
 
 class PricedTier(FlatTier):
     """Clients whose calls are priced: they are sent nothing, and the server's state stays as it is."""
 
     def calls(self, state: Any, moment: Moment, told: Mapping[int, Assignment]) -> list[ClientCall]:
-        """What each is told."""
+        """What each client of a cohort is told, without anything that it would be sent."""
         return [
             ClientCall(client, self._team, moment.round, moment.team_round, decided) for client, decided in told.items()
         ]
 
     def aggregate(self, state: Any, ups: Sequence[Received[Any]], moment: Moment) -> Any:
-        """The state, unchanged."""
+        """The server's state, unchanged."""
         return state
 
     def outcome(self, before: Any, step: Step[ClientReply]) -> Outcome:
-        """Without numbers that rest on uploads."""
+        """All calls of an exchange, without numbers that rest on uploads."""
         return super(FlatTier, self).outcome(before, step)
 
 
@@ -96,7 +96,7 @@ class TimedRounds:
 
     @property
     def round(self) -> int:
-        """Rounds done."""
+        """Global rounds timed so far."""
         return self._server.round
 
     def invite(self) -> list[int]:
@@ -110,6 +110,6 @@ class TimedRounds:
         return report_of_probes(self._server.probe(clients))
 
     def play(self, decisions: Decisions | None) -> Report:
-        """Time the next round."""
+        """Time the next round under what was decided."""
         outcome = self._server.run_round(decisions)
         return report_of_round(outcome.calls, outcome.seconds, sum(outcome.straggling), None)

@@ -26,7 +26,7 @@ class FlopCounts:
         self._kept: LRUCache[tuple[object, ...], int] = LRUCache(FLOPS_KEPT)
 
     def step(self, request: Train, batch: Batch) -> int:
-        """Of one step's forward and backward pass, by architecture, loss and batch shape."""
+        """FLOPs of one step's forward and backward pass, by architecture, loss and batch shape."""
         constants = tuple((name, tuple(value.shape)) for name, value in batch.constants.items())
         key = (request.model, request.loss, request.trainable, request.frozen, tuple(batch.x.shape), constants)
         if key not in self._kept:
@@ -34,7 +34,7 @@ class FlopCounts:
         return self._kept[key]
 
     def features(self, model: Buildable, x: Tensor) -> int:
-        """Of one forward pass of a model's features over inputs ``x`` (B, ...)."""
+        """FLOPs of one forward pass of a model's features over inputs ``x`` (B, ...)."""
         key = ("features", model, tuple(x.shape))
         if key not in self._kept:
             self._kept[key] = count_feature_flops(model, x)

@@ -26,7 +26,7 @@ class Part:
     arguments: tuple[Any, ...] = ()
 
     def build(self) -> nn.Module:
-        """Make it."""
+        """Make the module of this part."""
         return self.make(*self.arguments)
 
 

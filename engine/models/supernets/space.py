@@ -130,7 +130,7 @@ class SearchSpace:
         return tuple(size - 1 for size in self.sizes)
 
     def smallest(self) -> Architecture:
-        """The first option everywhere."""
+        """The architecture with the first option in every slot."""
         return (0,) * len(self.slots)
 
     def random(self, seed: int) -> Architecture:
