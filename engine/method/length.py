@@ -17,6 +17,10 @@ class Length:
         """What an assignment says under ``epochs`` and ``steps``."""
         return cls(int(assignment["epochs"]), int(assignment["steps"]))
 
+    def told(self) -> dict[str, int]:
+        """The length as an assignment says it; the inverse of :meth:`of`."""
+        return {"epochs": self.epochs, "steps": self.steps}
+
     @property
     def unit(self) -> str:
         """What is counted: ``steps`` or ``epochs``, the name of the field."""

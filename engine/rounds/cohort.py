@@ -65,11 +65,15 @@ class ClientTier:
         self._world, self._clients, self._members, self._team = world, clients, members, team
         self._aggregate = aggregate
         self._told: dict[int, Assignment] = {}
+        self._invited: tuple[tuple[int, int], list[int]] = ((0, 0), [])
         self.plan = world.clients_plan
 
     def invite(self, moment: Moment) -> list[int]:
         """The cohort; of those invited, the clients for whom something was decided, if anything was."""
-        cohort = invite_clients(self._world, self._members, moment.round, moment.team_round, self._team)
+        when = moment.round, moment.team_round
+        if self._invited[0] != when:  # asked again by whoever decides for the cohort
+            self._invited = when, invite_clients(self._world, self._members, *when, self._team)
+        cohort = self._invited[1]
         if moment.decisions is None:
             return cohort
         return [client for client in cohort if client in moment.decisions.clients]

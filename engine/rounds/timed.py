@@ -92,7 +92,6 @@ class TimedRounds:
         self.world, self.costs = world, costs or CallCosts(world)
         clients = PricedClients(world, self.costs)
         self._server = GlobalServer(world, PricedTier(world, clients), clients)
-        self._invited: tuple[int, list[int]] = (-1, [])
 
     @property
     def round(self) -> int:
@@ -101,9 +100,7 @@ class TimedRounds:
 
     def invite(self) -> list[int]:
         """Who is invited to the next round."""
-        if self._invited[0] != self.round:
-            self._invited = self.round, self._server.invite()
-        return self._invited[1]
+        return self._server.invite()
 
     def probe(self, clients: Sequence[int]) -> Report:
         """Time the probes of clients; they make the next round longer."""
