@@ -41,6 +41,7 @@ ONLY_IN = {
     "wandb": {"cluster/tracking.py"},
     "omegaconf": {"engine/config/load.py"},
     "difflib": {"engine/suggest.py"},
+    "pydantic": {"engine/options.py"},
 }
 
 

@@ -304,12 +304,13 @@ def test_a_family_of_ones_own() -> None:
     [
         (3, r"model\.family\[1\]=3: expected the name of a model, or settings: name, hidden"),
         ("mclx", r"model\.family\[1\]\.name=mclx: no such model\. Did you mean mclr"),
-        ({"size": 3}, r"model\.family\[1\]\.size: no such key\. Keys of a member: name"),
-        ({"widht": 2}, r"model\.family\[1\]\.widht: no such key\. Did you mean width\? Keys of a member: name"),
-        ({"width": "wide"}, r"model\.family\[1\]\.width='wide': expected a value like 1\.0"),
-        ({"depth": True}, r"model\.family\[1\]\.depth=True: expected a value like 2"),
-        ({"hidden": [1.5]}, r"model\.family\[1\]\.hidden=\[1\.5\]: expected a value like"),
+        ({"size": 3}, r"model\.family\[1\]\.size: no such key, in model\.family\. Keys in model\.family\[1\]: name"),
+        ({"widht": 2}, r"model\.family\[1\]\.widht: no such key, in model\.family\. Did you mean width\?"),
+        ({"width": "wide"}, r"model\.family\[1\]\.width='wide': expected a number > 0"),
+        ({"depth": True}, r"model\.family\[1\]\.depth=True: expected a whole number ≥ 1"),
+        ({"hidden": [1.5]}, r"model\.family\[1\]\.hidden\.0=1\.5: expected a whole number ≥ 1"),
         ({"depth": 0}, r"model\.family\[1\]\.depth=0 is out of range"),
+        ({"family": ["mlp"]}, r"model\.family\[1\]: \['mlp'\] is a family itself"),
         ("cnn_five", r"model\.family\[1\]: cnn_five is a family itself"),
     ],
 )
