@@ -4,7 +4,6 @@
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box, MultiDiscrete, Space
@@ -27,7 +26,7 @@ class PerClient:
     outputs: int
 
 
-def per_client(observations: Space[Any], actions: Space[Any]) -> PerClient:
+def per_client(observations: Space[object], actions: Space[object]) -> PerClient:
     """The pattern of two spaces.
 
     Raises:

@@ -65,9 +65,9 @@ class ModelConfig(Validated):
         return [replace(self, name=name) for name in FAMILIES.get(self.name, (self.name,))]
 
     @property
-    def slots(self) -> dict[str, Any]:
+    def slots(self) -> dict[str, object]:
         """Search spaces: the options by slot; ``model.options.stage1.width=[16]`` means the slot ``stage1.width``."""
-        flat: dict[str, Any] = {}
+        flat: dict[str, object] = {}
         for name, value in self.options.items():
             inner = value if isinstance(value, Mapping) else {}
             flat |= {f"{name}.{kind}": options for kind, options in inner.items()} or {name: value}
@@ -94,7 +94,7 @@ class ModelConfig(Validated):
             )
 
 
-def _member(base: ModelConfig, entry: Any, key: str) -> ModelConfig:
+def _member(base: ModelConfig, entry: object, key: str) -> ModelConfig:
     given = {"name": entry} if isinstance(entry, str) else entry
     if not isinstance(given, Mapping):
         keys = ", ".join(field.name for field in fields(base) if field.name != "family")

@@ -32,7 +32,7 @@ from strata.engine.seeding import derive, generator
 from strata.engine.state.snapshot import Snapshot
 from strata.engine.tree import leaves
 
-Aggregate = Callable[[Any, Sequence[Received[Any]], Context], Any]
+Aggregate = Callable[[object, Sequence[Received[object]], Context], object]
 
 
 def choose(members: Sequence[int], size: int, seed: int, *purpose: str | int) -> list[int]:
@@ -78,13 +78,13 @@ class ClientTier:
             return cohort
         return [client for client in cohort if client in moment.decisions.clients]
 
-    def submit(self, children: Sequence[int], state: Any, moment: Moment) -> Sequence[Ticket]:
+    def submit(self, children: Sequence[int], state: object, moment: Moment) -> Sequence[Ticket]:
         """Call the cohort."""
         decided = None if moment.decisions is None else moment.decisions.clients
         self._told = assignments_for(self._world, children, decided)
         return self._clients.submit(self.calls(state, moment, self._told))
 
-    def calls(self, state: Any, moment: Moment, told: Mapping[int, Assignment]) -> list[ClientCall]:
+    def calls(self, state: object, moment: Moment, told: Mapping[int, Assignment]) -> list[ClientCall]:
         """What is sent to each client of a cohort, by what it is told."""
         return client_calls(self._world, state, moment, self._team, told)
 
@@ -92,18 +92,18 @@ class ClientTier:
         """What comes back, as it comes."""
         return self._clients.results(tickets)
 
-    def received(self, reply: ClientReply) -> Received[Any]:
+    def received(self, reply: ClientReply) -> Received[object]:
         """A client's upload."""
         samples = self._world.infos[reply.client].train_samples
         return Received(reply.client, samples, reply.up, self._told[reply.client])
 
-    def aggregate(self, state: Any, ups: Sequence[Received[Any]], moment: Moment) -> Any:
+    def aggregate(self, state: object, ups: Sequence[Received[object]], moment: Moment) -> object:
         """The method's step."""
         seed = derive(self._world.seed, "server", self._team, moment.round, moment.team_round)
         with single_thread():
             return self._aggregate(state, ups, Context(moment.round, moment.team_round, seed))
 
-    def outcome(self, before: Any, step: Step[ClientReply]) -> Outcome:
+    def outcome(self, before: object, step: Step[ClientReply]) -> Outcome:
         """All calls of an exchange, by client; straggling is over the clients whose uploads counted."""
         straggling = [straggling_s([reply.seconds for reply in step.arrivals])] if step.arrivals else []
         return Outcome(step.seconds, straggling, CallTable.of([reply.call for reply in step.replies]), step.counted)
@@ -112,7 +112,7 @@ class ClientTier:
         """Every model on every member's test data."""
         return self._clients.evaluate(EvaluationCall(self._members, shared))
 
-    def states(self) -> dict[int, Any]:
+    def states(self) -> dict[int, object]:
         """Private states of those members that have one."""
         return self._clients.states(self._members)
 
@@ -129,7 +129,7 @@ class FlatTier(ClientTier):
         """Themselves."""
         return list(children)
 
-    def outcome(self, before: Any, step: Step[ClientReply]) -> Outcome:
+    def outcome(self, before: object, step: Step[ClientReply]) -> Outcome:
         """As of any clients, with what only the server can tell of uploads beside what the clients reported."""
         outcome = super().outcome(before, step)
         if not step.counted:
@@ -138,7 +138,7 @@ class FlatTier(ClientTier):
             found = self._method.assess(before, step.ups, step.state)
         return replace(outcome, calls=outcome.calls.with_metrics(found)) if found else outcome
 
-    def finish(self, state: Any, moment: Moment) -> None:
+    def finish(self, state: object, moment: Moment) -> None:
         """Nothing lies between the server and its clients."""
 
     def capture(self, snapshot: Snapshot) -> Snapshot:
@@ -150,19 +150,19 @@ class FlatTier(ClientTier):
         self._clients.restore(snapshot.clients)
 
 
-def flat(world: World) -> FlatAlgorithm[Any, Any, Any, Any]:
+def flat(world: World) -> FlatAlgorithm[object, object, object, object]:
     """The run's method, which has no teams."""
     assert isinstance(world.algorithm, FlatAlgorithm)
     return world.algorithm
 
 
 def client_calls(
-    world: World, owner_state: Any, moment: Moment, team: int, assignments: Mapping[int, Assignment]
+    world: World, owner_state: object, moment: Moment, team: int, assignments: Mapping[int, Assignment]
 ) -> list[ClientCall]:
     """The calls of a cohort: what the method sends to each client, given its server's state and its assignments."""
     method: Any = world.algorithm  # flat and tiered methods share the name to_client, not the type of the state
     calls = []
-    distinct: dict[tuple[Any, ...], Any] = {}
+    distinct: dict[tuple[object, ...], object] = {}
     for client, told in assignments.items():
         down = method.to_client(owner_state, world.info_in(client, team), told)
         # Messages of the same tensors and numbers become one object, which travels once.
@@ -180,7 +180,7 @@ def assignments_for(
     return defaults if decided is None else {c: {**defaults[c], **decided.get(c, {})} for c in cohort}
 
 
-def probe_calls(world: World, clients: Sequence[int], g: Any, round: int) -> list[ClientCall]:
+def probe_calls(world: World, clients: Sequence[int], g: object, round: int) -> list[ClientCall]:
     """The calls that assess the speed of clients before a round; they come before its first team round."""
     down = world.algorithm.probe(g)
     if down is None:
@@ -189,7 +189,7 @@ def probe_calls(world: World, clients: Sequence[int], g: Any, round: int) -> lis
     return [ClientCall(c, teams.get(c, NO_TEAM), round, 0, {}, down, probe=True) for c in clients]
 
 
-def probed(world: World, pool: ClientPool, clients: Sequence[int], g: Any, round: int) -> CallTable:
+def probed(world: World, pool: ClientPool, clients: Sequence[int], g: object, round: int) -> CallTable:
     """Make probes; their calls, in the order of the clients."""
     made = {}
     for result in pool.results(pool.submit(probe_calls(world, clients, g, round))):

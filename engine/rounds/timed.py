@@ -5,7 +5,7 @@ have the seconds and bytes of the real ones, to the bit (a test asserts it).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import cast
 
 from strata.engine.errors import ConfigError
 from strata.engine.method.algorithm import TieredAlgorithm
@@ -39,8 +39,7 @@ class PricedClients:
 
     def results(self, tickets: Sequence[Ticket]) -> Iterator[ClientReply | Failure]:
         """Price them, in their order."""
-        calls: Sequence[ClientCall] = tickets
-        for call in calls:
+        for call in cast(Sequence[ClientCall], tickets):
             cost = self._costs.probe(call.client) if call.probe else self._costs.call(call.client, call.assignment)
             made = charge(self._world, call, cost.bytes_down, cost.bytes_up, Work(cost.flops), {})
             yield ClientReply(call.client, None if made.status == LOST else PRICED, made)
@@ -49,28 +48,28 @@ class PricedClients:
         """Nothing is learnt, so nothing is evaluated."""
         return {}
 
-    def states(self, clients: Iterable[int]) -> dict[int, Any]:
+    def states(self, clients: Iterable[int]) -> dict[int, object]:
         """Nobody has one."""
         return {}
 
-    def restore(self, states: Mapping[int, Any]) -> None:
+    def restore(self, states: Mapping[int, object]) -> None:
         """Nothing to keep."""
 
 
 class PricedTier(FlatTier):
     """Clients whose calls are priced: they are sent nothing, and the server's state stays as it is."""
 
-    def calls(self, state: Any, moment: Moment, told: Mapping[int, Assignment]) -> list[ClientCall]:
+    def calls(self, state: object, moment: Moment, told: Mapping[int, Assignment]) -> list[ClientCall]:
         """What each is told."""
         return [
             ClientCall(client, self._team, moment.round, moment.team_round, decided) for client, decided in told.items()
         ]
 
-    def aggregate(self, state: Any, ups: Sequence[Received[Any]], moment: Moment) -> Any:
+    def aggregate(self, state: object, ups: Sequence[Received[object]], moment: Moment) -> object:
         """The state, unchanged."""
         return state
 
-    def outcome(self, before: Any, step: Step[ClientReply]) -> Outcome:
+    def outcome(self, before: object, step: Step[ClientReply]) -> Outcome:
         """Without numbers that rest on uploads."""
         return super(FlatTier, self).outcome(before, step)
 
