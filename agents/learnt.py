@@ -16,7 +16,7 @@ from strata.agents.trees import from_tree, to_tree
 from strata.engine.config.agents import AgentsConfig
 from strata.engine.determinism import single_thread, torch_scope
 from strata.engine.errors import ConfigError
-from strata.engine.method.control import Actions, AgentId, Observation
+from strata.engine.method.control import AGENTS, ENTROPY, Actions, AgentId, Observation, curve_of
 from strata.engine.method.situation import Situation
 from strata.engine.seeding import derive
 from strata.engine.suggest import closest
@@ -140,8 +140,8 @@ class LearntPolicies:
             if self._specs[agent].learner == "reinforce":
                 kind = self._learners["reinforce"].module[agent].get_train_action_dist_cls()
                 logits = torch.from_numpy(taken[Columns.ACTION_DIST_INPUTS])[None]
-                entropies[f"agents/{agent}/entropy"] = float(kind.from_logits(logits).entropy()[0])
-        return {**entropies, "agents/entropy": float(np.mean(list(entropies.values())))} if entropies else {}
+                entropies[curve_of(agent, ENTROPY)] = float(kind.from_logits(logits).entropy()[0])
+        return {**entropies, f"{AGENTS}{ENTROPY}": float(np.mean(list(entropies.values())))} if entropies else {}
 
     def _update(self, family: str, learner: Learner, round: int) -> dict[str, float]:
         # Value decomposition replays what it kept; the others learn from what their present policy did.
@@ -190,8 +190,8 @@ def _curves(results: Mapping[str, Any], agents: Collection[AgentId]) -> dict[str
     if len(agents) > 8:
         return curves
     for agent in agents:
-        for name in ("total_loss", "entropy", "vf_loss", "policy_loss"):
+        for name in ("total_loss", ENTROPY, "vf_loss", "policy_loss"):
             value = float(results[agent][name].peek()) if name in results.get(agent, {}) else np.nan
             if np.isfinite(value):  # it is nan for agents that did not act
-                curves[f"agents/{agent}/{name}"] = value
+                curves[curve_of(agent, name)] = value
     return curves

@@ -36,11 +36,9 @@ from strata.engine.method.messages import (
     require_cohort,
 )
 from strata.engine.method.requests import Evaluate, Evaluation, Request, Trained
-from strata.engine.models.base import Buildable, init_params
+from strata.engine.models.base import Buildable, head_names, init_params
 from strata.engine.options import option
 from strata.engine.params import Params, weighted_mean
-
-HEAD = "head."
 
 
 @dataclass(frozen=True)
@@ -77,14 +75,15 @@ class FedBABU(FlatAlgorithm[Global, None, Down, Up]):
     """See the module's docstring."""
 
     Config = FedBABUConfig
+    has_personal_model = True
     config: FedBABUConfig
 
     def __init__(self, config: FedBABUConfig, model: Buildable) -> None:
         """Tell body and head apart; refuse a model that has no head of its own."""
         super().__init__(config, model)
-        names = list(init_params(model, 0))
-        self.body = frozenset(name for name in names if not name.startswith(HEAD))
-        if not self.body or len(self.body) == len(names):
+        names = frozenset(init_params(model, 0))
+        self.body = names.difference(head_names(model))
+        if not self.body or self.body == names:
             raise ConfigError(
                 "FedBABU trains the body and freezes the head, and this model has not both; expected an "
                 "strata.engine.models.base.FeatureModel(features, head) whose features have parameters, e.g. model=cnn."
@@ -111,9 +110,6 @@ class FedBABU(FlatAlgorithm[Global, None, Down, Up]):
         """b ← Σ_k (n_k / n) b_k, under the same head."""
         require_cohort("FedBABU", ups)
         return Global({**g.w, **weighted_mean([up.message.body for up in ups], [up.samples for up in ups])})
-
-    def personal_model(self, state: None) -> None:
-        """None is kept: it is made when it is needed."""
 
     def global_model(self, g: Global) -> Params:
         """(b, h)."""

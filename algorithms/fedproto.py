@@ -47,8 +47,8 @@ from strata.engine.method.messages import (
     require_cohort,
 )
 from strata.engine.method.requests import Evaluate, Represent, Represented, Trained
-from strata.engine.models.base import Buildable, FeatureModel
-from strata.engine.models.spec import ModelSpec
+from strata.engine.models.base import Buildable, FeatureModel, features_of
+from strata.engine.models.spec import ModelSpec, join_params
 from strata.engine.options import option
 from strata.engine.params import Params
 
@@ -112,7 +112,7 @@ class _NearestPrototype(nn.Module):
         self.register_buffer("known", torch.zeros(classes))
 
     def forward(self, x: Tensor) -> Tensor:
-        features_BF = self.model.get_submodule("features")(x)
+        features_BF = features_of(self.model)(x)
         norms_BK = torch.cdist(features_BF, self.means, compute_mode="donot_use_mm_for_euclid_dist")
         distances_BK = norms_BK**2 / self.means.shape[1]
         farthest_B1 = (distances_BK * self.known).amax(1, keepdim=True)
@@ -225,10 +225,8 @@ class FedProto(HeterogeneousAlgorithm[Global, Private, Down, Up]):
         """The nearest prototype; the head, as long as the client has none."""
         if not len(state.prototypes.classes):
             return super().personal_evaluation(info, state)
-        model = {f"model.{name}": value for name, value in state.omega.items()}
-        return Evaluate(
-            NearestPrototype(self.architecture(info), self.width), {**model, **table(state.prototypes, self.classes)}
-        )
+        params = {**join_params(model=state.omega), **table(state.prototypes, self.classes)}
+        return Evaluate(NearestPrototype(self.architecture(info), self.width), params)
 
 
 METHOD = FedProto

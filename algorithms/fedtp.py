@@ -50,11 +50,10 @@ from strata.engine.method.messages import (
 )
 from strata.engine.method.requests import Trained
 from strata.engine.models.base import Buildable, init_params
+from strata.engine.models.sequences import projection_names
 from strata.engine.options import option
 from strata.engine.params import Params, weighted_mean
 from strata.engine.seeding import derive
-
-PROJECTIONS = tuple(f".attention.{which}." for which in "qkv")
 
 
 @dataclass(frozen=True)
@@ -105,16 +104,17 @@ class FedTP(FlatAlgorithm[Global, Personal, Down, Up]):
     """See the module's docstring."""
 
     Config = FedTPConfig
+    has_personal_model = True
     config: FedTPConfig
 
     def __init__(self, config: FedTPConfig, model: Buildable) -> None:
         """Find the projections; refuse a model without attention."""
         super().__init__(config, model)
-        self.names = tuple(name for name in init_params(model, 0) if any(part in name for part in PROJECTIONS))
+        self.names = projection_names(model)
         if not self.names:
             raise ConfigError(
-                "FedTP generates the projections of attention layers (….attention.q.weight, k, v), and this model has "
-                "none. Choose model=vit_small or model=vit."
+                "FedTP generates the projections of attention layers, and this model has no "
+                "strata.engine.models.sequences.Attention. Choose model=vit_small or model=vit."
             )
 
     def init_global(self, seed: int) -> Global:

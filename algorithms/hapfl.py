@@ -33,7 +33,7 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from strata.algorithms.controls.stragglers import StragglerControl
+from strata.algorithms.controls.stragglers import SIZE, VALIDATION_ACCURACY, WEIGHT, StragglerControl
 from strata.engine.errors import ConfigError
 from strata.engine.method.algorithm import FlatAlgorithm
 from strata.engine.method.length import Length
@@ -152,6 +152,7 @@ class Hapfl(FlatAlgorithm[Global, Personal, Down, Up]):
 
     Config = HapflConfig
     Control = StragglerControl
+    has_personal_model = True
     config: HapflConfig
 
     def __init__(self, config: HapflConfig, model: Buildable) -> None:
@@ -171,11 +172,11 @@ class Hapfl(FlatAlgorithm[Global, Personal, Down, Up]):
 
     def default_assignment(self, info: ClientInfo) -> Assignment:
         """The default size at the default intensity."""
-        return {"size": self.config.default_size, **super().default_assignment(info)}
+        return {SIZE: self.config.default_size, **super().default_assignment(info)}
 
     def to_client(self, g: Global, info: ClientInfo, assignment: Assignment) -> Down:
         """The LiteModel, and the model of the client's size class."""
-        size = int(assignment["size"])
+        size = int(assignment[SIZE])
         return Down(g.lite, g.sizes[size], size, Length.of(assignment))
 
     def probe(self, g: Global) -> Down:
@@ -196,7 +197,7 @@ class Hapfl(FlatAlgorithm[Global, Personal, Down, Up]):
         lite: Evaluation = yield Evaluate(self.lite, models["lite"], "validation")
         local: Evaluation = yield Evaluate(spec, models["local"], "validation")
         up = Up(models["lite"], models["local"], info.label_entropy, lite.accuracy, local.accuracy)
-        metrics = {"entropy": up.entropy, "validation_accuracy": local.accuracy}
+        metrics = {"entropy": up.entropy, VALIDATION_ACCURACY: local.accuracy}
         return ClientResult(up, Personal(models["local"], down.size), metrics)
 
     def _train(self, spec: Buildable, down: Down) -> Train:
@@ -216,16 +217,16 @@ class Hapfl(FlatAlgorithm[Global, Personal, Down, Up]):
         weights = self.weights(ups, [up.message.lite_accuracy for up in ups])
         lite = weighted_mean([up.message.lite for up in ups], weights)
         sizes = list(g.sizes)
-        for size in sorted({int(up.assignment["size"]) for up in ups}):
-            members = [up for up in ups if up.assignment["size"] == size]
+        for size in sorted({int(up.assignment[SIZE]) for up in ups}):
+            members = [up for up in ups if up.assignment[SIZE] == size]
             weights = self.weights(members, [up.message.local_accuracy for up in members])
             sizes[size] = weighted_mean([up.message.local for up in members], weights)
         return Global(lite, tuple(sizes))
 
     def weights(self, ups: Sequence[Received[Up]], accuracies: Sequence[float]) -> list[float]:
         """ω of some uploads, which an agent may have set; else by ``weighting``. Not normalised."""
-        if "weight" in ups[0].assignment:
-            return [float(up.assignment["weight"]) for up in ups]
+        if WEIGHT in ups[0].assignment:
+            return [float(up.assignment[WEIGHT]) for up in ups]
         entropies, accurate = np.array([up.message.entropy for up in ups]), np.array(accuracies)
         if self.config.weighting == "entropy+accuracy":
             omega = (_shares(entropies) + _shares(accurate)) / 2

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from strata.algorithms.shared.heterogeneous import HeterogeneousAlgorithm, common_width, only_prefixed
+from strata.algorithms.shared.heterogeneous import HeterogeneousAlgorithm, common_width
 from strata.engine.errors import ConfigError
 from strata.engine.method.length import Length
 from strata.engine.method.local import LocalSgd
@@ -35,10 +35,8 @@ from strata.engine.method.messages import (
     require_cohort,
 )
 from strata.engine.method.requests import Trained
-from strata.engine.models.base import Buildable, init_params
+from strata.engine.models.base import Buildable, head_names, init_params
 from strata.engine.params import Params, weighted_mean
-
-HEAD = "head."
 
 
 @dataclass(frozen=True)
@@ -85,14 +83,18 @@ class LgFedAvg(HeterogeneousAlgorithm[Global, Private, Down, Up]):
         """Refuse a family whose heads differ."""
         super().__init__(config, model)
         common_width(self.family, "LG-FedAvg")
-        heads = [only_prefixed(init_params(member, 0), HEAD) for member in self.family.members]
-        shapes = [{name: tuple(value.shape) for name, value in head.items()} for head in heads]
+        self.head = head_names(self.family.members[0])
+        models = [(init_params(member, 0), head_names(member)) for member in self.family.members]
+        shapes = [{name: tuple(params[name].shape) for name in head} for params, head in models]
         if any(other != shapes[0] for other in shapes):
             raise ConfigError("LG-FedAvg shares the head, and those of model.family differ. Give all the same layers.")
 
     def init_global(self, seed: int) -> Global:
         """A freshly initialised head."""
-        return Global(only_prefixed(init_params(self.family.members[0], seed), HEAD))
+        return Global(self._head_of(init_params(self.family.members[0], seed)))
+
+    def _head_of(self, model: Params) -> Params:
+        return {name: model[name] for name in self.head}
 
     def init_client(self, info: ClientInfo, seed: int) -> Private:
         """A freshly initialised private model."""
@@ -106,7 +108,7 @@ class LgFedAvg(HeterogeneousAlgorithm[Global, Private, Down, Up]):
         """(ω_k, h_k) ← local SGD from (ω_k, h)."""
         start = {**state.model, **down.h}
         trained: Trained = yield self.config.train(self.architecture(info), start, down.length)
-        return ClientResult(Up(only_prefixed(trained.params, HEAD)), Private(trained.params))
+        return ClientResult(Up(self._head_of(trained.params)), Private(trained.params))
 
     def global_step(self, g: Global, ups: Sequence[Received[Up]], context: Context) -> Global:
         """h ← Σ_k (n_k / n) h_k."""

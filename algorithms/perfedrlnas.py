@@ -40,7 +40,16 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from strata.algorithms.controls.searching import SearchControl, written
+from strata.algorithms.controls.searching import (
+    ACCURACY,
+    ARCHITECTURE,
+    BEST_ACCURACY,
+    BUDGET_MIB,
+    CONFLICT,
+    MEMORY_MIB,
+    SearchControl,
+    written,
+)
 from strata.engine.errors import ConfigError
 from strata.engine.method.algorithm import FlatAlgorithm
 from strata.engine.method.length import Length
@@ -59,7 +68,7 @@ from strata.engine.models.base import Buildable
 from strata.engine.models.spec import subnet_of
 from strata.engine.models.supernets.cost import cost
 from strata.engine.models.supernets.sharing import delta, extract, fuse, slice_like
-from strata.engine.models.supernets.space import KINDS, Architecture
+from strata.engine.models.supernets.space import KINDS, RESOLUTION, Architecture
 from strata.engine.models.supernets.subnet import SubnetSpec, supernet_params, supernet_spec
 from strata.engine.options import option
 from strata.engine.params import Params
@@ -138,6 +147,8 @@ class PerFedRLNAS(FlatAlgorithm[Global, Personal, Down, Up]):
 
     Config = PerFedRLNASConfig
     Control = SearchControl
+    has_personal_model = True
+    has_choices = True
     config: PerFedRLNASConfig
 
     def __init__(self, config: PerFedRLNASConfig, model: Buildable) -> None:
@@ -161,11 +172,11 @@ class PerFedRLNAS(FlatAlgorithm[Global, Personal, Down, Up]):
 
     def default_assignment(self, info: ClientInfo) -> Assignment:
         """The fixed architecture."""
-        return {"architecture": written(self.fixed), **super().default_assignment(info)}
+        return {ARCHITECTURE: written(self.fixed), **super().default_assignment(info)}
 
     def to_client(self, g: Global, info: ClientInfo, assignment: Assignment) -> Down:
         """Cut the subnet out of W."""
-        spec = self.spec(self.supernet.space.named(str(assignment["architecture"])))
+        spec = self.spec(self.supernet.space.named(str(assignment[ARCHITECTURE])))
         return Down(extract(g.w, spec), spec.architecture, Length.of(assignment))
 
     def client_step(self, info: ClientInfo, state: Personal, down: Down, context: Context) -> ClientStep[Personal, Up]:
@@ -183,18 +194,18 @@ class PerFedRLNAS(FlatAlgorithm[Global, Personal, Down, Up]):
             kept = Personal(trained.params, down.architecture, max(state.best_accuracy, up.accuracy))
         metrics = {
             **self.choices(down.architecture),
-            "accuracy": up.accuracy,
-            "best_accuracy": kept.best_accuracy,
+            ACCURACY: up.accuracy,
+            BEST_ACCURACY: kept.best_accuracy,
             "batch_size": float(batch),
-            "memory_mib": used / MIB,
-            **({"budget_mib": budget / MIB} if self.config.memory_gib else {}),
+            MEMORY_MIB: used / MIB,
+            **({BUDGET_MIB: budget / MIB} if self.config.memory_gib else {}),
         }
         return ClientResult(up, kept, metrics)
 
     @classmethod
     def is_choice(cls, metric: str) -> bool:
         """Whether it is named like a slot of a search space."""
-        return metric == "resolution" or metric.rpartition(".")[2] in KINDS
+        return metric == RESOLUTION or metric.rpartition(".")[2] in KINDS
 
     def choices(self, architecture: Architecture) -> dict[str, float]:
         """The options of an architecture by slot, where there was a choice."""
@@ -236,7 +247,7 @@ class PerFedRLNAS(FlatAlgorithm[Global, Personal, Down, Up]):
         """neg_i."""
         change = {name: after.w[name] - value for name, value in before.w.items()}
         return {
-            up.sender: {"conflict": conflict(delta(before.w, up.message.subnet), change)}
+            up.sender: {CONFLICT: conflict(delta(before.w, up.message.subnet), change)}
             for up in ups
             if up.message.subnet
         }

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from strata.algorithms.controls.pulls import PullsControl
+from strata.algorithms.controls.pulls import GAMMA, LAM, LAM_TEAM, PullsControl
 from strata.engine.errors import ConfigError, StrataWarning
 from strata.engine.method.algorithm import TieredAlgorithm
 from strata.engine.method.length import Length
@@ -176,6 +176,7 @@ class PerMFL(TieredAlgorithm[Global, Team, Personal, TeamDown, Down, Up, TeamUp]
 
     Config = PerMFLConfig
     Control = PullsControl
+    has_personal_model = True
     config: PerMFLConfig
 
     def init_global(self, seed: int) -> Global:
@@ -193,8 +194,8 @@ class PerMFL(TieredAlgorithm[Global, Team, Personal, TeamDown, Down, Up, TeamUp]
 
     def steer(self, g: Global, assignment: Assignment) -> Global:
         """Take ``lam`` and ``gamma`` (and ``lam_team``, else λ_t = λ_d) for the round to come."""
-        lam_team = float(assignment["lam_team"]) if "lam_team" in assignment else None
-        return Global(g.x, Pulls(float(assignment["lam"]), float(assignment["gamma"]), lam_team))
+        lam_team = float(assignment[LAM_TEAM]) if LAM_TEAM in assignment else None
+        return Global(g.x, Pulls(float(assignment[LAM]), float(assignment[GAMMA]), lam_team))
 
     def to_team(self, g: Global, info: TeamInfo, assignment: Assignment, context: Context) -> TeamDown:
         """Send x."""

@@ -273,7 +273,7 @@ class PFedLoRA(HeterogeneousAlgorithm[Global, Private, Down, Up]):
         if config.training == "simultaneous":
             trained = yield replace(request, loss=loss_a)
         else:
-            private = frozenset(name for name in start if name.startswith("model."))
+            private = frozenset(join_params(model=state.omega))
             trained = yield replace(request, loss=loss_a, trainable=private)
             others = frozenset(start) - private
             trained = yield replace(request, loss=loss_b, trainable=others, frozen=("model",), start=trained.params)

@@ -91,6 +91,7 @@ class PFedMe(FlatAlgorithm[Global, Personal, Down, Up]):
     """See the module's docstring."""
 
     Config = PFedMeConfig
+    has_personal_model = True
     config: PFedMeConfig
 
     def init_global(self, seed: int) -> Global:

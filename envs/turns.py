@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from strata.engine.errors import ActionError
 from strata.engine.method.calls import FloatArray
-from strata.engine.method.control import Actions, AgentId, Control, Observation
+from strata.engine.method.control import AGENTS, REWARD, Actions, AgentId, Control, Observation, curve_of
 from strata.engine.method.situation import Report, RoundSource, Situation
 
 
@@ -155,7 +155,7 @@ class Turns:
             report = replace(report, gain=report.accuracy - self.memory.accuracy)
         self.memory.learn(report)
         rewards = dict(self.control.rewards(situation, chosen, report))
-        described = {f"agents/{name}": value for name, value in self.control.describe(situation, chosen).items()}
+        described = {f"{AGENTS}{name}": value for name, value in self.control.describe(situation, chosen).items()}
         return Played(rewards, report, {**_average(rewards), **described})
 
     def _checked(self, actions: Actions, turn: Turn) -> dict[AgentId, NDArray[np.generic]]:
@@ -196,5 +196,5 @@ class Turns:
 def _average(rewards: Mapping[AgentId, float], limit: int = 8) -> dict[str, float]:
     """Each agent's reward, or, where there are many agents, the mean."""
     if len(rewards) > limit:
-        return {"agents/reward": float(np.mean(list(rewards.values())))}
-    return {f"agents/{agent}/reward": float(reward) for agent, reward in rewards.items()}
+        return {f"{AGENTS}{REWARD}": float(np.mean(list(rewards.values())))}
+    return {curve_of(agent, REWARD): float(reward) for agent, reward in rewards.items()}

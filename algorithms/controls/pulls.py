@@ -26,6 +26,9 @@ LIMIT = 2.0  # of what :meth:`strata.algorithms.permfl.PerMFLConfig.validate` bo
 ROOM = 0.99  # share of the room up to the limit that may be used
 FEATURES = 4
 
+LAM, LAM_TEAM, GAMMA = "lam", "lam_team", "gamma"
+"""What the server is told: λ (both λ_d and λ_t), λ_t where it is another, and γ."""
+
 
 class PullsControl(Control):
     """See the module's docstring."""
@@ -54,9 +57,9 @@ class PullsControl(Control):
         """
         config = self.method.config
         lam, gamma = self.factors(chosen["pulls"])
-        server = {"lam": lam * config.lambda_device, "gamma": gamma * config.gamma}
+        server = {LAM: lam * config.lambda_device, GAMMA: gamma * config.gamma}
         if config.lambda_team is not None:
-            server["lam_team"] = lam * config.lambda_team
+            server[LAM_TEAM] = lam * config.lambda_team
         return Decisions({client: {} for client in situation.clients}, server)
 
     def factors(self, action: Any) -> tuple[float, float]:

@@ -33,6 +33,13 @@ from strata.engine.models.supernets.subnet import SubnetSpec
 LR = 0.5
 """Of each agent's Adam [released configuration]."""
 
+ARCHITECTURE = "architecture"
+"""What a client is told: its architecture, as :func:`written` writes it."""
+ACCURACY, BEST_ACCURACY, CONFLICT = "accuracy", "best_accuracy", "conflict"
+"""Metrics of a call that rewards rest on: acc_i, the best acc_i so far (0..1 both), and neg_i."""
+MEMORY_MIB, BUDGET_MIB = "memory_mib", "budget_mib"
+"""Metrics of a call in MiB: what a training step took, and what the client has."""
+
 
 class SearchControl(Control):
     """See the module's docstring. For methods with ``supernet``, whose clients are told an ``architecture``."""
@@ -56,15 +63,15 @@ class SearchControl(Control):
     def decide(self, situation: Situation, chosen: Actions) -> Decisions:
         """Each client's architecture."""
         picked = self._architectures(situation, chosen)
-        return Decisions({client: {"architecture": written(found)} for client, found in picked.items()})
+        return Decisions({client: {ARCHITECTURE: written(found)} for client, found in picked.items()})
 
     def rewards(self, situation: Situation, chosen: Actions, report: Report) -> Mapping[AgentId, float]:
         """See the module's docstring."""
         config, calls, done = self.method.config, report.calls, report.calls.completed
-        accuracy, conflict = (_known(report, name)[done] for name in ("accuracy", "conflict"))
-        seen = situation.everyone.get("best_accuracy", np.empty(0))
+        accuracy, conflict = (_known(report, name)[done] for name in (ACCURACY, CONFLICT))
+        seen = situation.everyone.get(BEST_ACCURACY, np.empty(0))
         seen = seen[np.isfinite(seen)]
-        gain = accuracy - (seen if len(seen) else accuracy).mean() if "accuracy" in calls.metrics else 0.0
+        gain = accuracy - (seen if len(seen) else accuracy).mean() if ACCURACY in calls.metrics else 0.0
         seconds = calls.total_s[done]
         late = seconds - seconds.min(initial=np.inf)
         paid = gain - config.lambda_time * late - config.lambda_neg * conflict

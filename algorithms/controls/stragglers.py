@@ -38,6 +38,11 @@ LR = 3e-3  # of all agents: large, because a run has few rounds to learn from
 BOUND = 3.0  # of the logits of shares: e^6, so one client may get up to 400 times another's
 MENU = (0.25, 0.5, 1.0, 2.0, 4.0)  # of "allocation": intensity relative to the others'
 
+SIZE, WEIGHT = "size", "weight"
+"""What a client is told: the number of its size class; the weight that its upload will have, where an agent sets it."""
+VALIDATION_ACCURACY = "validation_accuracy"
+"""Metric of a call: the accuracy (0..1) of the local model on the client's validation data."""
+
 
 class StragglerControl(Control):
     """See the module's docstring. For methods whose clients are told ``size`` and ``epochs`` or ``steps``."""
@@ -96,7 +101,7 @@ class StragglerControl(Control):
         entropies = np.array([info.label_entropy for info in infos])
         samples = np.array([info.train_samples for info in infos], np.float64)
         unknown = np.full(len(infos), np.nan)
-        accuracies = np.nan_to_num(situation.metrics.get("validation_accuracy", unknown))
+        accuracies = np.nan_to_num(situation.metrics.get(VALIDATION_ACCURACY, unknown))
         sizes = self._sizes(situation, chosen)
         return [entropies, samples / samples.mean() - 1, accuracies, *np.eye(self.sizes)[sizes].T]
 
@@ -105,10 +110,10 @@ class StragglerControl(Control):
         sizes, intensities = self._sizes(situation, chosen), self._intensities(situation, chosen)
         told: dict[int, Assignment] = {}
         for client, size, intensity in zip(situation.clients, sizes, intensities, strict=True):
-            told[client] = {"size": int(size), self.unit: int(intensity)}
+            told[client] = {SIZE: int(size), self.unit: int(intensity)}
         if "aggregation" in chosen:
             weights = softmax(np.asarray(chosen["aggregation"][: len(told)], np.float64))
-            told = {c: {**t, "weight": float(w)} for (c, t), w in zip(told.items(), weights, strict=True)}
+            told = {c: {**t, WEIGHT: float(w)} for (c, t), w in zip(told.items(), weights, strict=True)}
         return Decisions(told)
 
     def rewards(self, situation: Situation, chosen: Actions, report: Report) -> Mapping[AgentId, float]:
@@ -192,7 +197,7 @@ class StragglerControl(Control):
     def expected_s(self, situation: Situation, sizes: NDArray[np.int64], intensities: NDArray[Any]) -> FloatArray:
         """T̂ ``(k,)`` of given sizes and intensities, from what was last measured."""
         plans = zip(situation.clients, sizes.tolist(), intensities.tolist(), strict=True)
-        return situation.seconds([self.costs.call(c, {"size": s, self.unit: e}) for c, s, e in plans])
+        return situation.seconds([self.costs.call(c, {SIZE: s, self.unit: e}) for c, s, e in plans])
 
     def _sizes(self, situation: Situation, chosen: Actions) -> NDArray[np.int64]:
         k = len(situation.clients)

@@ -26,6 +26,9 @@ class HeterogeneousAlgorithm(FlatAlgorithm[G, C, Down, Up]):
     the client's seed alone, so all these methods start from the same ones.
     """
 
+    has_personal_model = True
+    takes_families = True
+
     def __init__(self, config: Any, model: Buildable) -> None:
         """A single architecture is a family of one."""
         super().__init__(config, model)
@@ -91,8 +94,3 @@ def shared_member(family: Family, number: int) -> ModelSpec:
             f"≥ -1 and < {len(family.members)}."
         )
     return family.members[number] if number >= 0 else min(family.members, key=parameter_count)
-
-
-def only_prefixed(params: Params, prefix: str) -> Params:
-    """The parameters whose names start with ``prefix``, under their full names."""
-    return {name: value for name, value in params.items() if name.startswith(prefix)}

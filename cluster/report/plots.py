@@ -14,6 +14,7 @@ from strata.cluster.report.frame import METRIC
 from strata.cluster.report.panels import Curve, Panel, Style, figure_of, line, rolling
 from strata.cluster.report.results import Contestant, aligned
 from strata.cluster.sinks.views import KINDS, NAMES
+from strata.engine.method.control import AGENTS, REWARD
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 DPI = 160
 SPREAD = 10.0  # axes whose curves end this factor apart are logarithmic, or the shortest would be a stroke
 Panels = Sequence[Panel]
-AGENTS = f"{METRIC}agents/"
+DECIDED = f"{METRIC}{AGENTS}"
 
 SECONDS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "days": 86400.0}
 BYTES = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
@@ -131,7 +132,7 @@ def _straggling(contestants: Sequence[Contestant]) -> Panels:
 def _rewards(contestants: Sequence[Contestant]) -> Panels:
     window = _window(contestants)
     names = {name for one in contestants for name in one.outcomes.columns}
-    rewards = sorted(name for name in names if name.startswith(AGENTS) and "reward" in name.split("/")[-1])
+    rewards = sorted(name for name in names if name.startswith(DECIDED) and REWARD in name.split("/")[-1])
     return [Panel(_agent(name), _rolling_label(window), "reward", _noisy(name, 1.0, window)) for name in rewards]
 
 
@@ -144,7 +145,7 @@ def _window(contestants: Sequence[Contestant]) -> int:
 def _agent(column: str) -> str:
     """``metrics.agents/intensity/reward`` → ``intensity``."""
     _, *names, last = column.split("/")
-    return " ".join([*names, *([last] if last != "reward" or not names else [])])
+    return " ".join([*names, *([last] if last != REWARD or not names else [])])
 
 
 def _rolling_label(window: int) -> str:

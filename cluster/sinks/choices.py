@@ -20,12 +20,14 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from strata.algorithms.controls.searching import ACCURACY, BUDGET_MIB, MEMORY_MIB, agent_of
 from strata.cluster.humanise import NOTHING, humanise_accuracy, humanise_seconds
 from strata.cluster.sinks.jsonl import CONFIG, METRICS, read_metrics
 from strata.cluster.sinks.sink import Plain
 from strata.engine.config.load import read_yaml
 from strata.engine.errors import StrataError
 from strata.engine.method.algorithm import Algorithm
+from strata.engine.method.control import ENTROPY, curve_of
 from strata.engine.method.find import load_method
 
 Method = type[Algorithm[Any, Any, Any, Any]]
@@ -33,8 +35,6 @@ Method = type[Algorithm[Any, Any, Any, Any]]
 TABLE, PICTURE = "architectures.csv", "architectures.png"
 SHOWN = 20  # rows in a terminal
 PHASES = ("latency_s", "download_s", "compute_s", "upload_s")
-ENTROPY = "agents/client_{}/entropy"
-"""The metric of a round with the entropy, in nats, of the policy that chose for a client: of its virtual agent."""
 
 
 @dataclass(frozen=True)
@@ -131,22 +131,22 @@ class Architectures:
             one.call["device"],
             notation(one.options),
             _nats(one.entropy),
-            humanise_accuracy(one.metric("accuracy")),
+            humanise_accuracy(one.metric(ACCURACY)),
             humanise_seconds(one.total_s),
-            _memory(one.metric("memory_mib"), one.metric("budget_mib")),
+            _memory(one.metric(MEMORY_MIB), one.metric(BUDGET_MIB)),
         ]
 
     def _means(self) -> list[str]:
         """The last row: how many clients and different architectures, and means over all clients."""
         everyone = list(self.clients.values())
         different = len({tuple(one.options.items()) for one in everyone})
-        memory, budget = (_mean(one.metric(name) for one in everyone) for name in ("memory_mib", "budget_mib"))
+        memory, budget = (_mean(one.metric(name) for one in everyone) for name in (MEMORY_MIB, BUDGET_MIB))
         return [
             f"all {len(everyone)}",
             "",
             f"{different} different",
             _nats(_mean(one.entropy for one in everyone)),
-            humanise_accuracy(_mean(one.metric("accuracy") for one in everyone)),
+            humanise_accuracy(_mean(one.metric(ACCURACY) for one in everyone)),
             humanise_seconds(_mean(one.total_s for one in everyone)),
             _memory(memory, budget),
         ]
@@ -202,7 +202,7 @@ def gather(run_dir: Path, method: Method, rounds: Sequence[Plain]) -> Architectu
             for slot, option in options.items():
                 slots.setdefault(slot, set()).add(option)
             before = clients.get(client)
-            entropy = plain["metrics"].get(ENTROPY.format(client))
+            entropy = plain["metrics"].get(curve_of(agent_of(client), ENTROPY))
             clients[client] = Choice(
                 call, number, before.calls + 1 if before else 1, options, math.nan if entropy is None else entropy
             )
@@ -214,7 +214,7 @@ def gather(run_dir: Path, method: Method, rounds: Sequence[Plain]) -> Architectu
 
 def chooses(method: Method) -> bool:
     """Whether clients of a method report options that were chosen for them."""
-    return getattr(method.is_choice, "__func__", None) is not getattr(Algorithm.is_choice, "__func__", None)
+    return method.has_choices
 
 
 def notation(options: Mapping[str, float]) -> str:

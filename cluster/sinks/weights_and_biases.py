@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from strata.cluster.sinks.sink import RunInfo, to_stderr
 from strata.engine.config.tracking import TrackingConfig
+from strata.engine.method.control import AGENTS
 from strata.engine.rounds.records import RoundRecord
 
 if TYPE_CHECKING:
@@ -244,7 +245,7 @@ def metrics_of(record: RoundRecord) -> dict[str, float]:
         "team/bytes_up": record.bytes_team_up,
         "global/train_loss": record.train_loss,
         **_score_metrics(record),
-        **{name if name.startswith("agents/") else f"method/{name}": v for name, v in record.metrics.items()},
+        **{name if name.startswith(AGENTS) else f"method/{name}": v for name, v in record.metrics.items()},
     }
     return {name: value for name, value in metrics.items() if value is not None and math.isfinite(value)}
 

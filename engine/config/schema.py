@@ -7,7 +7,6 @@ read by :mod:`strata.engine.config.load`.
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from strata.algorithms.shared.heterogeneous import HeterogeneousAlgorithm
 from strata.engine.clock.config import DelayConfig
 from strata.engine.config.agents import AgentsConfig
 from strata.engine.config.tracking import TrackingConfig
@@ -155,7 +154,7 @@ class RunConfig(Validated):
             raise ConfigError(f"clients_per_actor={per_actor!r}: expected auto or a whole number ≥ 1.")
         if len(set(self.seeds)) != len(self.seeds):
             raise ConfigError(f"seeds={self.seeds}: every seed may be given once.")
-        if self.model.is_family and not issubclass(load_method(self.algorithm), HeterogeneousAlgorithm):
+        if self.model.is_family and not self.method_class.takes_families:
             key = "model.family" if self.model.family else f"model.name={self.model.name}"
             raise ConfigError(
                 f"{key}: {self.algorithm} gives every client the same architecture, expected one. Name it as "

@@ -42,10 +42,16 @@ class Algorithm(ABC, Generic[G, C, Down, Up]):
         Config: the dataclass of its settings.
         Control: the decisions that agents can make for it, None where there are none; see
         :mod:`strata.engine.method.control`.
+        has_personal_model: whether clients are scored by personal models (PM), their own or made when they are served.
+        takes_families: whether clients may differ in their architectures: its ``model`` may be a family of them.
+        has_choices: whether clients report options that were chosen for them; see :meth:`is_choice`.
     """
 
     Config: ClassVar[type]
     Control: ClassVar[type[control.Control] | None] = None
+    has_personal_model: ClassVar[bool] = False
+    takes_families: ClassVar[bool] = False
+    has_choices: ClassVar[bool] = False
 
     def __init__(self, config: Any, model: Buildable) -> None:
         """Keep the method's own configuration (an instance of ``Config``) and the architecture that clients share."""
@@ -64,7 +70,7 @@ class Algorithm(ABC, Generic[G, C, Down, Up]):
     def is_choice(cls, metric: str) -> bool:
         """Whether a number that clients report is an option chosen for their architecture, e.g. ``stage2.depth``.
 
-        Runs of methods that have such numbers end with what was chosen for each client.
+        Runs of methods that have such numbers, by ``has_choices``, end with what was chosen for each client.
         """
         return False
 
@@ -115,11 +121,6 @@ class Algorithm(ABC, Generic[G, C, Down, Up]):
         for name, params in models.items():
             scores[name] = yield Evaluate(self.model, params)
         return scores
-
-    @property
-    def has_personal_model(self) -> bool:
-        """Whether the method defines personal models at all."""
-        return type(self).personal_model is not Algorithm.personal_model
 
 
 class FlatAlgorithm(Algorithm[G, C, Down, Up]):

@@ -24,6 +24,16 @@ AgentId = str
 COMMON = "__common__"
 """RLlib's key in infos for what concerns no single agent."""
 
+AGENTS = "agents/"
+"""What the names of all metrics about decisions begin with."""
+REWARD, ENTROPY = "reward", "entropy"
+"""Metrics of one agent: what a round paid it; the entropy of its policy, in nats."""
+
+
+def curve_of(agent: AgentId, metric: str) -> str:
+    """The name under which a round has a metric of one agent, e.g. ``agents/intensity/reward``."""
+    return f"{AGENTS}{agent}/{metric}"
+
 
 @dataclass(frozen=True)
 class AgentSpec:

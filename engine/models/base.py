@@ -3,7 +3,7 @@
 # B batch, K classes, F features
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
@@ -32,6 +32,17 @@ class FeatureModel(nn.Module):
         logits: Tensor = self.head(self.features(x))
         return logits
 
+    @property
+    def head_names(self) -> tuple[str, ...]:
+        """Names, in the whole model, of the parameters and floating-point buffers of the head."""
+        return tuple(f"head.{name}" for name, _ in _floating(self.head))
+
+
+def _floating(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    for name, value in (*module.named_parameters(), *module.named_buffers()):
+        if value.is_floating_point():
+            yield name, value
+
 
 class Buildable(Protocol):
     """A hashable description of an architecture."""
@@ -47,12 +58,30 @@ def init_params(spec: Buildable, seed: int) -> Params:
     """Draw fresh parameters and floating-point buffers (batch-norm statistics) from a seed: float32 on the CPU."""
     with torch_scope(seed):
         module = spec.build()
-    named = [*module.named_parameters(), *module.named_buffers()]
     return {
         name: value.detach().to("cpu", torch.float32, copy=True, memory_format=torch.contiguous_format)
-        for name, value in named
-        if value.is_floating_point()
+        for name, value in _floating(module)
     }
+
+
+def head_names(spec: Buildable) -> tuple[str, ...]:
+    """Names of the parameters of an architecture's head, buffers included; none where it is no FeatureModel."""
+    with torch_scope(0):
+        module = spec.build()
+    return module.head_names if isinstance(module, FeatureModel) else ()
+
+
+def features_of(module: nn.Module) -> nn.Module:
+    """The part (B, ...) → (B, F) of a model.
+
+    Raises:
+        TypeError: when it is no :class:`FeatureModel`.
+    """
+    if isinstance(module, FeatureModel):
+        return module.features
+    raise TypeError(
+        f"expected a FeatureModel(features, head), not a {type(module).__name__}, which exposes no features"
+    )
 
 
 def parameter_count(spec: Buildable) -> int:

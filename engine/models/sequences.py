@@ -10,6 +10,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from strata.engine.determinism import torch_scope
+from strata.engine.models.base import Buildable
+
 PADDING = 0  # the token id that strata.engine.data.sources.text fills short texts up with
 HEAD_SIZE = 16  # channels of one attention head of the text models
 SPREAD = 0.02  # of initial embeddings and positions, as in most transformers
@@ -37,6 +40,15 @@ class Attention(nn.Module):
             scores_BALL = scores_BALL.masked_fill(~held_BL[:, None, None], torch.finfo(scores_BALL.dtype).min)
         mixed_BLD: Tensor = self.project((scores_BALL.softmax(3) @ v).transpose(1, 2).flatten(2))
         return mixed_BLD
+
+
+def projection_names(spec: Buildable) -> tuple[str, ...]:
+    """Names of the parameters that project to queries, keys and values, in all attention layers of an architecture."""
+    with torch_scope(0):
+        module = spec.build()
+    layers = [layer for layer in module.modules() if isinstance(layer, Attention)]
+    projections = {id(p) for layer in layers for part in (layer.q, layer.k, layer.v) for p in part.parameters()}
+    return tuple(name for name, parameter in module.named_parameters() if id(parameter) in projections)
 
 
 def _heads(x_BLD: Tensor, head: int) -> Tensor:

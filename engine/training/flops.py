@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from strata.engine.determinism import torch_scope
 from strata.engine.method.losses import Batch, SmoothedCrossEntropy, cross_entropy, mean_loss
 from strata.engine.method.requests import Train
-from strata.engine.models.base import Buildable
+from strata.engine.models.base import Buildable, features_of
 from strata.engine.models.flop_counter import FlopCounter
 from strata.engine.models.supernets.cost import cost
 from strata.engine.models.supernets.subnet import SubnetSpec
@@ -104,5 +104,5 @@ def _count_features_on(device: torch.device, model: Buildable, x: Tensor) -> int
     with torch_scope(0):
         module = model.build().to(device).eval()
         with torch.no_grad(), FlopCounter() as counter:
-            module.get_submodule("features")(x.to(device))
+            features_of(module)(x.to(device))
     return int(counter.get_total_flops())

@@ -30,7 +30,7 @@ from strata.engine.method.requests import (
     Trained,
     Work,
 )
-from strata.engine.models.base import Buildable
+from strata.engine.models.base import Buildable, features_of
 from strata.engine.params import Params
 from strata.engine.training.batches import GATHER_SAMPLES, Rows, plan_batches
 from strata.engine.training.flops import FlopCounts, select_trainable, set_modes
@@ -141,7 +141,7 @@ class Sequential:
             yield from zip(x.split(sizes), y.split(sizes), strict=True)
 
     def _represent(self, request: Represent, rows: IntArray, work: Work) -> Represented:
-        features = self._load(request.model, request.params).eval().get_submodule("features")
+        features = features_of(self._load(request.model, request.params).eval())
         sums: Tensor | None = None  # (K, F), in float64: the order of the batches must not show
         counts = torch.zeros(self._classes, dtype=torch.int64, device=self._device)
         with torch.inference_mode():

@@ -11,12 +11,13 @@ import torch
 
 from strata.engine.build import build_world
 from strata.engine.config.load import load_config
-from strata.engine.errors import EmptyCohortError
+from strata.engine.errors import ConfigError, EmptyCohortError
 from strata.engine.federation import Federation
 from strata.engine.identity import state_types
 from strata.engine.method.algorithm import FlatAlgorithm, TieredAlgorithm
 from strata.engine.method.find import load_method, method_names
 from strata.engine.method.messages import ClientInfo, Context, Received
+from strata.engine.models.spec import Family, ModelSpec
 from strata.engine.rounds.clients import ClientHost
 from strata.engine.rounds.pools import EvaluationCall
 from strata.engine.state import checkpoint
@@ -165,6 +166,53 @@ def test_a_client_that_was_never_called_is_evaluated_too(world):
     assert all(score.samples == len(world.data.clients[0].test) for score in scores.values())
 
 
+def test_it_is_scored_by_personal_models_before_and_after_training_if_it_says_so(world):
+    method, made = world.algorithm, one_round(world)
+    shared = {name: model for name, model in [("GM", method.global_model(made["global"]))] if model is not None}
+    rows = world.data.clients[0]
+    for state in (None, made["client 0"]):
+        steps = method.client_evaluate(world.infos[0], state, shared)
+        scores, _ = lead(Sequential(world.data.dataset), steps, rows.train, rows.test, 7, "client")
+        assert ("PM" in scores) == type(method).has_personal_model
+    if not method.has_personal_model:
+        assert method.personal_model(made["client 0"]) is None
+
+
+def test_it_takes_a_family_if_it_says_so_and_refuses_it_if_not(world):
+    kind, config = type(world.algorithm), world.algorithm.config
+    inputs = (world.data.dataset.input_shape, world.data.dataset.classes)
+    family = Family(tuple(ModelSpec("mlp", *inputs, (("hidden", hidden),)) for hidden in ((8,), (16, 8))))
+    if not kind.takes_families:
+        with pytest.raises(ConfigError, match=r"(?i)family"):
+            kind(config, family).init_global(1)
+        return
+    method = kind(config, family)
+    models = [method.personal_model(method.init_client(info, 1)) for info in world.infos[:2]]
+    assert [len(model) for model in models] == [4, 6]
+
+
+def test_its_clients_report_choices_if_it_says_so(world):
+    method = world.algorithm
+    info, g = world.infos[0], method.init_global(1)
+    owner = method.start_team(method.to_team(g, TEAM, {}, AT), None) if isinstance(method, TieredAlgorithm) else g
+    down = method.to_client(owner, info, method.default_assignment(info))
+    result, _ = client_call(world, method, method.init_client(info, 5), down)
+    assert any(map(method.is_choice, result.metrics)) == type(method).has_choices
+
+
+def test_teams_stay_as_they_are_unless_it_says_that_it_regroups(world):
+    method = world.algorithm
+    if isinstance(method, TieredAlgorithm) and not method.regroups:
+        topology = {0: [0, 2], 1: [1]}
+        assert method.regroup(method.init_global(1), topology, AT) == topology
+
+
+def test_it_has_a_probe_where_its_control_wants_one(world):
+    control = world.algorithm.Control
+    if control is not None and control.probes:
+        assert world.algorithm.probe(world.algorithm.init_global(1)) is not None
+
+
 def test_infos_carry_what_agents_need(world):
     info = world.infos[0]
     assert isinstance(info, ClientInfo)
@@ -174,7 +222,5 @@ def test_infos_carry_what_agents_need(world):
 
 
 def test_unknown_methods_are_named_with_the_closest():
-    from strata.engine.errors import ConfigError
-
     with pytest.raises(ConfigError, match="Did you mean permfl"):
         load_method("permlf")

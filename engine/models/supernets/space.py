@@ -20,6 +20,9 @@ Architecture = tuple[int, ...]
 KINDS = ("width", "depth", "kernel", "expansion")
 """The four decisions of a stage."""
 
+RESOLUTION = "resolution"
+"""The slot of the side of the images, in pixels."""
+
 HEAD_SIZE = 8
 """Channels of one attention head [NASViT]; widths of attention stages are whole numbers of heads."""
 
@@ -109,7 +112,7 @@ class SearchSpace:
             for number, stage in enumerate(self.stages, 1)
             for kind in KINDS
         ]
-        first = [Slot("resolution", self.resolution), Slot("stem.width", self.stem)]
+        first = [Slot(RESOLUTION, self.resolution), Slot("stem.width", self.stem)]
         return (*first, *staged, Slot("last.width", self.last))
 
     @property

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from torch import nn
 
-from strata.engine.models.base import init_params, parameter_count, size_mib
+from strata.engine.models.base import FeatureModel, features_of, head_names, init_params, parameter_count, size_mib
+from strata.engine.models.spec import Joint
 from tests.helpers.models import NAMES, NORMED, spec
 
 
@@ -41,3 +43,31 @@ def test_buffers_of_floating_point_belong_to_the_parameters_and_counters_do_not(
     assert torch.equal(params["features.1.running_var"], torch.ones(4))
     assert "features.1.num_batches_tracked" not in params
     assert params["features.0.weight"].dtype == torch.float32
+
+
+def test_a_head_has_its_names_and_all_others_are_of_the_features() -> None:
+    layers = nn.Sequential(nn.Linear(6, 4, bias=False), nn.BatchNorm1d(4))
+    model = FeatureModel(nn.Linear(3, 6), layers)
+    assert model.head_names == (
+        "head.0.weight",
+        "head.1.weight",
+        "head.1.bias",
+        "head.1.running_mean",
+        "head.1.running_var",
+    )
+    assert set(model.state_dict()) - set(model.head_names) - {"head.1.num_batches_tracked"} == {
+        "features.weight",
+        "features.bias",
+    }
+
+
+def test_the_head_of_an_architecture_is_found_where_it_has_one() -> None:
+    assert head_names(spec("mclr")) == ("head.weight", "head.bias")
+    assert head_names(Joint((("model", spec("mclr")),))) == ()
+
+
+def test_features_are_those_of_a_feature_model() -> None:
+    model = FeatureModel(nn.Flatten(), nn.Linear(3, 2))
+    assert features_of(model) is model.features
+    with pytest.raises(TypeError, match=r"expected a FeatureModel\(features, head\), not a Linear"):
+        features_of(model.head)

@@ -17,6 +17,7 @@ from strata.engine.method.requests import Sgd, Train
 from strata.engine.models.base import FeatureModel, init_params, parameter_count
 from strata.engine.models.build import spec_of
 from strata.engine.models.config import ModelConfig
+from strata.engine.models.sequences import projection_names
 from strata.engine.models.spec import Family, feature_width, scaled
 from strata.engine.training.flops import count_step_flops
 from strata.engine.tree import fingerprint
@@ -270,3 +271,10 @@ def test_a_run_on_text_goes_on_where_it_was_saved(sentences, tmp_path):
     with Federation(config) as restored:
         restored.restore(path)
         assert restored.run_round().scores == second.scores
+
+
+def test_projections_are_those_to_queries_keys_and_values_of_every_layer():
+    names = projection_names(spec("transformer", TOKENS, depth=2))
+    layers = [f"features.blocks.{block}.attention.{part}" for block in (0, 1) for part in "qkv"]
+    assert names == tuple(f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias"))
+    assert projection_names(spec("mlp", (6,), hidden=[4])) == ()
