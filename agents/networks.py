@@ -16,7 +16,7 @@ from ray.rllib.core.rl_module.apis.value_function_api import ValueFunctionAPI
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, nn
 
-from strata.agents.spaces import PerClient, per_client
+from strata.agents.rows import PerClient, per_client
 
 
 class ActorCritic(TorchRLModule, ValueFunctionAPI):

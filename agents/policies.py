@@ -1,6 +1,6 @@
 """Who makes the decisions of a round: the protocol, and a method's own rules.
 
-Learnt policies are in :mod:`strata.agents.learnt`.
+Learnt policies are in :mod:`strata.agents.rllib_policies`.
 """
 
 from collections.abc import Mapping

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from strata.agents.families.learners import Specs
-from strata.agents.spaces import per_client
+from strata.agents.rows import per_client
 from strata.engine.config.agents import AgentsConfig
 from strata.engine.errors import AgentCheckpointError, CheckpointError
 from strata.engine.method.control import AgentId
@@ -21,7 +21,7 @@ def save(target: Path, learners: object, specs: Specs, settings: AgentsConfig, l
 
     Args:
         target: a folder, replaced as a whole.
-        learners: the ``learners`` part of :meth:`strata.agents.learnt.LearntPolicies.state`.
+        learners: the ``learners`` part of :meth:`strata.agents.rllib_policies.LearntPolicies.state`.
         specs: of the agents.
         settings: their networks.
         layout: how decisions are divided among them.

@@ -14,7 +14,7 @@ from strata.engine.method.algorithm import TieredAlgorithm
 from strata.engine.method.length import Length
 from strata.engine.method.requests import Answer, Request, Sgd, Train, Trained
 from strata.engine.models.base import Buildable, init_params
-from strata.engine.models.build import spec_of
+from strata.engine.models.factory import spec_of
 from strata.engine.params import flatten
 from strata.engine.rounds.world import TierPlan, World
 from strata.engine.seeding import derive

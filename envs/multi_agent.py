@@ -5,7 +5,7 @@ from typing import Any
 
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
-from strata.envs.staged import StagedRounds
+from strata.envs.stages import StagedRounds
 
 
 class FederatedRoundsEnv(StagedRounds, MultiAgentEnv):

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from gymnasium.spaces import Box, MultiDiscrete
 
-from strata.agents.learnt import LearntPolicies
+from strata.agents.rllib_policies import LearntPolicies
 from strata.engine.config.agents import AgentsConfig
 from strata.engine.config.load import load_config
 from strata.engine.config.schema import RunConfig

@@ -15,7 +15,7 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, nn
 
-from strata.agents.spaces import per_client
+from strata.agents.rows import per_client
 
 HALF_LIFE = 50.0  # actions after which exploration has halved
 

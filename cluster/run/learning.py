@@ -16,7 +16,7 @@ from strata.engine.method.situation import Report
 from strata.engine.notify import Notify
 from strata.engine.rounds.records import RoundRecord
 from strata.envs.opening import replayed, timing_turns
-from strata.envs.staged import StagedRounds
+from strata.envs.stages import StagedRounds
 
 POPULATIONS = 8  # of clients that pre-training within a run goes round
 ENUMERABLE = 12  # clients per round up to which rules that try every possibility are compared with
@@ -33,7 +33,7 @@ def make_policies(config: RunConfig, control: Control, notify: Notify, fresh: bo
     if settings.policy != "rllib":
         return RulePolicies(settings.policy, control, config.seed)
     from strata.agents import store
-    from strata.agents.learnt import LearntPolicies
+    from strata.agents.rllib_policies import LearntPolicies
 
     policies = LearntPolicies(control.agents, settings, config.seed)
     if fresh and settings.checkpoint:
@@ -50,7 +50,7 @@ def make_policies(config: RunConfig, control: Control, notify: Notify, fresh: bo
 def save_policies(policies: Policies | None, control: Control, config: RunConfig, folder: Path) -> None:
     """Save learnt policies; rules have nothing to save."""
     from strata.agents import store
-    from strata.agents.learnt import LearntPolicies
+    from strata.agents.rllib_policies import LearntPolicies
 
     if isinstance(policies, LearntPolicies):
         learners = policies.state()["learners"]
@@ -110,7 +110,7 @@ def held_out(
 
 def frozen(config: RunConfig, learners: Any, control: Control) -> Policies:
     """Learnt policies that only act, for a control that may have another number of clients per round."""
-    from strata.agents.learnt import LearntPolicies
+    from strata.agents.rllib_policies import LearntPolicies
 
     policies = LearntPolicies(control.agents, config.agents, config.seed)
     policies.restore_learners(learners)

@@ -54,7 +54,7 @@ class Session:
         from strata.agents.driver import Driver
         from strata.cluster.run.learning import make_policies
         from strata.envs.opening import full_turns
-        from strata.envs.staged import StagedRounds
+        from strata.envs.stages import StagedRounds
 
         turns = self._turns = full_turns(self.federation)
         self._policies = make_policies(self.config, turns.control, notify, fresh)

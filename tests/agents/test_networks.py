@@ -7,9 +7,9 @@ from gymnasium.spaces import Box, Dict, MultiDiscrete
 from ray.rllib.core.columns import Columns
 
 from strata.agents.families.vdn import DecomposedValue
-from strata.agents.learnt import LearntPolicies
 from strata.agents.networks import EquivariantActorCritic, MlpActorCritic
-from strata.agents.spaces import per_client
+from strata.agents.rllib_policies import LearntPolicies
+from strata.agents.rows import per_client
 from strata.engine.method.control import AgentSpec
 from strata.engine.method.features import pad_rows
 from tests.helpers.toys import ARMS, arms, learn, mean_pay, rows, settings

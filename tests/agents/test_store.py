@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from strata.agents import store
-from strata.agents.learnt import LearntPolicies
+from strata.agents.rllib_policies import LearntPolicies
 from strata.engine.errors import AgentCheckpointError
 from strata.engine.tree import fingerprint, leaves
 from tests.helpers.toys import arms, learn, numbers, settings, virtual

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.helpers.averaging import assert_close, descend, mean, run
+from tests.helpers.arithmetic.averaging import assert_close, descend, mean, run
 
 
 @pytest.mark.parametrize(("method", "mu"), [("fedavg", 0.0), ("fedprox", 0.7)])

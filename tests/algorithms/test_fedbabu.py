@@ -11,7 +11,7 @@ from strata.engine.method.messages import Received
 from strata.engine.models.spec import ModelSpec
 from strata.engine.training.sequential import Sequential
 from strata.engine.tree import count_bytes
-from tests.helpers.linear import (
+from tests.helpers.arithmetic.linear import (
     DATA,
     INFO,
     LR,

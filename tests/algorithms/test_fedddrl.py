@@ -92,7 +92,7 @@ def one_slow_client(tmp_path):
 
 
 def test_it_learns_to_leave_out_the_one_slow_client(one_slow_client):
-    from strata.agents.learnt import LearntPolicies
+    from strata.agents.rllib_policies import LearntPolicies
 
     config, turns = one_slow_client
     assert config.agents.policy == "rllib"

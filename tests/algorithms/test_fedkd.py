@@ -14,9 +14,8 @@ from strata.engine.method.messages import Context, Received
 from strata.engine.method.requests import Trained
 from strata.engine.options import check
 from strata.engine.tree import count_bytes, fingerprint
-from tests.helpers.calls import call_rows
-from tests.helpers.families import MCLR, PAIR, SETTINGS, plain_backward, plain_logits, teach
-from tests.helpers.linear import (
+from tests.helpers.arithmetic.families import MCLR, PAIR, SETTINGS, plain_backward, plain_logits, teach
+from tests.helpers.arithmetic.linear import (
     INFO,
     ONE_STEP,
     arrays,
@@ -30,6 +29,7 @@ from tests.helpers.linear import (
     spec,
     step,
 )
+from tests.helpers.calls import call_rows
 from tests.helpers.moments import AT
 from tests.helpers.small import small
 

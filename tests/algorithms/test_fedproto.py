@@ -7,8 +7,8 @@ import torch
 from strata.algorithms import fedproto
 from strata.engine.method.messages import Received
 from strata.engine.tree import count_bytes
-from tests.helpers.families import SETTINGS
-from tests.helpers.linear import (
+from tests.helpers.arithmetic.families import SETTINGS
+from tests.helpers.arithmetic.linear import (
     ONE_STEP,
     ROWS,
     D,

@@ -7,8 +7,8 @@ from strata.algorithms import fml
 from strata.engine.method.messages import Received
 from strata.engine.models.base import parameter_count
 from strata.engine.tree import count_bytes
-from tests.helpers.families import MCLR, PAIR, SETTINGS, plain_backward, plain_logits, teach
-from tests.helpers.linear import (
+from tests.helpers.arithmetic.families import MCLR, PAIR, SETTINGS, plain_backward, plain_logits, teach
+from tests.helpers.arithmetic.linear import (
     ONE_STEP,
     arrays,
     assert_close,

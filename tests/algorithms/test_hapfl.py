@@ -14,7 +14,7 @@ from strata.engine.method.losses import Batch
 from strata.engine.method.messages import Context, Received
 from strata.engine.models.spec import ModelSpec
 from strata.engine.training.sequential import Sequential
-from tests.helpers.linear import DATA, INFO, ROWS, D, K, arrays, fresh
+from tests.helpers.arithmetic.linear import DATA, INFO, ROWS, D, K, arrays, fresh
 from tests.helpers.moments import AT
 from tests.helpers.small import small
 from tests.helpers.training import lead

@@ -1,6 +1,6 @@
 """h-SGD against numpy, on clients of unequal size."""
 
-from tests.helpers.averaging import assert_close, descend, mean, run
+from tests.helpers.arithmetic.averaging import assert_close, descend, mean, run
 
 
 def test_hsgd_takes_uniform_means_twice():

@@ -9,8 +9,8 @@ from strata.engine.errors import ConfigError
 from strata.engine.method.messages import Received
 from strata.engine.models.spec import Family, ModelSpec
 from strata.engine.tree import count_bytes
-from tests.helpers.families import SETTINGS
-from tests.helpers.linear import (
+from tests.helpers.arithmetic.families import SETTINGS
+from tests.helpers.arithmetic.linear import (
     INFO,
     ONE_STEP,
     D,

@@ -12,9 +12,9 @@ from strata.engine.method.messages import Received
 from strata.engine.models.spec import ModelSpec
 from strata.engine.options import check
 from strata.engine.tree import count_bytes
+from tests.helpers.arithmetic.softmax import FULL_BATCH, client_arrays, gradient
 from tests.helpers.moments import AT, TEAM
 from tests.helpers.small import small
-from tests.helpers.softmax import FULL_BATCH, client_arrays, gradient
 
 
 def reference(start, clients, teams, *, rounds, K, L, alpha, eta, beta, gamma, lam_d, lam_t):

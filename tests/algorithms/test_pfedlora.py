@@ -16,8 +16,7 @@ from strata.engine.models.spec import Family, ModelSpec
 from strata.engine.options import check
 from strata.engine.training.sequential import Sequential
 from strata.engine.tree import count_bytes, fingerprint
-from tests.helpers.calls import call_rows
-from tests.helpers.linear import (
+from tests.helpers.arithmetic.linear import (
     DATA,
     INFO,
     LR,
@@ -41,6 +40,7 @@ from tests.helpers.linear import (
     spec,
     step,
 )
+from tests.helpers.calls import call_rows
 from tests.helpers.moments import AT
 from tests.helpers.small import small
 from tests.helpers.training import lead

@@ -7,8 +7,8 @@ from strata.algorithms.pfedme import PFedMeConfig
 from strata.engine.errors import ConfigError
 from strata.engine.federation import Federation
 from strata.engine.options import check
+from tests.helpers.arithmetic.softmax import FULL_BATCH, client_arrays, gradient
 from tests.helpers.small import small
-from tests.helpers.softmax import FULL_BATCH, client_arrays, gradient
 
 
 def reference(start, clients, *, rounds, R, K, lr, personal_lr, lam, beta):

@@ -2,8 +2,19 @@
 
 from strata.algorithms import standalone
 from strata.engine.tree import count_bytes
-from tests.helpers.families import SETTINGS
-from tests.helpers.linear import ONE_STEP, arrays, assert_close, backward, drive, error, forward, fresh, spec, step
+from tests.helpers.arithmetic.families import SETTINGS
+from tests.helpers.arithmetic.linear import (
+    ONE_STEP,
+    arrays,
+    assert_close,
+    backward,
+    drive,
+    error,
+    forward,
+    fresh,
+    spec,
+    step,
+)
 
 
 def test_standalone_descends_alone_and_sends_nothing():

@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from strata.engine.models.base import FeatureModel
-from strata.engine.models.build import spec_of
 from strata.engine.models.config import ModelConfig
+from strata.engine.models.factory import spec_of
 from strata.engine.models.spec import ModelSpec
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)

@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium.spaces import Box, MultiDiscrete
 
 from strata.agents.driver import Driver
-from strata.agents.learnt import LearntPolicies
+from strata.agents.rllib_policies import LearntPolicies
 from strata.engine.config.agents import AgentsConfig
 from strata.engine.method.control import AgentSpec, Control
 from strata.engine.method.features import pad_rows

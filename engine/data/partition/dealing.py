@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from strata.engine.data.apportion import apportion, deal, top_up
 from strata.engine.data.config import DataConfig, PartitionConfig, SizesName
 from strata.engine.data.dataset import ClientData, Dataset, IntArray
-from strata.engine.data.partition.assigned import file_parts, natural_parts
 from strata.engine.data.partition.flower import flower_parts
 from strata.engine.data.partition.holdout import published_holdout, published_sides, stratified_holdout, test_flags
+from strata.engine.data.partition.ownership import file_parts, natural_parts
 from strata.engine.errors import DataError
 from strata.engine.seeding import generator
 

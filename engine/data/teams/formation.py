@@ -16,7 +16,7 @@ from scipy.spatial.distance import squareform
 from strata.engine.data.apportion import label_counts
 from strata.engine.data.config import FormationConfig
 from strata.engine.data.dataset import ClientData, Dataset, IntArray
-from strata.engine.data.partition.assigned import read_json_lists
+from strata.engine.data.partition.ownership import read_json_lists
 from strata.engine.data.teams.clusters import cosine_clusters, cosines
 from strata.engine.errors import DataError
 from strata.engine.seeding import generator

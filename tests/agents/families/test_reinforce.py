@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from strata.agents.learnt import LearntPolicies
+from strata.agents.rllib_policies import LearntPolicies
 from tests.helpers.toys import BASELINE, BEST, settings, virtual, virtual_driver
 
 

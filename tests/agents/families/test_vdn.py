@@ -4,7 +4,7 @@ import numpy as np
 from ray.rllib.core.columns import Columns
 
 from strata.agents.families.vdn import HALF_LIFE
-from strata.agents.learnt import LearntPolicies
+from strata.agents.rllib_policies import LearntPolicies
 from tests.helpers.toys import ARMS, arms, driver, learn, mean_pay, settings
 
 

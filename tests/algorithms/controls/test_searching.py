@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from strata.agents.driver import Driver
-from strata.agents.learnt import LearntPolicies
+from strata.agents.rllib_policies import LearntPolicies
 from strata.algorithms.controls.searching import SearchControl
 from strata.engine.build import build_world
 from strata.engine.config.agents import AgentsConfig

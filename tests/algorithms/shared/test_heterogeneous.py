@@ -9,8 +9,8 @@ from strata.engine.errors import ConfigError
 from strata.engine.federation import Federation
 from strata.engine.models.base import init_params
 from strata.engine.tree import fingerprint
-from tests.helpers.families import MCLR, PAIR
-from tests.helpers.linear import spec
+from tests.helpers.arithmetic.families import MCLR, PAIR
+from tests.helpers.arithmetic.linear import spec
 from tests.helpers.small import small
 
 METHODS = ["standalone", "lg_fedavg", "pfedlora", "fml", "fedkd", "fedproto"]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from strata.agents.learnt import LearntPolicies
+from strata.agents.rllib_policies import LearntPolicies
 from strata.cluster.cli import main
 from strata.cluster.run.learning import compare_rules
 from strata.engine.config.load import load_config

@@ -12,7 +12,7 @@ from strata.engine.method.losses import Batch, SmoothedCrossEntropy, cross_entro
 from strata.engine.method.requests import AdamW, Evaluate, Sgd
 from strata.engine.training.sequential import Sequential
 from strata.engine.tree import count_bytes
-from tests.helpers.linear import DATA, ROWS, K, X, Y, arrays, backward, forward, fresh, softmax, spec
+from tests.helpers.arithmetic.linear import DATA, ROWS, K, X, Y, arrays, backward, forward, fresh, softmax, spec
 from tests.helpers.training import lead
 
 FULL = 100  # more samples than there are

@@ -15,13 +15,13 @@ from strata.engine.method.length import Length
 from strata.engine.method.losses import Batch
 from strata.engine.method.requests import Sgd, Train
 from strata.engine.models.base import FeatureModel, init_params, parameter_count
-from strata.engine.models.build import spec_of
 from strata.engine.models.config import ModelConfig
+from strata.engine.models.factory import spec_of
 from strata.engine.models.sequences import projection_names
 from strata.engine.models.spec import Family, feature_width, scaled
 from strata.engine.training.flops import count_step_flops
 from strata.engine.tree import fingerprint
-from tests.helpers.references import chained, encoder_layer
+from tests.helpers.arithmetic.references import chained, encoder_layer
 
 TOKENS = TokenShape((6,), 20)
 METHODS = ("standalone", "lg_fedavg", "fml", "fedkd", "fedproto", "pfedlora")

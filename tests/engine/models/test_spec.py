@@ -11,7 +11,7 @@ from strata.engine.data.dataset import TokenShape
 from strata.engine.determinism import torch_scope
 from strata.engine.errors import ConfigError
 from strata.engine.models.base import FeatureModel, init_params, parameter_count
-from strata.engine.models.build import spec_of
+from strata.engine.models.factory import spec_of
 from strata.engine.models.spec import (
     Family,
     Joint,

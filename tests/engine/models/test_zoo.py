@@ -7,8 +7,8 @@ from strata.engine.determinism import torch_scope
 from strata.engine.errors import ConfigError
 from strata.engine.models.base import FeatureModel, parameter_count, size_mib
 from strata.engine.models.spec import Family, family_of, feature_width
+from tests.helpers.arithmetic.references import chained
 from tests.helpers.models import COLOUR, GREY, NAMES, conv, dense, spec
-from tests.helpers.references import chained
 
 POOLED = {"cnn": (1, 2), "cnn_permfl": (0, 1)}  # padding of convolutions, stride of poolings; the others': (0, 2)
 

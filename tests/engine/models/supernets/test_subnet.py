@@ -18,7 +18,7 @@ from strata.engine.models.supernets.space import HEAD_SIZE
 from strata.engine.models.supernets.spaces import space
 from strata.engine.models.supernets.subnet import SubnetSpec, shapes, supernet_params, supernet_spec
 from strata.engine.training.sequential import Sequential
-from tests.helpers.references import encoder_layer
+from tests.helpers.arithmetic.references import encoder_layer
 from tests.helpers.supernet_draws import CLASSES, COLOUR, GREY, SMALL, specs, weights
 from tests.helpers.training import lead
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from strata.engine.models.spec import Family, ModelSpec
-from tests.helpers.linear import LR, D, K, X, softmax, spec
+from tests.helpers.arithmetic.linear import LR, D, K, X, softmax, spec
 
 MCLR = ModelSpec("mclr", (D,), K)  # 18 numbers, fewer than the linear model's 39: the smallest of the two
 PAIR = Family((spec(), MCLR))

@@ -8,7 +8,7 @@ from torch import nn
 from strata.engine.config.load import load_config
 from strata.engine.errors import ConfigError
 from strata.engine.models.base import init_params, parameter_count
-from strata.engine.models.build import spec_of
+from strata.engine.models.factory import spec_of
 from strata.engine.models.spec import Family, subnet_of
 from strata.engine.models.supernets.spaces import space
 from strata.engine.models.supernets.subnet import SubnetSpec, shapes, supernet_params

@@ -6,7 +6,7 @@ import torch
 from ray.rllib.core.columns import Columns
 
 from strata.agents.driver import Driver
-from strata.agents.learnt import VDN_EPOCHS, LearntPolicies
+from strata.agents.rllib_policies import VDN_EPOCHS, LearntPolicies
 from strata.engine.errors import ConfigError
 from strata.engine.state import checkpoint
 from strata.engine.tree import fingerprint

@@ -3,8 +3,8 @@
 import numpy as np
 
 from strata.engine.federation import Federation
+from tests.helpers.arithmetic.softmax import FULL_BATCH, client_arrays, gradient
 from tests.helpers.small import small
-from tests.helpers.softmax import FULL_BATCH, client_arrays, gradient
 
 LR = 0.2
 SHARED = (f"method.lr={LR}", f"method.batch_size={FULL_BATCH}", "partition=quantity", "partition.sizes=powerlaw")
