@@ -6,24 +6,45 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from strata.agents.policies import Policies
-from strata.engine.method.control import COMMON, AgentId
+from strata.engine.method.control import COMMON, Actions, AgentId, Observation
+from strata.engine.method.situation import Report
+
+Infos = Mapping[str, Mapping[str, Any]]
+"""RLlib's: whatever an environment tells of its agents, and under ``COMMON`` of the turn and the round."""
+
+Stepped = tuple[Mapping[AgentId, Observation], Mapping[AgentId, float], Mapping[str, bool], Mapping[str, bool], Infos]
+"""Observations, rewards, terminations, truncations, infos."""
 
 
 class TurnBasedEnv(Protocol):
     """What the loop needs of an environment: RLlib's multi-agent interface, with turns in its infos."""
 
-    def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None) -> Any:
+    def reset(
+        self, *, seed: int | None = None, options: Mapping[str, object] | None = None
+    ) -> tuple[Mapping[AgentId, Observation], Infos]:
         """Observations of the first turn, and infos."""
 
-    def step(self, action_dict: Mapping[AgentId, Any]) -> Any:
+    def step(self, action_dict: Actions) -> Stepped:
         """Observations, rewards, terminations, truncations, infos."""
+
+
+class Played(Protocol):
+    """An environment's account of a round."""
+
+    @property
+    def report(self) -> Report:
+        """What came of it."""
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Numbers worth a curve."""
 
 
 @dataclass(frozen=True)
 class RoundResult:
     """What came of a round: the environment's account of it, curves, and the wall seconds spent in the agents."""
 
-    played: Any
+    played: Played
     metrics: Mapping[str, float]
     agents_s: float
 
@@ -34,8 +55,8 @@ class Driver:
     def __init__(self, env: TurnBasedEnv, policies: Policies) -> None:
         """Keep environment and policies; no window is opened before the first round."""
         self._env, self._policies = env, policies
-        self._info: dict[str, Any] | None = None
-        self._seen: Mapping[AgentId, Any] = {}
+        self._info: Mapping[str, Any] | None = None
+        self._seen: Mapping[AgentId, Observation] = {}
 
     def run_round(self) -> RoundResult:
         """Play one round to its end, and let the policies learn from it."""
@@ -52,7 +73,7 @@ class Driver:
             self._info = infos[COMMON]
             if "played" in self._info:
                 break
-        played = self._info["played"]
+        played: Played = self._info["played"]
         if over["__all__"]:
             self._info = None
         began = time.perf_counter()

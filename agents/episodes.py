@@ -1,17 +1,24 @@
 """Rounds as RLlib episodes, which is what its learners learn from."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
+import numpy as np
 from gymnasium import spaces
+from numpy.typing import NDArray
 from ray.rllib.core.columns import Columns
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 
 from strata.agents.families.learners import Specs, own_module
 from strata.engine.method.control import AgentId
 
-Step = dict[AgentId, dict[str, Any]]
-"""One stage: by agent, the observation, the action, its distribution's inputs and its log-probability."""
+Value = NDArray[np.generic] | np.generic
+
+Taken = dict[str, Value]
+"""By RLlib's name: the observation, the action, its distribution's inputs and its log-probability, of one agent."""
+
+Step = dict[AgentId, Taken]
+"""One stage: by agent, what it saw and did."""
 
 
 class Lived(Protocol):
@@ -35,7 +42,7 @@ def episode_of(rounds: Iterable[Lived], specs: Specs) -> MultiAgentEpisode | Non
         steps += [(step, paid if number == len(own) - 1 else {}) for number, step in enumerate(own)]
     if not steps:
         return None
-    last: dict[AgentId, Any] = {}
+    last: dict[AgentId, Value] = {}
     for step, _ in steps:
         last.update({agent: taken[Columns.OBS] for agent, taken in step.items()})
     episode = MultiAgentEpisode(
@@ -56,9 +63,9 @@ def episode_of(rounds: Iterable[Lived], specs: Specs) -> MultiAgentEpisode | Non
     return episode
 
 
-def _seen(step: Step) -> dict[AgentId, Any]:
+def _seen(step: Step) -> dict[AgentId, Value]:
     return {agent: taken[Columns.OBS] for agent, taken in step.items()}
 
 
-def _extras(taken: Mapping[str, Any]) -> dict[str, Any]:
+def _extras(taken: Taken) -> Taken:
     return {key: taken[key] for key in (Columns.ACTION_DIST_INPUTS, Columns.ACTION_LOGP)}

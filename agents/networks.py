@@ -8,7 +8,6 @@ Rows without a client get logits 0, or mean 0 and standard deviation 1: constant
 
 import math
 from abc import abstractmethod
-from typing import Any
 
 import torch
 from ray.rllib.core.columns import Columns
@@ -51,7 +50,7 @@ class ActorCritic(TorchRLModule, ValueFunctionAPI):
     def value(self, rows_BkF: Tensor, there_Bk1: Tensor) -> Tensor:
         """Expected return (B,)."""
 
-    def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Tensor]:
+    def _forward(self, batch: dict[str, Tensor], **kwargs: object) -> dict[str, Tensor]:
         rows = batch[Columns.OBS]
         there = rows[..., :1]
         outputs = self.act(rows, there) * there
@@ -60,7 +59,7 @@ class ActorCritic(TorchRLModule, ValueFunctionAPI):
         log_std = self.log_std.expand_as(outputs) * there
         return {Columns.ACTION_DIST_INPUTS: torch.cat([outputs.flatten(-2), log_std.flatten(-2)], -1)}
 
-    def compute_values(self, batch: dict[str, Any], embeddings: Any = None) -> Tensor:
+    def compute_values(self, batch: dict[str, Tensor], embeddings: Tensor | None = None) -> Tensor:
         """Expected return (B,) of a batch's observations."""
         rows = batch[Columns.OBS]
         return self.value(rows, rows[..., :1])

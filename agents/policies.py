@@ -23,7 +23,7 @@ class Policies(Protocol):
     def state(self) -> Any:
         """All that the next round depends on, as a tree of tensors, numbers and text."""
 
-    def restore(self, state: Any) -> None:
+    def restore(self, state: object) -> None:
         """Continue from what :meth:`state` gave."""
 
 
@@ -47,9 +47,9 @@ class RulePolicies:
         """Learn nothing: a rule stays as it is."""
         return {}
 
-    def state(self) -> Any:
-        """The state of a rule: None, because it is the same in every round."""
+    def state(self) -> object:
+        """None: a rule is the same in every round."""
         return None
 
-    def restore(self, state: Any) -> None:
-        """Restore nothing: a rule has no state."""
+    def restore(self, state: object) -> None:
+        """Restore nothing."""

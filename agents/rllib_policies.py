@@ -1,8 +1,8 @@
 """Learnt policies: RLlib modules and learners that decide, are paid, and learn."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from gymnasium.spaces import Box
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.learner import Learner
 
-from strata.agents.episodes import Step, episode_of
+from strata.agents.episodes import Step, Taken, Value, episode_of
 from strata.agents.families.learners import Specs, build_learner
 from strata.agents.trees import from_tree, to_tree
 from strata.engine.config.agents import AgentsConfig
@@ -31,6 +31,15 @@ class Round:
 
     steps: list[Step] = field(default_factory=list)
     rewards: Mapping[AgentId, float] = field(default_factory=dict)
+
+
+class State(TypedDict):
+    """What a checkpoint keeps: learners by family and rounds, as trees."""
+
+    learners: dict[str, object]
+    rounds: list[dict[str, object]]
+    fresh: int
+    decisions: int
 
 
 class LearntPolicies:
@@ -81,7 +90,7 @@ class LearntPolicies:
             self._rounds[-1].steps.append(step)
         return {agent: self._within(agent, taken[Columns.ACTIONS]) for agent, taken in step.items()}
 
-    def _act(self, agent: AgentId, observation: Observation) -> dict[str, Any]:
+    def _act(self, agent: AgentId, observation: Observation) -> Taken:
         module = self._learners[self._specs[agent].learner].module[agent]
         batch = {Columns.OBS: torch.from_numpy(observation)[None]}
         if self.learning:
@@ -99,7 +108,7 @@ class LearntPolicies:
             Columns.ACTION_LOGP: logp,
         }
 
-    def _within(self, agent: AgentId, action: Any) -> Any:
+    def _within(self, agent: AgentId, action: Value) -> Value:
         """Continuous actions come from an unbounded distribution; what is learnt from is the unclipped one."""
         space = self._specs[agent].action_space
         if isinstance(space, Box):
@@ -150,7 +159,7 @@ class LearntPolicies:
             )
         return _curves(results, self._members[family])
 
-    def state(self) -> Any:
+    def state(self) -> State:
         """Modules and optimisers of all learners, and the rounds that were not learnt from yet."""
         learners = {}
         for family, learner in self._learners.items():
@@ -165,7 +174,7 @@ class LearntPolicies:
         self._rounds = [Round(from_tree(done["steps"]), done["rewards"]) for done in state["rounds"]]
         self._fresh, self._decisions = state["fresh"], state["decisions"]
 
-    def restore_learners(self, learners: Mapping[str, Any]) -> None:
+    def restore_learners(self, learners: Mapping[str, object]) -> None:
         """Take over modules and optimisers, with nothing learnt from yet."""
         for family, learner in self._learners.items():
             learner.set_state({**from_tree(learners[family]), "weights_seq_no": 0})
@@ -175,7 +184,7 @@ class LearntPolicies:
         self._rounds, self._fresh = [Round()], 0
 
 
-def _curves(results: Mapping[str, Any], agents: Sequence[AgentId] | Mapping[AgentId, Any]) -> dict[str, float]:
+def _curves(results: Mapping[str, Any], agents: Collection[AgentId]) -> dict[str, float]:
     """What RLlib's learner reports of a few agents, by name."""
     curves: dict[str, float] = {}
     if len(agents) > 8:

@@ -4,7 +4,6 @@
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box, MultiDiscrete, Space
@@ -27,8 +26,8 @@ class PerClient:
     outputs: int
 
 
-def per_client(observations: Space[Any], actions: Space[Any]) -> PerClient:
-    """The pattern for one client of an agent's observation and action spaces.
+def per_client(observations: Space[object], actions: Space[object]) -> PerClient:
+    """The pattern of two spaces.
 
     Raises:
         ValueError: when they do not repeat for every client; see :class:`strata.engine.method.control.AgentSpec`.

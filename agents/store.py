@@ -6,16 +6,17 @@
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from strata.agents.families.learners import Specs
 from strata.agents.rows import per_client
 from strata.engine.config.agents import AgentsConfig
 from strata.engine.errors import AgentCheckpointError, CheckpointError
+from strata.engine.method.control import AgentId
 from strata.engine.state import checkpoint
 
 
-def save(target: Path, learners: Any, specs: Specs, settings: AgentsConfig, layout: str, method: str) -> None:
+def save(target: Path, learners: object, specs: Specs, settings: AgentsConfig, layout: str, method: str) -> None:
     """Write modules and optimisers, with what they were made for.
 
     Args:
@@ -33,7 +34,7 @@ def save(target: Path, learners: Any, specs: Specs, settings: AgentsConfig, layo
     checkpoint.write(target.resolve(), learners, header)
 
 
-def load(source: Path, specs: Specs, settings: AgentsConfig, layout: str) -> Any:
+def load(source: Path, specs: Specs, settings: AgentsConfig, layout: str) -> Mapping[str, object]:
     """Read agents for a run; the ``learners`` part of a state.
 
     Raises:
@@ -41,7 +42,7 @@ def load(source: Path, specs: Specs, settings: AgentsConfig, layout: str) -> Any
             network, number of clients per round (except for the equivariant network), or version of RLlib.
     """
 
-    def check(header: Mapping[str, Any]) -> None:
+    def check(header: Mapping[str, object]) -> None:
         theirs = header.get("made_for")
         if not isinstance(theirs, dict):
             raise AgentCheckpointError(f"{source}: it holds no agents. Make some with `strata train-agents`.")
@@ -53,35 +54,36 @@ def load(source: Path, specs: Specs, settings: AgentsConfig, layout: str) -> Any
                 )
 
     try:
-        return checkpoint.read(source, check)
+        return cast(Mapping[str, object], checkpoint.read(source, check))
     except AgentCheckpointError:
         raise
     except CheckpointError as error:
         raise AgentCheckpointError(str(error)) from None
 
 
-def _made_for(specs: Specs, settings: AgentsConfig, layout: str) -> dict[str, Any]:
+def _made_for(specs: Specs, settings: AgentsConfig, layout: str) -> dict[str, object]:
     """What must be equal for agents to be used, by names that an error can show."""
-    made: dict[str, Any] = {
+    spaces: dict[AgentId, list[object]] = {}
+    clients: dict[AgentId, int] = {}
+    for agent, spec in specs.items():
+        if spec.learner == "reinforce":
+            spaces[agent] = [int(n) for n in spec.action_space.nvec]  # type: ignore[attr-defined]
+            continue
+        pattern = per_client(spec.observation_space, spec.action_space)
+        spaces[agent] = [pattern.features, list(pattern.choices), pattern.outputs]
+        if settings.network == "mlp" and spec.learner == "ppo":
+            clients[agent] = pattern.clients
+    return {
         "RLlib version": ".".join(version("ray").split(".")[:2]),
         "layout": layout,
         "set of agents": {agent: spec.learner for agent, spec in specs.items()},
         "network": {"kind": settings.network, "hidden": settings.hidden},
-        "observation and action space": {},
-        "number of clients per round": {},
+        "observation and action space": spaces,
+        "number of clients per round": clients,
     }
-    for agent, spec in specs.items():
-        if spec.learner == "reinforce":
-            made["observation and action space"][agent] = [int(n) for n in spec.action_space.nvec]  # type: ignore[attr-defined]
-            continue
-        pattern = per_client(spec.observation_space, spec.action_space)
-        made["observation and action space"][agent] = [pattern.features, list(pattern.choices), pattern.outputs]
-        if settings.network == "mlp" and spec.learner == "ppo":
-            made["number of clients per round"][agent] = pattern.clients
-    return made
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     if isinstance(value, dict):
         parts = [f"{key} {item}" for key, item in value.items()]
         if len(parts) > 8:  # a virtual agent per client

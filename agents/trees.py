@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 
-def to_tree(state: Any) -> Any:
+def to_tree(state: object) -> object:
     """Nested dicts, lists and tuples with arrays → the same with tensors; arrays and scalars are marked."""
     if isinstance(state, Mapping):
         return {key: to_tree(value) for key, value in state.items()}
@@ -20,7 +20,7 @@ def to_tree(state: Any) -> Any:
     return state
 
 
-def from_tree(tree: Any) -> Any:
+def from_tree(tree: object) -> Any:
     """The inverse of :func:`to_tree`; numpy scalars come back as arrays without dimensions."""
     if isinstance(tree, Mapping):
         if set(tree) == {"numpy"}:

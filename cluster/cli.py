@@ -106,9 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="strata", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=raw)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
-        example = (
-            f"example:\n  {command.EXAMPLE}\n\nSettings are written key=value; `strata config NAME` lists them all."
-        )
+        example = f"example:\n  {command.EXAMPLE}\n\n{SETTINGS}"
         words = commands.add_parser(
             command.NAME, help=command.HELP, description=command.HELP, epilog=example, formatter_class=raw
         )

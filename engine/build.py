@@ -1,19 +1,18 @@
 """From a configuration to the world of its run: data, partition, teams, delays, method."""
 
 from collections.abc import Generator, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from strata.engine.clock.delays import client_profiles, server_profile, team_profile
-from strata.engine.config.schema import RunConfig
+from strata.engine.config.schema import ClientsConfig, RunConfig, TeamsConfig
 from strata.engine.data.dataset import ClientData, Dataset
 from strata.engine.data.federated import build
 from strata.engine.method.algorithm import TieredAlgorithm
 from strata.engine.method.length import Length
-from strata.engine.method.requests import Request, Sgd, Train, Trained
+from strata.engine.method.requests import Answer, Request, Sgd, Train, Trained
 from strata.engine.models.base import Buildable, init_params
 from strata.engine.models.factory import spec_of
 from strata.engine.params import flatten
@@ -32,7 +31,7 @@ def build_world(config: RunConfig) -> World:
     kind, seed, clients = config.method_class, config.seed, config.clients.count
     teams = config.teams.count if issubclass(kind, TieredAlgorithm) else 0
 
-    def updates(dataset: Dataset, rows: Sequence[ClientData]) -> NDArray[np.floating[Any]]:
+    def updates(dataset: Dataset, rows: Sequence[ClientData]) -> NDArray[np.float32]:
         spec = spec_of(config.model, dataset.input_shape, dataset.classes)
         return first_updates(spec, dataset, rows, seed)
 
@@ -54,7 +53,7 @@ def build_world(config: RunConfig) -> World:
 
 def first_updates(
     spec: Buildable, dataset: Dataset, clients: Sequence[ClientData], seed: int, epochs: int = 1
-) -> NDArray[np.floating[Any]]:
+) -> NDArray[np.float32]:
     """Each client's change of a common fresh model after an epoch of SGD (lr 0.1, batch 32): ``(C, D)`` float32.
 
     What ``teams.formation=similarity`` and ``hierarchical`` cluster. Costs no virtual time.
@@ -62,8 +61,9 @@ def first_updates(
     trainer, start = Sequential(dataset), init_params(spec, derive(seed, "similarity"))
     request = Train(spec, start, Sgd(0.1), 32, Length(epochs))
 
-    def step() -> Generator[Request, Any, Tensor]:
-        trained: Trained = yield request
+    def step() -> Generator[Request, Answer | None, Tensor]:
+        trained = yield request
+        assert isinstance(trained, Trained)
         return flatten(trained.params) - flatten(start)
 
     def talk(client: int, rows: ClientData) -> Conversation[Tensor]:
@@ -73,5 +73,5 @@ def first_updates(
     return np.stack([drive(trainer, talk(client, rows))[0].numpy() for client, rows in enumerate(clients)])
 
 
-def _tier_plan(config: Any) -> TierPlan:
+def _tier_plan(config: ClientsConfig | TeamsConfig) -> TierPlan:
     return TierPlan(config.mode, config.deadline_s, config.participation)

@@ -14,7 +14,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from strata.engine.build import build_world
 from strata.engine.config.load import load_config
@@ -111,7 +110,7 @@ class Federation:
             "metrics": self._digest,
         }
 
-    def save(self, folder: Path, beside: Any = None) -> Path:
+    def save(self, folder: Path, beside: object = None) -> Path:
         """Write a checkpoint of the state as it is now, between two rounds; returns its path.
 
         ``beside``: a tree of tensors, numbers and text to be kept with it.
@@ -125,7 +124,7 @@ class Federation:
             folder, self.round, saved, run, self.config.checkpoint.keep, state_types(self.world.algorithm)
         )
 
-    def restore(self, path: Path) -> Any:
+    def restore(self, path: Path) -> object:
         """Continue from a checkpoint; returns what was kept beside it.
 
         Raises:

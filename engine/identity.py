@@ -2,18 +2,16 @@
 
 import hashlib
 import json
-from typing import Any
 
 from strata.engine.config.load import to_dict
 from strata.engine.config.schema import RunConfig
-from strata.engine.method.algorithm import Algorithm
 from strata.engine.method.length import Length
-from strata.engine.rounds.world import World
+from strata.engine.rounds.world import Method, World
 from strata.engine.state.checkpoint import types_in
 from strata.engine.state.snapshot import Saved, Snapshot
 
 
-def state_types(method: Algorithm[Any, Any, Any, Any]) -> dict[str, type]:
+def state_types(method: Method) -> dict[str, type]:
     """What a checkpoint may hold: the engine's own states, and those of the method and of its base classes.
 
     A method's are called after its class, ``FedAvg.Global``, whatever module that is in.

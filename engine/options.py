@@ -1,17 +1,36 @@
 """Declaring configuration: a dataclass field that knows its help text and its allowed range.
 
-A component declares its configuration as a frozen dataclass of :func:`option` fields; :func:`check` then verifies every
-value and names the key, the value and the allowed range of the first that is impossible.
+A component declares its configuration as a frozen dataclass of :func:`option` fields; :func:`overlaid` gives it what
+files and command lines say, each value checked against the field's type by pydantic, and :func:`check` verifies the
+ranges. Each names the key, the value and what was expected of the first that is impossible.
 """
 
 import dataclasses
+import json
 import math
+import operator
 from abc import ABC, abstractmethod
-from typing import Any, TypeVar, cast
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, TypeVar, cast, get_args, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from strata.engine.errors import ConfigError
+from strata.engine.suggest import closest
 
 T = TypeVar("T")
+
+BOUNDS = {"gt": (">", operator.gt), "ge": ("≥", operator.ge), "lt": ("<", operator.lt), "le": ("≤", operator.le)}
+EXPECTED = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "keys and values",
+}
+"""How people call what pydantic found missing, by the type of its error."""
 
 
 def option(
@@ -27,7 +46,8 @@ def option(
 
     A default that is a dict, a list or a dataclass instance is copied for each instance.
     """
-    metadata = {"help": help, "bounds": {"gt": gt, "ge": ge, "lt": lt, "le": le}}
+    bounds = {"gt": gt, "ge": ge, "lt": lt, "le": le}
+    metadata = {"help": help, "bounds": {name: bound for name, bound in bounds.items() if bound is not None}}
     if isinstance(default, dict | list):
         empty: Any = type(default)
         copied = default
@@ -39,9 +59,66 @@ def option(
 
 def allowed_range(field: "dataclasses.Field[Any]") -> str:
     """The bounds of a field as people write them, e.g. ``> 0 and ≤ 1``; empty where there are none."""
-    signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
     bounds = field.metadata.get("bounds", {})
-    return " and ".join(f"{signs[name]} {bounds[name]:g}" for name in signs if bounds.get(name) is not None)
+    return " and ".join(f"{BOUNDS[name][0]} {bound:g}" for name, bound in bounds.items())
+
+
+def overlaid(config: T, said: Mapping[str, Any], where: str, path: str = "") -> T:
+    """A configuration with what was said about some of its keys, and about keys of the dataclasses in it.
+
+    Args:
+        config: a dataclass; it is not changed.
+        said: plain values by key, nested where the configuration is.
+        where: it was said; for errors.
+        path: prefixes the keys in errors.
+
+    Raises:
+        ConfigError: for a key that does not exist, with the closest that does; for a value of another type.
+    """
+    fields = {field.name: field for field in dataclasses.fields(cast(Any, config))}
+    hints, changes = get_type_hints(type(config), include_extras=True), {}
+    for name, value in said.items():
+        key = f"{path}{name}"
+        if name not in fields:
+            level = f"in {path.rstrip('.')}" if path else "at the top"
+            hint = closest(str(name), list(fields))
+            raise ConfigError(f"{key}: no such key, in {where}.{hint} Keys {level}: {', '.join(fields)}.")
+        try:
+            changes[name] = _read(value, getattr(config, name), hints[name], key, where)
+        except ValidationError as error:
+            raise ConfigError(f"{_mismatch(error, key, allowed_range(fields[name]))}, in {where}.") from None
+    return cast(T, dataclasses.replace(cast(Any, config), **changes))
+
+
+def _read(value: Any, held: Any, kind: Any, key: str, where: str) -> Any:
+    """A plain value as one of a kind, in place of the one that is held."""
+    if dataclasses.is_dataclass(held):
+        if isinstance(value, Mapping):
+            return overlaid(held, value, where, f"{key}.")
+        keys = ", ".join(field.name for field in dataclasses.fields(held))
+        raise ConfigError(f"{key}={value!r}: expected keys of its own ({keys}), in {where}.")
+    entry = get_args(kind)[-1] if get_args(kind) else None
+    if isinstance(entry, type) and dataclasses.is_dataclass(entry) and isinstance(value, Mapping):
+        return {name: _read(part, entry(), entry, f"{key}.{name}", where) for name, part in value.items()}
+    if value == "???" or "${" in str(value):
+        raise ConfigError(f"{key}={value!r}: expected a plain value; ??? and ${{…}} mean nothing here, in {where}.")
+    # As JSON, of which even a strict reading takes a list for a tuple, and text for a path.
+    return _checker(kind).validate_json(json.dumps(value, default=str))
+
+
+@cache
+def _checker(kind: Any) -> TypeAdapter[Any]:
+    # Strict: true is no number, and neither is "3". But YAML takes a name such as 2024 for a number.
+    return TypeAdapter(kind, config=ConfigDict(strict=kind not in (str, list[str]), coerce_numbers_to_str=True))
+
+
+def _mismatch(error: ValidationError, key: str, bounds: str) -> str:
+    """Key, value and what was expected of the first value that is of another type."""
+    first = error.errors()[0]
+    choices = first.get("ctx", {}).get("expected", "").replace(" or ", ", ").replace("'", "")
+    expected = f"one of {choices}" if choices else EXPECTED.get(first["type"], first["msg"])
+    allowed = f" {bounds}" if bounds and "number" in expected else ""
+    return f"{'.'.join([key, *map(str, first['loc'])])}={first['input']!r}: expected {expected}{allowed}"
 
 
 def check(config: Any, path: str = "") -> None:
@@ -58,19 +135,11 @@ def check(config: Any, path: str = "") -> None:
         if dataclasses.is_dataclass(value):
             check(value, f"{key}.")
             continue
-        values = value if isinstance(value, list | tuple) else [value]
-        for item in values:
+        bounds = field.metadata.get("bounds", {})
+        for item in value if isinstance(value, list | tuple) else [value]:
             if isinstance(item, bool) or not isinstance(item, int | float):
                 continue
-            bounds = field.metadata.get("bounds", {})
-            wrong = (
-                not math.isfinite(item)
-                or (bounds.get("gt") is not None and not item > bounds["gt"])
-                or (bounds.get("ge") is not None and not item >= bounds["ge"])
-                or (bounds.get("lt") is not None and not item < bounds["lt"])
-                or (bounds.get("le") is not None and not item <= bounds["le"])
-            )
-            if wrong:
+            if not math.isfinite(item) or not all(BOUNDS[name][1](item, bound) for name, bound in bounds.items()):
                 raise ConfigError(f"{key}={item:g} is out of range: expected {allowed_range(field) or 'a number'}.")
     if isinstance(config, Validated):
         config.validate(path)

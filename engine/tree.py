@@ -7,14 +7,16 @@ in one fixed order, so bytes, hashes and files do not depend on how a tree was b
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+Leaf = Tensor | bool | int | float | str | None
 
-def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+
+def leaves(tree: object, path: str = "") -> Iterator[tuple[str, Leaf]]:
     """All leaves of a tree with their paths, in a fixed order (dict keys sorted by their text).
 
     Raises:
@@ -37,26 +39,26 @@ def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         )
 
 
-def map_leaves(tree: Any, change: Callable[[Any], Any]) -> Any:
+def map_leaves(tree: object, change: Callable[[object], object]) -> object:
     """The same tree with every leaf replaced by ``change(leaf)``."""
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
         fields = {f.name: map_leaves(getattr(tree, f.name), change) for f in dataclasses.fields(tree)}
         return type(tree)(**fields)
     if isinstance(tree, Mapping):
         return {key: map_leaves(value, change) for key, value in tree.items()}
-    if isinstance(tree, tuple) and hasattr(tree, "_fields"):  # a named tuple
-        return type(tree)(*(map_leaves(item, change) for item in tree))
+    if isinstance(tree, tuple) and hasattr(tree, "_make"):  # a named tuple
+        return tree._make(map_leaves(item, change) for item in tree)
     if isinstance(tree, list | tuple):
         return type(tree)(map_leaves(item, change) for item in tree)
     return change(tree)
 
 
-def count_bytes(message: Any) -> int:
+def count_bytes(message: object) -> int:
     """Bytes a message takes on the wire: tensors at their size, numbers at 8, booleans at 1, text in UTF-8."""
     return sum(_leaf_bytes(leaf) for _, leaf in leaves(message))
 
 
-def _leaf_bytes(leaf: Any) -> int:
+def _leaf_bytes(leaf: Leaf) -> int:
     if leaf is None:
         return 0
     if isinstance(leaf, Tensor):
@@ -71,7 +73,7 @@ class OnWire:
 
     __slots__ = ("array",)
 
-    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+    def __init__(self, array: NDArray[np.generic]) -> None:
         """Wrap it, so that what arrives can tell tensors from arrays."""
         self.array = array
 
@@ -81,17 +83,17 @@ class OnWire:
         return torch.from_numpy(self.array if self.array.flags.writeable else self.array.copy())
 
 
-def to_wire(message: Any) -> Any:
+def to_wire(message: object) -> object:
     """The message with tensors as :class:`OnWire`; everything else stays as it is."""
     return map_leaves(message, lambda leaf: OnWire(leaf.detach().cpu().numpy()) if isinstance(leaf, Tensor) else leaf)
 
 
-def from_wire(message: Any) -> Any:
+def from_wire(message: object) -> object:
     """Inverse of :func:`to_wire`."""
     return map_leaves(message, lambda leaf: leaf.tensor() if isinstance(leaf, OnWire) else leaf)
 
 
-def fingerprint(tree: Any) -> str:
+def fingerprint(tree: object) -> str:
     """SHA-256 over every path, type, shape and value of a tree: equal to the bit, or different."""
     digest = hashlib.sha256()
     for path, leaf in leaves(tree):

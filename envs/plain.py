@@ -8,12 +8,15 @@ import numpy as np
 from gymnasium import spaces
 
 from strata.engine.errors import ConfigError
-from strata.engine.method.control import AgentId
+from strata.engine.method.control import Actions, AgentId, Observation
 from strata.envs.opening import Windows
 from strata.envs.turns import Turn, Turns
 
+Seen = dict[str, Observation | np.int64]
+"""The observation of each agent, and the stage."""
 
-class FederatedRounds(gymnasium.Env[dict[str, Any], dict[str, Any]]):
+
+class FederatedRounds(gymnasium.Env[Seen, Actions]):
     """Federated rounds as a plain environment, over the decisions of any method.
 
     ``import strata.envs; gymnasium.make("Strata/FederatedRounds-v0", method="hapfl", fidelity="timing", rounds=50)``
@@ -60,11 +63,11 @@ class FederatedRounds(gymnasium.Env[dict[str, Any], dict[str, Any]]):
         self._turns: Turns | None = None
         self._now: list[AgentId] = []
         self._stage = 0
-        self._last: dict[str, Any] = {}
+        self._last: Seen = {}
 
     def reset(
-        self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        self, *, seed: int | None = None, options: Mapping[str, object] | None = None
+    ) -> tuple[Seen, dict[str, object]]:
         """Open the next window of rounds. A seed changes nothing: all randomness derives from the run's."""
         super().reset(seed=seed)
         self._turns = self._windows.next(restart=bool((options or {}).get("restart")))
@@ -73,7 +76,7 @@ class FederatedRounds(gymnasium.Env[dict[str, Any], dict[str, Any]]):
             raise ConfigError("nobody is available in any round of the window; raise delays.availability.")
         return self._observe(turn, stage=0), {"agents": self._now}
 
-    def step(self, action: Mapping[AgentId, Any]) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+    def step(self, action: Actions) -> tuple[Seen, float, bool, bool, dict[str, object]]:
         """Take the actions of the agents whose turn it is.
 
         Raises:
@@ -106,7 +109,7 @@ class FederatedRounds(gymnasium.Env[dict[str, Any], dict[str, Any]]):
             self._windows.left -= 1
         return None
 
-    def _observe(self, turn: Turn, stage: int) -> dict[str, Any]:
+    def _observe(self, turn: Turn, stage: int) -> Seen:
         self._now, self._stage = list(turn.observations), stage
         self._last = {"stage": np.int64(stage), **self._blank, **turn.observations}
         return self._last

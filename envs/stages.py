@@ -5,12 +5,12 @@ from typing import Any
 
 from gymnasium import spaces
 
-from strata.engine.method.control import COMMON, AgentId, Observation
+from strata.engine.method.control import COMMON, Actions, AgentId, Observation
 from strata.envs.opening import Windows
 from strata.envs.turns import Played, Turn, Turns
 
 Step = tuple[
-    dict[AgentId, Observation], dict[AgentId, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]
+    dict[AgentId, Observation], dict[AgentId, float], dict[str, bool], dict[str, bool], dict[str, dict[str, object]]
 ]
 """Observations, rewards, terminations, truncations and infos."""
 
@@ -34,15 +34,15 @@ class StagedRounds:
         self._seen: dict[AgentId, Observation] = {}
 
     def reset(
-        self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
-    ) -> tuple[dict[AgentId, Observation], dict[str, Any]]:
+        self, *, seed: int | None = None, options: Mapping[str, object] | None = None
+    ) -> tuple[dict[AgentId, Observation], dict[str, dict[str, object]]]:
         """Open the next window of rounds. A seed changes nothing: all randomness derives from the run's."""
         self._turns = self._windows.next(restart=bool((options or {}).get("restart")))
         self._seen = {}
         turn = self._turns.open()
         return self._observed(turn), {COMMON: {"turn": turn}}
 
-    def step(self, action_dict: Mapping[AgentId, Any]) -> Step:
+    def step(self, action_dict: Actions) -> Step:
         """Take one stage's actions.
 
         Raises:
@@ -57,7 +57,7 @@ class StagedRounds:
     def _after_round(self, played: Played) -> Step:
         assert self._turns is not None
         self._windows.left -= 1
-        info: dict[str, Any] = {"played": played}
+        info: dict[str, object] = {"played": played}
         if self._windows.left:
             turn = self._turns.open()
             info["turn"] = turn

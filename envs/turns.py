@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from strata.engine.errors import ActionError
 from strata.engine.method.calls import FloatArray
@@ -157,7 +158,7 @@ class Turns:
         described = {f"{AGENTS}{name}": value for name, value in self.control.describe(situation, chosen).items()}
         return Played(rewards, report, {**_average(rewards), **described})
 
-    def _checked(self, actions: Actions, turn: Turn) -> dict[AgentId, Any]:
+    def _checked(self, actions: Actions, turn: Turn) -> dict[AgentId, NDArray[np.generic]]:
         round, expected = turn.situation.round, set(turn.observations)
         if set(actions) != expected:
             raise ActionError(
@@ -178,7 +179,7 @@ class Turns:
             taken[agent] = action
         return taken
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, object]:
         """What is remembered, as a tree of numbers, between two rounds."""
         known = self.memory
         lists = {name: getattr(known, name).tolist() for name in MEASURED}

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.ppo import PPOConfig
@@ -68,7 +67,7 @@ def build_learner(family: str, specs: Specs, settings: AgentsConfig) -> Learner:
     return learner
 
 
-def own_module(agent: AgentId, *args: Any, **kwargs: Any) -> str:
+def own_module(agent: AgentId, *args: object, **kwargs: object) -> str:
     """Every agent has a module of its own name."""
     return agent
 

@@ -5,9 +5,8 @@ J. Yao and B. Li, "Perfedrlnas: One-for-All Personalized Federated Neural Archit
 # B batch, m choices (decision slots), Σn logits of all slots
 """
 
-from typing import Any
-
 import torch
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.distribution.torch.torch_distribution import TorchMultiCategorical
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
@@ -26,7 +25,7 @@ class VirtualAgent(TorchRLModule):
         self.action_dist_cls = TorchMultiCategorical.get_partial_dist_cls(space=self.action_space, input_lens=lens)
         self.logits = nn.Parameter(torch.zeros(sum(lens)))
 
-    def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Tensor]:
+    def _forward(self, batch: dict[str, Tensor], **kwargs: object) -> dict[str, Tensor]:
         rows = len(batch[Columns.OBS])
         return {Columns.ACTION_DIST_INPUTS: self.logits.expand(rows, -1)}
 
@@ -39,7 +38,7 @@ class ReinforceLearner(TorchLearner):
     """
 
     def compute_loss_for_module(
-        self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Tensor]
+        self, *, module_id: str, config: AlgorithmConfig, batch: dict[str, Tensor], fwd_out: dict[str, Tensor]
     ) -> Tensor:
         """The loss of one agent, a mean over its actions in the batch."""
         module = self.module[module_id].unwrapped()
@@ -50,7 +49,7 @@ class ReinforceLearner(TorchLearner):
         loss: Tensor = losses.mean()
         return loss
 
-    def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
+    def configure_optimizers_for_module(self, module_id: str, config: AlgorithmConfig) -> None:
         """An Adam of its own for every agent."""
         module = self._module[module_id]
         parameters = self.get_parameters(module)

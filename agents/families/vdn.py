@@ -7,9 +7,8 @@ in (γ = 0), because a round's decisions hardly reach beyond it.
 # B batch, k clients (rows), F features, O outputs per client (utilities of all options)
 """
 
-from typing import Any
-
 import torch
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.distribution.torch.torch_distribution import TorchMultiCategorical
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
@@ -50,10 +49,10 @@ class DecomposedValue(TorchRLModule):
         utilities: Tensor = self.utilities(rows_BkF) * rows_BkF[..., :1]
         return utilities
 
-    def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Tensor]:
+    def _forward(self, batch: dict[str, Tensor], **kwargs: object) -> dict[str, Tensor]:
         return {Columns.ACTION_DIST_INPUTS: self.values(batch[Columns.OBS]).flatten(-2)}
 
-    def _forward_exploration(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Tensor]:
+    def _forward_exploration(self, batch: dict[str, Tensor], **kwargs: object) -> dict[str, Tensor]:
         """Logits whose softmax is the ε-greedy policy."""
         values = self.values(batch[Columns.OBS])
         epsilon = self.model_config["epsilon"] * 0.5 ** (self.actions_taken / HALF_LIFE)
@@ -70,7 +69,7 @@ class DecompositionLearner(TorchLearner):
     """Regression of Σ_i Q_i(o_i, a_i) on the reward of the round."""
 
     def compute_loss_for_module(
-        self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Tensor]
+        self, *, module_id: str, config: AlgorithmConfig, batch: dict[str, Tensor], fwd_out: dict[str, Tensor]
     ) -> Tensor:
         """Mean squared error of one agent's joint values."""
         module = self.module[module_id].unwrapped()

@@ -54,7 +54,7 @@ def device_classes(path: str) -> dict[str, Profile]:
     """
     file = Path(path) if path else SHIPPED
     try:
-        loaded: Any = yaml.safe_load(file.read_text(encoding="utf8"))
+        loaded: object = yaml.safe_load(file.read_text(encoding="utf8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"delays.devices={file}: cannot be read: {error}.") from None
     except yaml.YAMLError as error:
@@ -64,7 +64,7 @@ def device_classes(path: str) -> dict[str, Profile]:
     return {str(name): _device(file, str(name), values) for name, values in loaded.items()}
 
 
-def _device(file: Path, name: str, values: Mapping[str, Any]) -> Profile:
+def _device(file: Path, name: str, values: Mapping[str, object]) -> Profile:
     try:
         numbers = _numbers({key: value for key, value in values.items() if key != "source"})
     except ValueError as error:
@@ -137,7 +137,7 @@ def _client(text: str) -> int:
     return client
 
 
-def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:
+def _numbers(values: Mapping[str, object]) -> dict[str, Any]:
     """Read the numbers of one device; a ValueError says what is missing, unknown or out of range."""
     missing = [key for key in REQUIRED if key not in values]
     unknown = [str(key) for key in values if key not in (*REQUIRED, *OPTIONAL)]
@@ -148,11 +148,11 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: _number(key, value) for key, value in values.items()}
 
 
-def _number(key: str, value: Any) -> float:
+def _number(key: str, value: object) -> float:
     # YAML 1.1 reads 1e9 as text, so text is read as a number here, as it is in a CSV file.
     try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+        number = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else math.nan
+    except ValueError:
         number = math.nan
     if key in OPTIONAL:
         fits, expected = 0 <= number <= 1, "a probability from 0 to 1"

@@ -11,7 +11,6 @@ A method is one module with a frozen dataclass of :func:`strata.engine.options.o
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, ClassVar, Generic
 
 from strata.engine.method import control
@@ -77,7 +76,7 @@ class Algorithm(ABC, Generic[G, C, Down, Up]):
 
     def default_assignment(self, info: ClientInfo) -> Assignment:
         """What a client does when no agent decides: ``epochs`` and ``steps``, of a method that has these settings."""
-        return asdict(self.config.length) if isinstance(self.config, LocalSgd) else {}
+        return self.config.length.told() if isinstance(self.config, LocalSgd) else {}
 
     def steer(self, g: G, assignment: Assignment) -> G:
         """The global state under what an agent decided for the server itself this round."""

@@ -17,6 +17,10 @@ class Length:
         """The length that an assignment states, under ``epochs`` and ``steps``."""
         return cls(int(assignment["epochs"]), int(assignment["steps"]))
 
+    def told(self) -> dict[str, int]:
+        """The length as an assignment says it; the inverse of :meth:`of`."""
+        return {"epochs": self.epochs, "steps": self.steps}
+
     @property
     def unit(self) -> str:
         """The unit of the length: ``steps`` or ``epochs``, the name of the field."""

@@ -7,7 +7,7 @@ from typing import Any
 from strata.engine.errors import ConfigError
 from strata.engine.models.supernets.spaces import NAMES
 from strata.engine.models.zoo import FAMILIES, MODELS
-from strata.engine.options import Validated, check, option
+from strata.engine.options import Validated, check, option, overlaid
 from strata.engine.suggest import closest
 
 
@@ -65,9 +65,9 @@ class ModelConfig(Validated):
         return [replace(self, name=name) for name in FAMILIES.get(self.name, (self.name,))]
 
     @property
-    def slots(self) -> dict[str, Any]:
+    def slots(self) -> dict[str, object]:
         """Search spaces: the options by slot; ``model.options.stage1.width=[16]`` means the slot ``stage1.width``."""
-        flat: dict[str, Any] = {}
+        flat: dict[str, object] = {}
         for name, value in self.options.items():
             inner = value if isinstance(value, Mapping) else {}
             flat |= {f"{name}.{kind}": options for kind, options in inner.items()} or {name: value}
@@ -94,26 +94,15 @@ class ModelConfig(Validated):
             )
 
 
-def _member(base: ModelConfig, entry: Any, key: str) -> ModelConfig:
+def _member(base: ModelConfig, entry: object, key: str) -> ModelConfig:
     given = {"name": entry} if isinstance(entry, str) else entry
-    defaults = {field.name: getattr(base, field.name) for field in fields(base) if field.name != "family"}
     if not isinstance(given, Mapping):
-        raise ConfigError(f"{key}={entry!r}: expected the name of a model, or settings: {', '.join(defaults)}.")
-    for name, value in given.items():
-        if name not in defaults:
-            hint = closest(str(name), list(defaults))
-            raise ConfigError(f"{key}.{name}: no such key.{hint} Keys of a member: {', '.join(defaults)}.")
-        if not _is_like(value, defaults[name]):
-            raise ConfigError(f"{key}.{name}={value!r}: expected a value like {defaults[name]!r}.")
-    if given.get("name", base.name) in FAMILIES:
-        raise ConfigError(f"{key}: {given.get('name', base.name)} is a family itself; name its members.")
-    return replace(base, **given, family=[])
-
-
-def _is_like(value: Any, default: Any) -> bool:
-    if isinstance(default, list):
-        return isinstance(value, list) and all(type(item) is int for item in value)
-    return type(value) in ((int, float) if isinstance(default, float) else (type(default),))
+        keys = ", ".join(field.name for field in fields(base) if field.name != "family")
+        raise ConfigError(f"{key}={entry!r}: expected the name of a model, or settings: {keys}.")
+    member = overlaid(replace(base, family=[]), given, key.partition("[")[0], f"{key}.")
+    if member.is_family:
+        raise ConfigError(f"{key}: {member.family or member.name} is a family itself; name its members.")
+    return member
 
 
 def require_known(name: str, path: str) -> None:

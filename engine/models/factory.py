@@ -1,7 +1,6 @@
 """From the ``model`` part of a configuration to architectures for one data set."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from torch import nn
 
@@ -35,7 +34,7 @@ def spec_of(config: ModelConfig, input_shape: Shape, classes: int) -> ModelSpec 
 
 def _spec_of(config: ModelConfig, input_shape: Shape, classes: int) -> ModelSpec:
     vocabulary = input_shape.vocabulary if isinstance(input_shape, TokenShape) else 0
-    options: Mapping[str, Any] = {}
+    options: Mapping[str, object] = {}
     if ":" in config.name:
         options = {name: _frozen(name, value) for name, value in config.options.items()}
     elif vocabulary and config.name not in TEXT_MODELS:
@@ -75,7 +74,7 @@ def _require_fit(spec: ModelSpec) -> None:
         raise ConfigError(f"model.name={spec.name}: expected a torch.nn.Module, it made a {type(module).__name__}.")
 
 
-def _frozen(name: str, value: Any) -> Any:
+def _frozen(name: str, value: object) -> object:
     """Turn lists into tuples, so that a specification can be hashed."""
     if isinstance(value, list | tuple):
         return tuple(_frozen(name, item) for item in value)

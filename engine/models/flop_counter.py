@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 
 def _convolution_backward(
-    grad_shape: Sequence[int], x_shape: Sequence[int], weight_shape: Sequence[int], *others: Any, **_: Any
+    grad_shape: Sequence[int], x_shape: Sequence[int], weight_shape: Sequence[int], *others: Any, **_: object
 ) -> int:
     _bias, _stride, _padding, _dilation, transposed, _output_padding, _groups, wanted = others
     forward = conv_flop_count(list(x_shape), list(weight_shape), list(grad_shape), transposed=transposed)

@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from strata.engine.method.calls import LOST, NO_TEAM
-from strata.engine.method.messages import ClientInfo, Context
+from strata.engine.method.messages import ClientInfo, ClientResult, ClientStep, Context
 from strata.engine.method.requests import Evaluation, Work
+from strata.engine.params import Params
 from strata.engine.rounds.accounts import charge
 from strata.engine.rounds.pools import ClientCall, ClientReply, EvaluationCall, Evaluations, Failure, Ticket
 from strata.engine.rounds.world import World
@@ -24,7 +25,7 @@ class ClientHost:
         """Start without states: a client's is made at its first call. ``device`` is torch's name of where to train."""
         self._world = world
         self._trainer = Sequential(world.data.dataset, device, world.evaluation_batch)
-        self._states: dict[int, Any] = {}
+        self._states: dict[int, object] = {}
 
     def submit(self, calls: Sequence[ClientCall]) -> Sequence[Ticket]:
         """Note the calls; they are made when their results are asked for."""
@@ -35,9 +36,10 @@ class ClientHost:
 
         A call that breaks (a loss that is not finite) gives a failure that names client, team and round.
         """
-        calls: Sequence[ClientCall] = tickets
+        calls = cast(Sequence[ClientCall], tickets)
         talks = (self._open(call) for call in calls)
-        for call, (result, work) in zip(calls, converse(self._trainer, talks), strict=True):
+        ended = converse(self._trainer, talks)
+        for call, (result, work) in zip(calls, ended, strict=True):
             yield Failure(result.error) if isinstance(result, Broken) else self._close(call, result, work)
 
     def run(self, calls: Sequence[ClientCall]) -> list[ClientReply | Failure]:
@@ -55,20 +57,20 @@ class ClientHost:
             scores[client] = result
         return scores
 
-    def states(self, clients: Iterable[int]) -> dict[int, Any]:
+    def states(self, clients: Iterable[int]) -> dict[int, object]:
         """States of those clients that have been called at least once."""
         return {client: self._states[client] for client in clients if client in self._states}
 
-    def restore(self, states: Mapping[int, Any]) -> None:
+    def restore(self, states: Mapping[int, object]) -> None:
         """Replace the states of the given clients."""
         self._states.update(states)
 
-    def _state(self, client: int) -> Any:
+    def _state(self, client: int) -> object:
         if client not in self._states:
             self._states[client] = self._first_state(client)
         return self._states[client]
 
-    def _first_state(self, client: int) -> Any:
+    def _first_state(self, client: int) -> object:
         seed = derive(self._world.seed, "client", client)
         return self._world.algorithm.init_client(self._world.infos[client], seed)
 
@@ -77,13 +79,14 @@ class ClientHost:
         method, info = self._world.algorithm, self._world.info_in(call.client, call.team)
         seed = derive(self._world.seed, "step", call.round, call.team_round, call.client)
         context = Context(call.round, call.team_round, seed)
+        steps: ClientStep[Any, Any]
         if call.probe:
             steps = method.probe_step(info, call.down, context)
         else:
             steps = method.client_step(info, self._state(call.client), call.down, context)
         return Conversation(steps, self._splits(call.client), seed, _where(info, call))
 
-    def _close(self, call: ClientCall, result: Any, work: Work) -> ClientReply:
+    def _close(self, call: ClientCall, result: ClientResult[object, object], work: Work) -> ClientReply:
         """What is sent and kept once a call's conversation is over."""
         made = charge(self._world, call, count_bytes(call.down), count_bytes(result.up), work, result.metrics)
         lost = made.status == LOST
@@ -93,7 +96,7 @@ class ClientHost:
             time.sleep(made.total_s * self._world.sleep_scale)
         return ClientReply(call.client, None if lost else result.up, made)
 
-    def _open_evaluation(self, client: int, shared: Mapping[str, Any]) -> Conversation[Mapping[str, Evaluation]]:
+    def _open_evaluation(self, client: int, shared: Mapping[str, Params]) -> Conversation[Mapping[str, Evaluation]]:
         state = self._states.get(client)
         if state is None:  # never called: as it would start, which is not kept
             state = self._first_state(client)

@@ -32,7 +32,7 @@ from strata.engine.seeding import derive, generator
 from strata.engine.state.snapshot import Snapshot
 from strata.engine.tree import leaves
 
-Aggregate = Callable[[Any, Sequence[Received[Any]], Context], Any]
+Aggregate = Callable[[object, Sequence[Received[object]], Context], object]
 
 
 def choose(members: Sequence[int], size: int, seed: int, *purpose: str | int) -> list[int]:
@@ -65,22 +65,26 @@ class ClientTier:
         self._world, self._clients, self._members, self._team = world, clients, members, team
         self._aggregate = aggregate
         self._told: dict[int, Assignment] = {}
+        self._invited: tuple[tuple[int, int], list[int]] = ((0, 0), [])
         self.plan = world.clients_plan
 
     def invite(self, moment: Moment) -> list[int]:
         """The cohort; of those invited, the clients for whom something was decided, if anything was."""
-        cohort = invite_clients(self._world, self._members, moment.round, moment.team_round, self._team)
+        when = moment.round, moment.team_round
+        if self._invited[0] != when:  # asked again by whoever decides for the cohort
+            self._invited = when, invite_clients(self._world, self._members, *when, self._team)
+        cohort = self._invited[1]
         if moment.decisions is None:
             return cohort
         return [client for client in cohort if client in moment.decisions.clients]
 
-    def submit(self, children: Sequence[int], state: Any, moment: Moment) -> Sequence[Ticket]:
-        """Call the clients of a cohort."""
+    def submit(self, children: Sequence[int], state: object, moment: Moment) -> Sequence[Ticket]:
+        """Call the cohort."""
         decided = None if moment.decisions is None else moment.decisions.clients
         self._told = assignments_for(self._world, children, decided)
         return self._clients.submit(self.calls(state, moment, self._told))
 
-    def calls(self, state: Any, moment: Moment, told: Mapping[int, Assignment]) -> list[ClientCall]:
+    def calls(self, state: object, moment: Moment, told: Mapping[int, Assignment]) -> list[ClientCall]:
         """What is sent to each client of a cohort, by what it is told."""
         return client_calls(self._world, state, moment, self._team, told)
 
@@ -88,18 +92,18 @@ class ClientTier:
         """The replies of the clients that were called, in the order in which they come."""
         return self._clients.results(tickets)
 
-    def received(self, reply: ClientReply) -> Received[Any]:
-        """A client's upload as the method receives it."""
+    def received(self, reply: ClientReply) -> Received[object]:
+        """A client's upload."""
         samples = self._world.infos[reply.client].train_samples
         return Received(reply.client, samples, reply.up, self._told[reply.client])
 
-    def aggregate(self, state: Any, ups: Sequence[Received[Any]], moment: Moment) -> Any:
-        """The server's state after the method's step over the uploads."""
+    def aggregate(self, state: object, ups: Sequence[Received[object]], moment: Moment) -> object:
+        """The method's step."""
         seed = derive(self._world.seed, "server", self._team, moment.round, moment.team_round)
         with single_thread():
             return self._aggregate(state, ups, Context(moment.round, moment.team_round, seed))
 
-    def outcome(self, before: Any, step: Step[ClientReply]) -> Outcome:
+    def outcome(self, before: object, step: Step[ClientReply]) -> Outcome:
         """All calls of an exchange, by client; straggling is over the clients whose uploads counted."""
         straggling = [straggling_s([reply.seconds for reply in step.arrivals])] if step.arrivals else []
         return Outcome(step.seconds, straggling, CallTable.of([reply.call for reply in step.replies]), step.counted)
@@ -108,7 +112,7 @@ class ClientTier:
         """Every model on every member's test data."""
         return self._clients.evaluate(EvaluationCall(self._members, shared))
 
-    def states(self) -> dict[int, Any]:
+    def states(self) -> dict[int, object]:
         """Private states of those members that have one."""
         return self._clients.states(self._members)
 
@@ -125,8 +129,8 @@ class FlatTier(ClientTier):
         """The clients themselves, which are the children."""
         return list(children)
 
-    def outcome(self, before: Any, step: Step[ClientReply]) -> Outcome:
-        """All calls of an exchange, with what only the server can tell of uploads beside what clients reported."""
+    def outcome(self, before: object, step: Step[ClientReply]) -> Outcome:
+        """As of any clients, with what only the server can tell of uploads beside what the clients reported."""
         outcome = super().outcome(before, step)
         if not step.counted:
             return outcome
@@ -134,8 +138,8 @@ class FlatTier(ClientTier):
             found = self._method.assess(before, step.ups, step.state)
         return replace(outcome, calls=outcome.calls.with_metrics(found)) if found else outcome
 
-    def finish(self, state: Any, moment: Moment) -> None:
-        """Do nothing: nothing lies between the server and its clients."""
+    def finish(self, state: object, moment: Moment) -> None:
+        """Nothing lies between the server and its clients."""
 
     def capture(self, snapshot: Snapshot) -> Snapshot:
         """A snapshot of the server's state with those of the clients."""
@@ -146,19 +150,19 @@ class FlatTier(ClientTier):
         self._clients.restore(snapshot.clients)
 
 
-def flat(world: World) -> FlatAlgorithm[Any, Any, Any, Any]:
+def flat(world: World) -> FlatAlgorithm[object, object, object, object]:
     """The run's method, which has no teams."""
     assert isinstance(world.algorithm, FlatAlgorithm)
     return world.algorithm
 
 
 def client_calls(
-    world: World, owner_state: Any, moment: Moment, team: int, assignments: Mapping[int, Assignment]
+    world: World, owner_state: object, moment: Moment, team: int, assignments: Mapping[int, Assignment]
 ) -> list[ClientCall]:
     """The calls of a cohort: what the method sends to each client, given its server's state and its assignments."""
     method: Any = world.algorithm  # flat and tiered methods share the name to_client, not the type of the state
     calls = []
-    distinct: dict[tuple[Any, ...], Any] = {}
+    distinct: dict[tuple[object, ...], object] = {}
     for client, told in assignments.items():
         down = method.to_client(owner_state, world.info_in(client, team), told)
         # Messages of the same tensors and numbers become one object, which travels once.
@@ -176,7 +180,7 @@ def assignments_for(
     return defaults if decided is None else {c: {**defaults[c], **decided.get(c, {})} for c in cohort}
 
 
-def probe_calls(world: World, clients: Sequence[int], g: Any, round: int) -> list[ClientCall]:
+def probe_calls(world: World, clients: Sequence[int], g: object, round: int) -> list[ClientCall]:
     """The calls that assess the speed of clients before a round; they come before its first team round."""
     down = world.algorithm.probe(g)
     if down is None:
@@ -185,8 +189,8 @@ def probe_calls(world: World, clients: Sequence[int], g: Any, round: int) -> lis
     return [ClientCall(c, teams.get(c, NO_TEAM), round, 0, {}, down, probe=True) for c in clients]
 
 
-def probed(world: World, pool: ClientPool, clients: Sequence[int], g: Any, round: int) -> CallTable:
-    """Let clients make probes; gives their calls, in the order of the clients."""
+def probed(world: World, pool: ClientPool, clients: Sequence[int], g: object, round: int) -> CallTable:
+    """Make probes; their calls, in the order of the clients."""
     made = {}
     for result in pool.results(pool.submit(probe_calls(world, clients, g, round))):
         if isinstance(result, Failure):

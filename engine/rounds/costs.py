@@ -1,13 +1,11 @@
 """What client calls will cost, counted without training: the basis of expected times, and of the timing fidelity."""
 
-from typing import Any
-
 from cachetools import LRUCache
 from torch import Tensor
 
 from strata.engine.method.algorithm import TieredAlgorithm
 from strata.engine.method.calls import NO_TEAM
-from strata.engine.method.messages import Assignment, Context
+from strata.engine.method.messages import Assignment, C, ClientStep, Context, Up
 from strata.engine.method.situation import CallCost
 from strata.engine.rounds.cohort import assignments_for, client_calls, probe_calls
 from strata.engine.rounds.pools import ClientCall
@@ -39,7 +37,7 @@ class CallCosts:
             team, members = next(iter(world.data.teams.items()))
             down = world.algorithm.to_team(self._g, world.team_info(team, members), {}, FIRST)
             self._owner = world.algorithm.start_team(down, None)
-        self._known: LRUCache[tuple[Any, ...], CallCost] = LRUCache(COSTS_KEPT)
+        self._known: LRUCache[tuple[object, ...], CallCost] = LRUCache(COSTS_KEPT)
 
     def call(self, client: int, assignment: Assignment) -> CallCost:
         """Cost of a client's call under an assignment, on top of the method's default."""
@@ -77,7 +75,7 @@ class CallCosts:
             self._known[key] = self._count(call, steps)
         return self._known[key]
 
-    def _count(self, call: ClientCall, steps: Any) -> CallCost:
+    def _count(self, call: ClientCall, steps: ClientStep[C, Up]) -> CallCost:
         rows = self._world.data.clients[call.client]
         splits = Splits(rows.train, rows.test, rows.validation)
         result, work = drive(self._trainer, Conversation(steps, splits, 0, f"client {call.client}, its cost"))

@@ -6,7 +6,7 @@ it comes, in any order.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from strata.engine.method.calls import LATE, Call, CallTable
 from strata.engine.method.messages import Assignment
@@ -16,7 +16,7 @@ from strata.engine.params import Params
 
 V = TypeVar("V")
 
-Ticket = Any
+Ticket = object
 """Stands for a call that was handed over; what it is, is up to the pool."""
 
 
@@ -39,7 +39,7 @@ class ClientCall:
     round: int
     team_round: int
     assignment: Assignment
-    down: Any = None
+    down: object = None
     probe: bool = False
 
 
@@ -48,7 +48,7 @@ class ClientReply:
     """What comes back of a call; ``up`` is None when the client was lost on the way."""
 
     client: int
-    up: Any
+    up: object
     call: Call
 
     @property
@@ -98,10 +98,10 @@ class ClientPool(Protocol):
     def evaluate(self, call: EvaluationCall) -> Evaluations:
         """Evaluate on the clients' own test data."""
 
-    def states(self, clients: Iterable[int]) -> dict[int, Any]:
+    def states(self, clients: Iterable[int]) -> dict[int, object]:
         """Private states of those clients that have one yet."""
 
-    def restore(self, states: Mapping[int, Any]) -> None:
+    def restore(self, states: Mapping[int, object]) -> None:
         """Put private states back."""
 
 
@@ -112,7 +112,7 @@ class TeamCall:
     team: int
     round: int
     members: Sequence[int]
-    down: Any
+    down: object
     decisions: Decisions | None = None
 
 
@@ -130,7 +130,7 @@ class TeamReply:
     """
 
     team: int
-    up: Any
+    up: object
     samples: int
     seconds: float
     straggling: Sequence[float]
@@ -166,11 +166,11 @@ class TeamPool(Protocol):
     def evaluate(self, shared: Mapping[str, Params], topology: Topology) -> Evaluations:
         """Evaluate all teams' clients."""
 
-    def snapshot(self, topology: Topology) -> tuple[dict[int, Any], dict[int, Any]]:
+    def snapshot(self, topology: Topology) -> tuple[dict[int, object], dict[int, object]]:
         """Team states and client states, each by id."""
 
-    def restore(self, teams: Mapping[int, Any], clients: Mapping[int, Any], topology: Topology) -> None:
-        """Put team states and client states back."""
+    def restore(self, teams: Mapping[int, object], clients: Mapping[int, object], topology: Topology) -> None:
+        """Put both back."""
 
 
 @dataclass(frozen=True)

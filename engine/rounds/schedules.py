@@ -6,7 +6,7 @@ schedule knows nothing of what the children are or how they are reached.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 from strata.engine.method.messages import Received
 from strata.engine.method.situation import Decisions
@@ -51,16 +51,16 @@ class Tier(Protocol[R]):
     def invite(self, moment: Moment) -> Sequence[int]:
         """The children that take part, by id, ascending."""
 
-    def submit(self, children: Sequence[int], state: Any, moment: Moment) -> Sequence[Ticket]:
+    def submit(self, children: Sequence[int], state: object, moment: Moment) -> Sequence[Ticket]:
         """Send each child what it receives, given the server's state."""
 
     def results(self, tickets: Sequence[Ticket]) -> Iterator[R | Failure]:
         """The children's replies, in the order in which they come."""
 
-    def received(self, reply: R) -> Received[Any]:
-        """A child's upload as the method receives it."""
+    def received(self, reply: R) -> Received[object]:
+        """An upload as the method sees it."""
 
-    def aggregate(self, state: Any, ups: Sequence[Received[Any]], moment: Moment) -> Any:
+    def aggregate(self, state: object, ups: Sequence[Received[object]], moment: Moment) -> object:
         """The server's state after the uploads, which are not empty and ordered by sender."""
 
 
@@ -75,11 +75,11 @@ class Step(Generic[R]):
         arrivals: those of them whose uploads counted; ``ups``: the uploads.
     """
 
-    state: Any
+    state: object
     seconds: float
     replies: Sequence[R]
     arrivals: Sequence[R]
-    ups: Sequence[Received[Any]]
+    ups: Sequence[Received[object]]
 
     @property
     def counted(self) -> int:
@@ -90,7 +90,7 @@ class Step(Generic[R]):
 class Schedule(Protocol):
     """When a server closes an exchange with its children."""
 
-    def step(self, tier: Tier[R], state: Any, moment: Moment) -> Step[R]:
+    def step(self, tier: Tier[R], state: object, moment: Moment) -> Step[R]:
         """One exchange, from the invitations to the server's new state."""
 
 
@@ -103,8 +103,8 @@ class Deadline:
 
     limit_s: float
 
-    def step(self, tier: Tier[R], state: Any, moment: Moment) -> Step[R]:
-        """One exchange that ends when the last child has answered, at ``limit_s`` at the latest.
+    def step(self, tier: Tier[R], state: object, moment: Moment) -> Step[R]:
+        """See :class:`Schedule`.
 
         Raises:
             StrataError: the first failure among the children, whatever the others do.

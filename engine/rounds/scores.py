@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -66,7 +65,7 @@ def record(round: int, virtual_s: float, outcome: Outcome, scores: Mapping[str, 
     )
 
 
-def to_plain(value: RoundRecord) -> dict[str, Any]:
+def to_plain(value: RoundRecord) -> dict[str, object]:
     """A record as plain JSON, without the fields that differ between equal runs (wall-clock seconds)."""
     plain = {entry.name: getattr(value, entry.name) for entry in dataclasses.fields(value)}
     del plain["wall_s"], plain["agents_wall_s"]

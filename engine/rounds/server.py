@@ -50,11 +50,11 @@ class TopTier(Tier[Any], Protocol):
     def clients(self, children: Sequence[int]) -> list[int]:
         """The clients of some children, ascending."""
 
-    def outcome(self, before: Any, step: Step[Any]) -> Outcome:
+    def outcome(self, before: object, step: Step[Any]) -> Outcome:
         """What an exchange that began with the state ``before`` came to, without the server's own latency."""
 
-    def finish(self, state: Any, moment: Moment) -> None:
-        """Take note of the server's state after a round."""
+    def finish(self, state: object, moment: Moment) -> None:
+        """Called after each round with the server's state."""
 
     def evaluate(self, shared: Mapping[str, Params]) -> Evaluations:
         """Evaluate every model on every client's test data."""

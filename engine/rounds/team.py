@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import cast
 
 from strata.engine.clock.delays import transfer_s
 from strata.engine.determinism import single_thread
@@ -30,7 +30,7 @@ from strata.engine.seeding import derive
 from strata.engine.state.snapshot import Snapshot
 from strata.engine.tree import count_bytes
 
-Tiered = TieredAlgorithm[Any, Any, Any, Any, Any, Any, Any]
+Tiered = TieredAlgorithm[object, object, object, object, object, object, object]
 
 
 def tiered(world: World) -> Tiered:
@@ -47,7 +47,7 @@ class TeamServer:
         self._world, self.team, self._clients = world, team, clients
         self._method = tiered(world)
         self._schedule = schedule_of(world.clients_plan)
-        self._state: Any = None
+        self._state: object = None
 
     def _tier(self, members: Sequence[int]) -> ClientTier:
         return ClientTier(self._world, self._clients, members, self._method.team_step, self.team)
@@ -92,11 +92,11 @@ class TeamServer:
             models["TM"] = shared["GM"]
         return self._tier(members).evaluate(models)
 
-    def snapshot(self, members: Sequence[int]) -> tuple[Any, dict[int, Any]]:
+    def snapshot(self, members: Sequence[int]) -> tuple[object, dict[int, object]]:
         """The team's state (None before its first round) and its clients' states."""
         return self._state, self._tier(members).states()
 
-    def restore(self, state: Any, clients: Mapping[int, Any]) -> None:
+    def restore(self, state: object, clients: Mapping[int, object]) -> None:
         """Put back what :meth:`snapshot` gave."""
         self._state = state
         self._clients.restore(clients)
@@ -115,20 +115,20 @@ class LocalTeams:
 
     def results(self, tickets: Sequence[Ticket]) -> Iterator[TeamReply | Failure]:
         """Run the teams one after the other."""
-        calls: Sequence[TeamCall] = tickets
+        calls = cast(Sequence[TeamCall], tickets)
         return (self._servers[call.team].run(call) for call in calls)
 
     def evaluate(self, shared: Mapping[str, Params], topology: Topology) -> Evaluations:
         """Evaluate team by team."""
         return merge(self._servers[team].evaluate(shared, members) for team, members in topology.items())
 
-    def snapshot(self, topology: Topology) -> tuple[dict[int, Any], dict[int, Any]]:
+    def snapshot(self, topology: Topology) -> tuple[dict[int, object], dict[int, object]]:
         """Team states and client states, each by id."""
         taken = {team: self._servers[team].snapshot(members) for team, members in topology.items()}
         return {team: state for team, (state, _) in taken.items()}, merge(clients for _, clients in taken.values())
 
-    def restore(self, teams: Mapping[int, Any], clients: Mapping[int, Any], topology: Topology) -> None:
-        """Put team states and client states back."""
+    def restore(self, teams: Mapping[int, object], clients: Mapping[int, object], topology: Topology) -> None:
+        """Put both back."""
         for team, members in topology.items():
             self._servers[team].restore(teams.get(team), {c: clients[c] for c in members if c in clients})
 
@@ -151,7 +151,7 @@ class TeamTier:
         """The members of some teams."""
         return sorted(client for team in children for client in self._topology[team])
 
-    def submit(self, children: Sequence[int], state: Any, moment: Moment) -> Sequence[Ticket]:
+    def submit(self, children: Sequence[int], state: object, moment: Moment) -> Sequence[Ticket]:
         """Send each team its message; where the method gives several teams one object, it travels once."""
         decided = {} if moment.decisions is None else moment.decisions.teams
         calls = []
@@ -166,16 +166,16 @@ class TeamTier:
         """The replies of the teams, in the order in which they come."""
         return self._teams.results(tickets)
 
-    def received(self, reply: TeamReply) -> Received[Any]:
-        """A team's upload as the method receives it."""
+    def received(self, reply: TeamReply) -> Received[object]:
+        """A team's upload."""
         return Received(reply.team, reply.samples, reply.up)
 
-    def aggregate(self, state: Any, ups: Sequence[Received[Any]], moment: Moment) -> Any:
-        """The global state after the method's step over the teams' uploads."""
+    def aggregate(self, state: object, ups: Sequence[Received[object]], moment: Moment) -> object:
+        """The method's step."""
         with single_thread():
             return self._method.global_step(state, ups, self._context(moment))
 
-    def outcome(self, before: Any, step: Step[TeamReply]) -> Outcome:
+    def outcome(self, before: object, step: Step[TeamReply]) -> Outcome:
         """All calls of the teams' clients, by team; straggling is that of the teams' cohorts."""
         return Outcome(
             seconds=step.seconds,
@@ -188,7 +188,7 @@ class TeamTier:
             teams=len(step.replies),
         )
 
-    def finish(self, state: Any, moment: Moment) -> None:
+    def finish(self, state: object, moment: Moment) -> None:
         """Let a method that does so form its teams anew.
 
         Raises:

@@ -5,7 +5,7 @@ have the seconds and bytes of the real ones, to the bit (a test asserts it).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import cast
 
 from strata.engine.errors import ConfigError
 from strata.engine.method.algorithm import TieredAlgorithm
@@ -38,9 +38,8 @@ class PricedClients:
         return calls
 
     def results(self, tickets: Sequence[Ticket]) -> Iterator[ClientReply | Failure]:
-        """Price the calls, in their order."""
-        calls: Sequence[ClientCall] = tickets
-        for call in calls:
+        """Price them, in their order."""
+        for call in cast(Sequence[ClientCall], tickets):
             cost = self._costs.probe(call.client) if call.probe else self._costs.call(call.client, call.assignment)
             made = charge(self._world, call, cost.bytes_down, cost.bytes_up, Work(cost.flops), {})
             yield ClientReply(call.client, None if made.status == LOST else PRICED, made)
@@ -49,29 +48,29 @@ class PricedClients:
         """Evaluate nobody: where nothing is learnt there are no scores."""
         return {}
 
-    def states(self, clients: Iterable[int]) -> dict[int, Any]:
-        """Private states: none, because nobody trains."""
+    def states(self, clients: Iterable[int]) -> dict[int, object]:
+        """Nobody has one."""
         return {}
 
-    def restore(self, states: Mapping[int, Any]) -> None:
-        """Restore nothing, because nothing is kept."""
+    def restore(self, states: Mapping[int, object]) -> None:
+        """Nothing to keep."""
 
 
 class PricedTier(FlatTier):
     """Clients whose calls are priced: they are sent nothing, and the server's state stays as it is."""
 
-    def calls(self, state: Any, moment: Moment, told: Mapping[int, Assignment]) -> list[ClientCall]:
-        """What each client of a cohort is told, without anything that it would be sent."""
+    def calls(self, state: object, moment: Moment, told: Mapping[int, Assignment]) -> list[ClientCall]:
+        """What each is told."""
         return [
             ClientCall(client, self._team, moment.round, moment.team_round, decided) for client, decided in told.items()
         ]
 
-    def aggregate(self, state: Any, ups: Sequence[Received[Any]], moment: Moment) -> Any:
-        """The server's state, unchanged."""
+    def aggregate(self, state: object, ups: Sequence[Received[object]], moment: Moment) -> object:
+        """The state, unchanged."""
         return state
 
-    def outcome(self, before: Any, step: Step[ClientReply]) -> Outcome:
-        """All calls of an exchange, without numbers that rest on uploads."""
+    def outcome(self, before: object, step: Step[ClientReply]) -> Outcome:
+        """Without numbers that rest on uploads."""
         return super(FlatTier, self).outcome(before, step)
 
 
@@ -92,7 +91,6 @@ class TimedRounds:
         self.world, self.costs = world, costs or CallCosts(world)
         clients = PricedClients(world, self.costs)
         self._server = GlobalServer(world, PricedTier(world, clients), clients)
-        self._invited: tuple[int, list[int]] = (-1, [])
 
     @property
     def round(self) -> int:
@@ -101,9 +99,7 @@ class TimedRounds:
 
     def invite(self) -> list[int]:
         """Who is invited to the next round."""
-        if self._invited[0] != self.round:
-            self._invited = self.round, self._server.invite()
-        return self._invited[1]
+        return self._server.invite()
 
     def probe(self, clients: Sequence[int]) -> Report:
         """Time the probes of clients; they make the next round longer."""

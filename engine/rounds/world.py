@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from strata.engine.data.dataset import FederatedData
 from strata.engine.method.algorithm import Algorithm
 from strata.engine.method.calls import NO_TEAM
 from strata.engine.method.messages import ClientInfo, TeamInfo
+
+Method = Algorithm[object, object, object, object]
+"""The method of a run: what its states and messages are, only it knows."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class World:
         sleep_scale: wall seconds slept per virtual second; 0 computes delays only.
     """
 
-    algorithm: Algorithm[Any, Any, Any, Any]
+    algorithm: Method
     data: FederatedData
     profiles: Sequence[Profile]
     team_profile: Profile

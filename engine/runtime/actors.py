@@ -42,7 +42,7 @@ class Actors:
         self.rounds: Rounds = cast(Rounds, Remote(top, "global server"))
 
     def _start_all(self, world: World, seats: Sequence[Seat], device: str) -> Actor:
-        ref: Any = ray.put(world)
+        ref = ray.put(world)
         clients: dict[int, Actor] = {}
         for seat in (s for s in seats if s.tier == "client"):
             actor = self._start(seat, client_host, ref, device, seat.share.gpus)
@@ -62,7 +62,7 @@ class Actors:
             with suppress(RayError):  # one that is gone already must not keep the others
                 ray.kill(handle)
 
-    def _start(self, seat: Seat, make: Callable[..., Any], *args: Any) -> Actor:
+    def _start(self, seat: Seat, make: Callable[..., object], *args: object) -> Actor:
         affinity = NodeAffinitySchedulingStrategy(seat.node, soft=False)
         options = {"num_cpus": seat.share.cpus, "num_gpus": seat.share.gpus, "scheduling_strategy": affinity}
         remote: Any = ray.remote(Shell)
@@ -71,11 +71,11 @@ class Actors:
         return actor
 
     def _await(self, timeout_s: float) -> None:
-        refs: list[Any] = [handle.ready.remote() for handle in self.handles]
+        refs = [handle.ready.remote() for handle in self.handles]
         try:
             ray.get(refs, timeout=timeout_s)
         except GetTimeoutError:
-            _, waiting = ray.wait(refs, num_returns=len(refs), timeout=0)
+            _, waiting = ray.wait(list(refs), num_returns=len(refs), timeout=0)
             raise ResourceError(
                 f"{len(waiting)} of {len(refs)} actors did not start within {timeout_s:g} s: the cluster is busy with "
                 "other work, or out of memory. Free it, ask for less (clients.num_cpus, clients_per_actor), or raise "

@@ -1,14 +1,15 @@
 """Starting the tiers on Ray: connecting, counting resources, seating actors."""
 
 import importlib
+import logging
 import shutil
 import socket
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import ray
 from ray.exceptions import RayError
@@ -68,11 +69,11 @@ def connect(config: RayConfig, packages: Sequence[str]) -> bool:
     """
     if ray.is_initialized():
         return False
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    init = partial(ray.init, log_to_driver=False, logging_level=logging.ERROR)
     if not config.address:
-        sizes: dict[str, Any] = {"num_cpus": config.num_cpus or None, "num_gpus": config.num_gpus or None}
+        cpus, gpus = config.num_cpus or None, config.num_gpus or None
         try:
-            ray.init(address="local", include_dashboard=False, **sizes, **options)
+            init(address="local", include_dashboard=False, num_cpus=cpus, num_gpus=gpus)
         except (OSError, ValueError, RuntimeError, RayError) as error:
             first = str(error).strip().splitlines()[0]
             raise ClusterError(f"a local Ray could not be started: {first} runtime=inprocess needs none.") from None
@@ -80,7 +81,7 @@ def connect(config: RayConfig, packages: Sequence[str]) -> bool:
     try:
         _require_listener(config.address)
         with _own_folder() as own:  # which Ray reads when it connects
-            ray.init(address=config.address, runtime_env={"py_modules": [own, *_folders(packages)]}, **options)
+            init(address=config.address, runtime_env={"py_modules": [own, *_folders(packages)]})
     except (OSError, ValueError, RuntimeError, RayError) as error:
         first = str(error).strip().splitlines()[0]
         raise ClusterError(

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import ray
+from ray import ObjectRef
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
@@ -18,18 +19,20 @@ from strata.engine.rounds.pools import (
     Failure,
     TeamCall,
     TeamReply,
+    Ticket,
     Topology,
     merge,
 )
-from strata.engine.runtime.shells import Slot
+from strata.engine.runtime.shells import Shell, Slot
 from strata.engine.tree import count_bytes, from_wire, to_wire
 
-Actor = ActorHandle[Any]
+Actor = ActorHandle[Shell]
+Ref = ObjectRef[object]  # of a shell's answer
 
 INLINE_BYTES = 100_000  # what is larger goes through the object store once; Ray's own limit for inlined arguments
 
 
-Pending = tuple[Any, int, str]
+Pending = tuple[Ref, int, str]
 """A ticket: the reference of a task that answers several calls, which of them it is, and who was asked."""
 
 
@@ -40,7 +43,7 @@ class Remote:
         """``where`` names the actor in errors."""
         self._actor, self._where = actor, where
 
-    def __getattr__(self, verb: str) -> Callable[..., Any]:
+    def __getattr__(self, verb: str) -> Callable[..., object]:
         return lambda *arguments: answer(ask(self._actor, verb, arguments), self._where)
 
 
@@ -67,13 +70,13 @@ class RayClients:
                 tickets[place] = (ref, number, where)
         return tickets
 
-    def results(self, tickets: Sequence[Pending]) -> Iterator[ClientReply | Failure]:
+    def results(self, tickets: Sequence[Ticket]) -> Iterator[ClientReply | Failure]:
         """What actors answer, as they do.
 
         Raises:
             ActorDiedError: naming clients, team and round.
         """
-        for replies, wanted in as_they_come(tickets):
+        for replies, wanted in as_they_come(cast(Sequence[Pending], tickets)):
             for number in wanted:
                 yield replies[number]
 
@@ -87,7 +90,7 @@ class RayClients:
             asked.append((mine, ask(actor, "evaluate", (EvaluationCall(mine, Slot(0)),), shared)))  # type: ignore[arg-type]
         return merge(answer(ref, f"{names_of(mine)}, evaluation") for mine, ref in asked)
 
-    def states(self, clients: Iterable[int]) -> dict[int, Any]:
+    def states(self, clients: Iterable[int]) -> dict[int, object]:
         """States of those clients that have one."""
         everyone = list(clients)
         asked = []
@@ -96,7 +99,7 @@ class RayClients:
             asked.append((mine, ask(actor, "states", (mine,))))
         return merge(answer(ref, f"{names_of(mine)}, checkpoint") for mine, ref in asked)
 
-    def restore(self, states: Mapping[int, Any]) -> None:
+    def restore(self, states: Mapping[int, object]) -> None:
         """Put states back."""
         clients = list(states)
         for actor, places in self._by_actor(clients):
@@ -110,7 +113,7 @@ class RayClients:
 
     def _by_actor(self, clients: Iterable[int]) -> list[tuple[Actor, list[int]]]:
         """Each actor with the places, in the order given, of its clients."""
-        groups: dict[Any, tuple[Actor, list[int]]] = {}
+        groups: dict[object, tuple[Actor, list[int]]] = {}
         for place, client in enumerate(clients):
             actor = self._actors[client]
             groups.setdefault(actor._actor_id, (actor, []))[1].append(place)
@@ -133,13 +136,13 @@ class RayTeams:
             tickets.append((ref, 0, f"team server {call.team}, round {call.round}"))
         return tickets
 
-    def results(self, tickets: Sequence[Pending]) -> Iterator[TeamReply | Failure]:
+    def results(self, tickets: Sequence[Ticket]) -> Iterator[TeamReply | Failure]:
         """What teams answer, as they do.
 
         Raises:
             ActorDiedError: naming what died, and the round.
         """
-        return (reply for reply, _ in as_they_come(tickets))
+        return (reply for reply, _ in as_they_come(cast(Sequence[Pending], tickets)))
 
     def evaluate(self, shared: Mapping[str, Params], topology: Topology) -> Evaluations:
         """Evaluate all teams side by side."""
@@ -147,13 +150,13 @@ class RayTeams:
         refs = {team: ask(self._actors[team], "evaluate", (Slot(0), m), wire) for team, m in topology.items()}
         return merge(self._answers(refs, "evaluation").values())
 
-    def snapshot(self, topology: Topology) -> tuple[dict[int, Any], dict[int, Any]]:
+    def snapshot(self, topology: Topology) -> tuple[dict[int, object], dict[int, object]]:
         """Team states and client states, each by id."""
         refs = {team: ask(self._actors[team], "snapshot", (members,)) for team, members in topology.items()}
         parts = self._answers(refs, "checkpoint")
         return {team: state for team, (state, _) in parts.items()}, merge(clients for _, clients in parts.values())
 
-    def restore(self, teams: Mapping[int, Any], clients: Mapping[int, Any], topology: Topology) -> None:
+    def restore(self, teams: Mapping[int, object], clients: Mapping[int, object], topology: Topology) -> None:
         """Put both back."""
         refs = {}
         for team, members in topology.items():
@@ -161,23 +164,23 @@ class RayTeams:
             refs[team] = ask(self._actors[team], "restore", (teams.get(team), own))
         self._answers(refs, "resume")
 
-    def _answers(self, refs: Mapping[int, Any], purpose: str) -> dict[int, Any]:
+    def _answers(self, refs: Mapping[int, Ref], purpose: str) -> dict[int, Any]:
         return {team: answer(ref, f"team server {team}, {purpose}") for team, ref in refs.items()}
 
 
-def ask(actor: Actor, verb: str, arguments: Any, *shared: Any) -> Any:
+def ask(actor: Actor, verb: str, arguments: Sequence[object], *shared: object) -> Ref:
     """Hand a call over to a shell; see :meth:`~strata.engine.runtime.shells.Shell.ask`. Gives a reference."""
     return actor.ask.remote(verb, to_wire(arguments), *shared)
 
 
-def answer(ref: Any, where: str) -> Any:
+def answer(ref: Ref, where: str) -> Any:
     """What a shell answered."""
     return from_wire(fetch(ref, where))
 
 
 def as_they_come(tickets: Iterable[Pending]) -> Iterator[tuple[Any, list[int]]]:
     """Each task's answer when it is there, and which of the task's calls were waited for."""
-    waiting: dict[Any, tuple[list[int], str]] = {}
+    waiting: dict[Ref, tuple[list[int], str]] = {}
     for ref, number, where in tickets:
         waiting.setdefault(ref, ([], where))[0].append(number)
     while waiting:
@@ -186,22 +189,22 @@ def as_they_come(tickets: Iterable[Pending]) -> Iterator[tuple[Any, list[int]]]:
         yield answer(ref, where), numbers
 
 
-def shared_once(messages: Iterable[Any]) -> dict[int, Any]:
+def shared_once(messages: Iterable[object]) -> dict[int, object]:
     """Messages on the wire by their identity, each one once, however many are sent it."""
-    wires: dict[int, Any] = {}
+    wires: dict[int, object] = {}
     for message in messages:
         if id(message) not in wires:
             wires[id(message)] = put_once(message)
     return wires
 
 
-def put_once(message: Any) -> Any:
+def put_once(message: object) -> object:
     """A message on the wire, once: a large one by way of the object store."""
     wire = to_wire(message)
     return ray.put(wire) if count_bytes(message) > INLINE_BYTES else wire
 
 
-def fetch(ref: Any, where: str) -> Any:
+def fetch(ref: Ref, where: str) -> object:
     """The value of a reference; what went wrong instead, as an error that names who was asked (``where``)."""
     try:
         return ray.get(ref)

@@ -1,7 +1,6 @@
 """One shell for every tier: an actor that holds clients, a team server or the global server, and forwards calls."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from strata.engine.tree import from_wire, map_leaves, to_wire
 
@@ -19,11 +18,11 @@ class Slot:
 class Shell:
     """What runs in the actor's process."""
 
-    def __init__(self, make: Callable[..., Any], *arguments: Any) -> None:
+    def __init__(self, make: Callable[..., object], *arguments: object) -> None:
         """Make what is held, in this process."""
         self._held = make(*arguments)
 
-    def ask(self, verb: str, arguments: Any, *shared: Any) -> Any:
+    def ask(self, verb: str, arguments: Sequence[object], *shared: object) -> object:
         """Call a method of what is held; arguments and result travel as :func:`~strata.engine.tree.to_wire` makes them.
 
         Args:
@@ -32,7 +31,11 @@ class Shell:
             shared: what travels once; Ray fetches a reference before the call.
         """
         parts = [from_wire(part) for part in shared]
-        filled = map_leaves(from_wire(arguments), lambda leaf: parts[leaf.index] if isinstance(leaf, Slot) else leaf)
+
+        def fill(leaf: object) -> object:
+            return parts[leaf.index] if isinstance(leaf, Slot) else leaf
+
+        filled = [map_leaves(from_wire(argument), fill) for argument in arguments]
         return to_wire(getattr(self._held, verb)(*filled))
 
     def ready(self) -> bool:

@@ -18,7 +18,6 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
@@ -37,7 +36,7 @@ ASIDE = ".replaced-"  # begins the name of a folder that is about to be replaced
 
 
 def save(
-    folder: Path, round: int, tree: Any, identity: Mapping[str, str], keep: int, types: StateTypes = NO_TYPES
+    folder: Path, round: int, tree: object, identity: Mapping[str, str], keep: int, types: StateTypes = NO_TYPES
 ) -> Path:
     """Write the checkpoint of one round and delete all but the ``keep`` newest.
 
@@ -60,7 +59,7 @@ def save(
     return target
 
 
-def write(target: Path, tree: Any, header: Mapping[str, Any], types: StateTypes = NO_TYPES) -> None:
+def write(target: Path, tree: object, header: Mapping[str, object], types: StateTypes = NO_TYPES) -> None:
     """Write a tree and some plain facts about it as a folder, which is there as a whole or not at all.
 
     Args:
@@ -124,7 +123,7 @@ def found(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("round-*") if path.is_dir())
 
 
-def load(path: Path, identity: Mapping[str, str], types: StateTypes) -> Any:
+def load(path: Path, identity: Mapping[str, str], types: StateTypes) -> object:
     """Read a checkpoint back.
 
     Args:
@@ -136,16 +135,17 @@ def load(path: Path, identity: Mapping[str, str], types: StateTypes) -> Any:
         CheckpointError: when it is damaged, of another format, or of another run.
     """
 
-    def check(header: Mapping[str, Any]) -> None:
+    def check(header: Mapping[str, object]) -> None:
+        noted = header.get("identity")
         for key, value in identity.items():
-            theirs = header.get("identity", {}).get(key)
+            theirs = noted.get(key) if isinstance(noted, Mapping) else None
             if theirs != value:
                 raise CheckpointError(f"{path}: it is of another run: {key} is {theirs!r} there and {value!r} here.")
 
     return read(path, check, types)
 
 
-def read(path: Path, check: Callable[[Mapping[str, Any]], None], types: StateTypes = NO_TYPES) -> Any:
+def read(path: Path, check: Callable[[Mapping[str, object]], None], types: StateTypes = NO_TYPES) -> object:
     """Read back what :func:`write` wrote.
 
     Args:
@@ -190,7 +190,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _encode(tree: Any, tensors: dict[str, Tensor], names: Mapping[type, str]) -> Any:
+def _encode(tree: object, tensors: dict[str, Tensor], names: Mapping[type, str]) -> object:
     if tree is None or isinstance(tree, bool | int | float | str):
         return tree
     if isinstance(tree, Tensor):
@@ -218,7 +218,7 @@ def _name_of(kind: type, names: Mapping[type, str]) -> str:
     return names[kind]
 
 
-def _decode(node: Any, tensors: Mapping[str, Tensor], types: StateTypes) -> Any:
+def _decode(node: object, tensors: Mapping[str, Tensor], types: StateTypes) -> object:
     if not isinstance(node, dict):
         return node
     if "tensor" in node:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -17,9 +16,9 @@ class Snapshot:
 
     round: int
     virtual_s: float
-    server: Any
-    teams: Mapping[int, Any] = field(default_factory=dict)
-    clients: Mapping[int, Any] = field(default_factory=dict)
+    server: object
+    teams: Mapping[int, object] = field(default_factory=dict)
+    clients: Mapping[int, object] = field(default_factory=dict)
     topology: Mapping[int, Sequence[int]] | None = None
 
 
@@ -29,4 +28,4 @@ class Saved:
 
     snapshot: Snapshot
     digest: str
-    beside: Any = None
+    beside: object = None

@@ -7,7 +7,7 @@ can answer several requests as one operation is given the chance.
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from strata.engine.data.dataset import IntArray
 from strata.engine.determinism import single_thread
@@ -39,7 +39,7 @@ class Splits:
 class Conversation(Generic[R]):
     """A method's generator and what its requests are about; each request's seed derives from the call's."""
 
-    steps: Generator[Request, Any, R]
+    steps: Generator[Request, Answer | None, R]
     rows: Splits
     seed: int
     where: str

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 FILES = ("setup.py", "pyproject.toml", "README.md", "LICENSE")
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
-INSTALLED = re.compile(r"\.(py|yaml|typed)$|/embedded/")  # .pyc ends otherwise
+INSTALLED = re.compile(r"\.(py|yaml|typed)$|/(embedded|templates)/")  # .pyc ends otherwise
 RUN = "runtime=inprocess rounds=2 data.limit=600 clients.count=10 clients.participation=0.3 tracking.wandb=disabled"
 LEARNING = ("agents.policy=rllib", "agents.rounds_per_update=2")  # an update within those two rounds
 

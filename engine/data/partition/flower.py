@@ -2,14 +2,19 @@
 
 import inspect
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from strata.engine.data.config import PartitionConfig
 from strata.engine.data.dataset import Dataset, IntArray
 from strata.engine.errors import DataError
 from strata.engine.seeding import derive, generator
+
+if TYPE_CHECKING:
+    from datasets import Dataset as Table
+    from flwr_datasets.partitioner import Partitioner
 
 ROW = "row"
 
@@ -47,7 +52,9 @@ def flower_parts(dataset: Dataset, pool: IntArray, clients: int, config: Partiti
     return dealt
 
 
-def _load_partitions(partitioner: Any, columns: dict[str, Any], clients: int, config: PartitionConfig) -> list[Any]:
+def _load_partitions(
+    partitioner: "Partitioner", columns: dict[str, NDArray[np.generic]], clients: int, config: PartitionConfig
+) -> "list[Table]":
     """Return the partitions, as tables of ``datasets``."""
     from datasets import Dataset as Table
 
@@ -64,7 +71,7 @@ def _load_partitions(partitioner: Any, columns: dict[str, Any], clients: int, co
         return [partitioner.load_partition(client) for client in range(clients)]
 
 
-def _construct(config: PartitionConfig, clients: int, seed: int) -> Any:
+def _construct(config: PartitionConfig, clients: int, seed: int) -> "Partitioner":
     """Return the partitioner, with what it takes of the number of clients, the label column and a seed."""
     known = _partitioners()
     if config.partitioner not in known:
@@ -87,7 +94,7 @@ def _construct(config: PartitionConfig, clients: int, seed: int) -> Any:
         ) from error
 
 
-def _partitioners() -> dict[str, Any]:
+def _partitioners() -> "dict[str, type[Partitioner]]":
     """Return the partitioners of the installed flwr-datasets that deal rows, by name."""
     try:
         from flwr_datasets import partitioner

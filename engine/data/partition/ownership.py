@@ -6,7 +6,6 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -77,6 +76,6 @@ def read_json_lists(path: str, key: str) -> dict[int, list[int]]:
     return {int(name): list(rows) for name, rows in content.items()}
 
 
-def _is_entry(name: str, rows: Any) -> bool:
+def _is_entry(name: str, rows: object) -> bool:
     whole = isinstance(rows, list) and all(isinstance(row, int) and not isinstance(row, bool) for row in rows)
     return name.isdecimal() and whole

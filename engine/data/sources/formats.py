@@ -3,7 +3,6 @@
 import re
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,7 +145,7 @@ def _npz_file(path: Path) -> Path:
     return files[0]
 
 
-def _npz_arrays(path: Path) -> dict[str, NDArray[Any]]:
+def _npz_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
     try:
         # Opened here, because numpy leaves the file open where it is not an archive.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -162,13 +161,13 @@ def _npz_arrays(path: Path) -> dict[str, NDArray[Any]]:
         raise DataError(f"{path} cannot be read as .npz ({error}).") from error
 
 
-def _first(arrays: dict[str, NDArray[Any]], names: tuple[str, ...]) -> NDArray[Any] | None:
+def _first(arrays: dict[str, NDArray[np.generic]], names: tuple[str, ...]) -> NDArray[np.generic] | None:
     """Return the first array whose name, in any case, is one of ``names``."""
     lowered = {name.lower(): array for name, array in arrays.items()}
     return next((lowered[name] for name in names if name in lowered), None)
 
 
-def _pick(arrays: dict[str, NDArray[Any]], names: tuple[str, ...], path: Path) -> NDArray[Any]:
+def _pick(arrays: dict[str, NDArray[np.generic]], names: tuple[str, ...], path: Path) -> NDArray[np.generic]:
     found = _first(arrays, names)
     if found is None:
         raise DataError(f"{path} has no array {' or '.join(names)}; it has: {', '.join(arrays) or 'none'}.")

@@ -1,15 +1,19 @@
 """Sets through Hugging Face ``datasets``, an optional extra: from the hub, or a local parquet, jsonl or csv file."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from strata.engine.data.config import DataConfig
 from strata.engine.data.sources.images import stack_pictures
 from strata.engine.data.sources.raw import Raw, split_flags
 from strata.engine.data.sources.tables import from_frame, input_columns, split_files
 from strata.engine.errors import DataError
+
+if TYPE_CHECKING:
+    from datasets import Dataset as Table
 
 BUILDERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv"}
 TEST_SPLITS = ("test", "validation", "valid", "val")
@@ -51,7 +55,7 @@ def _datasets() -> Any:
     return datasets
 
 
-def _load(name: str, cache: Path) -> dict[str, Any]:
+def _load(name: str, cache: Path) -> "dict[str, Table]":
     """Return the splits of a set by name."""
     library = _datasets()
     path = Path(name).expanduser()
@@ -70,7 +74,7 @@ def _load(name: str, cache: Path) -> dict[str, Any]:
         ) from error
 
 
-def _columns(rows: Any, test: Any, config: DataConfig, where: str) -> Raw:
+def _columns(rows: "Table", test: NDArray[np.bool_] | None, config: DataConfig, where: str) -> Raw:
     features = rows.features
     columns = list(features)
     for key, column in (("target", config.target), ("client_column", config.client_column)):
@@ -92,6 +96,6 @@ def _columns(rows: Any, test: Any, config: DataConfig, where: str) -> Raw:
     )
 
 
-def _pictures(rows: Any, column: str, where: str) -> Any:
+def _pictures(rows: "Table", column: str, where: str) -> NDArray[np.uint8]:
     pictures = [picture.convert("L" if picture.mode in ("1", "L") else "RGB") for picture in rows[column]]
     return stack_pictures(pictures, [f"{where} row {row}" for row in range(len(pictures))])

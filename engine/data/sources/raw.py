@@ -5,7 +5,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +26,8 @@ class Raw:
         vocabulary: number of token ids where ``x`` holds encoded text, else 0.
     """
 
-    x: NDArray[Any]
-    labels: NDArray[Any]
+    x: NDArray[np.generic]
+    labels: NDArray[np.generic]
     test: NDArray[np.bool_] | None = None
     natural: NDArray[np.str_] | None = None
     names: Sequence[str] = ()
@@ -40,7 +39,7 @@ def split_flags(train: int, test: int) -> NDArray[np.bool_] | None:
     return np.repeat([False, True], [train, test]) if train and test else None
 
 
-def number_labels(labels: NDArray[Any], where: str) -> tuple[IntArray, list[str]]:
+def number_labels(labels: NDArray[np.generic], where: str) -> tuple[IntArray, list[str]]:
     """Return labels as numbers ``0..K-1``, in sorted order of the labels.
 
     Returns:
@@ -97,12 +96,12 @@ def to_dataset(raw: Raw, name: str, where: str) -> Dataset:
     )
 
 
-def _token_ids(x: NDArray[Any]) -> int:
+def _token_ids(x: NDArray[np.generic]) -> int:
     """Count the token ids of a set that was tokenised elsewhere; 0 where inputs are something else."""
     return int(x.max()) + 1 if x.dtype == np.int64 and x.ndim == 2 and x.size and x.min() >= 0 else 0
 
 
-def _plain_inputs(x: NDArray[Any], where: str) -> NDArray[Any]:
+def _plain_inputs(x: NDArray[np.generic], where: str) -> NDArray[np.generic]:
     """Return inputs as contiguous uint8, int64 or float32."""
     if x.dtype.kind not in "uifb":
         raise DataError(f"{where}: inputs are of type {x.dtype}; expected numbers.")

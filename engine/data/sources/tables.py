@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -176,6 +175,7 @@ def from_frame(
     train = np.ones(len(frame), bool) if test is None else ~test
     client = frame[config.client_column].astype(str).to_numpy(dtype=np.str_) if config.client_column else None
     inputs, vocabulary = frame[input_columns(columns, config, where)], 0
+    x: NDArray[np.generic]
     if config.text:
         x, vocabulary = _token_ids(inputs[config.text], train, config, where)
     else:
@@ -219,7 +219,7 @@ def input_columns(columns: Sequence[str], config: DataConfig, where: str) -> lis
 
 
 def _token_ids(
-    column: "pd.Series[Any]", train: NDArray[np.bool_], config: DataConfig, where: str
+    column: pd.Series, train: NDArray[np.bool_], config: DataConfig, where: str
 ) -> tuple[NDArray[np.int64], int]:
     """Return a column of texts as ids ``(N, L)``, and the number of ids; a missing text is one without words."""
     texts = column.astype(object).where(column.notna(), "").tolist()
@@ -235,7 +235,7 @@ def _token_ids(
     return encode(texts, ids, config.length), len(ids) + RESERVED
 
 
-def _encode(frame: pd.DataFrame, train: NDArray[np.bool_], where: str) -> NDArray[Any]:
+def _encode(frame: pd.DataFrame, train: NDArray[np.bool_], where: str) -> NDArray[np.generic]:
     first = frame.iloc[0, 0] if len(frame) else None
     if frame.shape[1] == 1 and isinstance(first, list | tuple | np.ndarray):
         return _vectors(frame.iloc[:, 0], where)
@@ -243,7 +243,7 @@ def _encode(frame: pd.DataFrame, train: NDArray[np.bool_], where: str) -> NDArra
     return np.concatenate(blocks, axis=1)
 
 
-def _vectors(column: "pd.Series[Any]", where: str) -> NDArray[Any]:
+def _vectors(column: pd.Series, where: str) -> NDArray[np.generic]:
     """Return a column of lists as ``(N, length)``."""
     try:
         return np.stack([np.asarray(value) for value in column])
@@ -251,7 +251,7 @@ def _vectors(column: "pd.Series[Any]", where: str) -> NDArray[Any]:
         raise DataError(f"{where}: column {column.name!r} holds lists of different lengths. Pad them.") from error
 
 
-def _encode_column(column: "pd.Series[Any]", train: NDArray[np.bool_], where: str) -> NDArray[np.float32]:
+def _encode_column(column: pd.Series, train: NDArray[np.bool_], where: str) -> NDArray[np.float32]:
     """One column as ``(N, 1)`` standardised, or ``(N, values)`` of 0 and 1."""
     if pd.api.types.is_numeric_dtype(column):
         return _standardised(column.to_numpy(dtype=np.float64, na_value=np.nan), train, f"{where}: {column.name!r}")

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 
@@ -23,7 +22,7 @@ class Part:
     """A module yet to be made: what makes it, and with which arguments."""
 
     make: Callable[..., nn.Module]
-    arguments: tuple[Any, ...] = ()
+    arguments: tuple[object, ...] = ()
 
     def build(self) -> nn.Module:
         """Make the module of this part."""

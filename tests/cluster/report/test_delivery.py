@@ -1,4 +1,4 @@
-"""The page of a comparison."""
+"""What a comparison leaves behind, from the command line."""
 
 import sys
 

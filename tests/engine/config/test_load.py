@@ -1,11 +1,14 @@
 """The configuration: layers, shorthands, and what each mistake is told."""
 
+import json
+import pickle
 import sys
 
 import pytest
 
 from strata.cluster.cli import main
-from strata.engine.config.load import load_config, to_dict
+from strata.engine.config.load import config_from_dict, load_config, to_dict
+from strata.engine.config.schema import ResourceConfig
 from strata.engine.errors import ConfigError
 
 MISTAKES = [
@@ -35,7 +38,18 @@ MISTAKES = [
     (["permfl", "method.gamma=strong"], "method.gamma='strong': expected a number > 0"),
     (["permfl", "clients=40"], "clients=40: expected keys of its own (count, participation"),
     (["permfl", "rounds={a: 1}"], "rounds={'a': 1}: expected a whole number"),
-    (["permfl", "seeds=3"], "seeds"),
+    (["permfl", 'rounds="3"'], "rounds='3': expected a whole number ≥ 1, in the command line"),
+    (["permfl", "rounds=3.0"], "rounds=3.0: expected a whole number"),
+    (["permfl", "rounds=true"], "rounds=True: expected a whole number"),
+    (["permfl", "method.gamma=true"], "method.gamma=True: expected a number > 0"),
+    (["permfl", "method.lambda_team=x"], "method.lambda_team='x': expected a number ≥ 0"),
+    (["permfl", "tracking.per_client=maybe"], "tracking.per_client='maybe': expected true or false"),
+    (["permfl", "data.root=null"], "data.root=None: expected text"),
+    (["permfl", "seeds=3"], "seeds=3: expected a list, in the command line"),
+    (["permfl", "model.hidden=[8,1.5]"], "model.hidden.1=1.5: expected a whole number ≥ 1"),
+    (["permfl", "model.options=3"], "model.options=3: expected keys and values"),
+    (["permfl", "delays.classes={laptop: many}"], "delays.classes.laptop='many': expected a number"),
+    (["permfl", "teams=null"], "teams=None: expected keys of its own (count"),
     (["permfl", "clients_per_actor=some"], "clients_per_actor='some': expected auto or a whole number ≥ 1"),
     (["permfl", "clients_per_actor=0"], "clients_per_actor=0: expected auto or a whole number ≥ 1"),
     # impossible values
@@ -57,7 +71,9 @@ MISTAKES = [
     (["permfl", "clients.count=100000", "runtime=inprocess"], "100000"),
     (["permfl", "clients.num_gpus=1.5"], "clients.num_gpus=1.5 is out of range: expected a fraction ≤ 1, or a whole"),
     (["permfl", "delays.team_latency_s=.inf"], "delays.team_latency_s=inf is out of range"),
-    (["permfl", "clients.classes.laptop=3"], "clients.classes={'laptop': 3}"),
+    (["permfl", "clients.classes.laptop=3"], "clients.classes.laptop=3: expected keys of its own (num_cpus, num_gpus)"),
+    (["permfl", "clients.classes.pc.num_cpu=3"], "pc.num_cpu: no such key, in the command line. Did you mean num_cpus"),
+    (["permfl", "tracking.tags=[\"${foo}\"]"], "tracking.tags=['${foo}']: expected a plain value"),
     (["permfl", "tracking.project=${foo}"], "tracking.project='${foo}': expected a plain value"),
     (["permfl", "data.root=???"], "data.root='???': expected a plain value"),
     (["algorithm=.x"], "algorithm=.x: expected a name or a dotted path"),
@@ -66,6 +82,7 @@ MISTAKES = [
     (["permfl", "=5"], "'=5': expected key=value"),
     (["permfl", "a..b=5"], "'a..b=5': expected key=value"),
     (["permfl", "data={a"], "the value cannot be read"),
+    (["permfl", "clients.count=3", "clients=2"], "clients=2: keys below clients were given before"),
     (["permfl", "rounds=1", "rounds.x=2"], "rounds was given a value of its own before"),
     (["nowhere.yaml"], "nowhere.yaml: no such file"),
 ]  # fmt: skip
@@ -107,6 +124,12 @@ def test_a_mistake_in_a_file_names_the_file(tmp_path):
     path.write_text("algorithm: permfl\nmethod:\n  gama: 1\n")
     with pytest.raises(ConfigError, match=r"method.gama: no such key, in .*my.yaml"):
         load_config(str(path))
+    path.write_text("rounds: many\n")
+    with pytest.raises(ConfigError, match=r"rounds='many': expected a whole number ≥ 1, in .*my.yaml"):
+        load_config(str(path), ["rounds=3"])
+    path.write_text("rounds: 1\nrounds: 2\n")
+    with pytest.raises(ConfigError, match=r"my.yaml: not valid YAML: .* found duplicate key rounds"):
+        load_config(str(path))
     path.write_text("- a\n- b\n")
     with pytest.raises(ConfigError, match="expected keys and values, found a list"):
         load_config(str(path))
@@ -120,11 +143,44 @@ def test_groups_have_a_shorthand():
     assert (config.data.name, config.data.limit) == ("mnist", 100)
     assert (config.partition.name, config.partition.alpha) == ("dirichlet", 1.0)
     assert load_config("permfl", ["teams.formation=random"]).teams.formation.name == "random"
+    later = load_config("permfl", ["data.limit=100", "data=mnist", "data=synthetic"]).data
+    assert (later.name, later.limit) == ("synthetic", 100)
 
 
 def test_numbers_in_any_spelling():
     config = load_config("permfl", ["method.alpha=1e-3", "rounds=3", "method.lambda_team=null"])
     assert (config.method.alpha, config.rounds, config.method.lambda_team) == (0.001, 3, None)
+
+
+def test_a_number_may_be_a_name_and_a_whole_number_is_a_number():
+    config = load_config(
+        "permfl", ["tracking.name=2024", "tracking.tags=[7,a]", "model.architecture=0", "clients.participation=1"]
+    )
+    assert (config.tracking.name, config.tracking.tags, config.model.architecture) == ("2024", ["7", "a"], "0")
+    assert type(config.clients.participation) is float
+
+
+def test_a_configuration_is_pickled_and_comes_back_from_plain_values():
+    config = load_config("pfedlora", ["clients.classes.laptop.num_cpus=2", "model.family=[mlp, {name: cnn, width: 2}]"])
+    assert pickle.loads(pickle.dumps(config)) == config
+    assert config_from_dict(json.loads(json.dumps(to_dict(config))), "a saved run") == config
+    assert config.clients.classes == {"laptop": ResourceConfig(num_cpus=2.0)}
+
+
+def test_a_setting_without_a_default_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "bare.py").write_text(
+        "import dataclasses\nimport strata.algorithms.fedavg as f\n"
+        "@dataclasses.dataclass(frozen=True, kw_only=True)\nclass Config(f.FedAvgConfig):\n    needed: int\n"
+        "class Bare(f.FedAvg):\n    Config = Config\nMETHOD = Bare\n"
+    )
+    package = tmp_path / "theirs"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (tmp_path / "bare.py").rename(package / "bare.py")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ConfigError, match=r"algorithm=theirs.bare: .*'needed'.* Expected a default for every setting"):
+        load_config("theirs.bare")
+    sys.modules.pop("theirs.bare")
 
 
 def test_a_method_of_ones_own_by_dotted_path(tmp_path, monkeypatch):
