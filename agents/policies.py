@@ -48,8 +48,8 @@ class RulePolicies:
         return {}
 
     def state(self) -> object:
-        """None: a rule is the same in every round."""
+        """The state of a rule: None, because it is the same in every round."""
         return None
 
     def restore(self, state: object) -> None:
-        """Restore nothing."""
+        """Restore nothing: a rule has no state."""

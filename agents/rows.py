@@ -27,7 +27,7 @@ class PerClient:
 
 
 def per_client(observations: Space[object], actions: Space[object]) -> PerClient:
-    """The pattern of two spaces.
+    """The pattern for one client of an agent's observation and action spaces.
 
     Raises:
         ValueError: when they do not repeat for every client; see :class:`strata.engine.method.control.AgentSpec`.

@@ -79,7 +79,7 @@ class ClientTier:
         return [client for client in cohort if client in moment.decisions.clients]
 
     def submit(self, children: Sequence[int], state: object, moment: Moment) -> Sequence[Ticket]:
-        """Call the cohort."""
+        """Call the clients of a cohort."""
         decided = None if moment.decisions is None else moment.decisions.clients
         self._told = assignments_for(self._world, children, decided)
         return self._clients.submit(self.calls(state, moment, self._told))
@@ -93,12 +93,12 @@ class ClientTier:
         return self._clients.results(tickets)
 
     def received(self, reply: ClientReply) -> Received[object]:
-        """A client's upload."""
+        """A client's upload as the method receives it."""
         samples = self._world.infos[reply.client].train_samples
         return Received(reply.client, samples, reply.up, self._told[reply.client])
 
     def aggregate(self, state: object, ups: Sequence[Received[object]], moment: Moment) -> object:
-        """The method's step."""
+        """The server's state after the method's step over the uploads."""
         seed = derive(self._world.seed, "server", self._team, moment.round, moment.team_round)
         with single_thread():
             return self._aggregate(state, ups, Context(moment.round, moment.team_round, seed))
@@ -130,7 +130,7 @@ class FlatTier(ClientTier):
         return list(children)
 
     def outcome(self, before: object, step: Step[ClientReply]) -> Outcome:
-        """As of any clients, with what only the server can tell of uploads beside what the clients reported."""
+        """All calls of an exchange, with what only the server can tell of uploads beside what clients reported."""
         outcome = super().outcome(before, step)
         if not step.counted:
             return outcome
@@ -139,7 +139,7 @@ class FlatTier(ClientTier):
         return replace(outcome, calls=outcome.calls.with_metrics(found)) if found else outcome
 
     def finish(self, state: object, moment: Moment) -> None:
-        """Nothing lies between the server and its clients."""
+        """Do nothing: nothing lies between the server and its clients."""
 
     def capture(self, snapshot: Snapshot) -> Snapshot:
         """A snapshot of the server's state with those of the clients."""
@@ -190,7 +190,7 @@ def probe_calls(world: World, clients: Sequence[int], g: object, round: int) -> 
 
 
 def probed(world: World, pool: ClientPool, clients: Sequence[int], g: object, round: int) -> CallTable:
-    """Make probes; their calls, in the order of the clients."""
+    """Let clients make probes; gives their calls, in the order of the clients."""
     made = {}
     for result in pool.results(pool.submit(probe_calls(world, clients, g, round))):
         if isinstance(result, Failure):

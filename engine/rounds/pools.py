@@ -170,7 +170,7 @@ class TeamPool(Protocol):
         """Team states and client states, each by id."""
 
     def restore(self, teams: Mapping[int, object], clients: Mapping[int, object], topology: Topology) -> None:
-        """Put both back."""
+        """Put team states and client states back."""
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ class Tier(Protocol[R]):
         """The children's replies, in the order in which they come."""
 
     def received(self, reply: R) -> Received[object]:
-        """An upload as the method sees it."""
+        """A child's upload as the method receives it."""
 
     def aggregate(self, state: object, ups: Sequence[Received[object]], moment: Moment) -> object:
         """The server's state after the uploads, which are not empty and ordered by sender."""
@@ -104,7 +104,7 @@ class Deadline:
     limit_s: float
 
     def step(self, tier: Tier[R], state: object, moment: Moment) -> Step[R]:
-        """See :class:`Schedule`.
+        """One exchange that ends when the last child has answered, at ``limit_s`` at the latest.
 
         Raises:
             StrataError: the first failure among the children, whatever the others do.

@@ -54,7 +54,7 @@ class TopTier(Tier[Any], Protocol):
         """What an exchange that began with the state ``before`` came to, without the server's own latency."""
 
     def finish(self, state: object, moment: Moment) -> None:
-        """Called after each round with the server's state."""
+        """Take note of the server's state after a round."""
 
     def evaluate(self, shared: Mapping[str, Params]) -> Evaluations:
         """Evaluate every model on every client's test data."""

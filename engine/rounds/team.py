@@ -128,7 +128,7 @@ class LocalTeams:
         return {team: state for team, (state, _) in taken.items()}, merge(clients for _, clients in taken.values())
 
     def restore(self, teams: Mapping[int, object], clients: Mapping[int, object], topology: Topology) -> None:
-        """Put both back."""
+        """Put team states and client states back."""
         for team, members in topology.items():
             self._servers[team].restore(teams.get(team), {c: clients[c] for c in members if c in clients})
 
@@ -167,11 +167,11 @@ class TeamTier:
         return self._teams.results(tickets)
 
     def received(self, reply: TeamReply) -> Received[object]:
-        """A team's upload."""
+        """A team's upload as the method receives it."""
         return Received(reply.team, reply.samples, reply.up)
 
     def aggregate(self, state: object, ups: Sequence[Received[object]], moment: Moment) -> object:
-        """The method's step."""
+        """The global state after the method's step over the teams' uploads."""
         with single_thread():
             return self._method.global_step(state, ups, self._context(moment))
 

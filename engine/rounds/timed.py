@@ -38,7 +38,7 @@ class PricedClients:
         return calls
 
     def results(self, tickets: Sequence[Ticket]) -> Iterator[ClientReply | Failure]:
-        """Price them, in their order."""
+        """Price the calls, in their order."""
         for call in cast(Sequence[ClientCall], tickets):
             cost = self._costs.probe(call.client) if call.probe else self._costs.call(call.client, call.assignment)
             made = charge(self._world, call, cost.bytes_down, cost.bytes_up, Work(cost.flops), {})
@@ -49,28 +49,28 @@ class PricedClients:
         return {}
 
     def states(self, clients: Iterable[int]) -> dict[int, object]:
-        """Nobody has one."""
+        """Private states: none, because nobody trains."""
         return {}
 
     def restore(self, states: Mapping[int, object]) -> None:
-        """Nothing to keep."""
+        """Restore nothing, because nothing is kept."""
 
 
 class PricedTier(FlatTier):
     """Clients whose calls are priced: they are sent nothing, and the server's state stays as it is."""
 
     def calls(self, state: object, moment: Moment, told: Mapping[int, Assignment]) -> list[ClientCall]:
-        """What each is told."""
+        """What each client of a cohort is told, without anything that it would be sent."""
         return [
             ClientCall(client, self._team, moment.round, moment.team_round, decided) for client, decided in told.items()
         ]
 
     def aggregate(self, state: object, ups: Sequence[Received[object]], moment: Moment) -> object:
-        """The state, unchanged."""
+        """The server's state, unchanged."""
         return state
 
     def outcome(self, before: object, step: Step[ClientReply]) -> Outcome:
-        """Without numbers that rest on uploads."""
+        """All calls of an exchange, without numbers that rest on uploads."""
         return super(FlatTier, self).outcome(before, step)
 
 
