@@ -14,6 +14,7 @@ from strata.cluster.report.results import Contestant, Run
 from strata.cluster.report.targets import Goal, goal_of, reach, times
 from strata.engine.config.load import load_config, to_yaml
 from strata.engine.errors import ConfigError
+from strata.engine.method.calls import CallTable
 from strata.engine.rounds.scores import to_plain
 from tests.helpers.records import record, scores
 
@@ -31,7 +32,7 @@ def rounds_of(accuracies, moved, flops, kinds=("GM",)):
             bytes_team_down=0,
             bytes_team_up=0,
             flops=flops,
-            calls=[],
+            calls=CallTable.of([]),
             scores={} if value is None else dict.fromkeys(kinds, scores(value)),
         )
         for number, value in enumerate(accuracies, 1)

@@ -186,7 +186,7 @@ def test_pretraining_is_reproducible_and_leaves_the_federation_alone(tmp_path):
 
 def test_a_federation_alone_says_that_it_has_no_agents():
     words = ["model=mlp", "data.limit=400", "clients.count=8", "runtime=inprocess", "agents.policy=greedy"]
-    with pytest.warns(StrataWarning, match=r"agents\.policy=greedy has no effect here.*cluster\.session\.Session"):
+    with pytest.warns(StrataWarning, match=r"agents\.policy=greedy has no effect here.*\.Session has both"):
         federation = Federation.from_config("hapfl", words)
     federation.close()
     Federation.from_config("hapfl", [*words[:-1], "agents.policy=none"]).close()

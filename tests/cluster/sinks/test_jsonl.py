@@ -8,6 +8,7 @@ import pytest
 
 from strata.cluster.sinks.jsonl import JsonlSink, read_metrics, record_from_plain
 from strata.engine.errors import StrataError, StrataWarning
+from strata.engine.method.calls import CallTable
 from tests.helpers.records import SUMMARY, call, record, run_info
 
 
@@ -81,7 +82,7 @@ def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path) -> None:
 
 
 def test_numbers_that_json_does_not_have_become_null(tmp_path: Path) -> None:
-    calls = [call(0, loss=math.nan)]
+    calls = CallTable.of([call(0, loss=math.nan)])
     written = write(tmp_path, range(1, 2), calls=calls, train_loss=math.inf, metrics={"x": np.float32(0.5)})
     plain = json.loads(written, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert (plain["train_loss"], plain["calls"][0]["loss"], plain["metrics"]) == (None, None, {"x": 0.5})
