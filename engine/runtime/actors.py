@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any, cast
 
 import ray
+from ray import ObjectRef
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -71,11 +72,11 @@ class Actors:
         return actor
 
     def _await(self, timeout_s: float) -> None:
-        refs = [handle.ready.remote() for handle in self.handles]
+        refs: list[ObjectRef[object]] = [handle.ready.remote() for handle in self.handles]
         try:
             ray.get(refs, timeout=timeout_s)
         except GetTimeoutError:
-            _, waiting = ray.wait(list(refs), num_returns=len(refs), timeout=0)
+            _, waiting = ray.wait(refs, num_returns=len(refs), timeout=0)
             raise ResourceError(
                 f"{len(waiting)} of {len(refs)} actors did not start within {timeout_s:g} s: the cluster is busy with "
                 "other work, or out of memory. Free it, ask for less (clients.num_cpus, clients_per_actor), or raise "
