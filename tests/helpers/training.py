@@ -15,9 +15,10 @@ DATA = Dataset("toy", RNG.normal(size=(N, D)).astype("f4"), np.arange(N) % K, K)
 ROWS = np.arange(N)
 
 
-def lead(trainer, steps, train, test, seed, where, validation=NOBODY):
+def lead(trainer, steps, train, test, seed, where, validation=None):
     """What the generator returned, and the work counted."""
-    return drive_conversation(trainer, Conversation(steps, Splits(train, test, validation), seed, where))
+    splits = Splits(train, test, NOBODY if validation is None else validation)
+    return drive_conversation(trainer, Conversation(steps, splits, seed, where))
 
 
 def ask(request, seed=1, trainer=None, rows=ROWS):
@@ -26,4 +27,4 @@ def ask(request, seed=1, trainer=None, rows=ROWS):
     def steps():
         return (yield request)
 
-    return lead((trainer or Sequential(DATA)), steps(), rows, rows[:6], seed, "client 3 (team 1), round 7")
+    return lead(trainer or Sequential(DATA), steps(), rows, rows[:6], seed, "client 3 (team 1), round 7")

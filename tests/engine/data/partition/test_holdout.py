@@ -43,7 +43,7 @@ def test_classes_keep_their_shares():
 
 def test_it_is_a_split_of_its_own_for_every_client_and_seed():
     def of(seed):
-        return [rows.validation.tolist() for rows in call_rows("data.validation_fraction=0.25", f"seed={seed}").clients]
+        return [rows.validation.tolist() for rows in rows_of("data.validation_fraction=0.25", f"seed={seed}").clients]
 
     assert of(0) == of(0) != of(1)
 

@@ -6,7 +6,7 @@ import torch
 
 from strata.engine.determinism import torch_scope
 from strata.engine.method.length import Length
-from strata.engine.method.losses import Batch, cross_entropy
+from strata.engine.method.losses import Batch, cross_entropy, mean_loss
 from strata.engine.method.requests import Sgd, Train
 from strata.engine.models.flop_counter import FlopCounter
 from strata.engine.models.supernets.cost import cost
@@ -23,7 +23,7 @@ def traced_flops(spec, batch):
     """FLOPs of a step of the network as a whole; nothing is computed on the meta device."""
     with torch_scope(0), torch.device("meta"), FlopCounter() as counter:
         x, y = torch.empty(batch, *spec.input_shape), torch.empty(batch, dtype=torch.int64)
-        cross_entropy(spec.build().train(), Batch(x, y)).backward()
+        mean_loss(cross_entropy, spec.build().train(), Batch(x, y)).backward()
     return counter.get_total_flops()
 
 
@@ -45,7 +45,7 @@ def kept_bytes(spec, batch):
     own = {value.untyped_storage().data_ptr() for value in (*module.parameters(), *module.buffers())}
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
-        cross_entropy(module, Batch(torch.zeros(batch, *GREY), torch.zeros(batch, dtype=torch.int64)))
+        mean_loss(cross_entropy, module, Batch(torch.zeros(batch, *GREY), torch.zeros(batch, dtype=torch.int64)))
     sizes = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in kept}
     return sum(size for pointer, size in sizes.items() if pointer not in own)
 
