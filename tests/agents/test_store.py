@@ -109,7 +109,7 @@ def test_what_is_damaged_missing_or_something_else_is_refused(tmp_path, learners
     (folder / "tensors.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(AgentCheckpointError, match="is damaged: its SHA-256"):
         store.load(folder, AGENTS, settings(), "a+n")
-    (folder / "state.json").write_text('{"format": 1, "round": 3, "identity": {}}')
+    (folder / "state.json").write_text('{"format": 2, "round": 3, "identity": {}}')
     with pytest.raises(AgentCheckpointError, match=r"it holds no agents\. Make some with"):
         store.load(folder, AGENTS, settings(), "a+n")
     (folder / "state.json").write_text("{")

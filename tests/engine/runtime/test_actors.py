@@ -12,6 +12,7 @@ from ray.cluster_utils import Cluster
 from strata.engine.build import build_world
 from strata.engine.errors import ActorDiedError, ResourceError, TrainingError
 from strata.engine.federation import Federation
+from strata.engine.method.calls import CallTable
 from strata.engine.rounds.pools import TeamCall, TeamReply
 from strata.engine.runtime.remote import RayTeams
 from strata.engine.runtime.seats import Share, resources
@@ -51,7 +52,7 @@ def run(method, *overrides, runtime="ray"):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, "tests.helpers.regrouping"])
 def test_placement_never_changes_a_result(cluster, method):
     noisy = ["delays.dropout=0.2", "delays.availability=0.8", "clients.participation=0.75"]
     expected, records, _ = run(method, *noisy, runtime="inprocess")
@@ -137,8 +138,9 @@ def test_a_client_actor_that_dies_ends_the_run_with_its_name(cluster, method):
 def test_each_team_is_sent_its_own_message_and_a_common_one_travels_once(cluster, monkeypatch):
     @ray.remote(num_cpus=0.1)
     class Echo:
-        def run(self, call, down):
-            return TeamReply(call.team, 1, down, 0.0, [], [], 0, 0)
+        def ask(self, verb, arguments, down):
+            (call,) = arguments
+            return TeamReply(call.team, down, 1, 0.0, [], CallTable.of([]), 0, 0)
 
     put = []
     plain = ray.put
@@ -146,8 +148,9 @@ def test_each_team_is_sent_its_own_message_and_a_common_one_travels_once(cluster
     echoes = {team: Echo.remote() for team in range(3)}
     common = {"x": torch.ones(100_000)}  # too large to go with the call
     own = {"x": torch.arange(3.0)}
-    calls = [TeamCall(0, 1, common), TeamCall(1, 1, own), TeamCall(2, 1, common)]
-    replies = RayTeams(echoes, {}).run(calls)
+    calls = [TeamCall(team, 1, [team], down) for team, down in enumerate((common, own, common))]
+    teams = RayTeams(echoes)
+    replies = sorted(teams.results(teams.submit(calls)), key=lambda reply: reply.team)
     assert [reply.team for reply in replies] == [0, 1, 2]
     assert [fingerprint(reply.up) for reply in replies] == [fingerprint(down) for down in (common, own, common)]
     assert len(put) == 1
