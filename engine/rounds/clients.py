@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
+from strata.engine.determinism import single_thread
 from strata.engine.method.calls import LOST, NO_TEAM
 from strata.engine.method.messages import ClientInfo, ClientResult, ClientStep, Context
 from strata.engine.method.requests import Evaluation, Work
@@ -42,10 +43,12 @@ class ClientHost:
         for call, (result, work) in zip(calls, ended, strict=True):
             yield Failure(result.error) if isinstance(result, Broken) else self._close(call, result, work)
 
+    @single_thread()
     def run(self, calls: Sequence[ClientCall]) -> list[ClientReply | Failure]:
         """Make calls at once."""
         return list(self.results(self.submit(calls)))
 
+    @single_thread()
     def evaluate(self, call: EvaluationCall) -> Evaluations:
         """Evaluate the given clients; see :class:`EvaluationCall`."""
         talks = (self._open_evaluation(client, call.shared) for client in call.clients)

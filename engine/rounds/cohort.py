@@ -11,7 +11,6 @@ from typing import Any
 from torch import Tensor
 
 from strata.engine.clock.delays import available, straggling_s
-from strata.engine.determinism import single_thread
 from strata.engine.method.algorithm import FlatAlgorithm
 from strata.engine.method.calls import NO_TEAM, CallTable
 from strata.engine.method.messages import Assignment, Context, Received
@@ -100,8 +99,7 @@ class ClientTier:
     def aggregate(self, state: object, ups: Sequence[Received[object]], moment: Moment) -> object:
         """The server's state after the method's step over the uploads."""
         seed = derive(self._world.seed, "server", self._team, moment.round, moment.team_round)
-        with single_thread():
-            return self._aggregate(state, ups, Context(moment.round, moment.team_round, seed))
+        return self._aggregate(state, ups, Context(moment.round, moment.team_round, seed))
 
     def outcome(self, before: object, step: Step[ClientReply]) -> Outcome:
         """All calls of an exchange, by client; straggling is over the clients whose uploads counted."""
@@ -134,8 +132,7 @@ class FlatTier(ClientTier):
         outcome = super().outcome(before, step)
         if not step.counted:
             return outcome
-        with single_thread():
-            found = self._method.assess(before, step.ups, step.state)
+        found = self._method.assess(before, step.ups, step.state)
         return replace(outcome, calls=outcome.calls.with_metrics(found)) if found else outcome
 
     def finish(self, state: object, moment: Moment) -> None:

@@ -83,11 +83,13 @@ class GlobalServer:
         """Who is invited to the next round; asking again gives the same."""
         return self._tier.clients(self._tier.invite(Moment(self.round + 1, 1)))
 
+    @single_thread()
     def probe(self, clients: Sequence[int]) -> CallTable:
         """Assess the speed of clients; the next round becomes longer by the slowest of them."""
         self._probes = probed(self._world, self._clients, clients, self.state, self.round + 1)
         return self._probes
 
+    @single_thread()
     def run_round(self, decisions: Decisions | None = None) -> Outcome:
         """Make one global round. One in which nobody's upload counts leaves the global state as it is."""
         moment = Moment(self.round + 1, 1, decisions)
@@ -111,6 +113,7 @@ class GlobalServer:
         seconds += float(probes.total_s.max())
         return replace(outcome, seconds=seconds, calls=CallTable.joined([probes, outcome.calls]))
 
+    @single_thread()
     def evaluate(self) -> Evaluations:
         """Evaluate every model on every client's test data."""
         model = self._world.algorithm.global_model(self.state)

@@ -52,14 +52,14 @@ class TeamServer:
     def _tier(self, members: Sequence[int]) -> ClientTier:
         return ClientTier(self._world, self._clients, members, self._method.team_step, self.team)
 
+    @single_thread()
     def run(self, call: TeamCall) -> TeamReply:
         """Make the team's rounds of one global round.
 
         A team round in which nobody's upload counts leaves the team's state as it is.
         """
         world, method, tier = self._world, self._method, self._tier(call.members)
-        with single_thread():
-            state = method.start_team(call.down, self._state)
+        state = method.start_team(call.down, self._state)
         bytes_down, top, own = count_bytes(call.down), world.server_profile, world.team_profile
         seconds = own.latency_s + transfer_s(bytes_down, own.down_bytes_per_s, top.up_bytes_per_s)
         outcomes, senders = [], set()
@@ -69,8 +69,7 @@ class TeamServer:
             senders |= {up.sender for up in step.ups}
             state, seconds = step.state, seconds + step.seconds
         self._state = state
-        with single_thread():
-            up = method.to_global(state)
+        up = method.to_global(state)
         bytes_up = count_bytes(up)
         return TeamReply(
             team=self.team,
@@ -83,6 +82,7 @@ class TeamServer:
             bytes_up=bytes_up,
         )
 
+    @single_thread()
     def evaluate(self, shared: Mapping[str, Params], members: Sequence[int]) -> Evaluations:
         """Evaluate the team's clients; adds the team's own model as TM."""
         models = dict(shared)
@@ -155,11 +155,10 @@ class TeamTier:
         """Send each team its message; where the method gives several teams one object, it travels once."""
         decided = {} if moment.decisions is None else moment.decisions.teams
         calls = []
-        with single_thread():
-            for team in children:
-                info = self._world.team_info(team, self._topology[team])
-                down = self._method.to_team(state, info, decided.get(team, {}), self._context(moment))
-                calls.append(TeamCall(team, moment.round, self._topology[team], down, moment.decisions))
+        for team in children:
+            info = self._world.team_info(team, self._topology[team])
+            down = self._method.to_team(state, info, decided.get(team, {}), self._context(moment))
+            calls.append(TeamCall(team, moment.round, self._topology[team], down, moment.decisions))
         return self._teams.submit(calls)
 
     def results(self, tickets: Sequence[Ticket]) -> Iterator[TeamReply | Failure]:
@@ -172,8 +171,7 @@ class TeamTier:
 
     def aggregate(self, state: object, ups: Sequence[Received[object]], moment: Moment) -> object:
         """The global state after the method's step over the teams' uploads."""
-        with single_thread():
-            return self._method.global_step(state, ups, self._context(moment))
+        return self._method.global_step(state, ups, self._context(moment))
 
     def outcome(self, before: object, step: Step[TeamReply]) -> Outcome:
         """All calls of the teams' clients, by team; straggling is that of the teams' cohorts."""
@@ -195,8 +193,7 @@ class TeamTier:
             TopologyError: when somebody is in no team or in two, or a team is new, gone or empty.
         """
         if self._method.regroups:
-            with single_thread():
-                formed = self._method.regroup(state, self._topology, self._context(moment))
+            formed = self._method.regroup(state, self._topology, self._context(moment))
             _check(formed, self._topology, moment.round)
             self._topology = {team: sorted(members) for team, members in sorted(formed.items())}
 

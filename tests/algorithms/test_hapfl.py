@@ -59,7 +59,8 @@ def test_losses_and_their_gradients_are_those_of_the_equations(weights, tau):
     rng = np.random.default_rng(0)
     local, lite, y = rng.normal(size=(6, 4)), rng.normal(size=(6, 4)), rng.integers(0, 4, 6)
     module = Fixed(torch.tensor(local), torch.tensor(lite))
-    loss = MutualDistillation(*weights, tau)(module, Batch(torch.zeros(6, 1), torch.tensor(y)))
+    batch = Batch(torch.zeros(6, 1), torch.tensor(y))
+    loss = batch.mean(MutualDistillation(*weights, tau)(module, batch))
     loss.backward()
 
     picked = np.arange(6), y

@@ -33,7 +33,7 @@ from tests.helpers.moments import AT
 def test_lg_fedavg_trains_its_features_under_the_received_head_and_uploads_the_head():
     method = lg_fedavg.LgFedAvg(lg_fedavg.LgFedAvgConfig(**SETTINGS), spec())
     own, g = fresh(spec()), method.init_global(9)
-    result, _ = drive(method, lg_fedavg.Private(own), method.to_client(g, INFO, ONE_STEP))
+    result, _ = drive(method, lg_fedavg.Private(own), method.to_client(g, INFO, ONE_STEP.told()))
     w = arrays({**own, **g.h})
     assert set(g.h) == {"head.weight", "head.bias"}
     assert not np.allclose(w["head.weight"], own["head.weight"])

@@ -246,7 +246,7 @@ def test_rounds_report_what_was_chosen_and_what_it_took():
         costs = {call.client: call for call in call_rows(records.calls)}
     seen = rewards[0][1].report
     situation, played = rewards[1]
-    b = np.mean(seen.metrics["best_accuracy"][seen.completed])
+    b = np.mean(seen.calls.metrics["best_accuracy"][seen.calls.completed])
     for client, call in costs.items():
         assert {"stage1.width", "stage1.kernel", "accuracy", "batch_size", "memory_mib", "budget_mib"} <= set(
             call.metrics
@@ -262,7 +262,7 @@ def test_rounds_report_what_was_chosen_and_what_it_took():
         )
         assert call.bytes_down == 4 * sum(int(np.prod(s)) for s in shapes(spec).values()) + 8 * 17
     assert played.metrics["agents/architectures"] >= 1
-    assert np.isfinite(situation.everyone["best_accuracy"]).sum() == len(seen.clients)
+    assert np.isfinite(situation.everyone["best_accuracy"]).sum() == len(seen.calls)
 
 
 def test_timed_rounds_take_as_long_as_real_ones():
@@ -278,7 +278,7 @@ def test_timed_rounds_take_as_long_as_real_ones():
             decided = turns.control.decide(turn.situation, acted)
             played, expected = turns.act(acted).report, timed.play(decided)
             for name in ("total_s", "bytes_down", "bytes_up", "flops"):
-                np.testing.assert_array_equal(getattr(played, name), getattr(expected, name))
+                np.testing.assert_array_equal(getattr(played.calls, name), getattr(expected.calls, name))
             assert played.round_s == expected.round_s
 
 

@@ -8,6 +8,7 @@ import pytest
 from strata.algorithms.permfl import Global, PerMFL, PerMFLConfig, Personal, Sparse, Team, TeamUp, Up
 from strata.engine.errors import ConfigError, StrataWarning
 from strata.engine.federation import Federation
+from strata.engine.method.length import Length
 from strata.engine.method.messages import Received
 from strata.engine.models.spec import ModelSpec
 from strata.engine.options import check
@@ -90,7 +91,7 @@ def test_without_a_pull_a_device_descends_plainly_and_a_team_ignores_it():
         permfl.client_step(None, Personal(), permfl.to_client(team(1.0), None, {"steps": 5}), None).send(None)
     ]
     assert request.pull == ()
-    assert request.steps == 5
+    assert request.length == Length(steps=5)
     after = permfl.team_step(team(1.0), [Received(0, 3, Up({"w": torch.full((3,), 9.0)}))], AT)
     # w ← (1 − 0 − ηγ)·1 + ηγ·1 + 0·9 = 1
     torch.testing.assert_close(after.w["w"], torch.ones(3))
