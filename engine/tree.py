@@ -7,6 +7,8 @@ in one fixed order, so bytes, hashes and files do not depend on how a tree was b
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Leaf = Tensor | bool | int | float | str | None
+PLAIN = frozenset({bool, int, float, str, type(None)})
+
+L = TypeVar("L")
 
 
 def leaves(tree: object, path: str = "") -> Iterator[tuple[str, Leaf]]:
@@ -39,18 +44,36 @@ def leaves(tree: object, path: str = "") -> Iterator[tuple[str, Leaf]]:
         )
 
 
-def map_leaves(tree: object, change: Callable[[object], object]) -> object:
-    """The same tree with every leaf replaced by ``change(leaf)``."""
+def replaced(tree: object, kind: type[L] | tuple[type[L], ...], change: Callable[[L], object]) -> object:
+    """The tree with every leaf of some types replaced; parts that hold none are the same objects, not copies.
+
+    Named tuples are left as they are: they hold numbers, and a round has hundreds.
+    """
+    if type(tree) in PLAIN:
+        return tree
+    if isinstance(tree, kind):
+        return change(tree)
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-        fields = {f.name: map_leaves(getattr(tree, f.name), change) for f in dataclasses.fields(tree)}
-        return type(tree)(**fields)
+        names = _field_names(type(tree))
+        before = [getattr(tree, name) for name in names]
+        after = [replaced(value, kind, change) for value in before]
+        return type(tree)(**dict(zip(names, after, strict=True))) if _differ(before, after) else tree
     if isinstance(tree, Mapping):
-        return {key: map_leaves(value, change) for key, value in tree.items()}
-    if isinstance(tree, tuple) and hasattr(tree, "_make"):  # a named tuple
-        return tree._make(map_leaves(item, change) for item in tree)
-    if isinstance(tree, list | tuple):
-        return type(tree)(map_leaves(item, change) for item in tree)
-    return change(tree)
+        items = {key: replaced(value, kind, change) for key, value in tree.items()}
+        return items if _differ(list(tree.values()), list(items.values())) else tree
+    if isinstance(tree, list | tuple) and not hasattr(tree, "_fields"):
+        after = [replaced(item, kind, change) for item in tree]
+        return type(tree)(after) if _differ(tree, after) else tree
+    return tree
+
+
+@lru_cache(maxsize=1024)
+def _field_names(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(kind))
+
+
+def _differ(before: Sequence[object], after: Sequence[object]) -> bool:
+    return any(a is not b for a, b in zip(before, after, strict=True))
 
 
 def count_bytes(message: object) -> int:
@@ -85,12 +108,12 @@ class OnWire:
 
 def to_wire(message: object) -> object:
     """The message with tensors as :class:`OnWire`; everything else stays as it is."""
-    return map_leaves(message, lambda leaf: OnWire(leaf.detach().cpu().numpy()) if isinstance(leaf, Tensor) else leaf)
+    return replaced(message, Tensor, lambda leaf: OnWire(leaf.detach().cpu().numpy()))
 
 
 def from_wire(message: object) -> object:
     """Inverse of :func:`to_wire`."""
-    return map_leaves(message, lambda leaf: leaf.tensor() if isinstance(leaf, OnWire) else leaf)
+    return replaced(message, OnWire, OnWire.tensor)
 
 
 def fingerprint(tree: object) -> str:

@@ -44,7 +44,7 @@ class Remote:
         self._actor, self._where = actor, where
 
     def __getattr__(self, verb: str) -> Callable[..., object]:
-        return lambda *arguments: answer(ask(self._actor, verb, arguments), self._where)
+        return lambda *arguments: answer(ask(self._actor, verb, to_wire(arguments)), self._where)
 
 
 class RayClients:
@@ -104,7 +104,7 @@ class RayClients:
         clients = list(states)
         for actor, places in self._by_actor(clients):
             part = {clients[place]: states[clients[place]] for place in places}
-            answer(ask(actor, "restore", (part,)), f"{names_of(list(part))}, resume")
+            answer(ask(actor, "restore", to_wire((part,))), f"{names_of(list(part))}, resume")
 
     def _where(self, calls: Sequence[ClientCall]) -> str:
         first = calls[0]
@@ -161,16 +161,19 @@ class RayTeams:
         refs = {}
         for team, members in topology.items():
             own = {client: clients[client] for client in members if client in clients}
-            refs[team] = ask(self._actors[team], "restore", (teams.get(team), own))
+            refs[team] = ask(self._actors[team], "restore", to_wire((teams.get(team), own)))
         self._answers(refs, "resume")
 
     def _answers(self, refs: Mapping[int, Ref], purpose: str) -> dict[int, Any]:
         return {team: answer(ref, f"team server {team}, {purpose}") for team, ref in refs.items()}
 
 
-def ask(actor: Actor, verb: str, arguments: Sequence[object], *shared: object) -> Ref:
-    """Hand a call over to a shell; see :meth:`~strata.engine.runtime.shells.Shell.ask`. Gives a reference."""
-    return actor.ask.remote(verb, to_wire(arguments), *shared)
+def ask(actor: Actor, verb: str, arguments: object, *shared: object) -> Ref:
+    """Hand a call over to a shell; see :meth:`~strata.engine.runtime.shells.Shell.ask`. Gives a reference.
+
+    Tensors in ``arguments`` must be on the wire already.
+    """
+    return actor.ask.remote(verb, arguments, *shared)
 
 
 def answer(ref: Ref, where: str) -> Any:

@@ -1,8 +1,8 @@
 """One shell for every tier: an actor that holds clients, a team server or the global server, and forwards calls."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
-from strata.engine.tree import from_wire, map_leaves, to_wire
+from strata.engine.tree import OnWire, from_wire, replaced, to_wire
 
 
 class Slot:
@@ -22,7 +22,7 @@ class Shell:
         """Make what is held, in this process."""
         self._held = make(*arguments)
 
-    def ask(self, verb: str, arguments: Sequence[object], *shared: object) -> object:
+    def ask(self, verb: str, arguments: Iterable[object], *shared: object) -> object:
         """Call a method of what is held; arguments and result travel as :func:`~strata.engine.tree.to_wire` makes them.
 
         Args:
@@ -32,10 +32,10 @@ class Shell:
         """
         parts = [from_wire(part) for part in shared]
 
-        def fill(leaf: object) -> object:
-            return parts[leaf.index] if isinstance(leaf, Slot) else leaf
+        def arrived(leaf: object) -> object:
+            return parts[leaf.index] if isinstance(leaf, Slot) else from_wire(leaf)
 
-        filled = [map_leaves(from_wire(argument), fill) for argument in arguments]
+        filled = [replaced(argument, (OnWire, Slot), arrived) for argument in arguments]
         return to_wire(getattr(self._held, verb)(*filled))
 
     def ready(self) -> bool:
