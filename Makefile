@@ -13,7 +13,7 @@ run: .venv/.installed
 	$(BIN)/strata compare permfl fedavg rounds=30
 
 test: .venv/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/.installed
 	$(BIN)/ruff check
