@@ -39,9 +39,15 @@ def test_digests_are_the_golden_ones(method, in_process):
     assert made == golden[method]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("placement", ON_RAY)
-@pytest.mark.parametrize("method", METHODS)
+def on_ray():
+    """Every method at every placement; each run of the suite makes one of the two, `make test-all` both."""
+    for number, method in enumerate(METHODS):
+        for place, placement in enumerate(ON_RAY):
+            marks = [pytest.mark.slow] + [pytest.mark.exhaustive] * ((number + place) % 2)
+            yield pytest.param(method, placement, marks=marks)
+
+
+@pytest.mark.parametrize(("method", "placement"), list(on_ray()))
 def test_every_placement_has_the_same_digests(method, placement, in_process, ray_here):
     assert play(config_of(method, placement)) == digests_of(method, in_process)
 
