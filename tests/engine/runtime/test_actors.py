@@ -51,8 +51,11 @@ def run(method, *overrides, runtime="ray"):
         return federation.fingerprint(), records, lines
 
 
+REPEATED = [pytest.param(method, marks=pytest.mark.exhaustive) for method in METHODS]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("method", [pytest.param("fedavg", marks=pytest.mark.exhaustive), "tests.helpers.regrouping"])
+@pytest.mark.parametrize("method", [*REPEATED, "tests.helpers.regrouping"])
 def test_placement_never_changes_a_result(cluster, method):
     noisy = ["delays.dropout=0.2", "delays.availability=0.8", "clients.participation=0.75"]
     expected, records, _ = run(method, *noisy, runtime="inprocess")
