@@ -81,7 +81,8 @@ def test_a_run_that_was_killed_outright_resumes_to_the_same_hashes(tmp_path, met
     done = rounds_written(tmp_path / "killed")
     assert done < 60, "it was over before it was killed"
     out = finish(start("run", f"resume={run_dir}"))
-    assert "Resumed after round" in out or done < 3
+    # A round is written to the metrics before its checkpoint: killed between the two of round 3, there is none.
+    assert "Resumed after round" in out or done <= 3
     whole = only_run(tmp_path / "whole")
     assert final_state(run_dir) == final_state(whole)
     assert (run_dir / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
