@@ -56,11 +56,11 @@ def kl_divergence(teacher_BK: Tensor, student_BK: Tensor) -> Tensor:
     return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1)
 
 
-def mean_loss(loss: Loss, model: nn.Module, batch: Batch) -> Tensor:
-    """The mean loss of a batch, a scalar.
+def sample_losses(loss: Loss, model: nn.Module, batch: Batch) -> Tensor:
+    """The loss of each sample of a batch, (B,).
 
     Raises:
-        LossError: when the loss is not one value per sample.
+        LossError: when the loss gives something else.
     """
     values_B = loss(model, batch)
     if values_B.shape != batch.y.shape[:1]:
@@ -69,4 +69,9 @@ def mean_loss(loss: Loss, model: nn.Module, batch: Batch) -> Tensor:
             f"{name}: expected a loss of each sample, of shape ({len(batch.y)},), got shape {tuple(values_B.shape)}. "
             'Leave the mean to the trainer, e.g. with reduction="none".'
         )
-    return batch.mean(values_B)
+    return values_B
+
+
+def mean_loss(loss: Loss, model: nn.Module, batch: Batch) -> Tensor:
+    """The mean loss of a batch, a scalar; see :func:`sample_losses`."""
+    return batch.mean(sample_losses(loss, model, batch))

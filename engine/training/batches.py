@@ -45,3 +45,16 @@ def plan_batches(n: int, request: Train, seed: int) -> list[IntArray]:
         order = rng.permutation(n)
         batches += [order[i : i + request.batch_size] for i in range(0, n, request.batch_size)]
     return batches[:steps]
+
+
+def batch_sizes(n: int, request: Train) -> dict[int, int]:
+    """How many steps of a request see a batch of which size, on a client with ``n`` samples."""
+    full, rest = divmod(n, request.batch_size)
+    per_pass = full + bool(rest)
+    steps = request.length.in_steps(per_pass)
+    if request.repeat_batch:
+        return {min(n, request.batch_size): steps}
+    passes, over = divmod(steps, per_pass)
+    # What is over is less than a pass, and the smaller batch comes at a pass's end: these are full ones.
+    counts = {request.batch_size: passes * full + over, rest: passes}
+    return {size: count for size, count in counts.items() if size and count}

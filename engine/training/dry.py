@@ -7,7 +7,7 @@ import torch
 from strata.engine.data.dataset import Dataset
 from strata.engine.method.losses import Batch
 from strata.engine.method.requests import Answer, Evaluation, Represent, Train, Trained
-from strata.engine.training.batches import Rows
+from strata.engine.training.batches import Rows, batch_sizes
 from strata.engine.training.flops import FlopCounts
 from strata.engine.training.sequential import Sequential
 from strata.engine.training.trainer import Asked, Broken
@@ -44,16 +44,3 @@ class Dry:
             asked.work.samples += count * size
             asked.work.steps += count
         return Trained(request.start, 0.0)
-
-
-def batch_sizes(n: int, request: Train) -> dict[int, int]:
-    """How many steps of a request see a batch of which size, on a client with ``n`` samples."""
-    full, rest = divmod(n, request.batch_size)
-    per_pass = full + bool(rest)
-    steps = request.length.in_steps(per_pass)
-    if request.repeat_batch:
-        return {min(n, request.batch_size): steps}
-    passes, over = divmod(steps, per_pass)
-    # What is over is less than a pass, and the smaller batch comes at a pass's end: these are full ones.
-    counts = {request.batch_size: passes * full + over, rest: passes}
-    return {size: count for size, count in counts.items() if size and count}

@@ -6,18 +6,16 @@ It draws the batches, counts FLOPs and samples, and refuses losses that are not 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from cachetools import LRUCache
 from torch import Tensor, nn
 
 from strata.engine.data.dataset import Dataset, IntArray
 from strata.engine.determinism import torch_scope
-from strata.engine.errors import ResourceError, TrainingError
-from strata.engine.method.losses import Batch, mean_loss
+from strata.engine.errors import TrainingError
+from strata.engine.method.losses import Batch, sample_losses
 from strata.engine.method.requests import (
     AdamW,
     Answer,
@@ -30,17 +28,13 @@ from strata.engine.method.requests import (
     Trained,
     Work,
 )
-from strata.engine.models.base import Buildable, features_of
+from strata.engine.models.base import features_of
 from strata.engine.params import Params
 from strata.engine.training.batches import GATHER_SAMPLES, Rows, plan_batches
 from strata.engine.training.flops import FlopCounts, select_trainable, set_modes
+from strata.engine.training.modules import Modules, slots
+from strata.engine.training.outcomes import out_of_memory, trained
 from strata.engine.training.trainer import Asked, Broken
-
-R = TypeVar("R")
-
-MODULES_KEPT = 64
-"""Modules that a trainer keeps, the last used ones: a search may meet thousands of architectures."""
-
 
 class Sequential:
     """A :class:`~strata.engine.training.trainer.Trainer` for the clients of one process.
@@ -53,8 +47,7 @@ class Sequential:
         self._device = torch.device(device)
         self._rows = Rows(dataset, self._device)
         self._evaluation_batch, self._classes = evaluation_batch, dataset.classes
-        self._modules: LRUCache[Buildable, tuple[nn.Module, Params]] = LRUCache(MODULES_KEPT)
-        self._flops = FlopCounts()
+        self._modules, self._flops = Modules(self._device), FlopCounts()
 
     def answer(self, asked: Sequence[Asked]) -> list[Answer | Broken]:
         """Answer one request after the other."""
@@ -66,12 +59,7 @@ class Sequential:
         except TrainingError as error:
             return Broken(error)
         except torch.cuda.OutOfMemoryError as error:
-            return Broken(
-                ResourceError(
-                    f"{asked.where}: out of GPU memory ({str(error).splitlines()[0]}). Raise clients.num_gpus, the "
-                    "share of a GPU that each client actor may fill, or lower the batch size."
-                )
-            )
+            return Broken(out_of_memory(error, asked.where))
 
     def _made(self, asked: Asked) -> Answer:
         request, rows = asked.request, asked.rows
@@ -81,31 +69,8 @@ class Sequential:
             return self._represent(request, rows, asked.work)
         return self._evaluate(request, rows)
 
-    def _load(self, model: Buildable, params: Params) -> nn.Module:
-        """The cached module of an architecture, holding ``params``."""
-        module, counters = self._module(model)
-        slots = _slots(module)
-        if missing := [name for name in slots if name not in params]:
-            raise ValueError(f"parameters are missing for the model: {', '.join(missing)}")
-        with torch.no_grad():
-            for name, value in params.items():
-                slots[name].copy_(value)
-            # What is no parameter (batch norm's counter) starts anew, or one client's would reach the next.
-            for name, value in counters.items():
-                module.get_buffer(name).copy_(value)
-        return module
-
-    def _module(self, model: Buildable) -> tuple[nn.Module, Params]:
-        """The cached module, and the counters it is built with."""
-        if model not in self._modules:
-            with torch_scope(0):  # what is drawn is overwritten; the global generator must not move
-                module = model.build().to(self._device)
-            counters = {name: b.clone() for name, b in module.named_buffers() if not b.is_floating_point()}
-            self._modules[model] = module, counters
-        return self._modules[model]
-
     def _train(self, request: Train, rows: IntArray, seed: int, work: Work, where: str) -> Trained:
-        module = self._load(request.model, request.start)
+        module = self._modules.load(request.model, request.start)
         set_modes(module, request.frozen)
         trainable = select_trainable(module, request.trainable)
         optimizer = _optimizer(trainable, request.optimizer)
@@ -117,19 +82,16 @@ class Sequential:
                 batch = Batch(x, y, constants)
                 work.flops += self._flops.step(request, batch)
                 optimizer.zero_grad()
-                loss = mean_loss(request.loss, module, batch)
-                loss.backward()
+                values = sample_losses(request.loss, module, batch)
+                batch.mean(values).backward()
                 for parameters, to, strength in pulls:
                     _add_pull(parameters, to, strength)
                 optimizer.step()
-                losses.append(loss.detach())
+                losses.append(values.detach().sum(dtype=torch.float64) / len(y))
                 work.samples += len(y)
-        work.steps += len(losses)
-        total = _finite_sum(losses, where)
-        work.loss_sum += total
         params = _take(module, request.start)
-        _require_finite(params, where, len(losses))
-        return Trained(params, total / len(losses) if losses else float("nan"))
+        means = torch.stack(losses).cpu().numpy() if losses else np.zeros(0)
+        return trained(params, means, work, where)
 
     def _batches(self, request: Train, rows: IntArray, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         plan = plan_batches(len(rows), request, seed)
@@ -141,7 +103,7 @@ class Sequential:
             yield from zip(x.split(sizes), y.split(sizes), strict=True)
 
     def _represent(self, request: Represent, rows: IntArray, work: Work) -> Represented:
-        features = features_of(self._load(request.model, request.params).eval())
+        features = features_of(self._modules.load(request.model, request.params).eval())
         sums: Tensor | None = None  # (K, F), in float64: the order of the batches must not show
         counts = torch.zeros(self._classes, dtype=torch.int64, device=self._device)
         with torch.inference_mode():
@@ -163,13 +125,13 @@ class Sequential:
             yield self._rows.fetch(rows[first : first + self._evaluation_batch])
 
     def _evaluate(self, request: Evaluate, rows: IntArray) -> Evaluation:
-        module = self._load(request.model, request.params).eval()
+        module = self._modules.load(request.model, request.params).eval()
         correct, loss_sum = 0, 0.0
         with torch.inference_mode():
             for x, y in self._evaluation_batches(rows):
                 logits = module(x)
                 correct += int((logits.argmax(1) == y).sum())
-                loss_sum += float(F.cross_entropy(logits, y, reduction="sum"))
+                loss_sum += float(F.cross_entropy(logits, y, reduction="none").sum(dtype=torch.float64))
         return Evaluation(correct, len(rows), loss_sum)
 
 
@@ -196,32 +158,6 @@ def _add_pull(parameters: list[nn.Parameter], to: list[Tensor], strength: float)
         torch._foreach_add_([g for _, g, _ in used], distances, alpha=strength)
 
 
-def _finite_sum(losses: list[Tensor], where: str) -> float:
-    if not losses:
-        return 0.0
-    values = torch.stack(losses).to("cpu", torch.float64)
-    broken = (~torch.isfinite(values)).nonzero()
-    if len(broken):
-        step = int(broken[0])
-        raise TrainingError(
-            f"{where}: loss is {float(values[step]):g} after step {step + 1}. Lower the learning rate or the pull."
-        )
-    return float(values.sum())
-
-
-def _slots(module: nn.Module) -> dict[str, Tensor]:
-    named: list[tuple[str, Tensor]] = [*module.named_parameters(), *module.named_buffers()]
-    return {name: value for name, value in named if value.is_floating_point()}
-
-
 def _take(module: nn.Module, like: Params) -> Params:
-    slots = _slots(module)
-    return {name: slots[name].detach().to("cpu", copy=True) for name in like}
-
-
-def _require_finite(params: Params, where: str, steps: int) -> None:
-    for name, value in params.items():
-        if not bool(torch.isfinite(value).all()):
-            raise TrainingError(
-                f"{where}: parameter {name} is not finite after step {steps}. Lower the learning rate or the pull."
-            )
+    held = slots(module)
+    return {name: held[name].detach().to("cpu", copy=True) for name in like}

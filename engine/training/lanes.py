@@ -1,0 +1,106 @@
+"""Clients side by side: each is a lane of the same tensors, and smaller batches are filled up with rows of no weight.
+
+# N lanes, S steps of the longest lane, P rows of a filled batch
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from strata.engine.data.dataset import IntArray
+from strata.engine.method.losses import Batch
+from strata.engine.training.batches import Rows
+
+LEAST = 2
+"""Lanes that are computed at least: torch takes another way for a single one, which gives other bits."""
+
+SHRINK = 0.75
+"""The share of the lanes still at work below which those that are done are no longer computed along."""
+
+
+def padded(n: int, most: int) -> int:
+    """Rows to which batches of a client with ``n`` samples are filled up: a power of two, or the ``most`` they may be.
+
+    It rests on this client alone, so that its bits do not depend on who else is in a cohort.
+    """
+    return min(most, 1 << max(0, n - 1).bit_length())
+
+
+@dataclass(frozen=True)
+class Weighed(Batch):
+    """A batch with rows that do not count: ``weights`` (P,) is 1/n for the n rows that do, and 0 for the others."""
+
+    weights: Tensor | None = None
+
+    def mean(self, values_B: Tensor) -> Tensor:
+        """The mean over the rows that count."""
+        assert self.weights is not None
+        return (values_B * self.weights).sum()
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """What several clients see in which step; those with more steps come first.
+
+    Attributes:
+        x: inputs of all their rows ``(R, ...)``, as a model takes them; ``y``: classes ``(R,)``.
+        index: ``(S, N, P)`` int64: which of those rows; ``weights``: ``(S, N, P)`` float32, see :class:`Weighed`.
+        steps: of each lane, descending.
+    """
+
+    x: Tensor
+    y: Tensor
+    index: Tensor
+    weights: Tensor
+    steps: Sequence[int]
+
+    def batch(self, step: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Inputs (width, P, ...), classes and weights (width, P) of a step of the first ``width`` lanes."""
+        index = self.index[step, :width]
+        flat = index.reshape(-1)
+        x = self.x.index_select(0, flat).view(*index.shape, *self.x.shape[1:])
+        return x, self.y.index_select(0, flat).view(index.shape), self.weights[step, :width]
+
+    @cached_property
+    def active(self) -> list[int]:
+        """How many lanes have each step: the first so many of them."""
+        steps = np.asarray(self.steps)
+        return [int((steps > step).sum()) for step in range(len(self.index))]
+
+
+def lay(rows: Rows, of: Sequence[IntArray], plans: Sequence[Sequence[IntArray]], width: int) -> Lanes:
+    """Lanes of clients that hold the rows ``of`` them, and see positions among those by ``plans`` (one per step).
+
+    Args:
+        rows: of the data set.
+        of: rows by lane, ``(n,)`` each.
+        plans: positions of each step by lane; the lanes are in descending order of their steps.
+        width: rows to which each step's batch is filled up.
+    """
+    steps = [len(plan) for plan in plans]
+    index = np.zeros((max(steps), len(plans), width), np.int64)
+    weights = np.zeros(index.shape, np.float32)
+    start = 0
+    for lane, (held, plan) in enumerate(zip(of, plans, strict=True)):
+        for step, positions in enumerate(plan):
+            size = len(positions)
+            index[step, lane, :size] = positions
+            index[step, lane, size:] = positions[0]  # any row of its own: an infinite one of another would spread
+            weights[step, lane, :size] = np.float32(1) / np.float32(size)
+        index[:, lane] += start
+        start += len(held)
+    x, y = rows.fetch(np.concatenate(of))
+    return Lanes(x, y, torch.from_numpy(index).to(x.device), torch.from_numpy(weights).to(x.device), steps)
+
+
+def means(values: Tensor, weights: Tensor) -> NDArray[np.float64]:
+    """The mean of the values ``(S, N, P)`` that count, ``(S, N)``: of float32 summed as float64, so in any order."""
+    counts = weights > 0
+    sums = values.to(torch.float64).masked_fill(~counts, 0.0).sum(-1)
+    result: NDArray[np.float64] = (sums / counts.sum(-1).clamp(min=1)).cpu().numpy()
+    return result

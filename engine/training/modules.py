@@ -1,0 +1,67 @@
+"""The modules in which one process trains the models of all its clients, one of each architecture."""
+
+import torch
+from cachetools import LRUCache
+from torch import Tensor, nn
+
+from strata.engine.determinism import torch_scope
+from strata.engine.models.base import Buildable
+from strata.engine.params import Params
+
+MODULES_KEPT = 64
+"""Modules that are kept, the last used ones: a search may meet thousands of architectures."""
+
+
+class Modules:
+    """Modules by architecture, each built once and filled with a client's parameters when it is that client's turn."""
+
+    def __init__(self, device: torch.device) -> None:
+        """``device``: where they live."""
+        self.device = device
+        self._kept: LRUCache[Buildable, tuple[nn.Module, Params]] = LRUCache(MODULES_KEPT)
+
+    def bare(self, model: Buildable) -> nn.Module:
+        """The module of an architecture, with whatever values it has now."""
+        return self._entry(model)[0]
+
+    def load(self, model: Buildable, params: Params) -> nn.Module:
+        """The module of an architecture, holding ``params``.
+
+        Raises:
+            ValueError: when one of the model's parameters is not among them.
+        """
+        module, counters = self._entry(model)
+        held = slots(module)
+        require_all(held, params)
+        with torch.no_grad():
+            for name, value in params.items():
+                held[name].copy_(value)
+            # What is no parameter (batch norm's counter) starts anew, or one client's would reach the next.
+            for name, value in counters.items():
+                module.get_buffer(name).copy_(value)
+        return module
+
+    def _entry(self, model: Buildable) -> tuple[nn.Module, Params]:
+        """The module, and the counters it is built with."""
+        if model not in self._kept:
+            with torch_scope(0):  # what is drawn is overwritten; the global generator must not move
+                module = model.build().to(self.device)
+            counters = {name: b.clone() for name, b in module.named_buffers() if not b.is_floating_point()}
+            self._kept[model] = module, counters
+        return self._kept[model]
+
+
+def slots(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and floating-point buffers of a module by name, as they are."""
+    named: list[tuple[str, Tensor]] = [*module.named_parameters(), *module.named_buffers()]
+    return {name: value for name, value in named if value.is_floating_point()}
+
+
+def require_all(held: dict[str, Tensor], params: Params) -> None:
+    """Refuse parameters among which one of the model's is missing.
+
+    Raises:
+        ValueError: naming those that are.
+    """
+    if missing := [name for name in held if name not in params]:
+        raise ValueError(f"parameters are missing for the model: {', '.join(missing)}")
