@@ -139,7 +139,7 @@ class SearchSpace:
         return tuple(int(draws.integers(size)) for size in self.sizes)
 
     def require(self, architecture: Sequence[int]) -> Architecture:
-        """The architecture as a tuple of Python integers.
+        """Check an architecture, e.g. one that an agent chose, and give it as a tuple of Python integers.
 
         Raises:
             ConfigError: when it has not one index in range per slot.
@@ -179,7 +179,11 @@ class SearchSpace:
         return self.require([int(index) for index in indices])
 
     def values(self, architecture: Sequence[int]) -> dict[str, int]:
-        """The option chosen for each slot, by name."""
+        """What an architecture has in each slot, by the slot's name: the option itself, not its index.
+
+        Raises:
+            ConfigError: when it is none of the space's.
+        """
         chosen = zip(self.slots, self.require(architecture), strict=True)
         return {slot.name: slot.options[index] for slot, index in chosen}
 
