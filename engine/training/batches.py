@@ -26,7 +26,10 @@ class Rows:
         self.device = device
 
     def fetch(self, rows: IntArray) -> tuple[Tensor, Tensor]:
-        """Inputs (n, ...) ready for a model, and classes (n,)."""
+        """The samples of ``rows`` (n,): inputs (n, ...) ready for a model, and classes (n,), on the trainer's device.
+
+        Inputs of uint8 become float32, shifted and scaled as the data set says; others are as they are there.
+        """
         index = torch.from_numpy(rows).to(self.device)
         x = self._x.index_select(0, index)
         if x.dtype == torch.uint8:

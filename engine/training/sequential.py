@@ -57,7 +57,11 @@ class Sequential:
         self._flops = FlopCounts()
 
     def answer(self, asked: Sequence[Asked]) -> list[Answer | Broken]:
-        """Answer one request after the other."""
+        """Answer one request after the other; one that breaks does not keep the others from being answered.
+
+        Raises:
+            LossError: when a method's loss is not one value per sample.
+        """
         return [self._answer(one) for one in asked]
 
     def _answer(self, asked: Asked) -> Answer | Broken:
@@ -82,7 +86,7 @@ class Sequential:
         return self._evaluate(request, rows)
 
     def _load(self, model: Buildable, params: Params) -> nn.Module:
-        """The cached module of an architecture, holding ``params``."""
+        """The cached module of an architecture, holding the values of ``params`` and counters as freshly built."""
         module, counters = self._module(model)
         slots = _slots(module)
         if missing := [name for name in slots if name not in params]:
