@@ -38,7 +38,7 @@ class PricedClients:
         return calls
 
     def results(self, tickets: Sequence[Ticket]) -> Iterator[ClientReply | Failure]:
-        """Price the calls, in their order."""
+        """Price the calls, in their order: replies with bytes, FLOPs and virtual seconds, but without a real upload."""
         for call in cast(Sequence[ClientCall], tickets):
             cost = self._costs.probe(call.client) if call.probe else self._costs.call(call.client, call.assignment)
             made = charge(self._world, call, cost.bytes_down, cost.bytes_up, Work(cost.flops), {})
@@ -98,14 +98,14 @@ class TimedRounds:
         return self._server.round
 
     def invite(self) -> list[int]:
-        """Who is invited to the next round."""
+        """Who is invited to the next round, by client id; asking again gives the same."""
         return self._server.invite()
 
     def probe(self, clients: Sequence[int]) -> Report:
-        """Time the probes of clients; they make the next round longer."""
+        """Time the probes of some clients (one at least); the next round becomes longer by the slowest of them."""
         return report_of_probes(self._server.probe(clients))
 
     def play(self, decisions: Decisions | None) -> Report:
-        """Time the next round under what was decided."""
+        """Time the next round under what was decided; None leaves everything to the method's defaults."""
         outcome = self._server.run_round(decisions)
         return report_of_round(outcome.calls, outcome.seconds, sum(outcome.straggling), None)
