@@ -90,7 +90,7 @@ class ClientTier:
         return self._clients.submit(self.calls(state, moment, self._told))
 
     def calls(self, state: object, moment: Moment, told: Mapping[int, Assignment]) -> list[ClientCall]:
-        """What is sent to each client of a cohort, by what it is told."""
+        """The calls of a cohort: what the method sends each client, given the server's state and what it is told."""
         return client_calls(self._world, state, moment, self._team, told)
 
     def results(self, tickets: Sequence[Ticket]) -> Iterator[ClientReply | Failure]:
@@ -98,12 +98,12 @@ class ClientTier:
         return self._clients.results(tickets)
 
     def received(self, reply: ClientReply) -> Received[object]:
-        """A client's upload as the method receives it."""
+        """A client's upload as the method receives it: with its training samples, and what the client was told."""
         samples = self._world.infos[reply.client].train_samples
         return Received(reply.client, samples, reply.up, self._told[reply.client])
 
     def aggregate(self, state: object, ups: Sequence[Received[object]], moment: Moment) -> object:
-        """The server's state after the method's step over the uploads."""
+        """The server's state after the method's step over the uploads, whose draws have a seed of their own."""
         seed = derive(self._world.seed, "server", self._team, moment.round, moment.team_round)
         return self._aggregate(state, ups, Context(moment.round, moment.team_round, seed))
 
@@ -125,7 +125,7 @@ class FlatTier(ClientTier):
     """All clients as the children of the global server, in a method without teams."""
 
     def __init__(self, world: World, clients: ClientPool) -> None:
-        """``clients`` reaches every client."""
+        """Take all clients of ``world`` as the children; ``clients`` reaches every one of them."""
         self._method = flat(world)
         super().__init__(world, clients, range(len(world.data.clients)), self._method.global_step)
 

@@ -45,7 +45,7 @@ class ClientCall:
 
 @dataclass(frozen=True)
 class ClientReply:
-    """What comes back of a call; ``up`` is None when the client was lost on the way."""
+    """What comes back of a client call; ``up``, the upload, is None when the client was lost on the way."""
 
     client: int
     up: object
@@ -58,12 +58,12 @@ class ClientReply:
 
     @property
     def seconds(self) -> float:
-        """Virtual seconds of the call, until the client's server had the upload."""
+        """Virtual seconds from invitation until the client's server had the upload, or the client was lost."""
         return self.call.total_s
 
     @property
     def arrived(self) -> bool:
-        """Whether there is an upload."""
+        """Whether there is an upload: the client was not lost."""
         return self.up is not None
 
     def late(self) -> "ClientReply":
@@ -87,7 +87,7 @@ Topology = Mapping[int, Sequence[int]]
 
 
 class ClientPool(Protocol):
-    """How a server reaches clients."""
+    """How a server reaches clients, wherever they live: in its own process, in actors, or in a timing model only."""
 
     def submit(self, calls: Sequence[ClientCall]) -> Sequence[Ticket]:
         """Hand calls over, to be made side by side; one ticket each, in their order."""
@@ -143,7 +143,7 @@ class TeamReply:
 
     @property
     def sender(self) -> int:
-        """Id of the team."""
+        """Id of the team that answered."""
         return self.team
 
     @property
@@ -157,7 +157,7 @@ class TeamReply:
 
 
 class TeamPool(Protocol):
-    """How the global server reaches team servers."""
+    """How the global server reaches team servers, wherever they live: in its own process or in actors."""
 
     def submit(self, calls: Sequence[TeamCall]) -> Sequence[Ticket]:
         """Hand the teams' rounds over, to run side by side; one ticket each, in their order."""

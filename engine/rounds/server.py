@@ -57,7 +57,7 @@ class TopTier(Tier[Any], Protocol):
         """Do what is due once the server has its state after a round: teams may be formed anew."""
 
     def evaluate(self, shared: Mapping[str, Params]) -> Evaluations:
-        """Evaluate every model on every client's test data, of ``shared`` the global one; scores by client id."""
+        """Evaluate ``shared`` (the global model) and all others on all clients' test data; scores by client id."""
 
     def capture(self, snapshot: Snapshot) -> Snapshot:
         """The snapshot of the server's state, completed with all state below the server."""
@@ -67,7 +67,7 @@ class TopTier(Tier[Any], Protocol):
 
 
 class GlobalServer:
-    """The top of a federation, which implements :class:`Rounds`."""
+    """The top of a federation, which implements :class:`Rounds`: it holds the global state and the virtual clock."""
 
     def __init__(self, world: World, tier: TopTier, clients: ClientPool) -> None:
         """Start before the first round, with a fresh global state.
@@ -86,7 +86,7 @@ class GlobalServer:
         self._probes = CallTable.of([])  # of the round to come
 
     def invite(self) -> list[int]:
-        """Who is invited to the next round; asking again gives the same."""
+        """Who is invited to the next round, by client id; asking again gives the same."""
         return self._tier.clients(self._tier.invite(Moment(self.round + 1, 1)))
 
     @single_thread()

@@ -99,7 +99,7 @@ class TeamServer:
         return self._tier(members).evaluate(models)
 
     def snapshot(self, members: Sequence[int]) -> tuple[object, dict[int, object]]:
-        """The team's state (None before its first round) and its clients' states."""
+        """The team's state (None before its first round), and its members' private states by client id."""
         return self._state, self._tier(members).states()
 
     def restore(self, state: object, clients: Mapping[int, object]) -> None:
@@ -176,7 +176,7 @@ class TeamTier:
         return self._teams.results(tickets)
 
     def received(self, reply: TeamReply) -> Received[object]:
-        """A team's upload as the method receives it."""
+        """A team's upload as the method receives it, with the samples of the clients whose uploads counted."""
         return Received(reply.team, reply.samples, reply.up)
 
     def aggregate(self, state: object, ups: Sequence[Received[object]], moment: Moment) -> object:
@@ -221,7 +221,7 @@ class TeamTier:
         return replace(snapshot, teams=teams, clients=clients, topology=topology)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Give teams and clients the states of a snapshot, and every team the members that it had."""
+        """Give teams and clients the states of a snapshot; and teams their members, where the snapshot has them."""
         if snapshot.topology is not None:
             self._topology = snapshot.topology
         self._teams.restore(snapshot.teams, snapshot.clients, self._topology)

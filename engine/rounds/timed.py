@@ -30,7 +30,7 @@ class PricedClients:
     """A :class:`~.pools.ClientPool` that charges calls what they would cost. Nobody trains or keeps anything."""
 
     def __init__(self, world: World, costs: CallCosts) -> None:
-        """``costs`` may be shared between worlds of the same data."""
+        """``costs`` of the calls of ``world``; worlds of the same data may share them."""
         self._world, self._costs = world, costs
 
     def submit(self, calls: Sequence[ClientCall]) -> Sequence[Ticket]:
@@ -66,7 +66,7 @@ class PricedTier(FlatTier):
         ]
 
     def aggregate(self, state: object, ups: Sequence[Received[object]], moment: Moment) -> object:
-        """The server's state, unchanged."""
+        """The server's state as it was before: priced uploads hold nothing to aggregate."""
         return state
 
     def outcome(self, before: object, step: Step[ClientReply]) -> Outcome:
@@ -78,7 +78,7 @@ class TimedRounds:
     """The rounds of one world, timed only; a :class:`~strata.engine.method.situation.RoundSource`. For flat methods."""
 
     def __init__(self, world: World, costs: CallCosts | None = None) -> None:
-        """``costs`` may be shared between worlds of the same data.
+        """Start before the first round; ``costs`` may be shared between worlds of the same data.
 
         Raises:
             ConfigError: for a tiered method.

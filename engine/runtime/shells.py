@@ -11,7 +11,7 @@ class Slot:
     __slots__ = ("index",)
 
     def __init__(self, index: int) -> None:
-        """``index``: among what travels beside the message."""
+        """``index``: the place, among what travels beside the message, of the thing that this stands for."""
         self.index = index
 
 

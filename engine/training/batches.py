@@ -13,7 +13,7 @@ GATHER_SAMPLES = 4096  # rows fetched at once: large enough to cost little per s
 
 
 class Rows:
-    """The samples of a data set on the trainer's device, fetched by row."""
+    """All samples of a data set on the trainer's device, from which those of a step are fetched by row."""
 
     def __init__(self, dataset: Dataset, device: torch.device) -> None:
         """Share the data set's memory on the CPU; copy it once on another device."""

@@ -25,7 +25,7 @@ class Part:
     arguments: tuple[object, ...] = ()
 
     def build(self) -> nn.Module:
-        """Make the module of this part."""
+        """Make the module of this part; its initial values come from torch's global generator."""
         return self.make(*self.arguments)
 
 

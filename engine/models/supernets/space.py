@@ -122,11 +122,11 @@ class SearchSpace:
 
     @property
     def count(self) -> int:
-        """How many architectures there are."""
+        """How many architectures the space has: the product of the options of its slots."""
         return math.prod(self.sizes)
 
     def largest(self) -> Architecture:
-        """The architecture that holds all shared weights."""
+        """The architecture with the last option in every slot: it holds all shared weights."""
         return tuple(size - 1 for size in self.sizes)
 
     def smallest(self) -> Architecture:
@@ -134,7 +134,7 @@ class SearchSpace:
         return (0,) * len(self.slots)
 
     def random(self, seed: int) -> Architecture:
-        """An architecture drawn uniformly, slot by slot."""
+        """An architecture drawn from a seed: in each slot every option is equally likely."""
         draws = generator(seed, "architecture")
         return tuple(int(draws.integers(size)) for size in self.sizes)
 

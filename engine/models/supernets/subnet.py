@@ -82,7 +82,7 @@ def subnet(name: str, input_shape: Shape, classes: int, architecture: str = "lar
 
 
 def supernet_spec(space: SearchSpace, input_shape: Shape, classes: int) -> SubnetSpec:
-    """The largest architecture, which holds all shared weights."""
+    """The supernet of a space: its largest architecture, which holds all shared weights."""
     return SubnetSpec(space, space.largest(), input_shape, classes)
 
 
