@@ -64,6 +64,9 @@ class Federation:
 
         A federation alone follows the method's own defaults; a :class:`StrataWarning` says so where the configuration
         wants agents.
+
+        Raises:
+            StrataError: when the configuration is wrong, or the data, the model or the resources do not allow the run.
         """
         config = load_config(source, overrides)
         if config.agents.policy != "none":
@@ -89,7 +92,11 @@ class Federation:
         return self.rounds.probe(clients)
 
     def run_round(self, decisions: Decisions | None = None) -> RoundRecord:
-        """One global round, evaluated if its turn has come; without decisions the method's defaults hold."""
+        """One global round, evaluated if its turn has come; without decisions the method's defaults hold.
+
+        Raises:
+            StrataError: what broke it, e.g. a loss that is not finite, or an actor that died.
+        """
         started = time.perf_counter()
         outcome = self.rounds.run_round(decisions)
         self.round += 1
@@ -102,7 +109,7 @@ class Federation:
         return made
 
     def fingerprint(self) -> dict[str, str]:
-        """SHA-256 of all models and states, of the clock, and of all metrics so far."""
+        """SHA-256 of all models and states, of the clock, and of all metrics so far; equal runs have equal ones."""
         snapshot = self.rounds.snapshot()
         return {
             "models": fingerprint((snapshot.server, snapshot.teams, snapshot.clients)),
@@ -125,7 +132,7 @@ class Federation:
         )
 
     def restore(self, path: Path) -> object:
-        """Continue from a checkpoint; returns what was kept beside it.
+        """Continue from a checkpoint of the same run; returns the tree that was kept beside it.
 
         Raises:
             CheckpointError: when it is damaged or of another run; the federation is as it was.
@@ -142,13 +149,13 @@ class Federation:
         self.runtime.close()
 
     def __enter__(self) -> "Federation":
-        """Itself."""
+        """The federation itself, which has started already."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close."""
+        """Close the federation; an error that ended the block goes on."""
         self.close()
 
 

@@ -5,7 +5,7 @@ from importlib import import_module
 
 
 def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], object]:
-    """A package's ``__getattr__``.
+    """Make a package's ``__getattr__``, which imports the module that a name is defined in when the name is used.
 
     Args:
         package: its name.

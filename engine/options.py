@@ -91,7 +91,7 @@ def overlaid(config: T, said: Mapping[str, Any], where: str, path: str = "") -> 
 
 
 def _read(value: Any, held: Any, kind: Any, key: str, where: str) -> Any:
-    """A plain value as one of a kind, in place of the one that is held."""
+    """Check a plain value against a field's type, and give it as that; keys of its own are laid over a dataclass."""
     if dataclasses.is_dataclass(held):
         if isinstance(value, Mapping):
             return overlaid(held, value, where, f"{key}.")

@@ -10,7 +10,9 @@ Params = dict[str, Tensor]
 
 
 def weighted_mean(trees: Sequence[Params], weights: Sequence[float]) -> Params:
-    """Σ w_i · tree_i / Σ w_i, added up in the order given.
+    """The mean of several models' parameters, Σ w_i · tree_i / Σ w_i, added up in the order given.
+
+    All have the names and shapes of the first; none is changed.
 
     Raises:
         ValueError: when there is nothing to average, or the weights do not sum to something positive.
@@ -28,7 +30,7 @@ def weighted_mean(trees: Sequence[Params], weights: Sequence[float]) -> Params:
 
 
 def uniform_mean(trees: Sequence[Params]) -> Params:
-    """The mean with equal weights; see :func:`weighted_mean`."""
+    """The mean of several models' parameters with equal weights; see :func:`weighted_mean`."""
     return weighted_mean(trees, [1.0] * len(trees))
 
 
@@ -38,6 +40,6 @@ def flatten(params: Params) -> Tensor:
 
 
 def unflatten(vector: Tensor, like: Params) -> Params:
-    """Inverse of :func:`flatten` for a model of the same shapes as ``like``."""
+    """Cut a vector ``(D,)`` into views of the names and shapes of ``like``: the inverse of :func:`flatten`."""
     parts = vector.split([value.numel() for value in like.values()])
     return {name: part.view_as(value) for (name, value), part in zip(like.items(), parts, strict=True)}

@@ -97,22 +97,22 @@ class OnWire:
     __slots__ = ("array",)
 
     def __init__(self, array: NDArray[np.generic]) -> None:
-        """Wrap it, so that what arrives can tell tensors from arrays."""
+        """Wrap the array of a tensor, so that whoever receives it can tell it from an array that was none."""
         self.array = array
 
     def tensor(self) -> Tensor:
-        """The tensor."""
+        """The tensor again, on the array's memory where that may be written to, else on a copy."""
         # What comes out of Ray's object store is a read-only view; torch would let a method write to it, and crash.
         return torch.from_numpy(self.array if self.array.flags.writeable else self.array.copy())
 
 
 def to_wire(message: object) -> object:
-    """The message with tensors as :class:`OnWire`; everything else stays as it is."""
+    """The message with its tensors as :class:`OnWire` arrays in CPU memory; everything else stays as it is."""
     return replaced(message, Tensor, lambda leaf: OnWire(leaf.detach().cpu().numpy()))
 
 
 def from_wire(message: object) -> object:
-    """Inverse of :func:`to_wire`."""
+    """The message with :class:`OnWire` arrays as tensors on the CPU again: the inverse of :func:`to_wire`."""
     return replaced(message, OnWire, OnWire.tensor)
 
 

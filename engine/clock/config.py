@@ -15,7 +15,7 @@ DEFAULT_MIX = {"phone_budget": 0.3, "phone_mid": 0.3, "phone_flagship": 0.15, "r
 
 @dataclass(frozen=True)
 class DelayConfig(Validated):
-    """Speeds and networks of the clients, links of the servers, and what the clock does."""
+    """The group ``delays``: speeds and networks of the clients, links of the servers, and what the clock does."""
 
     name: Literal["none", "classes", "lognormal", "pareto", "loguniform", "trace"] = option(
         "classes",
@@ -54,7 +54,11 @@ class DelayConfig(Validated):
     sleep_scale: float = option(0.01, "sleep: wall seconds per virtual second", gt=0)
 
     def validate(self, path: str) -> None:
-        """Check the probabilities, the jitter, and what the chosen kind of profiles needs."""
+        """Check the probabilities, the jitter, and what the chosen kind of profiles needs; ``path`` prefixes the keys.
+
+        Raises:
+            ConfigError: naming the key, its value and what was expected.
+        """
         for key in ("availability", "dropout"):
             if -1 < getattr(self, key) < 0:
                 raise ConfigError(f"{path}{key}={getattr(self, key):g} is out of range: expected 0 to 1, or -1.")
@@ -69,7 +73,16 @@ class DelayConfig(Validated):
 
 
 def check_mix(mix: Mapping[str, float], known: Mapping[str, Profile], path: str) -> None:
-    """Refuse shares of unknown device classes, and shares that are none; ``path`` prefixes the keys."""
+    """Refuse shares of unknown device classes, negative or infinite ones, and a mix without any.
+
+    Args:
+        mix: share of the clients by device class; in sum they may be anything > 0.
+        known: profiles by device class.
+        path: prefixes the keys in errors.
+
+    Raises:
+        ConfigError: naming the class, its share and what was expected.
+    """
     for name, share in mix.items():
         if name not in known:
             raise ConfigError(

@@ -59,7 +59,7 @@ class Timing:
         return self.latency_s + self.download_s + self.compute_s + self.upload_s
 
     def cut(self, seconds: float) -> "Timing":
-        """The part of a call that happened before the client was lost."""
+        """The part of a call that had happened when its client was lost, after ``seconds`` of its ``total_s``."""
         latency = min(self.latency_s, seconds)
         download = min(self.download_s, seconds - latency)
         compute = min(self.compute_s, seconds - latency - download)
@@ -86,13 +86,13 @@ def client_profiles(config: DelayConfig, clients: int, seed: int) -> list[Profil
 
 
 def team_profile(config: DelayConfig) -> Profile:
-    """Link of every team server: to its clients and to the global server."""
+    """The link of every team server: rates to clients and to the global server, and its latency to the latter."""
     rates = _rate(config.team_down_bytes_per_s), _rate(config.team_up_bytes_per_s)
     return Profile("team server", down_bytes_per_s=rates[0], up_bytes_per_s=rates[1], latency_s=config.team_latency_s)
 
 
 def server_profile(config: DelayConfig) -> Profile:
-    """Link of the global server."""
+    """The link of the global server: rates to each of its children, and the seconds that it adds to every round."""
     rates = _rate(config.server_down_bytes_per_s), _rate(config.server_up_bytes_per_s)
     return Profile("server", down_bytes_per_s=rates[0], up_bytes_per_s=rates[1], latency_s=config.server_latency_s)
 
@@ -107,7 +107,17 @@ def call_timing(
     seed: int,
     key: Key,
 ) -> Timing:
-    """Virtual seconds of one client call; ``key`` (round, team round, client) makes the jitter this call's own."""
+    """Virtual seconds of one client call, by phase.
+
+    Args:
+        profile: of the client.
+        parent: of the server that it talks to; a rate is the smaller of the two ends'.
+        bytes_down: that the client receives.
+        bytes_up: that it sends.
+        flops: that it computes.
+        seed: of the run.
+        key: round, team round and client, by which the jitter is this call's own.
+    """
     factor = jitter_factor(profile, seed, key)
     return Timing(
         latency_s=profile.latency_s,
@@ -118,7 +128,7 @@ def call_timing(
 
 
 def transfer_s(nbytes: int, rate_a: float, rate_b: float) -> float:
-    """Seconds a transfer takes at the slower of its two ends."""
+    """Seconds that ``nbytes`` bytes take at the lower of two rates, in bytes per second, which may be infinite."""
     return nbytes / min(rate_a, rate_b)
 
 

@@ -9,7 +9,10 @@ from strata.engine.options import Validated, option
 
 @dataclass(frozen=True)
 class AgentsConfig(Validated):
-    """Who decides, and how it learns. Methods without decisions ignore this."""
+    """The group ``agents``: who makes a method's decisions, and how policies learn.
+
+    A method without decisions takes no policy but ``none``, and ignores the rest.
+    """
 
     policy: str = option(
         "none", "none (the method's defaults), rllib (learnt policies), or a rule of the method's: uniform, random, …"
@@ -33,7 +36,12 @@ class AgentsConfig(Validated):
     pretrain_rounds: int = option(0, "rllib: rounds of the timing model to learn from before the first round", ge=0)
 
     def validate(self, path: str) -> None:
-        """What the chosen policy needs."""
+        """Refuse settings that do not fit the chosen policy; ``path`` prefixes the keys in errors.
+
+        Raises:
+            ConfigError: when nothing learnt is there to freeze, a rule is given a checkpoint, or a step size is not >
+                0.
+        """
         if self.policy == "rllib" and self.mode == "freeze" and not (self.checkpoint or self.pretrain_rounds):
             raise ConfigError(
                 f"{path}mode=freeze: there is nothing learnt to freeze. Give {path}checkpoint, from "

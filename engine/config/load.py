@@ -57,12 +57,16 @@ def own_keys(source: str) -> list[str]:
 
 
 def config_from_dict(plain: Mapping[str, Any], where: str) -> RunConfig:
-    """The checked configuration of a resolved one, as :func:`to_dict` made it; defaults of YAML files do not enter."""
+    """The checked configuration of a resolved one, as :func:`to_dict` made it; defaults of YAML files do not enter.
+
+    Raises:
+        ConfigError: for anything wrong with it; ``where`` says in errors where it was written.
+    """
     return _merge([(dict(plain), where)], str(plain.get("algorithm", "")))
 
 
 def to_dict(config: RunConfig) -> dict[str, Any]:
-    """The configuration as plain nested dicts."""
+    """The configuration as plain nested dicts; :func:`config_from_dict` is the inverse."""
     return dataclasses.asdict(config)
 
 
@@ -87,7 +91,7 @@ def _merge(layers: Sequence[Layer], name: str) -> RunConfig:
 
 
 def _defaults(name: str) -> RunConfig:
-    """What a method's configuration is before anything is said about it."""
+    """A method's configuration before any file or override: the defaults of the schema and of its ``Config``."""
     try:
         return RunConfig(algorithm=name, method=load_method(name).Config())
     except TypeError as error:
@@ -115,7 +119,11 @@ def _expand_groups(layer: dict[str, Any], path: str = "") -> dict[str, Any]:
 
 
 def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
-    """``["a.b=1", "a.c=x"]`` → ``{"a": {"b": 1, "c": "x"}}``, values read as YAML."""
+    """``["a.b=1", "a.c=x"]`` → ``{"a": {"b": 1, "c": "x"}}``, values read as YAML.
+
+    Raises:
+        ConfigError: for text that is not key=value, a value that YAML cannot read, or keys that contradict each other.
+    """
     result: dict[str, Any] = {}
     for text in overrides:
         key, equals, value = text.partition("=")
@@ -141,7 +149,11 @@ def _place(result: dict[str, Any], key: str, value: Any) -> None:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Keys and values of a YAML file; a ConfigError when there is no such file, or it is not that."""
+    """Keys and values of a YAML file, as nested dicts.
+
+    Raises:
+        ConfigError: when there is no such file, or it holds something else.
+    """
     try:
         loaded = _plain(OmegaConf.load(path))
     except FileNotFoundError:

@@ -21,7 +21,7 @@ from strata.engine.suggest import closest
 
 @dataclass(frozen=True)
 class ResourceConfig:
-    """Resources of one client class."""
+    """A part of ``clients.classes``: what the actors of one device class's clients are given."""
 
     num_cpus: float = option(1.0, "CPUs of each actor", gt=0)
     num_gpus: float = option(0.0, "GPUs of each actor; fractions share a GPU and its memory", ge=0)
@@ -39,7 +39,7 @@ def _check_deadline(path: str, mode: str, deadline_s: float) -> None:
 
 @dataclass(frozen=True)
 class ClientsConfig(Validated):
-    """The client tier."""
+    """The group ``clients``: how many there are, who is invited and waited for, and what their actors are given."""
 
     count: int = option(40, "number of clients", ge=1)
     participation: float = option(1.0, "share of a server's clients invited per (team) round, at least one", gt=0, le=1)
@@ -52,7 +52,12 @@ class ClientsConfig(Validated):
     )
 
     def validate(self, path: str) -> None:
-        """A deadline tier needs a deadline; class resources have the same bounds."""
+        """Refuse a tier that cannot work; ``path`` prefixes the keys in errors.
+
+        Raises:
+            ConfigError: for mode=deadline without a deadline, more than one GPU but no whole number, or the like in a
+                class.
+        """
         _check_deadline(path, self.mode, self.deadline_s)
         _check_gpus(path, self.num_gpus)
         for name, resources in self.classes.items():
@@ -62,7 +67,7 @@ class ClientsConfig(Validated):
 
 @dataclass(frozen=True)
 class TeamsConfig(Validated):
-    """The team tier; flat methods have none and ignore this."""
+    """The group ``teams``: how many there are, who is invited and waited for; flat methods ignore it."""
 
     count: int = option(4, "number of teams", ge=1)
     participation: float = option(1.0, "share of the teams invited per global round, at least one", gt=0, le=1)
@@ -73,13 +78,17 @@ class TeamsConfig(Validated):
     formation: FormationConfig = option(FormationConfig(), "how clients form teams")
 
     def validate(self, path: str) -> None:
-        """A deadline tier needs a deadline."""
+        """Refuse ``mode=deadline`` without a deadline; ``path`` prefixes the keys in errors.
+
+        Raises:
+            ConfigError: for such a tier.
+        """
         _check_deadline(path, self.mode, self.deadline_s)
 
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """The global server."""
+    """The group ``server``: CPUs and GPUs of the global server's actor."""
 
     num_cpus: float = option(0.0, "CPUs of the global server's actor; it mostly waits", ge=0)
     num_gpus: float = option(0.0, "GPUs of the global server's actor", ge=0)
@@ -87,7 +96,7 @@ class ServerConfig:
 
 @dataclass(frozen=True)
 class RayConfig:
-    """Where the actors run."""
+    """The group ``ray``: the Ray on which the actors run, and how they are laid out on its nodes."""
 
     address: str = option(
         "", "empty: a local Ray, started and shut down with the run; auto or HOST:PORT: join a cluster"
@@ -100,14 +109,14 @@ class RayConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Local training, whatever the method."""
+    """The group ``training``: where clients train, whatever the method."""
 
     device: Literal["auto", "cpu", "cuda"] = option("auto", "auto: CUDA where the actor has a share of a GPU")
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """When and how models are evaluated."""
+    """The group ``evaluation``: in which rounds models are evaluated, and in what batches."""
 
     every: int = option(1, "evaluate every so many global rounds, and after the last", ge=1)
     batch_size: int = option(1024, "samples per forward pass", ge=1)
@@ -115,7 +124,7 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """When the run is saved."""
+    """The group ``checkpoint``: after which rounds the run is saved, and how many checkpoints are kept."""
 
     every: int = option(10, "save every so many global rounds, and after the last; 0: never", ge=0)
     keep: int = option(2, "checkpoints kept, the newest ones", ge=1)
@@ -123,7 +132,7 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class RunConfig(Validated):
-    """A whole run."""
+    """The configuration of a whole run: what concerns all of it, and one group for each component."""
 
     algorithm: str = option("permfl", "the method: a module of algorithms/, or the dotted path of your own")
     rounds: int = option(50, "global rounds (T)", ge=1)
@@ -148,7 +157,11 @@ class RunConfig(Validated):
     tracking: TrackingConfig = option(TrackingConfig(), "Weights & Biases")
 
     def validate(self, path: str) -> None:
-        """What concerns several parts."""
+        """Refuse what single groups cannot see, such as a family of models, or a policy, that the method does not take.
+
+        Raises:
+            ConfigError: naming the key, its value and what was expected.
+        """
         per_actor = self.clients_per_actor
         if per_actor != "auto" and (isinstance(per_actor, bool) or not isinstance(per_actor, int) or per_actor < 1):
             raise ConfigError(f"clients_per_actor={per_actor!r}: expected auto or a whole number ≥ 1.")
@@ -170,7 +183,11 @@ class RunConfig(Validated):
 
     @property
     def method_class(self) -> type[Algorithm[Any, Any, Any, Any]]:
-        """The method's class."""
+        """The class of the method that ``algorithm`` names.
+
+        Raises:
+            ConfigError: when there is no such method.
+        """
         return load_method(self.algorithm)
 
 
@@ -195,5 +212,5 @@ def _check_agents(agents: AgentsConfig, algorithm: str) -> None:
 
 
 def for_seed(config: RunConfig, seed: int) -> RunConfig:
-    """The same run with one seed."""
+    """The configuration of one of a run's several seeds: ``seed`` is that one, and ``seeds`` empty."""
     return replace(config, seed=seed, seeds=[])

@@ -8,7 +8,7 @@ from strata.engine.options import option
 
 @dataclass(frozen=True)
 class TrackingConfig:
-    """Weights & Biases."""
+    """The group ``tracking``: whether and under which names a run is logged to Weights & Biases."""
 
     wandb: Literal["auto", "online", "offline", "disabled"] = option(
         "auto", "auto: online when a key is configured, offline otherwise; WANDB_MODE in the environment is respected"

@@ -12,10 +12,15 @@ from strata.engine.data.dataset import IntArray
 
 
 def apportion(total: int, weights: NDArray[np.float64], floor: int = 0) -> IntArray:
-    """Share ``total`` out in proportion to ``weights`` ``(C,)``, after ``floor`` for everyone; largest remainders.
+    """Share ``total`` out in whole numbers, in proportion to ``weights`` ``(C,)``, after a ``floor`` for everyone.
+
+    What is left after rounding down goes to the largest remainders. Where all weights are 0, shares are equal.
 
     Returns:
-        counts ``(C,)`` int64 that sum to ``total`` and are at least ``floor``. Equal shares where all weights are 0.
+        counts ``(C,)`` int64 that sum to ``total`` and are at least ``floor``.
+
+    Raises:
+        ValueError: when ``total`` does not suffice for the floor.
     """
     weights = np.asarray(weights, np.float64)
     rest = total - floor * len(weights)
@@ -26,7 +31,11 @@ def apportion(total: int, weights: NDArray[np.float64], floor: int = 0) -> IntAr
 
 
 def largest_remainders(shares: NDArray[np.float64], total: int) -> IntArray:
-    """Round fractional shares ``(C,)`` that add up to ``total`` to whole numbers that do; the first wins a tie."""
+    """Round shares ``(C,)`` ≥ 0 that add up to ``total`` to whole numbers, ``(C,)`` int64, that do so as well.
+
+    All are rounded down, then those with the largest fractional parts raised by 1; of equal parts the first comes
+    first.
+    """
     counts = np.floor(shares).astype(np.int64)
     order = np.argsort(counts - shares, kind="stable")
     counts[order[: total - int(counts.sum())]] += 1
@@ -34,7 +43,11 @@ def largest_remainders(shares: NDArray[np.float64], total: int) -> IntArray:
 
 
 def fill_evenly(total: int, available: IntArray) -> IntArray:
-    """Take ``total`` from stocks ``(K,)`` as evenly as they allow: ``min(available, level)`` plus single leftovers."""
+    """How many to take from each of K stocks to have ``total``, as evenly as the stocks ``available`` ``(K,)`` allow.
+
+    A stock smaller than its share is taken whole, and the others make up for it; what does not divide comes from the
+    first of those that have more. ``(K,)``; the sum is less than ``total`` only where the stocks have less.
+    """
     counts = np.zeros_like(available)
     remaining = min(total, int(available.sum()))
     while remaining:
@@ -48,17 +61,17 @@ def fill_evenly(total: int, available: IntArray) -> IntArray:
 
 
 def deal(rows: IntArray, counts: IntArray) -> list[IntArray]:
-    """Cut rows into consecutive parts of the given sizes, which sum to at most ``len(rows)``."""
+    """Cut ``rows`` ``(n,)`` into consecutive parts of ``counts`` ``(C,)`` rows; those beyond the sum go to nobody."""
     return list(np.split(rows, np.cumsum(counts))[: len(counts)])
 
 
 def label_counts(y: IntArray, parts: Sequence[IntArray], classes: int) -> IntArray:
-    """How many samples of each class each part holds, ``(C, K)``."""
+    """How many samples of each of K ``classes`` each part holds, ``(C, K)`` int64; parts are rows of ``y`` ``(N,)``."""
     return np.stack([np.bincount(y[rows], minlength=classes) for rows in parts]).astype(np.int64)
 
 
 def top_up(parts: Sequence[IntArray], y: IntArray, classes: int, minimum: int) -> list[IntArray]:
-    """Move single rows so that every part has ``minimum``; all parts together must have enough.
+    """Move single rows between parts until each has at least ``minimum``; all parts together must have enough.
 
     A short part receives rows of the class that it holds most of, from the part that has most of that class to spare,
     so that its label distribution changes as little as possible.

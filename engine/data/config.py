@@ -12,7 +12,7 @@ FormationName = Literal["sequential", "random", "labels", "similarity", "hierarc
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which data set, where it lies, and what is done to it."""
+    """The group ``data`` of the configuration: which data set, where it lies, and what is done to it."""
 
     name: str = option(
         "fashion_mnist_12k",
@@ -53,7 +53,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class PartitionConfig:
-    """How samples are dealt to clients."""
+    """The group ``partition`` of the configuration: how samples are dealt to clients."""
 
     name: PartitionName = option(
         "labels", "iid, dirichlet, labels (a few classes each), quantity (sizes differ), natural, file, flwr"
@@ -73,7 +73,7 @@ class PartitionConfig:
 
 @dataclass(frozen=True)
 class FormationConfig:
-    """How clients form teams."""
+    """The group ``teams.formation`` of the configuration: how clients form teams."""
 
     name: FormationName = option(
         "sequential",

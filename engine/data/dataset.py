@@ -18,12 +18,13 @@ class TokenShape(tuple[int, ...]):
     vocabulary: int
 
     def __new__(cls, shape: Sequence[int], vocabulary: int) -> "TokenShape":
-        """A tuple like any other, that remembers ``vocabulary``."""
+        """Make the tuple ``shape``, and note on it the number of token ids, ``vocabulary``."""
         made = super().__new__(cls, shape)
         made.vocabulary = vocabulary
         return made
 
     def __getnewargs__(self) -> tuple[tuple[int, ...], int]:
+        """What pickle and copy make the tuple again from; without it ``vocabulary`` would be missing."""
         return tuple(self), self.vocabulary
 
 

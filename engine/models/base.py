@@ -22,7 +22,7 @@ class FeatureModel(nn.Module):
     """A model in two parts: ``features`` (B, ...) → (B, F), and ``head`` (B, F) → logits (B, K)."""
 
     def __init__(self, features: nn.Module, head: nn.Module) -> None:
-        """Join features and head."""
+        """``features`` maps inputs (B, ...) to features (B, F), and ``head`` these to logits (B, K)."""
         super().__init__()
         self.features = features
         self.head = head
@@ -51,7 +51,7 @@ class Buildable(Protocol):
         """Make a module; its initial values come from torch's global generator, so build inside a derived scope."""
 
     def __hash__(self) -> int:
-        """Equal specifications share one module."""
+        """Equal specifications hash alike, because a trainer keeps one module for all that are equal."""
 
 
 def init_params(spec: Buildable, seed: int) -> Params:
@@ -85,11 +85,11 @@ def features_of(module: nn.Module) -> nn.Module:
 
 
 def parameter_count(spec: Buildable) -> int:
-    """Count the parameters, buffers aside."""
+    """How many values the parameters of an architecture hold, buffers aside."""
     with torch_scope(0):
         return sum(parameter.numel() for parameter in spec.build().parameters())
 
 
 def size_mib(spec: Buildable) -> float:
-    """Size of the parameters in MiB, at four bytes each."""
+    """Size of an architecture's parameters in MiB, at four bytes a value; buffers do not count."""
     return parameter_count(spec) * 4 / 2**20

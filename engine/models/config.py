@@ -55,7 +55,7 @@ class ModelConfig(Validated):
 
     @property
     def is_family(self) -> bool:
-        """Whether clients differ in their architectures."""
+        """Whether clients differ in their architectures: there are members, or the name stands for several."""
         return bool(self.family) or self.name in FAMILIES
 
     def members(self, path: str = "model.") -> list["ModelConfig"]:
@@ -74,7 +74,13 @@ class ModelConfig(Validated):
         return flat
 
     def validate(self, path: str) -> None:
-        """Check that there is such a model, and that options are given to one that takes them."""
+        """Refuse models that there are not, and options for one that takes none; ``path`` prefixes the keys in errors.
+
+        Of a family each member is checked. Whether a factory of the user's own exists shows only when it is built.
+
+        Raises:
+            ConfigError: naming the key, its value and what was expected.
+        """
         if self.family:
             for i, member in enumerate(self.members(path)):
                 check(member, f"{path}family[{i}].")
@@ -106,7 +112,11 @@ def _member(base: ModelConfig, entry: object, key: str) -> ModelConfig:
 
 
 def require_known(name: str, path: str) -> None:
-    """Raise a :class:`~strata.engine.errors.ConfigError` with the closest name where there is no such model."""
+    """Refuse the name of a model that does not ship with Strata; ``path`` prefixes the key in the error.
+
+    Raises:
+        ConfigError: with the closest name.
+    """
     known = [*MODELS, *FAMILIES, *NAMES]
     if name not in known:
         raise ConfigError(

@@ -25,5 +25,5 @@ class FlopCounter(FlopCounterMode):
     """Counts the FLOPs of what runs inside ``with``, forward and backward; see ``get_total_flops``."""
 
     def __init__(self) -> None:
-        """Print nothing."""
+        """Count without printing a table; gradients of convolutions are counted as this module says."""
         super().__init__(display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward})

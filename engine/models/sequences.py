@@ -58,10 +58,10 @@ def _heads(x_BLD: Tensor, head: int) -> Tensor:
 
 
 class EncoderBlock(nn.Module):
-    """Attention and an MLP of twice the width, each after layer norm and beside a shortcut."""
+    """A block of the text models: attention and an MLP of twice the width, each after layer norm, beside a shortcut."""
 
     def __init__(self, width: int) -> None:
-        """``width`` is D."""
+        """``width`` D is a whole number of heads of :data:`HEAD_SIZE` channels."""
         super().__init__()
         self.attention_norm = nn.LayerNorm(width)
         self.attention = Attention(width, HEAD_SIZE)
@@ -69,7 +69,7 @@ class EncoderBlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
     def forward(self, x_BLD: Tensor, held_BL: Tensor) -> Tensor:
-        """(B, L, D) → (B, L, D)."""
+        """(B, L, D) → (B, L, D); nobody attends to padding, where ``held`` is False."""
         x_BLD = x_BLD + self.attention(self.attention_norm(x_BLD), held_BL)
         y_BLD: Tensor = x_BLD + self.mlp(self.mlp_norm(x_BLD))
         return y_BLD
@@ -79,7 +79,15 @@ class TextFeatures(nn.Module):
     """A transformer encoder: token ids (B, L) → the mean of the tokens' final states → features (B, F)."""
 
     def __init__(self, vocabulary: int, length: int, width: int, depth: int, features: int) -> None:
-        """``vocabulary`` token ids, texts of at most ``length`` of them, ``depth`` blocks of ``width`` D."""
+        """Make the layers.
+
+        Args:
+            vocabulary: number of token ids, padding and unknown words included.
+            length: tokens of the longest text.
+            width: D, a whole number of heads.
+            depth: number of encoder blocks.
+            features: F.
+        """
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, width)
         self.positions = nn.Parameter(SPREAD * torch.randn(length, width))
@@ -89,7 +97,7 @@ class TextFeatures(nn.Module):
         nn.init.normal_(self.embedding.weight, std=SPREAD)
 
     def forward(self, tokens_BL: Tensor) -> Tensor:
-        """(B, F), none negative; padding has no influence."""
+        """Token ids (B, L) → features (B, F), none of them negative; padding has no influence."""
         held_BL = tokens_BL != PADDING
         x_BLD = self.embedding(tokens_BL) + self.positions[: tokens_BL.shape[1]]
         for block in self.blocks:
@@ -106,7 +114,7 @@ def text_width(width: float) -> int:
 
 
 class OneChannel(nn.Module):
-    """A flat series is one of a single channel."""
+    """Gives a flat series an axis of channels, of which it has one."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, L) → (B, 1, L)."""

@@ -29,7 +29,7 @@ class ModelSpec:
     """One architecture for one kind of input.
 
     Attributes:
-        name: a name of this module's, or ``package.module:factory``.
+        name: of a model or a search space that ships with Strata, or ``package.module:factory``.
         input_shape: of one input, without the batch.
         classes: K.
         options: sorted pairs of what else the factory takes; lists as tuples.
@@ -52,7 +52,7 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class Family:
-    """Architectures that differ by client."""
+    """Several architectures in one: of n members, client i has number ``i mod n``."""
 
     members: tuple[ModelSpec, ...]
 
@@ -98,7 +98,7 @@ class Joint:
             raise ValueError(f"the children of a Joint need distinct names without a dot, not {names}")
 
     def build(self) -> nn.Module:
-        """Make a module that holds the children's modules by name."""
+        """Make a module that holds the children's modules by name; its ``forward`` gives a dict of their outputs."""
         return _JointModule({name: child.build() for name, child in self.children})
 
 

@@ -124,7 +124,7 @@ def _with_two_dense_layers(
     features: int,
     most: int | None,
 ) -> FeatureModel:
-    """The five's layers behind the convolutions."""
+    """A member of a family of five: convolutions, two dense layers, the second of ``features`` units, and the head."""
     hidden = _capped(max(1, round(FIVE[member - 1][1] * width)), most)
     first = nn.Linear(_width_after(convolutions, input_shape), hidden)
     second = nn.Linear(hidden, _capped(features, most))
@@ -204,6 +204,7 @@ def _width_after(module: nn.Module, input_shape: Shape) -> int:
 
 
 def _five(name: str, factory: Factory) -> Mapping[str, Factory]:
+    """The five members of a family as factories of their own, by ``NAME_1`` to ``NAME_5``."""
     return {f"{name}_{member}": partial(factory, member=member) for member in range(1, 6)}
 
 

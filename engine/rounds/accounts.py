@@ -13,7 +13,18 @@ from strata.engine.rounds.world import World
 def charge(
     world: World, call: ClientCall, bytes_down: int, bytes_up: int, work: Work, metrics: Mapping[str, float]
 ) -> Call:
-    """Account for a call whose bytes and work are known, because it was made or because it was priced."""
+    """Account for one client call, made or only priced: its virtual seconds by phase, and whether the client is lost.
+
+    The seconds of a lost client end when it is lost; it uploads nothing, and its loss is NaN. A probe is never lost.
+
+    Args:
+        world: gives the client's profile, its server's link, and the seed.
+        call: whose, and when; the draws are its own.
+        bytes_down: that the client is sent.
+        bytes_up: that it sends unless it is lost.
+        work: FLOPs, samples, steps and loss of the call.
+        metrics: what the client reports, by name.
+    """
     profile, key = world.profiles[call.client], (call.round, call.team_round, call.client)
     timing = call_timing(
         profile,

@@ -33,7 +33,7 @@ class ClientHost:
         return calls
 
     def results(self, tickets: Sequence[Ticket]) -> Iterator[ClientReply | Failure]:
-        """Make the calls, and give what came of them in their order.
+        """Make the calls as their results are asked for, and give what came of each, in their order.
 
         A call that breaks (a loss that is not finite) gives a failure that names client, team and round.
         """
@@ -45,12 +45,18 @@ class ClientHost:
 
     @single_thread()
     def run(self, calls: Sequence[ClientCall]) -> list[ClientReply | Failure]:
-        """Make calls at once."""
+        """Make some calls and give what came of each, in their order: :meth:`results` at once, as an actor answers."""
         return list(self.results(self.submit(calls)))
 
     @single_thread()
     def evaluate(self, call: EvaluationCall) -> Evaluations:
-        """Evaluate the given clients; see :class:`EvaluationCall`."""
+        """Evaluate the shared models and the personal ones on the given clients' test data; scores by client id.
+
+        A client that was never called is evaluated with the state that it would start with, which is not kept.
+
+        Raises:
+            StrataError: what broke the first evaluation that broke.
+        """
         talks = (self._open_evaluation(client, call.shared) for client in call.clients)
         ended = converse(self._trainer, talks)
         scores: Evaluations = {}
@@ -61,11 +67,11 @@ class ClientHost:
         return scores
 
     def states(self, clients: Iterable[int]) -> dict[int, object]:
-        """States of those clients that have been called at least once."""
+        """Private states, by client id, of those of the given clients that have been called at least once."""
         return {client: self._states[client] for client in clients if client in self._states}
 
     def restore(self, states: Mapping[int, object]) -> None:
-        """Replace the states of the given clients."""
+        """Replace the private states of some clients, by client id; those of the others stay as they are."""
         self._states.update(states)
 
     def _state(self, client: int) -> object:

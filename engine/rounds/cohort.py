@@ -35,7 +35,10 @@ Aggregate = Callable[[object, Sequence[Received[object]], Context], object]
 
 
 def choose(members: Sequence[int], size: int, seed: int, *purpose: str | int) -> list[int]:
-    """``size`` of the members (all, if there are fewer), drawn without replacement, in ascending order."""
+    """Draw ``size`` of the members without replacement (all, if there are fewer); ids in ascending order.
+
+    ``purpose`` says what is drawn, e.g. whose cohort and when: the same seed and purpose give the same draw.
+    """
     if size >= len(members):
         return sorted(members)
     drawn = generator(seed, *purpose).choice(len(members), size=size, replace=False)
@@ -48,7 +51,10 @@ def cohort_size(plan: TierPlan, children: int) -> int:
 
 
 def invite_clients(world: World, members: Sequence[int], round: int, team_round: int, team: int) -> list[int]:
-    """The cohort among the members that are available now; empty when none is."""
+    """The cohort of a (team) round: a draw among those of a server's members that are available; ids, ascending.
+
+    Its size is the share of all members, as far as so many are available; empty when nobody is.
+    """
     here = available(world.availability, members, world.seed, (round, team_round))
     size = cohort_size(world.clients_plan, len(members))
     return choose(here, size, world.seed, "cohort", round, team_round, team)
@@ -78,13 +84,13 @@ class ClientTier:
         return [client for client in cohort if client in moment.decisions.clients]
 
     def submit(self, children: Sequence[int], state: object, moment: Moment) -> Sequence[Ticket]:
-        """Call the clients of a cohort."""
+        """Call the clients of a cohort, each under what was decided for it, on top of the method's default."""
         decided = None if moment.decisions is None else moment.decisions.clients
         self._told = assignments_for(self._world, children, decided)
         return self._clients.submit(self.calls(state, moment, self._told))
 
     def calls(self, state: object, moment: Moment, told: Mapping[int, Assignment]) -> list[ClientCall]:
-        """What is sent to each client of a cohort, by what it is told."""
+        """The calls of a cohort: what the method sends each client, given the server's state and what it is told."""
         return client_calls(self._world, state, moment, self._team, told)
 
     def results(self, tickets: Sequence[Ticket]) -> Iterator[ClientReply | Failure]:
@@ -92,12 +98,12 @@ class ClientTier:
         return self._clients.results(tickets)
 
     def received(self, reply: ClientReply) -> Received[object]:
-        """A client's upload as the method receives it."""
+        """A client's upload as the method receives it: with its training samples, and what the client was told."""
         samples = self._world.infos[reply.client].train_samples
         return Received(reply.client, samples, reply.up, self._told[reply.client])
 
     def aggregate(self, state: object, ups: Sequence[Received[object]], moment: Moment) -> object:
-        """The server's state after the method's step over the uploads."""
+        """The server's state after the method's step over the uploads, whose draws have a seed of their own."""
         seed = derive(self._world.seed, "server", self._team, moment.round, moment.team_round)
         return self._aggregate(state, ups, Context(moment.round, moment.team_round, seed))
 
@@ -107,11 +113,11 @@ class ClientTier:
         return Outcome(step.seconds, straggling, CallTable.of([reply.call for reply in step.replies]), step.counted)
 
     def evaluate(self, shared: Mapping[str, Params]) -> Evaluations:
-        """Every model on every member's test data."""
+        """Evaluate the shared models and the personal ones on every member's test data; scores by client id."""
         return self._clients.evaluate(EvaluationCall(self._members, shared))
 
     def states(self) -> dict[int, object]:
-        """Private states of those members that have one."""
+        """Private states, by client id, of those members that have one."""
         return self._clients.states(self._members)
 
 
@@ -119,12 +125,12 @@ class FlatTier(ClientTier):
     """All clients as the children of the global server, in a method without teams."""
 
     def __init__(self, world: World, clients: ClientPool) -> None:
-        """``clients`` reaches every client."""
+        """Take all clients of ``world`` as the children; ``clients`` reaches every one of them."""
         self._method = flat(world)
         super().__init__(world, clients, range(len(world.data.clients)), self._method.global_step)
 
     def clients(self, children: Sequence[int]) -> list[int]:
-        """The clients themselves, which are the children."""
+        """The clients of some children of the global server, which in a flat method are these themselves."""
         return list(children)
 
     def outcome(self, before: object, step: Step[ClientReply]) -> Outcome:
@@ -139,16 +145,16 @@ class FlatTier(ClientTier):
         """Do nothing: nothing lies between the server and its clients."""
 
     def capture(self, snapshot: Snapshot) -> Snapshot:
-        """A snapshot of the server's state with those of the clients."""
+        """The snapshot of the server's state, completed with the clients' private states."""
         return replace(snapshot, clients=self.states())
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Put the clients' states back."""
+        """Give the clients the private states of a snapshot."""
         self._clients.restore(snapshot.clients)
 
 
 def flat(world: World) -> FlatAlgorithm[object, object, object, object]:
-    """The run's method, which has no teams."""
+    """The method of a run without teams, as a type checker wants it; a tiered method is an AssertionError."""
     assert isinstance(world.algorithm, FlatAlgorithm)
     return world.algorithm
 
@@ -178,7 +184,11 @@ def assignments_for(
 
 
 def probe_calls(world: World, clients: Sequence[int], g: object, round: int) -> list[ClientCall]:
-    """The calls that assess the speed of clients before a round; they come before its first team round."""
+    """The calls that assess the speed of clients before a round; they come before its first team round.
+
+    Raises:
+        ValueError: when the method has no probe.
+    """
     down = world.algorithm.probe(g)
     if down is None:
         raise ValueError(f"{type(world.algorithm).__name__} has no probe")
@@ -187,7 +197,19 @@ def probe_calls(world: World, clients: Sequence[int], g: object, round: int) -> 
 
 
 def probed(world: World, pool: ClientPool, clients: Sequence[int], g: object, round: int) -> CallTable:
-    """Let clients make probes; gives their calls, in the order of the clients."""
+    """Let clients make their probes of the method before a round; gives the calls, in the order of ``clients``.
+
+    Args:
+        world: the run.
+        pool: reaches the clients.
+        clients: their ids.
+        g: the global state, from which the method makes the probe.
+        round: the round to come.
+
+    Raises:
+        StrataError: what broke the first probe that broke.
+        ValueError: when the method has no probe.
+    """
     made = {}
     for result in pool.results(pool.submit(probe_calls(world, clients, g, round))):
         if isinstance(result, Failure):

@@ -40,7 +40,7 @@ class CallCosts:
         self._known: LRUCache[tuple[object, ...], CallCost] = LRUCache(COSTS_KEPT)
 
     def call(self, client: int, assignment: Assignment) -> CallCost:
-        """Cost of a client's call under an assignment, on top of the method's default."""
+        """Bytes and FLOPs of a client's call under an assignment, which lies on top of the method's default."""
         key = (client, *assignment.items())
         if key not in self._known:
             told = assignments_for(self._world, [client], {client: assignment})
@@ -53,7 +53,7 @@ class CallCosts:
         return self._known[key]
 
     def _received(self, call: ClientCall) -> CallCost:
-        """Of a call by what the client receives: all that its work can depend on, beside its own data."""
+        """Cost of a call, kept by what the client receives: all that its work can depend on, beside its own data."""
         shapes = (
             (path, leaf.dtype, tuple(leaf.shape)) if isinstance(leaf, Tensor) else (path, leaf)
             for path, leaf in leaves(call.down)
@@ -67,7 +67,11 @@ class CallCosts:
         return self._known[key]
 
     def probe(self, client: int) -> CallCost:
-        """Cost of a client's probe."""
+        """Bytes and FLOPs of the method's probe on a client.
+
+        Raises:
+            ValueError: when the method has no probe.
+        """
         key = (client, "probe")
         if key not in self._known:
             (call,) = probe_calls(self._world, [client], self._g, 1)

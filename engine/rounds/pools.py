@@ -22,7 +22,7 @@ Ticket = object
 
 @dataclass(frozen=True)
 class Failure:
-    """What came of a call that broke: the error, which says whose it was."""
+    """What came of a call that broke: its error, whose message says whose call it was."""
 
     error: Exception
 
@@ -45,7 +45,7 @@ class ClientCall:
 
 @dataclass(frozen=True)
 class ClientReply:
-    """What comes back of a call; ``up`` is None when the client was lost on the way."""
+    """What comes back of a client call; ``up``, the upload, is None when the client was lost on the way."""
 
     client: int
     up: object
@@ -58,12 +58,12 @@ class ClientReply:
 
     @property
     def seconds(self) -> float:
-        """Virtual seconds of the call, until the client's server had the upload."""
+        """Virtual seconds from invitation until the client's server had the upload, or the client was lost."""
         return self.call.total_s
 
     @property
     def arrived(self) -> bool:
-        """Whether there is an upload."""
+        """Whether there is an upload: the client was not lost."""
         return self.up is not None
 
     def late(self) -> "ClientReply":
@@ -87,7 +87,7 @@ Topology = Mapping[int, Sequence[int]]
 
 
 class ClientPool(Protocol):
-    """How a server reaches clients."""
+    """How a server reaches clients, wherever they live: in its own process, in actors, or in a timing model only."""
 
     def submit(self, calls: Sequence[ClientCall]) -> Sequence[Ticket]:
         """Hand calls over, to be made side by side; one ticket each, in their order."""
@@ -96,13 +96,13 @@ class ClientPool(Protocol):
         """The replies of calls, in the order in which they come."""
 
     def evaluate(self, call: EvaluationCall) -> Evaluations:
-        """Evaluate on the clients' own test data."""
+        """Evaluate the shared models and the personal ones on the given clients' own test data; scores by client id."""
 
     def states(self, clients: Iterable[int]) -> dict[int, object]:
-        """Private states of those clients that have one yet."""
+        """Private states, by client id, of those of the given clients that have one yet."""
 
     def restore(self, states: Mapping[int, object]) -> None:
-        """Put private states back."""
+        """Replace the private states of some clients, by client id."""
 
 
 @dataclass(frozen=True)
@@ -121,12 +121,14 @@ class TeamReply:
     """What a team returns after its rounds.
 
     Attributes:
+        team: its id.
         up: its upload.
         samples: training samples of the clients whose uploads counted, 0 where none did.
         seconds: virtual ones, from invitation to the end of its upload.
         straggling: max − min seconds of each of its cohorts.
         calls: of its clients, in order of team round and client.
         bytes_down, bytes_up: between it and the global server.
+        is_late: whether the team tier's deadline dropped it.
     """
 
     team: int
@@ -141,7 +143,7 @@ class TeamReply:
 
     @property
     def sender(self) -> int:
-        """Id of the team."""
+        """Id of the team that answered."""
         return self.team
 
     @property
@@ -155,7 +157,7 @@ class TeamReply:
 
 
 class TeamPool(Protocol):
-    """How the global server reaches team servers."""
+    """How the global server reaches team servers, wherever they live: in its own process or in actors."""
 
     def submit(self, calls: Sequence[TeamCall]) -> Sequence[Ticket]:
         """Hand the teams' rounds over, to run side by side; one ticket each, in their order."""
@@ -164,13 +166,13 @@ class TeamPool(Protocol):
         """The replies of teams, in the order in which they come."""
 
     def evaluate(self, shared: Mapping[str, Params], topology: Topology) -> Evaluations:
-        """Evaluate all teams' clients."""
+        """Evaluate the shared, the teams' and the personal models on all clients' test data; scores by client id."""
 
     def snapshot(self, topology: Topology) -> tuple[dict[int, object], dict[int, object]]:
-        """Team states and client states, each by id."""
+        """Team states by team id (None before the first round), and private client states by client id."""
 
     def restore(self, teams: Mapping[int, object], clients: Mapping[int, object], topology: Topology) -> None:
-        """Put team states and client states back."""
+        """Give each team its state back (one that ``teams`` lacks has none), and the clients of ``topology`` theirs."""
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,7 @@ class Outcome:
         straggling: max − min seconds of each cohort of clients.
         calls: every client call: probes, then in order of team, team round and client.
         counted: uploads that entered the global step: clients', or, in a tiered method, teams'. 0: it was not made.
+        bytes_team_down, bytes_team_up: between the global server and its teams; 0 in a flat method.
         teams, late_teams: that were invited, and of those, dropped by the team tier's deadline.
     """
 

@@ -29,16 +29,19 @@ class Scores:
 
 @dataclass(frozen=True)
 class RoundRecord:
-    """One global round.
+    """What is reported of one global round.
 
     Attributes:
         round: 1 for the first.
         virtual_s: virtual clock after the round; ``round_s``: length of this round.
         straggling_s: max − min of the participants' seconds, the mean over the round's cohorts.
-        invited, completed, late, lost: client calls by what became of them.
+        invited, completed, late, lost: client calls by what became of them; probes are not among them.
         bytes_*: client tier (client ↔ its server) and team tier (team ↔ global), both directions.
+        flops: of all client calls, probes included.
+        train_loss: mean training loss over the completed calls that trained, None when there are none.
         scores: ``PM`` personal, ``TM`` team, ``GM`` global model; empty in rounds without evaluation.
-        train_loss: mean training loss over the completed calls, None when none completed.
+        calls: the client calls one by one, probes included.
+        metrics: other numbers by name: of a tiered method the teams invited and late; what agents decided and earned.
         wall_s: seconds the simulation itself took; agents_wall_s: those spent in the agents, which come on top. Neither
             enters a result.
     """

@@ -6,11 +6,18 @@ from strata.engine.method.situation import Report
 
 
 def report_of_round(calls: CallTable, round_s: float, straggling_s: float, accuracy: float | None) -> Report:
-    """The report of a round, without its probes, which were reported before it began."""
+    """The report of a round, without its probes, which were reported before it began.
+
+    Args:
+        calls: all client calls of the round.
+        round_s: virtual seconds that it took.
+        straggling_s: max − min seconds of its participants.
+        accuracy: of its evaluation, 0..1; None without.
+    """
     return Report(calls.where(calls.status != PROBE), round_s, straggling_s, accuracy)
 
 
 def report_of_probes(calls: CallTable) -> Report:
-    """The report of probes, made side by side."""
+    """The report of probes (one at least) that clients make side by side: together they take as long as the slowest."""
     seconds = calls.total_s.tolist()
     return Report(calls, max(seconds), straggling_s(seconds))

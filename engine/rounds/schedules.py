@@ -23,11 +23,11 @@ class Reply(Protocol):
 
     @property
     def seconds(self) -> float:
-        """Virtual seconds until the server had it, or knew that the child was lost."""
+        """Virtual seconds until the server had the child's upload, or knew that the child was lost."""
 
     @property
     def arrived(self) -> bool:
-        """Whether there is an upload."""
+        """Whether there is an upload; there is none of a lost client, nor of a team that nobody answered."""
 
     def late(self) -> Self:
         """The reply marked as dropped by a deadline."""
@@ -52,7 +52,7 @@ class Tier(Protocol[R]):
         """The children that take part, by id, ascending."""
 
     def submit(self, children: Sequence[int], state: object, moment: Moment) -> Sequence[Ticket]:
-        """Send each child what it receives, given the server's state."""
+        """Send each child what it receives, given the server's state; one ticket each, in their order."""
 
     def results(self, tickets: Sequence[Ticket]) -> Iterator[R | Failure]:
         """The children's replies, in the order in which they come."""
@@ -83,7 +83,7 @@ class Step(Generic[R]):
 
     @property
     def counted(self) -> int:
-        """Number of uploads that counted."""
+        """Number of uploads that counted: they came, and in time."""
         return len(self.ups)
 
 
@@ -136,5 +136,5 @@ class Synchronous(Deadline):
 
 
 def schedule_of(plan: TierPlan) -> Schedule:
-    """The schedule that a configured tier follows."""
+    """The schedule that a tier's configuration asks for: a deadline, or waiting for all."""
     return Deadline(plan.deadline_s) if plan.mode == "deadline" else Synchronous()

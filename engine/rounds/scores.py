@@ -14,7 +14,7 @@ from strata.engine.rounds.records import RoundRecord, Scores
 
 
 def score(evaluations: Mapping[int, Evaluation]) -> Scores:
-    """Pool one kind of model over those clients that have test rows."""
+    """Pool the evaluations of one kind of model (by client id) over the clients that have test rows, one at least."""
     counted = {client: e for client, e in evaluations.items() if e.samples}
     accuracies = np.array([e.accuracy for e in counted.values()])
     samples = sum(e.samples for e in counted.values())
@@ -39,7 +39,15 @@ def score_all(evaluations: Evaluations) -> dict[str, Scores]:
 
 
 def record(round: int, virtual_s: float, outcome: Outcome, scores: Mapping[str, Scores], wall_s: float) -> RoundRecord:
-    """The record of a round."""
+    """The record of one global round.
+
+    Args:
+        round: its number, 1 for the first.
+        virtual_s: the virtual clock after it.
+        outcome: what it came to.
+        scores: by kind of model; empty where it was not evaluated.
+        wall_s: seconds that the simulation itself took.
+    """
     calls = outcome.calls
     count = {status: int((calls.status == status).sum()) for status in (OK, LATE, LOST)}
     losses = calls.loss[(calls.status == OK) & ~np.isnan(calls.loss)]
@@ -74,6 +82,6 @@ def to_plain(value: RoundRecord) -> dict[str, object]:
 
 
 def chain(digest: str, value: RoundRecord) -> str:
-    """SHA-256 over a record and the digest of all records before it."""
+    """SHA-256 in hexadecimal over a record and the digest of all records before it, which is empty for the first."""
     text = json.dumps(to_plain(value), sort_keys=True)
     return hashlib.sha256((digest + text).encode()).hexdigest()

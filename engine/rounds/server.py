@@ -36,10 +36,10 @@ class Rounds(Protocol):
         """Evaluate every model on every client's test data; costs no virtual time."""
 
     def snapshot(self) -> Snapshot:
-        """Snapshot of all state, wherever it lives."""
+        """All state of the federation, wherever it lives, as it is between two rounds."""
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Continue from a snapshot."""
+        """Take all state, the number of the round and the clock from a snapshot, and continue from there."""
 
 
 class TopTier(Tier[Any], Protocol):
@@ -48,29 +48,35 @@ class TopTier(Tier[Any], Protocol):
     plan: TierPlan
 
     def clients(self, children: Sequence[int]) -> list[int]:
-        """The clients of some children, ascending."""
+        """The clients that some children are, or that are in them; ids, ascending."""
 
     def outcome(self, before: object, step: Step[Any]) -> Outcome:
         """What an exchange that began with the state ``before`` came to, without the server's own latency."""
 
     def finish(self, state: object, moment: Moment) -> None:
-        """Take note of the server's state after a round."""
+        """Do what is due once the server has its state after a round: teams may be formed anew."""
 
     def evaluate(self, shared: Mapping[str, Params]) -> Evaluations:
-        """Evaluate every model on every client's test data."""
+        """Evaluate ``shared`` (the global model) and all others on all clients' test data; scores by client id."""
 
     def capture(self, snapshot: Snapshot) -> Snapshot:
-        """A snapshot with all state below the server."""
+        """The snapshot of the server's state, completed with all state below the server."""
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Put the state of a snapshot back below the server."""
+        """Give all that lies below the server the state that a snapshot has for it."""
 
 
 class GlobalServer:
-    """The top of a federation, which implements :class:`Rounds`."""
+    """The top of a federation, which implements :class:`Rounds`: it holds the global state and the virtual clock."""
 
     def __init__(self, world: World, tier: TopTier, clients: ClientPool) -> None:
-        """``tier``: its children; ``clients`` reaches every client, for probes."""
+        """Start before the first round, with a fresh global state.
+
+        Args:
+            world: the run.
+            tier: the server's children.
+            clients: reaches every client, for probes.
+        """
         self._world, self._tier, self._clients = world, tier, clients
         self._schedule: Schedule = schedule_of(tier.plan)
         with single_thread():
@@ -80,7 +86,7 @@ class GlobalServer:
         self._probes = CallTable.of([])  # of the round to come
 
     def invite(self) -> list[int]:
-        """Who is invited to the next round; asking again gives the same."""
+        """Who is invited to the next round, by client id; asking again gives the same."""
         return self._tier.clients(self._tier.invite(Moment(self.round + 1, 1)))
 
     @single_thread()
@@ -115,7 +121,7 @@ class GlobalServer:
 
     @single_thread()
     def evaluate(self) -> Evaluations:
-        """Evaluate every model on every client's test data."""
+        """Evaluate every model on every client's test data; scores by client id. It takes no virtual time."""
         model = self._world.algorithm.global_model(self.state)
         return self._tier.evaluate({} if model is None else {"GM": model})
 
@@ -124,7 +130,7 @@ class GlobalServer:
         return self._tier.capture(Snapshot(self.round, self.virtual_s, self.state))
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Continue from the state of a snapshot."""
+        """Take all state, the round and the clock from a snapshot; probes for a round to come are forgotten."""
         self.round, self.virtual_s, self.state = snapshot.round, snapshot.virtual_s, snapshot.server
         self._probes = CallTable.of([])
         self._tier.restore(snapshot)

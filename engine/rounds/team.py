@@ -34,7 +34,7 @@ Tiered = TieredAlgorithm[object, object, object, object, object, object, object]
 
 
 def tiered(world: World) -> Tiered:
-    """The run's method, which has teams."""
+    """The method of a run with teams, as a type checker wants it; a flat method is an AssertionError."""
     assert isinstance(world.algorithm, TieredAlgorithm)
     return world.algorithm
 
@@ -54,9 +54,12 @@ class TeamServer:
 
     @single_thread()
     def run(self, call: TeamCall) -> TeamReply:
-        """Make the team's rounds of one global round.
+        """Make the team's K rounds of one global round, from the global server's message to the team's upload.
 
         A team round in which nobody's upload counts leaves the team's state as it is.
+
+        Raises:
+            StrataError: what broke the call of one of its clients.
         """
         world, method, tier = self._world, self._method, self._tier(call.members)
         state = method.start_team(call.down, self._state)
@@ -84,7 +87,10 @@ class TeamServer:
 
     @single_thread()
     def evaluate(self, shared: Mapping[str, Params], members: Sequence[int]) -> Evaluations:
-        """Evaluate the team's clients; adds the team's own model as TM."""
+        """Evaluate ``shared``, the team's model (TM) and personal ones on the members' test data; scores by client id.
+
+        A team that has not had a round yet has the global model as its own, where there is one.
+        """
         models = dict(shared)
         if self._state is not None:
             models["TM"] = self._method.team_model(self._state)
@@ -93,11 +99,11 @@ class TeamServer:
         return self._tier(members).evaluate(models)
 
     def snapshot(self, members: Sequence[int]) -> tuple[object, dict[int, object]]:
-        """The team's state (None before its first round) and its clients' states."""
+        """The team's state (None before its first round), and its members' private states by client id."""
         return self._state, self._tier(members).states()
 
     def restore(self, state: object, clients: Mapping[int, object]) -> None:
-        """Put back what :meth:`snapshot` gave."""
+        """Take up again the state and the members' private states (by client id) that :meth:`snapshot` gave."""
         self._state = state
         self._clients.restore(clients)
 
@@ -114,21 +120,25 @@ class LocalTeams:
         return calls
 
     def results(self, tickets: Sequence[Ticket]) -> Iterator[TeamReply | Failure]:
-        """Run the teams one after the other."""
+        """Run the teams one after the other, in the order of their calls, each when its reply is asked for.
+
+        Raises:
+            StrataError: what broke the call of a client.
+        """
         calls = cast(Sequence[TeamCall], tickets)
         return (self._servers[call.team].run(call) for call in calls)
 
     def evaluate(self, shared: Mapping[str, Params], topology: Topology) -> Evaluations:
-        """Evaluate team by team."""
+        """Evaluate the clients of all teams on their own test data, team by team; scores by client id."""
         return merge(self._servers[team].evaluate(shared, members) for team, members in topology.items())
 
     def snapshot(self, topology: Topology) -> tuple[dict[int, object], dict[int, object]]:
-        """Team states and client states, each by id."""
+        """Team states by team id (None before the first round), and private client states by client id."""
         taken = {team: self._servers[team].snapshot(members) for team, members in topology.items()}
         return {team: state for team, (state, _) in taken.items()}, merge(clients for _, clients in taken.values())
 
     def restore(self, teams: Mapping[int, object], clients: Mapping[int, object], topology: Topology) -> None:
-        """Put team states and client states back."""
+        """Give each team server its state (None: it has none) and the clients the private states that they had."""
         for team, members in topology.items():
             self._servers[team].restore(teams.get(team), {c: clients[c] for c in members if c in clients})
 
@@ -148,7 +158,7 @@ class TeamTier:
         return choose(teams, cohort_size(self.plan, len(teams)), self._world.seed, "teams", moment.round)
 
     def clients(self, children: Sequence[int]) -> list[int]:
-        """The members of some teams."""
+        """The clients that are now in some teams; ids, ascending."""
         return sorted(client for team in children for client in self._topology[team])
 
     def submit(self, children: Sequence[int], state: object, moment: Moment) -> Sequence[Ticket]:
@@ -166,7 +176,7 @@ class TeamTier:
         return self._teams.results(tickets)
 
     def received(self, reply: TeamReply) -> Received[object]:
-        """A team's upload as the method receives it."""
+        """A team's upload as the method receives it, with the samples of the clients whose uploads counted."""
         return Received(reply.team, reply.samples, reply.up)
 
     def aggregate(self, state: object, ups: Sequence[Received[object]], moment: Moment) -> object:
@@ -187,7 +197,7 @@ class TeamTier:
         )
 
     def finish(self, state: object, moment: Moment) -> None:
-        """Let a method that does so form its teams anew.
+        """Let the method form its teams anew after a round, if it does such a thing; they hold from the next round on.
 
         Raises:
             TopologyError: when somebody is in no team or in two, or a team is new, gone or empty.
@@ -198,17 +208,20 @@ class TeamTier:
             self._topology = {team: sorted(members) for team, members in sorted(formed.items())}
 
     def evaluate(self, shared: Mapping[str, Params]) -> Evaluations:
-        """Evaluate every model on every client's test data."""
+        """Evaluate the shared, the teams' and the personal models on every client's test data; scores by client id."""
         return self._teams.evaluate(shared, self._topology)
 
     def capture(self, snapshot: Snapshot) -> Snapshot:
-        """A snapshot with the teams' and the clients' states, and who is in which team where that may change."""
+        """The snapshot of the global state, completed with the teams' and the clients', and with who is in which team.
+
+        Who is in which team is left out (None) where the method does not regroup: it is as it was formed at the start.
+        """
         teams, clients = self._teams.snapshot(self._topology)
         topology = self._topology if self._method.regroups else None
         return replace(snapshot, teams=teams, clients=clients, topology=topology)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Put the state of a snapshot back in teams and clients."""
+        """Give teams and clients the states of a snapshot; and teams their members, where the snapshot has them."""
         if snapshot.topology is not None:
             self._topology = snapshot.topology
         self._teams.restore(snapshot.teams, snapshot.clients, self._topology)

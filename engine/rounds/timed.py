@@ -30,7 +30,7 @@ class PricedClients:
     """A :class:`~.pools.ClientPool` that charges calls what they would cost. Nobody trains or keeps anything."""
 
     def __init__(self, world: World, costs: CallCosts) -> None:
-        """``costs`` may be shared between worlds of the same data."""
+        """``costs`` of the calls of ``world``; worlds of the same data may share them."""
         self._world, self._costs = world, costs
 
     def submit(self, calls: Sequence[ClientCall]) -> Sequence[Ticket]:
@@ -38,7 +38,7 @@ class PricedClients:
         return calls
 
     def results(self, tickets: Sequence[Ticket]) -> Iterator[ClientReply | Failure]:
-        """Price the calls, in their order."""
+        """Price the calls, in their order: replies with bytes, FLOPs and virtual seconds, but without a real upload."""
         for call in cast(Sequence[ClientCall], tickets):
             cost = self._costs.probe(call.client) if call.probe else self._costs.call(call.client, call.assignment)
             made = charge(self._world, call, cost.bytes_down, cost.bytes_up, Work(cost.flops), {})
@@ -66,7 +66,7 @@ class PricedTier(FlatTier):
         ]
 
     def aggregate(self, state: object, ups: Sequence[Received[object]], moment: Moment) -> object:
-        """The server's state, unchanged."""
+        """The server's state as it was before: priced uploads hold nothing to aggregate."""
         return state
 
     def outcome(self, before: object, step: Step[ClientReply]) -> Outcome:
@@ -78,7 +78,7 @@ class TimedRounds:
     """The rounds of one world, timed only; a :class:`~strata.engine.method.situation.RoundSource`. For flat methods."""
 
     def __init__(self, world: World, costs: CallCosts | None = None) -> None:
-        """``costs`` may be shared between worlds of the same data.
+        """Start before the first round; ``costs`` may be shared between worlds of the same data.
 
         Raises:
             ConfigError: for a tiered method.
@@ -98,14 +98,14 @@ class TimedRounds:
         return self._server.round
 
     def invite(self) -> list[int]:
-        """Who is invited to the next round."""
+        """Who is invited to the next round, by client id; asking again gives the same."""
         return self._server.invite()
 
     def probe(self, clients: Sequence[int]) -> Report:
-        """Time the probes of clients; they make the next round longer."""
+        """Time the probes of some clients (one at least); the next round becomes longer by the slowest of them."""
         return report_of_probes(self._server.probe(clients))
 
     def play(self, decisions: Decisions | None) -> Report:
-        """Time the next round under what was decided."""
+        """Time the next round under what was decided; None leaves everything to the method's defaults."""
         outcome = self._server.run_round(decisions)
         return report_of_round(outcome.calls, outcome.seconds, sum(outcome.straggling), None)

@@ -85,12 +85,12 @@ class World:
 
     @cached_property
     def availability(self) -> NDArray[np.float64]:
-        """Probability of being there in a round, by client id."""
+        """Probability that a client is there in a round, ``(N,)``, by client id."""
         return np.array([profile.availability for profile in self.profiles])
 
     @cached_property
     def team_of(self) -> Mapping[int, int]:
-        """Team by client id; empty without a team tier."""
+        """The team of each client by client id, as teams were formed at the start; empty without a team tier."""
         return {client: team for team, members in self.data.teams.items() for client in members}
 
     @cached_property

@@ -30,8 +30,16 @@ class Actors:
     def __init__(self, world: World, seats: Sequence[Seat], device: str, timeout_s: float) -> None:
         """Start all actors side by side and wait until they answer.
 
+        Args:
+            world: the run; it is put into the object store once.
+            seats: the actors to start: client actors, team servers, and exactly one global server.
+            device: as in ``training.device``; each client actor resolves it for its own share of a GPU.
+            timeout_s: wall seconds within which all must have answered.
+
         Raises:
-            ResourceError: when actors cannot be scheduled within ``timeout_s`` seconds.
+            ResourceError: when actors cannot be scheduled in time.
+            ActorDiedError: when an actor's process ends while it starts, e.g. because there is no CUDA; with the
+                reason.
         """
         self.handles: list[Actor] = []
         try:
@@ -89,15 +97,22 @@ class Actors:
 
 
 def client_host(world: World, device: str, gpus: float) -> ClientHost:
-    """Clients in a process of their own, which has this share of a GPU."""
+    """The clients of one actor, made in its process, which has the share ``gpus`` of a GPU; they train on ``device``.
+
+    Raises:
+        ResourceError: when CUDA is asked for and not there.
+    """
     return ClientHost(world, resolve_device(device, gpus))
 
 
 def team_server(world: World, team: int, clients: Mapping[int, Actor]) -> TeamServer:
-    """A team server that reaches client actors."""
+    """The server of a team, made in its actor's process; ``clients`` are the client actors it reaches, by client id."""
     return TeamServer(world, team, RayClients(clients, f" (team {team})"))
 
 
 def global_server(world: World, clients: Mapping[int, Actor], teams: Mapping[int, Actor] | None) -> GlobalServer:
-    """The global server, which reaches team actors, or client actors where there are no teams."""
+    """The global server, made in its actor's process, over team actors by team id; ``teams`` is None for a flat method.
+
+    ``clients`` are the client actors by client id: its children where there are no teams, and always those it probes.
+    """
     return serve(world, RayClients(clients), None if teams is None else RayTeams(teams))

@@ -9,21 +9,25 @@ from strata.engine.rounds.world import World
 
 
 class Runtime(Protocol):
-    """Where the tiers live: in this process, or in actors."""
+    """Where the tiers live: in this process, or in actors.
+
+    Attributes:
+        rounds: the federation's verbs (invite, run a round, evaluate, …), wherever its global server is.
+    """
 
     rounds: Rounds
 
     def close(self) -> None:
-        """End what was started."""
+        """End the processes that were started for the run, if any; its rounds must not be used afterwards."""
 
 
 class InProcess:
-    """A :class:`Runtime` of objects in this process."""
+    """A :class:`Runtime` whose global server, team servers and clients are objects in this process, without Ray."""
 
     def __init__(self, world: World, device: str) -> None:
-        """``device`` is torch's name of where to train."""
+        """Make the tiers of ``world``; ``device`` is torch's name of where the clients train, e.g. ``cpu``."""
         clients = ClientHost(world, device)
         self.rounds: Rounds = serve(world, clients, LocalTeams(world, clients) if world.data.teams else None)
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Do nothing: objects in this process need not be ended."""

@@ -40,11 +40,18 @@ class RayRuntime(Actors):
 
 
 def start(config: RunConfig, world: World, shares: Mapping[int, Share], notify: Notify) -> RayRuntime:
-    """Connect, check that the actors fit, start them side by side.
+    """Connect to Ray, check that the actors of a run fit, and start them side by side.
+
+    Args:
+        config: the run's.
+        world: what the actors are made from.
+        shares: CPUs and GPUs of each client's actor, by client id.
+        notify: told what was started, and in how many seconds.
 
     Raises:
         ClusterError: when the cluster cannot be reached.
         ResourceError: when the actors do not fit or cannot be started.
+        ActorDiedError: when one dies while it starts.
     """
     began = time.perf_counter()
     owns_ray = connect(config.ray, _packages(config))
@@ -100,7 +107,7 @@ def _require_listener(address: str) -> None:
 
 
 def describe(seats: list[Seat]) -> str:
-    """What is started, in one line."""
+    """The actors in ``seats`` in one line for people: how many of each tier, clients per client actor, and nodes."""
     sizes = [len(seat.clients) for seat in seats if seat.tier == "client"]
     teams = sum(seat.tier == "team" for seat in seats)
     each = f"{min(sizes)}" if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"

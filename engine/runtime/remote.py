@@ -37,10 +37,10 @@ Pending = tuple[Ref, int, str]
 
 
 class Remote:
-    """What an actor holds, with its own methods: each call is forwarded by the shell's one."""
+    """Stands in the driver for what an actor holds: a method called on it is called there, and waited for."""
 
     def __init__(self, actor: Actor, where: str) -> None:
-        """``where`` names the actor in errors."""
+        """``actor`` is the shell that holds it; ``where`` names it in errors."""
         self._actor, self._where = actor, where
 
     def __getattr__(self, verb: str) -> Callable[..., object]:
@@ -51,11 +51,14 @@ class RayClients:
     """A :class:`~strata.engine.rounds.pools.ClientPool` over client actors."""
 
     def __init__(self, actors: Mapping[int, Actor], owner: str = "") -> None:
-        """Actor by client id; several clients may share one. ``owner`` names the team in errors."""
+        """``actors`` by client id; several clients may share one. ``owner`` follows the clients' names in errors."""
         self._actors, self._owner = actors, owner
 
     def submit(self, calls: Sequence[ClientCall]) -> list[Pending]:
-        """One task per actor, all side by side; an actor makes its clients' calls one after the other."""
+        """Hand calls over, one task per actor, all side by side; an actor makes its clients' calls one after the other.
+
+        A message that several of an actor's clients are sent travels to it once.
+        """
         wires = shared_once(call.down for call in calls)
         tickets: list[Pending] = [None] * len(calls)  # type: ignore[list-item]
         for actor, places in self._by_actor(call.client for call in calls):
@@ -71,17 +74,22 @@ class RayClients:
         return tickets
 
     def results(self, tickets: Sequence[Ticket]) -> Iterator[ClientReply | Failure]:
-        """What actors answer, as they do.
+        """The replies of calls, an actor's together once it has made all of them; a call that broke gives a failure.
 
         Raises:
-            ActorDiedError: naming clients, team and round.
+            ActorDiedError: when an actor's process ended, naming its clients, team and round.
+            ClusterError: when Ray lost what it answered.
         """
         for replies, wanted in as_they_come(cast(Sequence[Pending], tickets)):
             for number in wanted:
                 yield replies[number]
 
     def evaluate(self, call: EvaluationCall) -> Evaluations:
-        """Evaluate on all actors side by side."""
+        """Evaluate the given clients on their own test data, all actors side by side; scores by client id.
+
+        Raises:
+            StrataError: what broke an evaluation; an ActorDiedError where an actor's process ended.
+        """
         shared = put_once(call.shared)
         clients = list(call.clients)
         asked = []
@@ -91,7 +99,11 @@ class RayClients:
         return merge(answer(ref, f"{names_of(mine)}, evaluation") for mine, ref in asked)
 
     def states(self, clients: Iterable[int]) -> dict[int, object]:
-        """States of those clients that have one."""
+        """Private states, by client id, of those of the given clients that have one; fetched from their actors.
+
+        Raises:
+            ActorDiedError: when an actor's process ended.
+        """
         everyone = list(clients)
         asked = []
         for actor, places in self._by_actor(everyone):
@@ -100,7 +112,11 @@ class RayClients:
         return merge(answer(ref, f"{names_of(mine)}, checkpoint") for mine, ref in asked)
 
     def restore(self, states: Mapping[int, object]) -> None:
-        """Put states back."""
+        """Replace the private states of some clients, by client id, in the actors in which they live.
+
+        Raises:
+            ActorDiedError: when an actor's process ended.
+        """
         clients = list(states)
         for actor, places in self._by_actor(clients):
             part = {clients[place]: states[clients[place]] for place in places}
@@ -124,11 +140,14 @@ class RayTeams:
     """A :class:`~strata.engine.rounds.pools.TeamPool` over team actors."""
 
     def __init__(self, actors: Mapping[int, Actor]) -> None:
-        """Actor by team id."""
+        """``actors`` of the team servers, by team id."""
         self._actors = actors
 
     def submit(self, calls: Sequence[TeamCall]) -> list[Pending]:
-        """Run the teams side by side; a message that several teams are sent travels once."""
+        """Hand each team's rounds over to its actor, to run side by side.
+
+        A large message that several teams are sent is put into the object store once.
+        """
         wires = shared_once(call.down for call in calls)
         tickets: list[Pending] = []
         for call in calls:
@@ -137,27 +156,41 @@ class RayTeams:
         return tickets
 
     def results(self, tickets: Sequence[Ticket]) -> Iterator[TeamReply | Failure]:
-        """What teams answer, as they do.
+        """The replies of teams, in the order in which they have made their rounds.
 
         Raises:
-            ActorDiedError: naming what died, and the round.
+            ActorDiedError: when an actor's process ended, naming what died, and the round.
+            ClusterError: when Ray lost what it answered.
+            StrataError: what broke a team's round, as it was raised there.
         """
         return (reply for reply, _ in as_they_come(cast(Sequence[Pending], tickets)))
 
     def evaluate(self, shared: Mapping[str, Params], topology: Topology) -> Evaluations:
-        """Evaluate all teams side by side."""
+        """Evaluate the clients of all teams on their own test data, the teams side by side; scores by client id.
+
+        Raises:
+            StrataError: what broke an evaluation; an ActorDiedError where an actor's process ended.
+        """
         wire = put_once(shared)
         refs = {team: ask(self._actors[team], "evaluate", (Slot(0), m), wire) for team, m in topology.items()}
         return merge(self._answers(refs, "evaluation").values())
 
     def snapshot(self, topology: Topology) -> tuple[dict[int, object], dict[int, object]]:
-        """Team states and client states, each by id."""
+        """Team states by team id, and private client states by client id; both are fetched from the team servers.
+
+        Raises:
+            ActorDiedError: when an actor's process ended.
+        """
         refs = {team: ask(self._actors[team], "snapshot", (members,)) for team, members in topology.items()}
         parts = self._answers(refs, "checkpoint")
         return {team: state for team, (state, _) in parts.items()}, merge(clients for _, clients in parts.values())
 
     def restore(self, teams: Mapping[int, object], clients: Mapping[int, object], topology: Topology) -> None:
-        """Put both back."""
+        """Give each team server its state (None: it has none) and its members' private states, which it passes on.
+
+        Raises:
+            ActorDiedError: when an actor's process ended.
+        """
         refs = {}
         for team, members in topology.items():
             own = {client: clients[client] for client in members if client in clients}
@@ -177,12 +210,19 @@ def ask(actor: Actor, verb: str, arguments: object, *shared: object) -> Ref:
 
 
 def answer(ref: Ref, where: str) -> Any:
-    """What a shell answered."""
+    """Wait for what a shell answers, its arrays from the wire made tensors again; raises as :func:`fetch` does."""
     return from_wire(fetch(ref, where))
 
 
 def as_they_come(tickets: Iterable[Pending]) -> Iterator[tuple[Any, list[int]]]:
-    """Each task's answer when it is there, and which of the task's calls were waited for."""
+    """Wait for tasks, in the order in which they end.
+
+    Yields:
+        each task's answer, and which of the calls that it makes are among the tickets, by number.
+
+    Raises:
+        StrataError: as :func:`fetch` does.
+    """
     waiting: dict[Ref, tuple[list[int], str]] = {}
     for ref, number, where in tickets:
         waiting.setdefault(ref, ([], where))[0].append(number)
@@ -193,7 +233,7 @@ def as_they_come(tickets: Iterable[Pending]) -> Iterator[tuple[Any, list[int]]]:
 
 
 def shared_once(messages: Iterable[object]) -> dict[int, object]:
-    """Messages on the wire by their identity, each one once, however many are sent it."""
+    """Each distinct message ready for the wire, by ``id(message)``, prepared once, however many are sent it."""
     wires: dict[int, object] = {}
     for message in messages:
         if id(message) not in wires:
@@ -202,13 +242,19 @@ def shared_once(messages: Iterable[object]) -> dict[int, object]:
 
 
 def put_once(message: object) -> object:
-    """A message on the wire, once: a large one by way of the object store."""
+    """A message ready for the wire; above :data:`INLINE_BYTES` a reference to the object store, where it lies once."""
     wire = to_wire(message)
     return ray.put(wire) if count_bytes(message) > INLINE_BYTES else wire
 
 
 def fetch(ref: Ref, where: str) -> object:
-    """The value of a reference; what went wrong instead, as an error that names who was asked (``where``)."""
+    """Wait for the value of a reference; ``where`` says in errors who was asked.
+
+    Raises:
+        ActorDiedError: when the actor's process ended.
+        ClusterError: when Ray lost the value.
+        Exception: what the task raised, as it was raised in the actor.
+    """
     try:
         return ray.get(ref)
     except RayTaskError as error:
@@ -227,7 +273,7 @@ def fetch(ref: Ref, where: str) -> object:
 
 
 def raise_cause(error: RayTaskError) -> NoReturn:
-    """Raise what a task of an actor raised."""
+    """Raise the error that an actor's task raised, with its own type and message; Ray's where it holds none."""
     # The error as it was raised in the actor: its message already says who and when.
     if isinstance(error.cause, Exception):
         raise error.cause from None
@@ -235,7 +281,7 @@ def raise_cause(error: RayTaskError) -> NoReturn:
 
 
 def reason_of(error: RayActorError) -> str:
-    """Why an actor died, in a few words."""
+    """Why an actor died, in a few words from Ray's message; a guess where it gives no reason."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if any("in its creation task" in line for line in lines):
         return lines[-1]  # what the actor's own start raised
@@ -246,6 +292,6 @@ def reason_of(error: RayActorError) -> str:
 
 
 def names_of(clients: Sequence[int]) -> str:
-    """Clients as an error names them."""
+    """Clients as an error names them: ``client 3``, ``clients 3, 5``; at most eight, and an ellipsis for the others."""
     shown = ", ".join(map(str, clients[:8])) + (", …" if len(clients) > 8 else "")
     return f"client{'s' * (len(clients) > 1)} {shown}"

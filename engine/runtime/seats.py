@@ -34,7 +34,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Node:
-    """A node of the cluster and what it has."""
+    """A node of the cluster, by Ray's id, and the CPUs and GPUs that it has in total."""
 
     id: str
     cpus: float
@@ -53,7 +53,10 @@ class Seat:
 
 
 def group_clients(clients: Sequence[int], shares: Mapping[int, Share], per_actor: int) -> list[tuple[int, ...]]:
-    """Even groups of at most ``per_actor`` clients with equal shares, in the order given."""
+    """Cut clients into groups of at most ``per_actor``, even ones among clients of equal shares.
+
+    Clients of different shares are never in one group. Groups and their members are in the order given.
+    """
     return [
         group for alike in _alike(clients, shares).values() for group in _split(alike, _ceil(len(alike), per_actor))
     ]

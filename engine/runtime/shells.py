@@ -11,15 +11,15 @@ class Slot:
     __slots__ = ("index",)
 
     def __init__(self, index: int) -> None:
-        """``index``: among what travels beside the message."""
+        """``index``: the place, among what travels beside the message, of the thing that this stands for."""
         self.index = index
 
 
 class Shell:
-    """What runs in the actor's process."""
+    """What runs in an actor's process: it holds clients, a team server or the global server, and forwards calls."""
 
     def __init__(self, make: Callable[..., object], *arguments: object) -> None:
-        """Make what is held, in this process."""
+        """Call ``make(*arguments)`` in this process, and hold what it makes."""
         self._held = make(*arguments)
 
     def ask(self, verb: str, arguments: Iterable[object], *shared: object) -> object:
@@ -39,5 +39,5 @@ class Shell:
         return to_wire(getattr(self._held, verb)(*filled))
 
     def ready(self) -> bool:
-        """Answers once the actor has started."""
+        """True; an actor can answer this only once it has made what it holds, so whoever starts it waits for this."""
         return True

@@ -117,22 +117,22 @@ def _aside(target: Path) -> Path:
 
 
 def found(folder: Path) -> list[Path]:
-    """The complete checkpoints of a folder, oldest first; one that was left set aside is put back before."""
+    """The checkpoint folders ``round-*`` in a folder, oldest first; one that was left set aside is put back before."""
     for aside in folder.glob(f"{ASIDE}round-*"):
         _settle(folder / aside.name.removeprefix(ASIDE))
     return sorted(path for path in folder.glob("round-*") if path.is_dir())
 
 
 def load(path: Path, identity: Mapping[str, str], types: StateTypes) -> object:
-    """Read a checkpoint back.
+    """Read back the tree that :func:`save` wrote.
 
     Args:
-        path: its folder.
+        path: the checkpoint's folder.
         identity: of the run that wants to continue.
-        types: the dataclasses that may occur in it, by name.
+        types: the dataclasses that may occur in it, by the names under which it was saved.
 
     Raises:
-        CheckpointError: when it is damaged, of another format, or of another run.
+        CheckpointError: when it is missing, damaged, of another format, or of another run.
     """
 
     def check(header: Mapping[str, object]) -> None:
@@ -146,7 +146,7 @@ def load(path: Path, identity: Mapping[str, str], types: StateTypes) -> object:
 
 
 def read(path: Path, check: Callable[[Mapping[str, object]], None], types: StateTypes = NO_TYPES) -> object:
-    """Read back what :func:`write` wrote.
+    """Read back the tree that :func:`write` wrote.
 
     Args:
         path: its folder.
@@ -235,7 +235,7 @@ def _decode(node: object, tensors: Mapping[str, Tensor], types: StateTypes) -> o
 
 
 def types_in(module: str, owner: str = "") -> StateTypes:
-    """The dataclasses that a module defines at its top level, by ``owner.Name``, or ``Name`` without an owner."""
+    """The dataclasses at the top level of an imported module, by ``owner.Name``, or by ``Name`` without an owner."""
     defined = vars(sys.modules[module]).values()
     kinds = [one for one in defined if isinstance(one, type) and dataclasses.is_dataclass(one)]
     return {f"{owner}.{kind.__name__}".lstrip("."): kind for kind in kinds if kind.__module__ == module}

@@ -9,8 +9,11 @@ class Snapshot:
     """All state of a federation at the end of a round, by owner.
 
     Attributes:
-        server: of the global server.
-        teams, clients: of those that have one, by id.
+        round: global rounds done, 0 before the first.
+        virtual_s: the virtual clock, in seconds.
+        server: state of the global server.
+        teams: state of each team server, by team id; None before the team's first round.
+        clients: private state of each client that was called at least once, by client id.
         topology: members by team, where the method forms teams anew; None: as they were formed at the start.
     """
 
@@ -24,7 +27,13 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Saved:
-    """What a checkpoint holds: all state, the digest of the metrics so far, and what is kept beside (the agents)."""
+    """What a checkpoint holds.
+
+    Attributes:
+        snapshot: all state.
+        digest: SHA-256 over the metrics of all rounds so far, as :func:`strata.engine.rounds.scores.chain` makes it.
+        beside: a tree that is kept with it, e.g. the agents; None where there is none.
+    """
 
     snapshot: Snapshot
     digest: str

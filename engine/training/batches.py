@@ -13,7 +13,7 @@ GATHER_SAMPLES = 4096  # rows fetched at once: large enough to cost little per s
 
 
 class Rows:
-    """The samples of a data set on the trainer's device, fetched by row."""
+    """All samples of a data set on the trainer's device, from which those of a step are fetched by row."""
 
     def __init__(self, dataset: Dataset, device: torch.device) -> None:
         """Share the data set's memory on the CPU; copy it once on another device."""
@@ -26,7 +26,10 @@ class Rows:
         self.device = device
 
     def fetch(self, rows: IntArray) -> tuple[Tensor, Tensor]:
-        """Inputs (n, ...) ready for a model, and classes (n,)."""
+        """The samples of ``rows`` (n,): inputs (n, ...) ready for a model, and classes (n,), on the trainer's device.
+
+        Inputs of uint8 become float32, shifted and scaled as the data set says; others are as they are there.
+        """
         index = torch.from_numpy(rows).to(self.device)
         x = self._x.index_select(0, index)
         if x.dtype == torch.uint8:

@@ -27,7 +27,7 @@ class Splits:
     validation: IntArray
 
     def of(self, request: Request) -> IntArray:
-        """The rows that a request is about."""
+        """The rows (n,) that a request is about: training rows to train on, else those of the split that it names."""
         split = "train" if isinstance(request, Train) else request.split
         if split == "validation" and not len(self.validation):
             return self.train

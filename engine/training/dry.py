@@ -21,12 +21,12 @@ class Dry:
     """
 
     def __init__(self, dataset: Dataset) -> None:
-        """Costs do not depend on a device."""
+        """Keep the data set on the CPU: what requests cost does not depend on the device."""
         self._rows, self._flops = Rows(dataset, torch.device("cpu")), FlopCounts()
         self._computing = Sequential(dataset)
 
     def answer(self, asked: Sequence[Asked]) -> list[Answer | Broken]:
-        """Count, one request after the other."""
+        """Answer one request after the other without training; what each would cost is added to its ``work``."""
         return [self._answer(one) for one in asked]
 
     def _answer(self, asked: Asked) -> Answer | Broken:

@@ -19,14 +19,18 @@ FLOPS_KEPT = 4096
 
 
 class FlopCounts:
-    """FLOPs of steps and forward passes, each counted once."""
+    """FLOPs of training steps and of forward passes, each kind counted once and then remembered."""
 
     def __init__(self) -> None:
-        """Nothing is counted yet."""
+        """Start with nothing counted; the last :data:`FLOPS_KEPT` kinds that were asked for are remembered."""
         self._kept: LRUCache[tuple[object, ...], int] = LRUCache(FLOPS_KEPT)
 
     def step(self, request: Train, batch: Batch) -> int:
-        """FLOPs of one step's forward and backward pass, by architecture, loss and batch shape."""
+        """FLOPs of the forward and the backward pass of one training step.
+
+        Steps are of one kind where architecture, loss, trained and frozen parts and the shapes of the batch are the
+        same.
+        """
         constants = tuple((name, tuple(value.shape)) for name, value in batch.constants.items())
         key = (request.model, request.loss, request.trainable, request.frozen, tuple(batch.x.shape), constants)
         if key not in self._kept:

@@ -50,7 +50,11 @@ class Sequential:
         self._modules, self._flops = Modules(self._device), FlopCounts()
 
     def answer(self, asked: Sequence[Asked]) -> list[Answer | Broken]:
-        """Answer one request after the other."""
+        """Answer one request after the other; one that breaks does not keep the others from being answered.
+
+        Raises:
+            LossError: when a method's loss is not one value per sample.
+        """
         return [self._answer(one) for one in asked]
 
     def _answer(self, asked: Asked) -> Answer | Broken:

@@ -30,13 +30,13 @@ class Asked:
 
 @dataclass(frozen=True)
 class Broken:
-    """What came of a request, or of a whole conversation, that broke."""
+    """What came of a request, or of a whole conversation, that broke: its error, kept so that others can go on."""
 
     error: StrataError
 
 
 class Trainer(Protocol):
-    """Answers requests, of several clients at once."""
+    """What answers the requests of methods, of several clients at once."""
 
     def answer(self, asked: Sequence[Asked]) -> Sequence[Answer | Broken]:
-        """One answer for each, in their order; requests of one call never come together."""
+        """One answer for each request, in their order; no two of them are of the same client call."""

@@ -52,7 +52,7 @@ def partition(dataset: Dataset, clients: int, config: PartitionConfig, data: Dat
 
 
 def _check_request(dataset: Dataset, clients: int, config: PartitionConfig, data: DataConfig) -> None:
-    """Refuse what no draw can satisfy."""
+    """Refuse what no draw can satisfy: no client at all, or fewer samples than the clients' minimum in sum."""
     if clients < 1:
         raise DataError(f"a partition needs at least 1 client, {clients} were asked for.")
     total = int((~test_flags(dataset)).sum()) if data.split == "published" else len(dataset.y)

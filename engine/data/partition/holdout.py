@@ -16,7 +16,7 @@ from strata.engine.seeding import derive, generator
 
 
 def test_flags(dataset: Dataset) -> NDArray[np.bool_]:
-    """Return the flags of the published test split ``(N,)``.
+    """Which samples belong to the published test split, ``(N,)`` bool.
 
     Raises:
         DataError: if there is none.
@@ -50,7 +50,10 @@ def _split_one(dataset: Dataset, client: int, rows: IntArray, fraction: float, s
 
 
 def with_validation(dataset: Dataset, clients: list[ClientData], fraction: float, seed: int) -> list[ClientData]:
-    """Hold out ``fraction`` of each client's training rows, class by class; clients with one such row keep it."""
+    """Hold out ``fraction`` of each client's training rows for validation, class by class, at least one row.
+
+    A client with a single training row keeps it, and has no validation rows.
+    """
     if not fraction:
         return clients
     validated = []

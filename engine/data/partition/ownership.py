@@ -16,10 +16,12 @@ from strata.engine.seeding import generator
 
 
 def natural_parts(dataset: Dataset, clients: int, config: PartitionConfig, seed: int) -> list[IntArray]:
-    """Return the rows of each natural client, by name; a seeded choice where there are more than needed.
+    """The rows of ``clients`` natural clients (those that the samples come from), in the order of the clients' names.
+
+    Where more than that have ``min_samples``, which of them is drawn from the run's seed.
 
     Raises:
-        DataError: if clients are not known, or too few of them have ``min_samples``.
+        DataError: if the natural clients are not known, or too few of them have ``min_samples``.
     """
     if dataset.natural is None:
         raise DataError(
@@ -59,7 +61,7 @@ def file_parts(dataset: Dataset, clients: int, config: PartitionConfig) -> list[
 
 
 def read_json_lists(path: str, key: str) -> dict[int, list[int]]:
-    """Read a JSON file ``{"0": [1, 2], ...}`` with whole numbers only.
+    """Read a JSON file ``{"0": [1, 2], ...}``: lists of whole numbers, by key as a number.
 
     Raises:
         DataError: if it cannot be read or has another shape; ``key`` is the configuration key of the path.

@@ -50,7 +50,8 @@ def load(config: DataConfig, clients: int, seed: int) -> Dataset:
         seed: the run's seed; ``synthetic`` and ``data.limit`` draw from it.
 
     Raises:
-        DataError: if the set is missing, malformed, or smaller than ``data.limit`` allows.
+        DataError: if the set is missing or malformed, ``data.text`` is set for one that is no table, or ``data.limit``
+            is smaller than the number of classes.
     """
     dataset = _load_whole(config, clients, seed)
     if config.text and not dataset.vocabulary:
@@ -76,7 +77,7 @@ def _load_whole(config: DataConfig, clients: int, seed: int) -> Dataset:
 
 
 def _named(raw: Raw, name: str) -> Raw:
-    """Fashion-MNIST's class names, which its files do not carry."""
+    """Give Fashion-MNIST its class names, which its files do not carry; any other set stays as it is."""
     if name == "fashion_mnist" and set(np.unique(raw.labels)) <= set(range(len(GARMENTS))):
         return dataclasses.replace(raw, names=GARMENTS)
     return raw
@@ -143,7 +144,7 @@ def _balanced_rows(y: IntArray, rows: IntArray, size: int, classes: int, draws: 
 
 
 def take(dataset: Dataset, rows: NDArray[np.int64]) -> Dataset:
-    """Return the data set of some rows ``(n,)``, in that order."""
+    """The same data set with only the samples ``rows`` ``(n,)`` of it, in that order."""
     return dataclasses.replace(
         dataset,
         x=dataset.x[rows],

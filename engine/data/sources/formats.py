@@ -29,10 +29,10 @@ CLIENT_NAMES = ("client", "subject", "user", "natural")
 
 
 def refuse_pickle(path: Path) -> None:
-    """Raise for a file that only unpickling can read.
+    """Refuse a file that only unpickling can read, by its suffix; any other path passes.
 
     Raises:
-        DataError: with the reason and the remedy.
+        DataError: for such a file, with the reason and the remedy.
     """
     if path.suffix.lower() in PICKLES:
         raise DataError(

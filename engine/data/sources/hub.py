@@ -45,7 +45,11 @@ def read_hub(name: str, root: Path, config: DataConfig) -> Raw:
 
 
 def _datasets() -> Any:
-    """Return the ``datasets`` module."""
+    """The module ``datasets`` of Hugging Face, imported only where it is needed.
+
+    Raises:
+        DataError: if it is not installed.
+    """
     try:
         import datasets
     except ImportError as error:

@@ -48,7 +48,7 @@ def read_idx_array(path: Path) -> NDArray[np.generic]:
 
 
 def nearby(folder: Path) -> list[Path]:
-    """Files of a folder and of its direct subfolders, sorted; published archives often unpack one level down."""
+    """The files of a folder and of its direct subfolders, sorted; published archives often unpack one level down."""
     return sorted(path for pattern in ("*", "*/*") for path in folder.glob(pattern) if path.is_file())
 
 
@@ -197,7 +197,11 @@ def _read_pictures(files: Sequence[Path]) -> NDArray[np.uint8]:
 
 
 def stack_pictures(pictures: Sequence[Image.Image], names: Sequence[str]) -> NDArray[np.uint8]:
-    """Pictures as uint8 ``(N, C, H, W)``; ``names`` say in an error which one differs in size."""
+    """Pictures of one size as uint8 ``(N, C, H, W)``: one channel where all are grey, else the three of RGB.
+
+    Raises:
+        DataError: if they differ in size; ``names`` say which one does.
+    """
     grey = all(picture.mode == "L" for picture in pictures)
     for picture, name in zip(pictures, names, strict=True):
         if picture.size != pictures[0].size:

@@ -35,12 +35,15 @@ class Raw:
 
 
 def split_flags(train: int, test: int) -> NDArray[np.bool_] | None:
-    """Flag ``train`` training rows followed by ``test`` published test rows; None where one of them is missing."""
+    """Flags ``(train + test,)`` of samples in that order: False for training rows, True for the published test rows.
+
+    None where either number is 0: there is then no published split.
+    """
     return np.repeat([False, True], [train, test]) if train and test else None
 
 
 def number_labels(labels: NDArray[np.generic], where: str) -> tuple[IntArray, list[str]]:
-    """Return labels as numbers ``0..K-1``, in sorted order of the labels.
+    """Number labels ``(N,)`` from 0 to K-1, in the order of their K values; ``where`` names the source in errors.
 
     Returns:
         classes ``(N,)`` int64, and the K labels as text.

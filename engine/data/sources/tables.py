@@ -55,7 +55,7 @@ def _test_name(path: Path) -> str:
 
 
 def is_series(path: Path) -> bool:
-    """Whether a .tsv file is of the UCR archive: no header, only numbers."""
+    """Whether a .tsv file is one of the UCR archive: its first line is no header, but holds two or more numbers."""
     with path.open(encoding="utf-8", errors="replace") as file:
         fields = file.readline().strip().split("\t")
     return len(fields) > 1 and all(_is_number(field) for field in fields)
@@ -91,7 +91,7 @@ def _difference(first: pd.DataFrame, second: pd.DataFrame) -> str:
 
 
 def read_frame(path: Path, kind: str) -> pd.DataFrame:
-    """One file as a frame.
+    """Read one file as a pandas frame; ``kind`` is csv, tsv, parquet or jsonl.
 
     Raises:
         DataError: if it cannot be parsed.

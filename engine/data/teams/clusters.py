@@ -13,13 +13,13 @@ MAX_STEPS = 50
 
 
 def cosines(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the cosine of each pair of rows, ``(C, C)``; 0 for pairs with a zero row."""
+    """The cosine of each pair of the C rows of ``vectors``, ``(C, C)`` float64; 0 for pairs with a row of zeros."""
     units = unit_rows(vectors)
     return np.clip(np.asarray(units @ units.T, np.float64), -1.0, 1.0)
 
 
 def unit_rows(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Scale rows to length 1; zero rows stay zero."""
+    """Scale each row of ``vectors`` ``(C, D)`` to Euclidean length 1, in their dtype; rows of zeros stay zeros."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.where(lengths > 0, lengths, 1.0), vectors.dtype)
 
@@ -35,9 +35,15 @@ def _compact_units(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
 def cosine_clusters(
     vectors: NDArray[np.floating], clusters: int, draws: np.random.Generator, *, balanced: bool
 ) -> IntArray:
-    """Cluster labels ``(C,)`` that make the summed cosine to the cluster's mean direction large.
+    """Cluster vectors by direction: labels ``(C,)`` that make the summed cosine to the clusters' mean directions large.
 
-    The best of several k-means++ starts. ``clusters`` is at most C. Balanced: sizes differ by at most one.
+    The best of :data:`RESTARTS` k-means++ starts; no cluster is empty.
+
+    Args:
+        vectors: ``(C, D)``.
+        clusters: number of clusters T, at most C.
+        draws: what the starts are drawn from.
+        balanced: whether the clusters' sizes may differ by at most one.
     """
     units = _compact_units(vectors)
     best, best_score = np.zeros(len(units), np.int64), -np.inf
@@ -52,7 +58,7 @@ def cosine_clusters(
 def _one_start(
     units: NDArray[np.float64], clusters: int, draws: np.random.Generator, balanced: bool
 ) -> tuple[IntArray, float]:
-    """Labels and score from one k-means++ start."""
+    """Labels ``(C,)`` from one k-means++ start, and their score: the summed cosine to the clusters' mean directions."""
     centres = _spread_centres(units, clusters, draws)
     labels = np.full(len(units), -1, np.int64)
     for _ in range(MAX_STEPS):

@@ -70,13 +70,13 @@ def form_teams(
 
 
 def held_counts(dataset: Dataset, clients: Sequence[ClientData]) -> IntArray:
-    """How many samples of each class each client holds, training and test together, ``(C, K)``."""
+    """Samples of each class that each client holds, ``(C, K)``: training and test rows, not those for validation."""
     rows = [np.concatenate([client.train, client.test]) for client in clients]
     return label_counts(dataset.y, rows, dataset.classes)
 
 
 def _blocks(order: Iterable[int], teams: int) -> Teams:
-    """Consecutive blocks whose sizes differ by at most one."""
+    """Teams of clients that follow each other in ``order``, of sizes that differ by at most one."""
     blocks = np.array_split(np.array(list(order)), teams)
     return {team: sorted(int(client) for client in block) for team, block in enumerate(blocks)}
 
@@ -105,7 +105,11 @@ def _from_file(path: str, teams: int, clients: int) -> Teams:
 def _checked_updates(
     updates: Callable[[], NDArray[np.floating]] | None, clients: int, name: str
 ) -> NDArray[np.floating]:
-    """Return the updates ``(C, D)``."""
+    """The clients' model updates ``(C, D)``, made by calling ``updates``.
+
+    Raises:
+        DataError: when there is nothing to call, or what it makes is of another shape or not finite.
+    """
     if updates is None:
         raise DataError(
             f"teams.formation.name={name} compares model updates, and none are available here. "
@@ -121,7 +125,7 @@ def _checked_updates(
 
 
 def agglomerated(vectors: NDArray[np.floating], teams: int) -> IntArray:
-    """Cluster labels ``(C,)`` by average linkage on cosine distance, cut at ``teams`` clusters.
+    """Cluster ``vectors`` ``(C, D)`` by average linkage on cosine distance, cut at ``teams`` clusters: labels ``(C,)``.
 
     A zero vector has distance 1 to everything else.
     """
@@ -164,6 +168,11 @@ def average_sets(classes: int, teams: int) -> list[set[int]]:
 
 def by_label_sets(counts_CK: IntArray, sets: Sequence[set[int]], name: str) -> Teams:
     """Each client joins the team whose label set covers most of its samples; ties go to the smaller team.
+
+    Args:
+        counts_CK: samples of each class that each client holds.
+        sets: the classes of each team.
+        name: of the formation, for errors.
 
     Raises:
         DataError: if a team stays empty.

@@ -27,7 +27,7 @@ class Resize(nn.Module):
         self.side = side
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images of the chosen resolution."""
+        """(B, C, H, W) → (B, C, side, side)."""
         return F.interpolate(x, size=(self.side, self.side), mode="bicubic")
 
 

@@ -25,12 +25,21 @@ class Part:
     arguments: tuple[object, ...] = ()
 
     def build(self) -> nn.Module:
-        """Make the module of this part."""
+        """Make the module of this part; its initial values come from torch's global generator."""
         return self.make(*self.arguments)
 
 
 def body(space: SearchSpace, values: dict[str, int], input_shape: Shape) -> Iterator[tuple[str, Part]]:
-    """The parts of ``features`` with their names; ``stage1.block1`` is the first part of ``stage1``."""
+    """The parts of a subnet's ``features``, each with its name, in the order in which inputs pass through them.
+
+    Args:
+        space: says what kinds of blocks there are.
+        values: the option chosen for each slot, by name.
+        input_shape: channels, height, width.
+
+    Yields:
+        name and part; ``stage1.block1`` is the first part of ``stage1``.
+    """
     width, style = values["stem.width"], space.style
     if values["resolution"] != input_shape[1]:
         yield "resize", Part(Resize, (values["resolution"],))

@@ -122,11 +122,11 @@ class SearchSpace:
 
     @property
     def count(self) -> int:
-        """How many architectures there are."""
+        """How many architectures the space has: the product of the options of its slots."""
         return math.prod(self.sizes)
 
     def largest(self) -> Architecture:
-        """The architecture that holds all shared weights."""
+        """The architecture with the last option in every slot: it holds all shared weights."""
         return tuple(size - 1 for size in self.sizes)
 
     def smallest(self) -> Architecture:
@@ -134,12 +134,12 @@ class SearchSpace:
         return (0,) * len(self.slots)
 
     def random(self, seed: int) -> Architecture:
-        """An architecture drawn uniformly, slot by slot."""
+        """An architecture drawn from a seed: in each slot every option is equally likely."""
         draws = generator(seed, "architecture")
         return tuple(int(draws.integers(size)) for size in self.sizes)
 
     def require(self, architecture: Sequence[int]) -> Architecture:
-        """The architecture as a tuple of Python integers.
+        """Check an architecture, e.g. one that an agent chose, and give it as a tuple of Python integers.
 
         Raises:
             ConfigError: when it has not one index in range per slot.
@@ -179,7 +179,11 @@ class SearchSpace:
         return self.require([int(index) for index in indices])
 
     def values(self, architecture: Sequence[int]) -> dict[str, int]:
-        """The option chosen for each slot, by name."""
+        """What an architecture has in each slot, by the slot's name: the option itself, not its index.
+
+        Raises:
+            ConfigError: when it is none of the space's.
+        """
         chosen = zip(self.slots, self.require(architecture), strict=True)
         return {slot.name: slot.options[index] for slot, index in chosen}
 

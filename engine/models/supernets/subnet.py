@@ -27,7 +27,7 @@ class SubnetSpec:
     """One architecture of a space, for one kind of image; a :class:`~strata.engine.models.base.Buildable`.
 
     Attributes:
-        space: what was searched.
+        space: the search space that it belongs to.
         architecture: option indices, one per slot.
         input_shape: channels, height, width.
         classes: K.
@@ -51,7 +51,7 @@ class SubnetSpec:
         return self.space.values(self.architecture)
 
     def build(self) -> FeatureModel:
-        """Make a module of exactly this size."""
+        """Make a module of this architecture alone, as large as it says and no larger."""
         features = nn.Sequential()
         for name, part in body(self.space, self.values, self.input_shape):
             stage, _, block = name.partition(".")
@@ -63,7 +63,7 @@ class SubnetSpec:
 
 
 def head(spec: SubnetSpec) -> Part:
-    """The linear layer from features to logits."""
+    """The last part of a subnet, which makes its features (B, ``last.width``) logits (B, K); not built yet."""
     return Part(linear, (spec.values["last.width"], spec.classes))
 
 
@@ -82,12 +82,12 @@ def subnet(name: str, input_shape: Shape, classes: int, architecture: str = "lar
 
 
 def supernet_spec(space: SearchSpace, input_shape: Shape, classes: int) -> SubnetSpec:
-    """The largest architecture, which holds all shared weights."""
+    """The supernet of a space: its largest architecture, which holds all shared weights."""
     return SubnetSpec(space, space.largest(), input_shape, classes)
 
 
 def supernet_params(space: SearchSpace, input_shape: Shape, classes: int, seed: int) -> Params:
-    """Fresh shared weights W, batch-norm statistics included."""
+    """Draw fresh shared weights W from a seed, batch-norm statistics included: by name, float32 on the CPU."""
     return init_params(supernet_spec(space, input_shape, classes), seed)
 
 
