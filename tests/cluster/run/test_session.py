@@ -97,7 +97,9 @@ def ray_here():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("policy", "per_actor"), [("rllib", "auto"), ("greedy", "8")])
+@pytest.mark.parametrize(
+    ("policy", "per_actor"), [("rllib", "auto"), pytest.param("greedy", "8", marks=pytest.mark.exhaustive)]
+)
 def test_on_ray_it_is_the_same_run_to_the_bit(undisturbed, policy, per_actor, ray_here):
     assert whole(config_of(policy, f"clients_per_actor={per_actor}", runtime="ray")) == undisturbed[policy]
 
