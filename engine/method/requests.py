@@ -142,6 +142,11 @@ class Work:
     samples: int = 0
     steps: int = 0
     loss_sum: float = 0.0
+    singly: dict[str, int] = field(default_factory=dict)
+
+    def alone(self, reason: str) -> None:
+        """Note that a request was answered by itself, though several at once were asked for."""
+        self.singly[reason] = self.singly.get(reason, 0) + 1
 
     @property
     def loss(self) -> float | None:

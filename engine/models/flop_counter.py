@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import conv_flop_count, flop_registry, shape_wrapper
 
 
 def _convolution_backward(
@@ -21,9 +22,38 @@ def _convolution_backward(
     return forward * (bool(wanted[0]) + bool(wanted[1]))
 
 
-class FlopCounter(FlopCounterMode):
-    """Counts the FLOPs of what runs inside ``with``, forward and backward; see ``get_total_flops``."""
+class FlopCounter(TorchDispatchMode):
+    """Counts the FLOPs of what runs inside ``with``, forward and backward.
+
+    By torch's own formulas. Its ``FlopCounterMode`` would import torch's compiler, two seconds and 70 MB, into every
+    process that counts.
+    """
 
     def __init__(self) -> None:
-        """Count without printing a table; gradients of convolutions are counted as this module says."""
-        super().__init__(display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward})
+        """Nothing is counted yet."""
+        super().__init__()
+        own = shape_wrapper(_convolution_backward)
+        self._formulas = {**flop_registry, torch.ops.aten.convolution_backward: own}
+        self._total = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # to skip it torch would import it
+
+    def get_total_flops(self) -> int:
+        """All FLOPs so far."""
+        return self._total
+
+    def __torch_dispatch__(
+        self, func: Any, types: object, args: tuple[object, ...] = (), kwargs: dict[str, object] | None = None
+    ) -> object:
+        """Run an operation, and count it; one that is made of others is taken apart first."""
+        kwargs = kwargs or {}
+        formula = self._formulas.get(func._overloadpacket)
+        if formula is None:
+            with self:
+                made = func.decompose(*args, **kwargs)
+            return func(*args, **kwargs) if made is NotImplemented else made
+        made = func(*args, **kwargs)
+        self._total += formula(*args, **kwargs, out_val=made)
+        return made

@@ -5,7 +5,6 @@ Where a factory takes ``most``, no hidden layer is wider than that: the same cha
 # B batch, K classes, F features
 """
 
-import copy
 import math
 from collections.abc import Mapping
 from functools import partial
@@ -198,8 +197,9 @@ def _with_dense_layer(convolutions: nn.Sequential, input_shape: Shape, classes: 
 
 
 def _width_after(module: nn.Module, input_shape: Shape) -> int:
-    # On the meta device nothing is computed.
-    width: int = copy.deepcopy(module).to("meta")(torch.empty(1, *input_shape, device="meta")).shape[1]
+    # Not on the meta device: its kernels in Python import torch's compiler.
+    with torch.no_grad():
+        width: int = module(torch.zeros(1, *input_shape)).shape[1]
     return width
 
 

@@ -7,26 +7,31 @@ company. What cannot go together is answered by :class:`~strata.engine.training.
 # N lanes, S steps, P rows of a filled batch, K classes
 """
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import Tensor
 
-from strata.engine.data.dataset import Dataset
+from strata.engine.data.dataset import Dataset, IntArray
 from strata.engine.errors import TrainingError
 from strata.engine.method.losses import Batch
-from strata.engine.method.requests import Answer, Evaluate, Evaluation, Request, Train, Trained
+from strata.engine.method.requests import Answer, Evaluate, Evaluation, Train
 from strata.engine.params import Params
 from strata.engine.training.batches import Rows, batch_sizes, plan_batches
-from strata.engine.training.flops import FlopCounts, select_trainable, set_modes
+from strata.engine.training.descent import Descent, Pulls
+from strata.engine.training.flops import FlopCounts, set_modes
 from strata.engine.training.lanes import LEAST, SHRINK, Lanes, lay, means, padded
-from strata.engine.training.modules import Modules, require_all, slots
+from strata.engine.training.modules import Modules, slots
 from strata.engine.training.outcomes import out_of_memory, trained
 from strata.engine.training.sequential import Sequential
-from strata.engine.training.stacked import Names, Operations, StackedOptimizer, gradients, logits
-from strata.engine.training.together import Togetherness, shapes_of
+from strata.engine.training.stacked import Names, Operations, gradients, logits
+from strata.engine.training.together import Togetherness, kind_of
 from strata.engine.training.trainer import Asked, Broken
+
+FloatArray = NDArray[np.float64]
 
 GATHER_BYTES = 256 * 2**20
 """Inputs that are gathered at once, as float32: a cohort with more is answered in several parts."""
@@ -44,7 +49,7 @@ class Batched:
         self._modules, self._operations = Modules(self._device), Operations()
         self._sequential = Sequential(dataset, device, evaluation_batch)
         self._evaluation_batch = evaluation_batch
-        self._together = Togetherness(self._modules, dataset.classes)
+        self._together = Togetherness(self._modules, self._rows)
         self._row_bytes = 4 * max(1, dataset.x[0].size if len(dataset.x) else 1)
 
     def answer(self, asked: Sequence[Asked]) -> list[Answered]:
@@ -52,9 +57,10 @@ class Batched:
         groups: dict[Hashable, list[int]] = {}
         answers: dict[int, Answered] = {}
         for place, one in enumerate(asked):
-            reason = self._together.why_not(one, self._rows)
+            reason = self._together.why_not(one) if len(one.rows) else ""
             if reason:
-                one.work.singly[reason] = one.work.singly.get(reason, 0) + 1
+                one.work.alone(reason)
+            if reason or not len(one.rows):
                 (answers[place],) = self._sequential.answer([one])
             else:
                 groups.setdefault(self._key(one), []).append(place)
@@ -66,12 +72,11 @@ class Batched:
     def _key(self, one: Asked) -> Hashable:
         """Requests with equal keys are answered together."""
         request, n = one.request, len(one.rows)
-        if isinstance(request, Train):
-            pulls = tuple((tuple(pull.to), pull.strength) for pull in request.pull)
-            same = (request.optimizer, request.batch_size, pulls, padded(n, request.batch_size))
-            return request.model, request.loss, request.trainable, request.frozen, shapes_of(request), same
-        assert isinstance(request, Evaluate)
-        return request.model, tuple(request.params), padded(n, self._evaluation_batch)
+        if isinstance(request, Evaluate):
+            return kind_of(request), padded(n, self._evaluation_batch)
+        train = _train(one)
+        pulls = tuple((tuple(pull.to), pull.strength) for pull in train.pull)
+        return kind_of(request), train.optimizer, train.batch_size, pulls, padded(n, train.batch_size)
 
     def _parts(self, places: Sequence[int], asked: Sequence[Asked]) -> Iterable[list[int]]:
         """The places of a group in parts whose data may be gathered at once."""
@@ -102,7 +107,7 @@ class Batched:
         ordered = [group[place] for place in chosen]
         width = padded(len(group[0].rows), _train(group[0]).batch_size)
         lanes = lay(self._rows, [one.rows for one in ordered], [plans[place] for place in chosen], width)
-        held, losses_SN = self._descend([_train(one) for one in ordered], lanes)
+        held, losses_SN = self._descend(ordered, lanes)
         answers: dict[int, Answered] = {}
         for lane, place in enumerate(order):
             one = group[place]
@@ -122,36 +127,108 @@ class Batched:
             one.work.flops += count * self._flops.step(request, batch)
             one.work.samples += count * size
 
-    def _descend(self, requests: Sequence[Train], lanes: Lanes) -> tuple[Params, object]:
+    def _descend(self, group: Sequence[Asked], lanes: Lanes) -> tuple[Params, FloatArray]:
         """Train; gives the parameters ``(N, ...)`` by name after each lane's last step, and the losses ``(S, N)``."""
-        first = requests[0]
+        requests = [_train(one) for one in group]
+        first, moving = requests[0], self._together.moving(group[0])
         module = self._modules.bare(first.model)
         set_modes(module, first.frozen)
-        held = {name: self._stack(request.start[name] for request in requests) for name in slots(module)}
-        moving = self._together.moving(first)
-        names = Names(moving, tuple(name for name in held if name not in moving), tuple(first.constants))
-        constants = [self._stack(request.constants[name] for request in requests) for name in names.constants]
-        values = [held[name] for name in moving]
-        tensors = [*values, *(held[name] for name in names.still), *constants]
-        pulls = [self._pull(requests, number, moving) for number in range(len(first.pull))]
-        optimizer = StackedOptimizer(first.optimizer, values)
-        key = (first.model, first.loss, first.frozen, names)
+        held = self._stacked(slots(module), [request.start for request in requests])
+        constants = self._stacked(first.constants, [request.constants for request in requests])
+        names = Names(moving, tuple(name for name in held if name not in moving), tuple(constants))
+        tensors = [*(held[name] for name in (*moving, *names.still)), *constants.values()]
+        optimizer = Descent(first.optimizer, tensors[: len(moving)])
+        pulls = Pulls([self._pull(requests, number, held, moving) for number in range(len(first.pull))])
         losses: list[Tensor] = []
         width = active = 0
         with torch.no_grad():
             for step, alive in enumerate(lanes.active):
+                if alive <= SHRINK * width or not width:
+                    width = max(alive, LEAST)
+                    operands = [tensor[:width] for tensor in tensors]
+                    operation = self._operations.get(
+                        (kind_of(first), names.moving),
+                        lambda: gradients(module, first.loss, names),
+                        [*lanes.batch(step, width), *operands],
+                        module,
+                    )
                 if alive != active:
-                    if not width or alive <= SHRINK * width:
-                        width = max(alive, LEAST)
-                        operands = [tensor[:width] for tensor in tensors]
                     active = alive
                     optimizer.narrow(active)
-                    near = [([values[i][:active] for i in which], [to[:active] for to in towards], strength)
-                            for which, towards, strength in pulls]
-                batch = lanes.batch(step, width)
-                operation = self._operations.get(key, lambda: gradients(module, first.loss, names), [*batch, *operands])
-                *found, rows = operation(*batch, *operands)
-                grads = list(found) if active == width else [one[:active] for one in found]
-                optimizer.step(grads)
-                losses.append(rows)
-        return held, means(losses, lanes.weights)
+                    pulls.narrow(active)
+                *found, rows = operation(*lanes.batch(step, width), *operands)
+                optimizer.step(pulls.added(found if active == width else [one[:active] for one in found]))
+                losses.append(_to_width(rows, len(group)))
+        return held, means(torch.stack(losses), lanes.weights)
+
+    def _stacked(self, like: Mapping[str, Tensor], params: Sequence[Params | Mapping[str, Tensor]]) -> Params:
+        """The tensors of several clients by name, as one each; of the types of ``like``, on the device."""
+        return {
+            name: torch.stack([one[name] for one in params]).to(self._device, value.dtype)
+            for name, value in like.items()
+        }
+
+    def _pull(
+        self, requests: Sequence[Train], number: int, held: Params, moving: Sequence[str]
+    ) -> tuple[list[int], list[Tensor], list[Tensor], float]:
+        """A pull of all lanes: the places of what it moves, those parameters, where to, and how strongly."""
+        to = requests[0].pull[number].to
+        places = [place for place, name in enumerate(moving) if name in to]
+        values = {moving[place]: held[moving[place]] for place in places}
+        towards = self._stacked(values, [request.pull[number].to for request in requests])
+        return places, list(values.values()), list(towards.values()), requests[0].pull[number].strength
+
+    def _evaluate(self, group: Sequence[Asked]) -> list[Answered]:
+        width = padded(len(group[0].rows), self._evaluation_batch)
+        plans = [_in_order(len(one.rows), width) for one in group]
+        order = sorted(range(len(group)), key=lambda place: -len(plans[place]))
+        chosen = _at_least(order)
+        requests = [_evaluate(group[place]) for place in chosen]
+        lanes = lay(self._rows, [group[place].rows for place in chosen], [plans[place] for place in chosen], width)
+        module = self._modules.bare(requests[0].model).eval()
+        held = self._stacked(slots(module), [request.params for request in requests])
+        correct, loss = np.zeros(len(chosen), np.int64), np.zeros(len(chosen))
+        with torch.inference_mode():
+            for step, alive in enumerate(lanes.active):
+                lanes_now = max(alive, LEAST)
+                x, y, weights = lanes.batch(step, lanes_now)
+                operands = [x, *(value[:lanes_now] for value in held.values())]
+                operation = self._operations.get(
+                    kind_of(requests[0]), lambda: logits(module, tuple(held)), operands, module
+                )
+                (found,) = operation(*operands)
+                counts = weights > 0
+                losses = F.cross_entropy(found.flatten(0, 1), y.flatten(), reduction="none").view(y.shape)
+                right = (found.argmax(-1) == y) & counts
+                correct[:alive] += right.sum(-1).cpu().numpy()[:alive]
+                loss[:alive] += losses.to(torch.float64).masked_fill(~counts, 0.0).sum(-1).cpu().numpy()[:alive]
+        made = {
+            place: Evaluation(int(correct[lane]), len(group[place].rows), float(loss[lane]))
+            for lane, place in enumerate(order)
+        }
+        return [made[place] for place in range(len(group))]
+
+
+def _train(one: Asked) -> Train:
+    assert isinstance(one.request, Train)
+    return one.request
+
+
+def _evaluate(one: Asked) -> Evaluate:
+    assert isinstance(one.request, Evaluate)
+    return one.request
+
+
+def _at_least(order: list[int]) -> list[int]:
+    """The lanes of these clients: a lone one is computed twice."""
+    return order if len(order) >= LEAST else order * LEAST
+
+
+def _in_order(n: int, width: int) -> list[IntArray]:
+    """Positions 0..n-1, ``width`` at a time."""
+    return [np.arange(first, min(n, first + width)) for first in range(0, n, width)]
+
+
+def _to_width(rows: Tensor, lanes: int) -> Tensor:
+    """Losses of the lanes that were computed, with zeros for the others."""
+    return rows if len(rows) == lanes else F.pad(rows, (0, 0, 0, lanes - len(rows)))

@@ -54,13 +54,7 @@ def count_step_flops(request: Train, batch: Batch) -> int:
     plain = request.loss is cross_entropy or isinstance(request.loss, SmoothedCrossEntropy)
     if isinstance(request.model, SubnetSpec) and request.trainable is None and plain:
         return cost(request.model, len(batch.y)).flops
-    try:
-        return _count_on(torch.device("meta"), request, batch)
-    except (RuntimeError, NotImplementedError):
-        return _count_on(batch.x.device, request, batch)
-
-
-def _count_on(device: torch.device, request: Train, batch: Batch) -> int:
+    device = batch.x.device
     with torch_scope(0):
         module = request.model.build().to(device)
         set_modes(module, request.frozen)
@@ -98,15 +92,8 @@ def select_trainable(module: nn.Module, names: frozenset[str] | None) -> dict[st
 
 def count_feature_flops(model: Buildable, x: Tensor) -> int:
     """FLOPs of one forward pass of a model's features over inputs ``x`` (B, ...); see :func:`count_step_flops`."""
-    try:
-        return _count_features_on(torch.device("meta"), model, x)
-    except (RuntimeError, NotImplementedError):
-        return _count_features_on(x.device, model, x)
-
-
-def _count_features_on(device: torch.device, model: Buildable, x: Tensor) -> int:
     with torch_scope(0):
-        module = model.build().to(device).eval()
+        module = model.build().to(x.device).eval()
         with torch.no_grad(), FlopCounter() as counter:
-            features_of(module)(x.to(device))
+            features_of(module)(x)
     return int(counter.get_total_flops())

@@ -17,13 +17,12 @@ from strata.engine.determinism import torch_scope
 from strata.engine.errors import TrainingError
 from strata.engine.method.losses import Batch, sample_losses
 from strata.engine.method.requests import (
-    AdamW,
     Answer,
     Evaluate,
     Evaluation,
+    Pull,
     Represent,
     Represented,
-    Sgd,
     Train,
     Trained,
     Work,
@@ -31,10 +30,12 @@ from strata.engine.method.requests import (
 from strata.engine.models.base import features_of
 from strata.engine.params import Params
 from strata.engine.training.batches import GATHER_SAMPLES, Rows, plan_batches
+from strata.engine.training.descent import Descent, Pulls
 from strata.engine.training.flops import FlopCounts, select_trainable, set_modes
 from strata.engine.training.modules import Modules, slots
 from strata.engine.training.outcomes import out_of_memory, trained
 from strata.engine.training.trainer import Asked, Broken
+
 
 class Sequential:
     """A :class:`~strata.engine.training.trainer.Trainer` for the clients of one process.
@@ -77,25 +78,30 @@ class Sequential:
         module = self._modules.load(request.model, request.start)
         set_modes(module, request.frozen)
         trainable = select_trainable(module, request.trainable)
-        optimizer = _optimizer(trainable, request.optimizer)
-        pulls = [(*_on_device(pull.to, trainable, self._device), pull.strength) for pull in request.pull]
+        values = list(trainable.values())
+        descent = Descent(request.optimizer, values)
+        pulls = Pulls([self._pull(pull, trainable) for pull in request.pull])
         constants = {name: tensor.to(self._device) for name, tensor in request.constants.items()}
         losses = []
         with torch_scope(seed):  # for dropout and whatever else a user's model draws
             for x, y in self._batches(request, rows, seed):
                 batch = Batch(x, y, constants)
                 work.flops += self._flops.step(request, batch)
-                optimizer.zero_grad()
-                values = sample_losses(request.loss, module, batch)
-                batch.mean(values).backward()
-                for parameters, to, strength in pulls:
-                    _add_pull(parameters, to, strength)
-                optimizer.step()
-                losses.append(values.detach().sum(dtype=torch.float64) / len(y))
+                losses_B = sample_losses(request.loss, module, batch)
+                found = torch.autograd.grad(batch.mean(losses_B), values, allow_unused=True)
+                descent.step(pulls.added(found))
+                losses.append(losses_B.detach().sum(dtype=torch.float64) / len(y))
                 work.samples += len(y)
         params = _take(module, request.start)
         means = torch.stack(losses).cpu().numpy() if losses else np.zeros(0)
         return trained(params, means, work, where)
+
+    def _pull(
+        self, pull: Pull, trainable: Mapping[str, nn.Parameter]
+    ) -> tuple[list[int], list[Tensor], list[Tensor], float]:
+        names = [name for name in trainable if name in pull.to]
+        places = [place for place, name in enumerate(trainable) if name in pull.to]
+        return places, [trainable[n] for n in names], [pull.to[n].to(self._device) for n in names], pull.strength
 
     def _batches(self, request: Train, rows: IntArray, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         plan = plan_batches(len(rows), request, seed)
@@ -137,29 +143,6 @@ class Sequential:
                 correct += int((logits.argmax(1) == y).sum())
                 loss_sum += float(F.cross_entropy(logits, y, reduction="none").sum(dtype=torch.float64))
         return Evaluation(correct, len(rows), loss_sum)
-
-
-def _optimizer(trainable: Mapping[str, nn.Parameter], chosen: Sgd | AdamW) -> torch.optim.Optimizer:
-    parameters, lr, decay = list(trainable.values()), chosen.lr, chosen.weight_decay
-    if isinstance(chosen, AdamW):
-        return torch.optim.AdamW(parameters, lr=lr, weight_decay=decay, foreach=True)
-    return torch.optim.SGD(parameters, lr=lr, momentum=chosen.momentum, weight_decay=decay, foreach=True)
-
-
-def _on_device(
-    to: Params, trainable: Mapping[str, nn.Parameter], device: torch.device
-) -> tuple[list[nn.Parameter], list[Tensor]]:
-    names = [name for name in trainable if name in to]
-    return [trainable[name] for name in names], [to[name].to(device) for name in names]
-
-
-def _add_pull(parameters: list[nn.Parameter], to: list[Tensor], strength: float) -> None:
-    # A parameter that the loss did not touch has no gradient, and the optimiser leaves it where it is.
-    used = [(p, p.grad, t) for p, t in zip(parameters, to, strict=True) if p.grad is not None]
-    with torch.no_grad():
-        values: list[Tensor] = [p for p, _, _ in used]
-        distances = torch._foreach_sub(values, [t for _, _, t in used])
-        torch._foreach_add_([g for _, g, _ in used], distances, alpha=strength)
 
 
 def _take(module: nn.Module, like: Params) -> Params:

@@ -1,8 +1,7 @@
-"""What a step is for many clients at once: gradients by :mod:`torch.func`, and optimisers over stacked parameters.
+"""What a step is for many clients at once: gradients by :mod:`torch.func`.
 
-``vmap(grad(…))`` costs a millisecond of Python per step, more than a small model's arithmetic. So the operations that it
-comes to are recorded once (:func:`~torch.fx.experimental.proxy_tensor.make_fx`), and replayed in the steps that follow:
-the same operations on the same operands, so the same bits.
+``vmap`` and autograd cost a millisecond of Python per step, more than a small model's arithmetic. So the operations
+that they come to are recorded once (:mod:`~strata.engine.training.tape`), and replayed in the steps that follow.
 
 # N lanes, P rows of a filled batch
 """
@@ -13,15 +12,11 @@ from dataclasses import dataclass
 import torch
 from cachetools import LRUCache
 from torch import Tensor, nn
-from torch.fx.experimental.proxy_tensor import make_fx
-from torch.func import functional_call, grad, vmap
-from torch.optim.adamw import adamw
+from torch.func import functional_call, vmap
 
 from strata.engine.method.losses import Loss, sample_losses
-from strata.engine.method.requests import AdamW, Sgd
 from strata.engine.training.lanes import Weighed
-
-Operation = Callable[..., Sequence[Tensor]]
+from strata.engine.training.tape import Operation, record
 
 OPERATIONS_KEPT = 256
 """Recorded operations that are kept, the last used ones; one is by request, number of lanes and rows."""
@@ -58,20 +53,22 @@ def gradients(model: nn.Module, loss: Loss, names: Names) -> Operation:
     scored = _Scored(model, loss)
     first_still, first_constant = len(names.moving), len(names.moving) + len(names.still)
 
-    def lane(x: Tensor, y: Tensor, weights: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-        still = _prefixed(names.still, tensors[first_still:first_constant])
+    def lane(x: Tensor, y: Tensor, weights: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        held = _prefixed((*names.moving, *names.still), tensors[:first_constant])
         constants = dict(zip(names.constants, tensors[first_constant:], strict=True))
         batch = Weighed(x, y, constants, weights)
+        values: Tensor = functional_call(scored, held, (batch,))
+        return batch.mean(values), values
 
-        def objective(moving: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-            held = {**still, **_prefixed(names.moving, moving)}
-            values: Tensor = functional_call(scored, held, (batch,))
-            return batch.mean(values), values.detach()
+    def operation(x: Tensor, y: Tensor, weights: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        with torch.enable_grad():
+            moving = [tensor.detach().requires_grad_() for tensor in tensors[:first_still]]
+            # A model that draws is refused here: who drew what would depend on who is beside.
+            means, values = vmap(lane)(x, y, weights, *moving, *tensors[first_still:])
+            # Lanes do not touch each other, so the gradient of the sum is the gradient of each.
+            found = torch.autograd.grad(means.sum(), moving)
+        return (*found, values.detach())
 
-        found, values = grad(objective, has_aux=True)(tensors[:first_still])
-        return (*found, values)
-
-    operation: Operation = vmap(lane)  # a model that draws is refused: who drew what would depend on who is beside
     return operation
 
 
@@ -96,57 +93,14 @@ class Operations:
         """Nothing is recorded yet."""
         self._kept: LRUCache[Hashable, Operation] = LRUCache(OPERATIONS_KEPT)
 
-    def get(self, key: Hashable, make: Callable[[], Operation], operands: Sequence[Tensor]) -> Operation:
+    def get(
+        self, key: Hashable, make: Callable[[], Operation], operands: Sequence[Tensor], model: nn.Module
+    ) -> Operation:
         """The recording of an operation for operands of these shapes.
 
-        ``key`` says which operation it is; ``make`` gives it where it is not recorded yet.
+        ``key`` says which operation it is; ``make`` gives it where it is not recorded yet; ``model`` is its model.
         """
         shaped = key, tuple(operand.shape for operand in operands)
         if shaped not in self._kept:
-            graph = make_fx(make())(*operands)
-            graph.graph.eliminate_dead_code()
-            graph.recompile()
-            self._kept[shaped] = graph.forward
+            self._kept[shaped] = record(make(), operands, model.buffers())
         return self._kept[shaped]
-
-
-class StackedOptimizer:
-    """SGD or AdamW over parameters of many clients, each ``(N, ...)``: what torch's own does, client by client."""
-
-    def __init__(self, chosen: Sgd | AdamW, values: Sequence[Tensor]) -> None:
-        """``values``: the parameters, which :meth:`step` changes."""
-        self._chosen, self._values = chosen, list(values)
-        adaptive, heavy = isinstance(chosen, AdamW), isinstance(chosen, Sgd) and chosen.momentum
-        self._first = [torch.zeros_like(value) for value in values] if adaptive or heavy else []
-        self._second = [torch.zeros_like(value) for value in values] if adaptive else []
-        self._steps = [torch.zeros(()) for _ in values] if adaptive else []
-
-    def step(self, gradients: Sequence[Tensor], lanes: int) -> None:
-        """Change the first ``lanes`` of the parameters by their gradients, ``(lanes, ...)`` each."""
-        values, first = [v[:lanes] for v in self._values], [m[:lanes] for m in self._first]
-        chosen = self._chosen
-        if isinstance(chosen, AdamW):
-            adamw(
-                values,
-                list(gradients),
-                first,
-                [m[:lanes] for m in self._second],
-                [],
-                self._steps,
-                foreach=True,
-                amsgrad=False,
-                beta1=0.9,
-                beta2=0.999,
-                lr=chosen.lr,
-                weight_decay=chosen.weight_decay,
-                eps=1e-8,
-                maximize=False,
-            )
-            return
-        if chosen.weight_decay:
-            gradients = torch._foreach_add(gradients, values, alpha=chosen.weight_decay)
-        if chosen.momentum:
-            torch._foreach_mul_(first, chosen.momentum)
-            torch._foreach_add_(first, gradients)
-            gradients = first
-        torch._foreach_add_(values, gradients, alpha=-chosen.lr)

@@ -116,7 +116,7 @@ def test_actors_that_cannot_be_scheduled_fail_within_their_time(cluster):
 
 
 def test_a_training_error_arrives_as_it_was_raised(cluster):
-    config = small("permfl", "method.alpha=1e38", "method.lambda_device=0", runtime="ray")
+    config = small("permfl", "clients.count=4", "method.alpha=1e38", "method.lambda_device=0", runtime="ray")
     with (
         Federation(config) as federation,
         pytest.raises(TrainingError, match=r"client \d \(team \d\), round \d, team round \d: "),
