@@ -15,11 +15,13 @@ from strata.engine.method.length import Length
 from strata.engine.method.requests import Answer, Request, Sgd, Train, Trained
 from strata.engine.models.base import Buildable, init_params
 from strata.engine.models.factory import spec_of
+from strata.engine.models.spec import Family, ModelSpec
 from strata.engine.params import flatten
 from strata.engine.rounds.world import TierPlan, World
 from strata.engine.seeding import derive
 from strata.engine.training.conversation import Conversation, Splits, drive
 from strata.engine.training.sequential import Sequential
+from strata.engine.training.width import width_of
 
 
 def build_world(config: RunConfig) -> World:
@@ -47,6 +49,7 @@ def build_world(config: RunConfig) -> World:
         teams_plan=_tier_plan(config.teams),
         seed=seed,
         evaluation_batch=config.evaluation.batch_size,
+        batch_clients=_width(config, spec),
         sleep_scale=config.delays.sleep_scale if config.delays.mode == "sleep" else 0.0,
     )
 
@@ -71,6 +74,12 @@ def first_updates(
         return Conversation(step(), splits, derive(seed, "similarity", client), f"client {client}, team formation")
 
     return np.stack([drive(trainer, talk(client, rows))[0].numpy() for client, rows in enumerate(clients)])
+
+
+def _width(config: RunConfig, spec: ModelSpec | Family) -> int:
+    on_gpu = config.training.device == "cuda" or config.clients.num_gpus > 0
+    specs = spec.members if isinstance(spec, Family) else [spec]
+    return width_of(config.training.batch_clients, specs, on_gpu and config.training.device != "cpu")
 
 
 def _tier_plan(config: ClientsConfig | TeamsConfig) -> TierPlan:

@@ -11,7 +11,8 @@ Example::
 
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -53,6 +54,8 @@ class Federation:
         self.round = 0
         self.virtual_s = 0.0
         self._digest = ""
+        self._notify = notify
+        self.singly: Counter[str] = Counter()
         self.runtime = _start(config, self.world, notify)
         self.rounds: Rounds = self.runtime.rounds
 
@@ -101,12 +104,19 @@ class Federation:
         outcome = self.rounds.run_round(decisions)
         self.round += 1
         self.virtual_s += outcome.seconds
+        self._tell_singly(outcome.singly)
         last = self.round == self.config.rounds
         due = self.round % self.config.evaluation.every == 0 or last
         scores = score_all(self.rounds.evaluate()) if due else {}
         made = record(self.round, self.virtual_s, outcome, scores, time.perf_counter() - started)
         self._digest = chain(self._digest, made)
         return made
+
+    def _tell_singly(self, singly: Mapping[str, int]) -> None:
+        """Count requests that were answered one by one, and say why when a reason is new."""
+        for reason in singly.keys() - self.singly.keys():
+            self._notify(f"training.batch_clients: some requests are answered client by client: {reason}")
+        self.singly.update(singly)
 
     def fingerprint(self) -> dict[str, str]:
         """SHA-256 of all models and states, of the clock, and of all metrics so far; equal runs have equal ones."""

@@ -33,7 +33,7 @@ PLACEMENT_KEYS = (
     "checkpoint",
     "rounds",
     "seeds",
-    "training",
+    "training",  # but for whether clients are answered together, see below
     "server",
     "clients.num_cpus",
     "clients.num_gpus",
@@ -55,6 +55,8 @@ def identity(config: RunConfig, world: World) -> dict[str, str]:
     for key in PLACEMENT_KEYS:
         *parents, last = key.split(".")
         del (plain[parents[0]] if parents else plain)[last]
+    if world.batch_clients > 1:  # how many at once leaves the bits alone
+        plain["batched"] = True
     text = json.dumps(plain, sort_keys=True, default=str)
     return {
         "algorithm": config.algorithm,

@@ -32,6 +32,11 @@ def _check_gpus(path: str, gpus: float) -> None:
         raise ConfigError(f"{path}num_gpus={gpus:g} is out of range: expected a fraction ≤ 1, or a whole number.")
 
 
+def _check_auto(key: str, value: object) -> None:
+    if value != "auto" and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise ConfigError(f"{key}={value!r}: expected auto or a whole number ≥ 1.")
+
+
 def _check_deadline(path: str, mode: str, deadline_s: float) -> None:
     if mode == "deadline" and deadline_s <= 0:
         raise ConfigError(f"{path}deadline_s={deadline_s:g}: {path}mode=deadline needs a deadline > 0 virtual seconds.")
@@ -108,10 +113,17 @@ class RayConfig:
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(Validated):
     """The group ``training``: where clients train, whatever the method."""
 
     device: Literal["auto", "cpu", "cuda"] = option("auto", "auto: CUDA where the actor has a share of a GPU")
+    batch_clients: Any = option(
+        "auto", "clients trained as one operation at most, 1: one by one; auto: 64 for small dense models and on GPUs"
+    )
+
+    def validate(self, path: str) -> None:
+        """A number of clients is a whole one."""
+        _check_auto(f"{path}batch_clients", self.batch_clients)
 
 
 @dataclass(frozen=True)
@@ -162,9 +174,7 @@ class RunConfig(Validated):
         Raises:
             ConfigError: naming the key, its value and what was expected.
         """
-        per_actor = self.clients_per_actor
-        if per_actor != "auto" and (isinstance(per_actor, bool) or not isinstance(per_actor, int) or per_actor < 1):
-            raise ConfigError(f"clients_per_actor={per_actor!r}: expected auto or a whole number ≥ 1.")
+        _check_auto(f"{path}clients_per_actor", self.clients_per_actor)
         if len(set(self.seeds)) != len(self.seeds):
             raise ConfigError(f"seeds={self.seeds}: every seed may be given once.")
         if self.model.is_family and not self.method_class.takes_families:

@@ -53,7 +53,8 @@ class SmoothedCrossEntropy:
 def kl_divergence(teacher_BK: Tensor, student_BK: Tensor) -> Tensor:
     """KL(softmax(teacher) ‖ softmax(student)) of each sample's logits, (B,); the teacher gets no gradient."""
     log_p, log_q = F.log_softmax(teacher_BK.detach(), 1), F.log_softmax(student_BK, 1)
-    return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1)
+    # F.kl_div's own operations, which torch.func cannot batch as one.
+    return (log_p.exp() * (log_p - log_q)).sum(1)
 
 
 def sample_losses(loss: Loss, model: nn.Module, batch: Batch) -> Tensor:

@@ -31,7 +31,7 @@ class FlopCounter(TorchDispatchMode):
 
     def __init__(self) -> None:
         """Nothing is counted yet."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         own = shape_wrapper(_convolution_backward)
         self._formulas = {**flop_registry, torch.ops.aten.convolution_backward: own}
         self._total = 0

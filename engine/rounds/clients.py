@@ -13,9 +13,10 @@ from strata.engine.rounds.accounts import charge
 from strata.engine.rounds.pools import ClientCall, ClientReply, EvaluationCall, Evaluations, Failure, Ticket
 from strata.engine.rounds.world import World
 from strata.engine.seeding import derive
+from strata.engine.training.batched import Batched
 from strata.engine.training.conversation import Conversation, Splits, converse
 from strata.engine.training.sequential import Sequential
-from strata.engine.training.trainer import Broken
+from strata.engine.training.trainer import Broken, Trainer
 from strata.engine.tree import count_bytes
 
 
@@ -25,7 +26,8 @@ class ClientHost:
     def __init__(self, world: World, device: str) -> None:
         """Start without states: a client's is made at its first call. ``device`` is torch's name of where to train."""
         self._world = world
-        self._trainer = Sequential(world.data.dataset, device, world.evaluation_batch)
+        kind = Batched if world.batch_clients > 1 else Sequential
+        self._trainer: Trainer = kind(world.data.dataset, device, world.evaluation_batch)
         self._states: dict[int, object] = {}
 
     def submit(self, calls: Sequence[ClientCall]) -> Sequence[Ticket]:
@@ -39,7 +41,7 @@ class ClientHost:
         """
         calls = cast(Sequence[ClientCall], tickets)
         talks = (self._open(call) for call in calls)
-        ended = converse(self._trainer, talks)
+        ended = converse(self._trainer, talks, self._world.batch_clients)
         for call, (result, work) in zip(calls, ended, strict=True):
             yield Failure(result.error) if isinstance(result, Broken) else self._close(call, result, work)
 
@@ -58,7 +60,7 @@ class ClientHost:
             StrataError: what broke the first evaluation that broke.
         """
         talks = (self._open_evaluation(client, call.shared) for client in call.clients)
-        ended = converse(self._trainer, talks)
+        ended = converse(self._trainer, talks, self._world.batch_clients)
         scores: Evaluations = {}
         for client, (result, _) in zip(call.clients, ended, strict=True):
             if isinstance(result, Broken):
@@ -103,7 +105,7 @@ class ClientHost:
             self._states[call.client] = result.state
         if self._world.sleep_scale:
             time.sleep(made.total_s * self._world.sleep_scale)
-        return ClientReply(call.client, None if lost else result.up, made)
+        return ClientReply(call.client, None if lost else result.up, made, work.singly)
 
     def _open_evaluation(self, client: int, shared: Mapping[str, Params]) -> Conversation[Mapping[str, Evaluation]]:
         state = self._states.get(client)

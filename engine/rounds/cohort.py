@@ -24,6 +24,7 @@ from strata.engine.rounds.pools import (
     Failure,
     Outcome,
     Ticket,
+    added,
 )
 from strata.engine.rounds.schedules import Moment, Step
 from strata.engine.rounds.world import TierPlan, World
@@ -110,7 +111,13 @@ class ClientTier:
     def outcome(self, before: object, step: Step[ClientReply]) -> Outcome:
         """All calls of an exchange, by client; straggling is over the clients whose uploads counted."""
         straggling = [straggling_s([reply.seconds for reply in step.arrivals])] if step.arrivals else []
-        return Outcome(step.seconds, straggling, CallTable.of([reply.call for reply in step.replies]), step.counted)
+        return Outcome(
+            seconds=step.seconds,
+            straggling=straggling,
+            calls=CallTable.of([reply.call for reply in step.replies]),
+            counted=step.counted,
+            singly=added(reply.singly for reply in step.replies),
+        )
 
     def evaluate(self, shared: Mapping[str, Params]) -> Evaluations:
         """Evaluate the shared models and the personal ones on every member's test data; scores by client id."""

@@ -5,7 +5,8 @@ it comes, in any order.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from strata.engine.method.calls import LATE, Call, CallTable
@@ -45,11 +46,19 @@ class ClientCall:
 
 @dataclass(frozen=True)
 class ClientReply:
-    """What comes back of a client call; ``up``, the upload, is None when the client was lost on the way."""
+    """What comes back of a client call.
+
+    Attributes:
+        client: its id.
+        up: its upload, None when it was lost on the way.
+        call: what it cost.
+        singly: requests that were answered by themselves though several at once were asked for, by the reason.
+    """
 
     client: int
     up: object
     call: Call
+    singly: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def sender(self) -> int:
@@ -140,6 +149,7 @@ class TeamReply:
     bytes_down: int
     bytes_up: int
     is_late: bool = False
+    singly: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def sender(self) -> int:
@@ -186,6 +196,7 @@ class Outcome:
         counted: uploads that entered the global step: clients', or, in a tiered method, teams'. 0: it was not made.
         bytes_team_down, bytes_team_up: between the global server and its teams; 0 in a flat method.
         teams, late_teams: that were invited, and of those, dropped by the team tier's deadline.
+        singly: requests of clients that were answered one by one though several at once were asked for, by the reason.
     """
 
     seconds: float
@@ -196,6 +207,15 @@ class Outcome:
     bytes_team_up: int = 0
     late_teams: int = 0
     teams: int = 0
+    singly: Mapping[str, int] = field(default_factory=dict)
+
+
+def added(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Counts of the same things, added up."""
+    total: Counter[str] = Counter()
+    for part in parts:
+        total.update(part)
+    return dict(total)
 
 
 def merge(parts: Iterable[Mapping[int, V]]) -> dict[int, V]:

@@ -22,6 +22,7 @@ from strata.engine.rounds.pools import (
     TeamReply,
     Ticket,
     Topology,
+    added,
     merge,
 )
 from strata.engine.rounds.schedules import Moment, Step, schedule_of
@@ -83,6 +84,7 @@ class TeamServer:
             calls=CallTable.joined([outcome.calls for outcome in outcomes]),
             bytes_down=bytes_down,
             bytes_up=bytes_up,
+            singly=added(outcome.singly for outcome in outcomes),
         )
 
     @single_thread()
@@ -194,6 +196,7 @@ class TeamTier:
             bytes_team_up=sum(reply.bytes_up for reply in step.replies),
             late_teams=sum(reply.is_late for reply in step.replies),
             teams=len(step.replies),
+            singly=added(reply.singly for reply in step.replies),
         )
 
     def finish(self, state: object, moment: Moment) -> None:

@@ -47,6 +47,7 @@ class World:
         seed: of the run; all randomness derives from it.
         evaluation_batch: samples per forward pass of an evaluation.
         sleep_scale: wall seconds slept per virtual second; 0 computes delays only.
+        batch_clients: requests of so many clients are answered as one operation, at most; 1: one by one.
     """
 
     algorithm: Method
@@ -59,6 +60,7 @@ class World:
     seed: int
     evaluation_batch: int = 1024
     sleep_scale: float = 0.0
+    batch_clients: int = 1
 
     @cached_property
     def fingerprint(self) -> str:

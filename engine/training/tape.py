@@ -42,7 +42,7 @@ def record(operation: Operation, operands: Sequence[Tensor], constants: Iterable
 
 class _Tape(TorchDispatchMode):
     def __init__(self, operands: Sequence[Tensor], constants: Iterable[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._graph = Graph()
         self._nodes: dict[Hashable, Node] = {}
         self._alive: list[Tensor] = []  # or another tensor would be made where one was
@@ -108,7 +108,7 @@ def simplified(graph: Graph) -> None:
     ``baddbmm``, and the product the other way round, every client gets the bits that it gets by itself.
     """
     for node in list(graph.nodes):
-        if (node.target in SAME and _shape(node) == _shape(node.args[0])) or (node.target == ATEN.mul.Scalar and node.args[1] == 1):
+        if _changes_nothing(node):
             _replace(node, node.args[0])
         elif node.target == ATEN.transpose.int and _is_product_transposed(node):
             left, right = node.args[0].args
@@ -127,6 +127,13 @@ def simplified(graph: Graph) -> None:
             joined.meta["shape"] = _shape(node)
             _replace(node, joined)
             _erase(product)
+
+
+def _changes_nothing(node: Node) -> bool:
+    if node.target == ATEN.mul.Scalar:
+        return node.args[1:] == (1,)
+    before = node.args[0] if node.target in SAME else None
+    return isinstance(before, Node) and _shape(node) == _shape(before)
 
 
 def _is_bias_and_product(bias: object, product: object) -> bool:

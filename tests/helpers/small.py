@@ -15,6 +15,7 @@ SMALL = (
     "delays=classes",
     "tracking.wandb=disabled",
     "ray.num_cpus=2",
+    "training.batch_clients=1",
 )
 TWO_MODELS = "model.family=[{name: mlp, hidden: [32]}, {name: mlp, hidden: [48, 32]}]"
 HETEROGENEOUS = (TWO_MODELS, "method.batch_size=16", "method.lr=0.05", "method.momentum=0")
