@@ -4,8 +4,8 @@ A pool does not wait: ``submit`` hands calls over and gives a ticket for each, `
 it comes, in any order.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 

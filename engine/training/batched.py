@@ -188,7 +188,7 @@ class Batched:
         module = self._modules.bare(requests[0].model).eval()
         held = self._stacked(slots(module), [request.params for request in requests])
         correct, loss = np.zeros(len(chosen), np.int64), np.zeros(len(chosen))
-        with torch.inference_mode():
+        with torch.no_grad():  # under inference mode other operations would be recorded than in training
             for step, alive in enumerate(lanes.active):
                 lanes_now = max(alive, LEAST)
                 x, y, weights = lanes.batch(step, lanes_now)

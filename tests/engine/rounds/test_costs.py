@@ -11,8 +11,7 @@ from strata.engine.method.length import Length
 from strata.engine.method.requests import Sgd, Train
 from strata.engine.method.situation import CallCost, Decisions
 from strata.engine.rounds.costs import CallCosts
-from strata.engine.training.batches import plan_batches
-from strata.engine.training.batches import batch_sizes
+from strata.engine.training.batches import batch_sizes, plan_batches
 from tests.helpers.calls import call_rows
 from tests.helpers.small import small
 
