@@ -20,6 +20,10 @@ class Modules:
         self.device = device
         self._kept: LRUCache[Buildable, tuple[nn.Module, Params]] = LRUCache(MODULES_KEPT)
 
+    def __len__(self) -> int:
+        """How many are kept."""
+        return len(self._kept)
+
     def bare(self, model: Buildable) -> nn.Module:
         """The module of an architecture, with whatever values it has now."""
         return self._entry(model)[0]

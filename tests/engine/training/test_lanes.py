@@ -1,4 +1,4 @@
-"""Clients as lanes: each sees its own rows, in its own order, and smaller batches weigh nothing where they are filled."""
+"""Clients as lanes: each sees its own rows in its own order, and what fills up a smaller batch weighs nothing."""
 
 import numpy as np
 import pytest

@@ -86,7 +86,7 @@ def test_work_is_counted():
 
 def test_what_a_trainer_keeps_is_bounded_and_changes_nothing(monkeypatch):
     monkeypatch.setattr("strata.engine.training.flops.FLOPS_KEPT", 2)
-    monkeypatch.setattr("strata.engine.training.sequential.MODULES_KEPT", 2)
+    monkeypatch.setattr("strata.engine.training.modules.MODULES_KEPT", 2)
     trainer = Sequential(DATA)
     for size in (1, 2, 3, 4, 1):
         spec = ModelSpec("mlp", (D,), K, (("hidden", (size,)),))
