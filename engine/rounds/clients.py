@@ -70,9 +70,16 @@ class ClientHost:
         """Private states, by client id, of those of the given clients that have been called at least once."""
         return {client: self._states[client] for client in clients if client in self._states}
 
-    def restore(self, states: Mapping[int, object]) -> None:
-        """Replace the private states of some clients, by client id; those of the others stay as they are."""
-        self._states.update(states)
+    def restore(self, clients: Iterable[int], states: Mapping[int, object]) -> None:
+        """Give some clients the private states in ``states``, by client id, and the others among them none.
+
+        Clients that are not named keep theirs.
+        """
+        for client in clients:
+            if client in states:
+                self._states[client] = states[client]
+            else:
+                self._states.pop(client, None)
 
     def _state(self, client: int) -> object:
         if client not in self._states:

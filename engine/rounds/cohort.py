@@ -149,8 +149,8 @@ class FlatTier(ClientTier):
         return replace(snapshot, clients=self.states())
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Give the clients the private states of a snapshot."""
-        self._clients.restore(snapshot.clients)
+        """Give the clients the private states of a snapshot; one that has none there has none afterwards."""
+        self._clients.restore(self._members, snapshot.clients)
 
 
 def flat(world: World) -> FlatAlgorithm[object, object, object, object]:

@@ -101,8 +101,8 @@ class ClientPool(Protocol):
     def states(self, clients: Iterable[int]) -> dict[int, object]:
         """Private states, by client id, of those of the given clients that have one yet."""
 
-    def restore(self, states: Mapping[int, object]) -> None:
-        """Replace the private states of some clients, by client id."""
+    def restore(self, clients: Iterable[int], states: Mapping[int, object]) -> None:
+        """Give some clients the private states in ``states``, by client id; those that it lacks have none any more."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ class TeamPool(Protocol):
         """Team states by team id (None before the first round), and private client states by client id."""
 
     def restore(self, teams: Mapping[int, object], clients: Mapping[int, object], topology: Topology) -> None:
-        """Give each team its state back (one that ``teams`` lacks has none), and the clients of ``topology`` theirs."""
+        """Give each team and each client of ``topology`` its state back; one that ``teams`` or ``clients`` lacks has none."""
 
 
 @dataclass(frozen=True)

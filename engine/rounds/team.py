@@ -102,10 +102,10 @@ class TeamServer:
         """The team's state (None before its first round), and its members' private states by client id."""
         return self._state, self._tier(members).states()
 
-    def restore(self, state: object, clients: Mapping[int, object]) -> None:
+    def restore(self, state: object, members: Sequence[int], clients: Mapping[int, object]) -> None:
         """Take up again the state and the members' private states (by client id) that :meth:`snapshot` gave."""
         self._state = state
-        self._clients.restore(clients)
+        self._clients.restore(members, clients)
 
 
 class LocalTeams:
@@ -140,7 +140,7 @@ class LocalTeams:
     def restore(self, teams: Mapping[int, object], clients: Mapping[int, object], topology: Topology) -> None:
         """Give each team server its state (None: it has none) and the clients the private states that they had."""
         for team, members in topology.items():
-            self._servers[team].restore(teams.get(team), {c: clients[c] for c in members if c in clients})
+            self._servers[team].restore(teams.get(team), members, clients)
 
 
 class TeamTier:

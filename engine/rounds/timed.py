@@ -52,7 +52,7 @@ class PricedClients:
         """Private states: none, because nobody trains."""
         return {}
 
-    def restore(self, states: Mapping[int, object]) -> None:
+    def restore(self, clients: Iterable[int], states: Mapping[int, object]) -> None:
         """Restore nothing, because nothing is kept."""
 
 

@@ -111,16 +111,22 @@ class RayClients:
             asked.append((mine, ask(actor, "states", (mine,))))
         return merge(answer(ref, f"{names_of(mine)}, checkpoint") for mine, ref in asked)
 
-    def restore(self, states: Mapping[int, object]) -> None:
-        """Replace the private states of some clients, by client id, in the actors in which they live.
+    def restore(self, clients: Iterable[int], states: Mapping[int, object]) -> None:
+        """Give some clients the private states in ``states``, by client id, and the others among them none.
+
+        All actors in which such clients live are asked side by side.
 
         Raises:
             ActorDiedError: when an actor's process ended.
         """
-        clients = list(states)
-        for actor, places in self._by_actor(clients):
-            part = {clients[place]: states[clients[place]] for place in places}
-            answer(ask(actor, "restore", to_wire((part,))), f"{names_of(list(part))}, resume")
+        everyone = list(clients)
+        asked = []
+        for actor, places in self._by_actor(everyone):
+            mine = [everyone[place] for place in places]
+            part = {client: states[client] for client in mine if client in states}
+            asked.append((mine, ask(actor, "restore", to_wire((mine, part)))))
+        for mine, ref in asked:
+            answer(ref, f"{names_of(mine)}, resume")
 
     def _where(self, calls: Sequence[ClientCall]) -> str:
         first = calls[0]
@@ -194,7 +200,7 @@ class RayTeams:
         refs = {}
         for team, members in topology.items():
             own = {client: clients[client] for client in members if client in clients}
-            refs[team] = ask(self._actors[team], "restore", to_wire((teams.get(team), own)))
+            refs[team] = ask(self._actors[team], "restore", to_wire((teams.get(team), members, own)))
         self._answers(refs, "resume")
 
     def _answers(self, refs: Mapping[int, Ref], purpose: str) -> dict[int, Any]:

@@ -167,3 +167,18 @@ def test_an_outcome_says_how_many_uploads_counted(method, uploads):
         assert federation.rounds.run_round().counted == uploads
     with Federation(small(method, "delays.dropout=1.0")) as federation:
         assert federation.rounds.run_round().counted == 0
+
+
+@pytest.mark.parametrize("method", ["standalone", "permfl"])
+def test_a_federation_rewound_in_place_goes_on_as_one_that_was_not_disturbed(tmp_path, method):
+    few = ("clients.participation=0.3", "rounds=3")  # some clients are called after the checkpoint for the first time
+    with Federation(small(method, *few)) as federation:
+        federation.run_round()
+        saved, called = federation.save(tmp_path), set(federation.rounds.snapshot().clients)
+        list(federation)
+        expected = federation.fingerprint()
+        assert set(federation.rounds.snapshot().clients) > called
+        federation.restore(saved)
+        assert set(federation.rounds.snapshot().clients) == called
+        list(federation)
+        assert federation.fingerprint() == expected
