@@ -29,7 +29,7 @@ from strata.engine.rounds.schedules import Moment, Step
 from strata.engine.rounds.world import TierPlan, World
 from strata.engine.seeding import derive, generator
 from strata.engine.state.snapshot import Snapshot
-from strata.engine.tree import leaves
+from strata.engine.tree import kinds, leaves
 
 Aggregate = Callable[[object, Sequence[Received[object]], Context], object]
 
@@ -165,14 +165,20 @@ def client_calls(
     """The calls of a cohort: what the method sends to each client, given its server's state and its assignments."""
     method: Any = world.algorithm  # flat and tiered methods share the name to_client, not the type of the state
     calls = []
-    distinct: dict[tuple[object, ...], object] = {}
+    distinct: dict[object, object] = {}
+    seen: dict[int, tuple[object, object]] = {}  # by id, with the message itself, or its id could become another's
     for client, told in assignments.items():
         down = method.to_client(owner_state, world.info_in(client, team), told)
-        # Messages of the same tensors and numbers become one object, which travels once.
-        key = tuple((path, id(leaf) if isinstance(leaf, Tensor) else (type(leaf), leaf)) for path, leaf in leaves(down))
-        down = distinct.setdefault(key, down)
-        calls.append(ClientCall(client, team, moment.round, moment.team_round, told, down))
+        if id(down) not in seen:
+            seen[id(down)] = down, distinct.setdefault(_key(down), down)
+        calls.append(ClientCall(client, team, moment.round, moment.team_round, told, seen[id(down)][1]))
     return calls
+
+
+def _key(down: object) -> object:
+    """Equal for messages of the same types, tensors and numbers, which become one object and travel once."""
+    values = [(path, id(leaf) if isinstance(leaf, Tensor) else (type(leaf), repr(leaf))) for path, leaf in leaves(down)]
+    return tuple(values), tuple(kinds(down))
 
 
 def assignments_for(
