@@ -3,9 +3,11 @@
 import errno
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 
@@ -191,6 +193,37 @@ def test_what_could_not_be_restored_is_not_saved(tmp_path):
         saved(tmp_path, types={})
     with pytest.raises(StateError, match=rf"Local {here}.*at the top level"):
         checkpoint.save(tmp_path, 3, {"a": [Local(1)]}, ME, 2, TYPES)
+    assert not list(tmp_path.iterdir())
+
+
+class Pair(NamedTuple):
+    a: int
+    b: int
+
+
+@dataclass
+class Counting:
+    x: int
+    seen: int = field(default=0, init=False)
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (Pair(1, 2), r"\.w\[7\]\[1\]: a Pair "),
+        ({(1, 2): 3}, r"\.w\[7\]\[1\]: a tuple as a key "),
+        ({np.int64(1): 3}, r"\.w\[7\]\[1\]: a int64 as a key "),
+        (Counting(1), r"\.w\[7\]\[1\]: a Counting, whose field seen "),
+        (np.zeros(2), r"\.w\[7\]\[1\]: a ndarray "),
+        (np.int64(1), r"\.w\[7\]\[1\]: a int64 "),
+        ({1}, r"\.w\[7\]\[1\]: a set "),
+        (Counting, r"\.w\[7\]\[1\]: a type "),
+    ],
+    ids=repr,
+)
+def test_what_would_not_come_back_as_it_was_is_refused_when_it_is_saved(tmp_path, part, message):
+    with pytest.raises(StateError, match=message):
+        checkpoint.save(tmp_path, 3, State({7: ["x", part]}, ()), ME, 2, TYPES)
     assert not list(tmp_path.iterdir())
 
 
