@@ -13,7 +13,7 @@ from strata.engine.rounds.accounts import charge
 from strata.engine.rounds.pools import ClientCall, ClientReply, EvaluationCall, Evaluations, Failure, Ticket
 from strata.engine.rounds.world import World
 from strata.engine.seeding import derive
-from strata.engine.training.conversation import Conversation, Splits, converse
+from strata.engine.training.conversation import Conversation, converse
 from strata.engine.training.sequential import Sequential
 from strata.engine.training.trainer import Broken
 from strata.engine.tree import count_bytes
@@ -100,7 +100,7 @@ class ClientHost:
             steps = method.probe_step(info, call.down, context)
         else:
             steps = method.client_step(info, self._state(call.client), call.down, context)
-        return Conversation(steps, self._splits(call.client), seed, _where(info, call))
+        return Conversation(steps, self._world.data.clients[call.client], seed, _where(info, call))
 
     def _close(self, call: ClientCall, result: ClientResult[object, object], work: Work) -> ClientReply:
         """What is sent and kept once a call's conversation is over."""
@@ -117,11 +117,7 @@ class ClientHost:
         if state is None:  # never called: as it would start, which is not kept
             state = self._first_state(client)
         steps = self._world.algorithm.client_evaluate(self._world.infos[client], state, shared)
-        return Conversation(steps, self._splits(client), 0, f"client {client}, evaluation")
-
-    def _splits(self, client: int) -> Splits:
-        rows = self._world.data.clients[client]
-        return Splits(rows.train, rows.test, rows.validation)
+        return Conversation(steps, self._world.data.clients[client], 0, f"client {client}, evaluation")
 
 
 def _where(info: ClientInfo, call: ClientCall) -> str:

@@ -12,7 +12,7 @@ from strata.engine.rounds.pools import ClientCall
 from strata.engine.rounds.schedules import Moment
 from strata.engine.rounds.world import World
 from strata.engine.seeding import derive
-from strata.engine.training.conversation import Conversation, Splits, drive
+from strata.engine.training.conversation import Conversation, drive
 from strata.engine.training.dry import Dry
 from strata.engine.tree import count_bytes, leaves
 
@@ -81,6 +81,5 @@ class CallCosts:
 
     def _count(self, call: ClientCall, steps: ClientStep[C, Up]) -> CallCost:
         rows = self._world.data.clients[call.client]
-        splits = Splits(rows.train, rows.test, rows.validation)
-        result, work = drive(self._trainer, Conversation(steps, splits, 0, f"client {call.client}, its cost"))
+        result, work = drive(self._trainer, Conversation(steps, rows, 0, f"client {call.client}, its cost"))
         return CallCost(count_bytes(call.down), count_bytes(result.up), work.flops)

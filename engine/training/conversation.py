@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Generic, TypeVar
 
-from strata.engine.data.dataset import IntArray
+from strata.engine.data.dataset import ClientData, IntArray
 from strata.engine.determinism import single_thread
 from strata.engine.method.requests import Answer, Request, Train, Work
 from strata.engine.seeding import derive
@@ -18,29 +18,12 @@ from strata.engine.training.trainer import Asked, Broken, Trainer
 R = TypeVar("R")
 
 
-@dataclass(frozen=True)
-class Splits:
-    """The rows of one client, ``(n,)`` each; where there are no validation rows, the training rows stand in."""
-
-    train: IntArray
-    test: IntArray
-    validation: IntArray
-
-    def of(self, request: Request) -> IntArray:
-        """The rows (n,) that a request is about: training rows to train on, else those of the split that it names."""
-        split = "train" if isinstance(request, Train) else request.split
-        if split == "validation" and not len(self.validation):
-            return self.train
-        rows: IntArray = getattr(self, split)
-        return rows
-
-
 @dataclass
 class Conversation(Generic[R]):
     """A method's generator and what its requests are about; each request's seed derives from the call's."""
 
     steps: Generator[Request, Answer | None, R]
-    rows: Splits
+    rows: ClientData
     seed: int
     where: str
     work: Work = field(default_factory=Work)
@@ -55,7 +38,19 @@ class Conversation(Generic[R]):
         request = self.steps.send(answer)
         seed = derive(self.seed, "request", self.requests)
         self.requests += 1
-        return Asked(request, self.rows.of(request), seed, self.where, self.work)
+        return Asked(request, _rows_of(self.rows, request), seed, self.where, self.work)
+
+
+def _rows_of(held: ClientData, request: Request) -> IntArray:
+    """The rows (n,) that a request is about: training rows to train on, else those of the split that it names.
+
+    Where there are no validation rows, the training rows stand in.
+    """
+    split = "train" if isinstance(request, Train) else request.split
+    if split == "validation" and not len(held.validation):
+        return held.train
+    rows: IntArray = getattr(held, split)
+    return rows
 
 
 def converse(
