@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 from strata.engine.data.dataset import ClientData, IntArray
 from strata.engine.determinism import single_thread
+from strata.engine.errors import StrataError
 from strata.engine.method.requests import Answer, Request, Train, Work
 from strata.engine.seeding import derive
 from strata.engine.training.trainer import Asked, Broken, Trainer
@@ -80,13 +81,35 @@ def _together(trainer: Trainer, group: Sequence[Conversation[R]]) -> list[R | Br
                     asked[index] = group[index].next(answer)
                 except StopIteration as stop:
                     results[index] = stop.value
+                except StrataError as error:
+                    results[index] = _broken(error, group[index].where)
             answers = {}
-            for index, made in zip(asked, trainer.answer(list(asked.values())), strict=True):
+            for index, made in zip(asked, _answers(trainer, list(asked.values())), strict=True):
                 if isinstance(made, Broken):
                     results[index] = made
                 else:
                     answers[index] = made
     return [results[index] for index in range(len(group))]
+
+
+def _answers(trainer: Trainer, asked: Sequence[Asked]) -> Sequence[Answer | Broken]:
+    """What the trainer answers, each error with its client; one that is raised has broken all requests alike."""
+    try:
+        answers = trainer.answer(asked)
+    except StrataError as error:
+        broken = _broken(error, "; ".join(one.where for one in asked))
+        return [broken] * len(asked)
+    return [
+        _broken(made.error, one.where) if isinstance(made, Broken) else made
+        for one, made in zip(asked, answers, strict=True)
+    ]
+
+
+def _broken(error: StrataError, where: str) -> Broken:
+    """A conversation ended by an error, whose message says where, as most do already."""
+    if where not in str(error):
+        error.args = (f"{where}: {error}",)
+    return Broken(error)
 
 
 def drive(trainer: Trainer, conversation: Conversation[R]) -> tuple[R, Work]:
