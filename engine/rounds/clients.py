@@ -10,7 +10,16 @@ from strata.engine.method.messages import ClientInfo, ClientResult, ClientStep, 
 from strata.engine.method.requests import Evaluation, Work
 from strata.engine.params import Params
 from strata.engine.rounds.accounts import charge
-from strata.engine.rounds.pools import ClientCall, ClientReply, EvaluationCall, Evaluations, Failure, Ticket
+from strata.engine.rounds.pools import (
+    ClientCall,
+    ClientReply,
+    EvaluationCall,
+    Evaluations,
+    Failure,
+    Queue,
+    Queued,
+    Ticket,
+)
 from strata.engine.rounds.world import World
 from strata.engine.seeding import derive
 from strata.engine.training.conversation import Conversation, converse
@@ -27,21 +36,19 @@ class ClientHost:
         self._world = world
         self._trainer = Sequential(world.data.dataset, device, world.evaluation_batch)
         self._states: dict[int, object] = {}
+        self._queue = Queue(self._make)
 
     def submit(self, calls: Sequence[ClientCall]) -> Sequence[Ticket]:
-        """Note the calls; they are made when their results are asked for."""
-        return calls
+        """Note the calls; they are made in this order, once something is asked for that rests on them."""
+        return self._queue.submit(calls)
 
     def results(self, tickets: Sequence[Ticket]) -> Iterator[ClientReply | Failure]:
-        """Make the calls as their results are asked for, and give what came of each, in their order.
+        """Make the calls as their results are asked for, and give what came of each, in the order of the tickets.
 
-        A call that breaks (a loss that is not finite) gives a failure that names client, team and round.
+        A call that breaks (a loss that is not finite) gives a failure that names client, team and round. Asking again
+        gives the same.
         """
-        calls = cast(Sequence[ClientCall], tickets)
-        talks = (self._open(call) for call in calls)
-        ended = converse(self._trainer, talks)
-        for call, (result, work) in zip(calls, ended, strict=True):
-            yield Failure(result.error) if isinstance(result, Broken) else self._close(call, result, work)
+        return self._queue.results(cast(Sequence[Queued[ClientCall, ClientReply]], tickets))
 
     @single_thread()
     def run(self, calls: Sequence[ClientCall]) -> list[ClientReply | Failure]:
@@ -57,6 +64,7 @@ class ClientHost:
         Raises:
             StrataError: what broke the first evaluation that broke.
         """
+        self._queue.finish()
         talks = (self._open_evaluation(client, call.shared) for client in call.clients)
         ended = converse(self._trainer, talks)
         scores: Evaluations = {}
@@ -68,13 +76,15 @@ class ClientHost:
 
     def states(self, clients: Iterable[int]) -> dict[int, object]:
         """Private states, by client id, of those of the given clients that have been called at least once."""
+        self._queue.finish()
         return {client: self._states[client] for client in clients if client in self._states}
 
     def restore(self, clients: Iterable[int], states: Mapping[int, object]) -> None:
         """Give some clients the private states in ``states``, by client id, and the others among them none.
 
-        Clients that are not named keep theirs.
+        Clients that are not named keep theirs. Calls that were handed over and not made yet are forgotten.
         """
+        self._queue.forget()
         for client in clients:
             if client in states:
                 self._states[client] = states[client]
@@ -89,6 +99,10 @@ class ClientHost:
     def _first_state(self, client: int) -> object:
         seed = derive(self._world.seed, "client", client)
         return self._world.algorithm.init_client(self._world.infos[client], seed)
+
+    def _make(self, call: ClientCall) -> ClientReply | Failure:
+        ((result, work),) = converse(self._trainer, [self._open(call)])
+        return Failure(result.error) if isinstance(result, Broken) else self._close(call, result, work)
 
     def _open(self, call: ClientCall) -> Conversation[Any]:
         """A call's conversation with the trainer."""

@@ -4,9 +4,10 @@ A pool does not wait: ``submit`` hands calls over and gives a ticket for each, `
 it comes, in any order.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from strata.engine.method.calls import LATE, Call, CallTable
 from strata.engine.method.messages import Assignment
@@ -14,7 +15,7 @@ from strata.engine.method.requests import Evaluation
 from strata.engine.method.situation import Decisions
 from strata.engine.params import Params
 
-V = TypeVar("V")
+K, R, V = TypeVar("K"), TypeVar("R"), TypeVar("V")
 
 Ticket = object
 """Stands for a call that was handed over; what it is, is up to the pool."""
@@ -25,6 +26,59 @@ class Failure:
     """What came of a call that broke: its error, whose message says whose call it was."""
 
     error: Exception
+
+
+@dataclass(eq=False)
+class Queued(Generic[K, R]):
+    """A ticket of a :class:`Queue`: a call, and what came of it once it was made."""
+
+    call: K
+    result: R | Failure | None = None
+
+
+class Queue(Generic[K, R]):
+    """Calls that one process makes one after the other: each once, in the order in which they were handed over.
+
+    They are made when a result is asked for, up to that of the last call asked for, or all of them by :meth:`finish`.
+    What came of a call is kept with its ticket.
+    """
+
+    def __init__(self, make: Callable[[K], R | Failure]) -> None:
+        """``make`` makes a call, and gives what came of it."""
+        self._make = make
+        self._waiting: deque[Queued[K, R]] = deque()
+
+    def submit(self, calls: Iterable[K]) -> list[Queued[K, R]]:
+        """Take calls that are to be made; one ticket each, in their order."""
+        tickets = [Queued[K, R](call) for call in calls]
+        self._waiting.extend(tickets)
+        return tickets
+
+    def results(self, tickets: Iterable[Queued[K, R]]) -> Iterator[R | Failure]:
+        """What came of calls, in the order of their tickets; those that were not made yet are made.
+
+        Raises:
+            ValueError: for a call that :meth:`forget` has dropped.
+        """
+        for ticket in tickets:
+            while ticket.result is None:
+                if not self._waiting:
+                    raise ValueError("this call was handed over before the states were restored; hand it over again")
+                self._advance()
+            yield ticket.result
+
+    def finish(self) -> None:
+        """Make all calls that were not made yet."""
+        while self._waiting:
+            self._advance()
+
+    def forget(self) -> None:
+        """Drop all calls that were not made yet."""
+        self._waiting.clear()
+
+    def _advance(self) -> None:
+        ticket = self._waiting.popleft()
+        ticket.result = self._make(ticket.call)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from strata.engine.rounds.pools import (
     Evaluations,
     Failure,
     Outcome,
+    Queue,
+    Queued,
     TeamCall,
     TeamPool,
     TeamReply,
@@ -114,31 +116,39 @@ class LocalTeams:
     def __init__(self, world: World, clients: ClientPool) -> None:
         """One :class:`TeamServer` per team, all reaching the same clients."""
         self._servers = {team: TeamServer(world, team, clients) for team in world.data.teams}
+        self._queue = Queue(self._make)
 
     def submit(self, calls: Sequence[TeamCall]) -> Sequence[Ticket]:
-        """Note the calls; teams run when their results are asked for."""
-        return calls
+        """Note the calls; teams run in this order, once something is asked for that rests on them."""
+        return self._queue.submit(calls)
 
     def results(self, tickets: Sequence[Ticket]) -> Iterator[TeamReply | Failure]:
-        """Run the teams one after the other, in the order of their calls, each when its reply is asked for.
+        """Run the teams one after the other as their replies are asked for; a team's round that breaks is a failure.
 
-        Raises:
-            StrataError: what broke the call of a client.
+        Asking again gives the same.
         """
-        calls = cast(Sequence[TeamCall], tickets)
-        return (self._servers[call.team].run(call) for call in calls)
+        return self._queue.results(cast(Sequence[Queued[TeamCall, TeamReply]], tickets))
+
+    def _make(self, call: TeamCall) -> TeamReply | Failure:
+        try:
+            return self._servers[call.team].run(call)
+        except Exception as error:
+            return Failure(error)
 
     def evaluate(self, shared: Mapping[str, Params], topology: Topology) -> Evaluations:
         """Evaluate the clients of all teams on their own test data, team by team; scores by client id."""
+        self._queue.finish()
         return merge(self._servers[team].evaluate(shared, members) for team, members in topology.items())
 
     def snapshot(self, topology: Topology) -> tuple[dict[int, object], dict[int, object]]:
         """Team states by team id (None before the first round), and private client states by client id."""
+        self._queue.finish()
         taken = {team: self._servers[team].snapshot(members) for team, members in topology.items()}
         return {team: state for team, (state, _) in taken.items()}, merge(clients for _, clients in taken.values())
 
     def restore(self, teams: Mapping[int, object], clients: Mapping[int, object], topology: Topology) -> None:
         """Give each team server its state (None: it has none) and the clients the private states that they had."""
+        self._queue.forget()
         for team, members in topology.items():
             self._servers[team].restore(teams.get(team), members, clients)
 

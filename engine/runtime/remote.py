@@ -74,15 +74,14 @@ class RayClients:
         return tickets
 
     def results(self, tickets: Sequence[Ticket]) -> Iterator[ClientReply | Failure]:
-        """The replies of calls, an actor's together once it has made all of them; a call that broke gives a failure.
+        """The replies of calls, an actor's together once it has made all of them.
 
-        Raises:
-            ActorDiedError: when an actor's process ended, naming its clients, team and round.
-            ClusterError: when Ray lost what it answered.
+        A call that broke gives a failure. So does each call of an actor whose process ended (an ActorDiedError, which
+        names its clients, team and round), or whose answer Ray lost (a ClusterError).
         """
         for replies, wanted in as_they_come(cast(Sequence[Pending], tickets)):
             for number in wanted:
-                yield replies[number]
+                yield replies if isinstance(replies, Failure) else replies[number]
 
     def evaluate(self, call: EvaluationCall) -> Evaluations:
         """Evaluate the given clients on their own test data, all actors side by side; scores by client id.
@@ -164,10 +163,9 @@ class RayTeams:
     def results(self, tickets: Sequence[Ticket]) -> Iterator[TeamReply | Failure]:
         """The replies of teams, in the order in which they have made their rounds.
 
-        Raises:
-            ActorDiedError: when an actor's process ended, naming what died, and the round.
-            ClusterError: when Ray lost what it answered.
-            StrataError: what broke a team's round, as it was raised there.
+        A team's round that broke gives a failure with the error as it was raised there. So does a team whose actor's
+        process ended (an ActorDiedError, which names what died, and the round), or whose answer Ray lost (a
+        ClusterError).
         """
         return (reply for reply, _ in as_they_come(cast(Sequence[Pending], tickets)))
 
@@ -224,18 +222,26 @@ def as_they_come(tickets: Iterable[Pending]) -> Iterator[tuple[Any, list[int]]]:
     """Wait for tasks, in the order in which they end.
 
     Yields:
-        each task's answer, and which of the calls that it makes are among the tickets, by number.
-
-    Raises:
-        StrataError: as :func:`fetch` does.
+        each task's answer, or a failure with what :func:`fetch` raises; and which of the calls that it makes are among
+        the tickets, by number.
     """
     waiting: dict[Ref, tuple[list[int], str]] = {}
     for ref, number, where in tickets:
         waiting.setdefault(ref, ([], where))[0].append(number)
-    while waiting:
-        (ref,), _ = ray.wait(list(waiting), num_returns=1)
-        numbers, where = waiting.pop(ref)
-        yield answer(ref, where), numbers
+    rest = list(waiting)
+    while rest:
+        ray.wait(rest, num_returns=1)  # returns as soon as there is one, and then no others that are there
+        ready, rest = ray.wait(rest, num_returns=len(rest), timeout=0)
+        for ref in ready:
+            numbers, where = waiting.pop(ref)
+            yield _answer_or_failure(ref, where), numbers
+
+
+def _answer_or_failure(ref: Ref, where: str) -> Any:
+    try:
+        return answer(ref, where)
+    except Exception as error:
+        return Failure(error)
 
 
 def shared_once(messages: Iterable[object]) -> dict[int, object]:

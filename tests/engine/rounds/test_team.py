@@ -3,9 +3,13 @@
 import pytest
 import torch
 
+from strata.engine.build import build_world
 from strata.engine.errors import TopologyError
 from strata.engine.federation import Federation
 from strata.engine.method.situation import Decisions
+from strata.engine.rounds.clients import ClientHost
+from strata.engine.rounds.pools import Failure, TeamCall
+from strata.engine.rounds.team import LocalTeams, TeamServer
 from tests.helpers.calls import call_rows
 from tests.helpers.regrouping import Regrouping
 from tests.helpers.small import small
@@ -81,3 +85,22 @@ def test_a_servers_draws_follow_the_seed():
             return federation.fingerprint()["models"]
 
     assert server(0) == server(0) != server(1)
+
+
+def test_a_team_that_breaks_is_one_failure_and_the_others_run_once_each(monkeypatch):
+    world, made = build_world(config()), []
+
+    def run(self, call):
+        made.append(call.team)
+        if call.team == 0:
+            raise TopologyError("no neighbours")
+        return call.team
+
+    monkeypatch.setattr(TeamServer, "run", run)
+    teams = LocalTeams(world, ClientHost(world, "cpu"))
+    tickets = teams.submit([TeamCall(team, 1, members, None) for team, members in world.data.teams.items()])
+    broken, reply = teams.results(tickets)
+    assert isinstance(broken, Failure)
+    assert (str(broken.error), reply) == ("no neighbours", 1)
+    assert list(teams.results(tickets)) == [broken, reply]
+    assert made == [0, 1]
