@@ -8,7 +8,6 @@ from strata.engine.determinism import single_thread
 from strata.engine.method.calls import LOST, NO_TEAM
 from strata.engine.method.messages import ClientInfo, ClientResult, ClientStep, Context
 from strata.engine.method.requests import Evaluation, Work
-from strata.engine.params import Params
 from strata.engine.rounds.accounts import charge
 from strata.engine.rounds.pools import (
     ClientCall,
@@ -65,7 +64,7 @@ class ClientHost:
             StrataError: what broke the first evaluation that broke.
         """
         self._queue.finish()
-        talks = (self._open_evaluation(client, call.shared) for client in call.clients)
+        talks = (self._open_evaluation(client, call) for client in call.clients)
         ended = converse(self._trainer, talks)
         scores: Evaluations = {}
         for client, (result, _) in zip(call.clients, ended, strict=True):
@@ -91,14 +90,13 @@ class ClientHost:
             else:
                 self._states.pop(client, None)
 
-    def _state(self, client: int) -> object:
-        if client not in self._states:
-            self._states[client] = self._first_state(client)
-        return self._states[client]
+    def _state(self, info: ClientInfo) -> object:
+        if info.id not in self._states:
+            self._states[info.id] = self._first_state(info)
+        return self._states[info.id]
 
-    def _first_state(self, client: int) -> object:
-        seed = derive(self._world.seed, "client", client)
-        return self._world.algorithm.init_client(self._world.infos[client], seed)
+    def _first_state(self, info: ClientInfo) -> object:
+        return self._world.algorithm.init_client(info, derive(self._world.seed, "client", info.id))
 
     def _make(self, call: ClientCall) -> ClientReply | Failure:
         ((result, work),) = converse(self._trainer, [self._open(call)])
@@ -113,7 +111,7 @@ class ClientHost:
         if call.probe:
             steps = method.probe_step(info, call.down, context)
         else:
-            steps = method.client_step(info, self._state(call.client), call.down, context)
+            steps = method.client_step(info, self._state(info), call.down, context)
         return Conversation(steps, self._world.data.clients[call.client], seed, _where(info, call))
 
     def _close(self, call: ClientCall, result: ClientResult[object, object], work: Work) -> ClientReply:
@@ -126,11 +124,11 @@ class ClientHost:
             time.sleep(made.total_s * self._world.sleep_scale)
         return ClientReply(call.client, None if lost else result.up, made)
 
-    def _open_evaluation(self, client: int, shared: Mapping[str, Params]) -> Conversation[Mapping[str, Evaluation]]:
-        state = self._states.get(client)
+    def _open_evaluation(self, client: int, call: EvaluationCall) -> Conversation[Mapping[str, Evaluation]]:
+        info, state = self._world.info_in(client, call.team), self._states.get(client)
         if state is None:  # never called: as it would start, which is not kept
-            state = self._first_state(client)
-        steps = self._world.algorithm.client_evaluate(self._world.infos[client], state, shared)
+            state = self._first_state(info)
+        steps = self._world.algorithm.client_evaluate(info, state, call.shared)
         return Conversation(steps, self._world.data.clients[client], 0, f"client {client}, evaluation")
 
 

@@ -86,7 +86,7 @@ class ClientTier:
     def submit(self, children: Sequence[int], state: object, moment: Moment) -> Sequence[Ticket]:
         """Call the clients of a cohort, each under what was decided for it, on top of the method's default."""
         decided = None if moment.decisions is None else moment.decisions.clients
-        self._told = assignments_for(self._world, children, decided)
+        self._told = assignments_for(self._world, children, decided, self._team)
         return self._clients.submit(self.calls(state, moment, self._told))
 
     def calls(self, state: object, moment: Moment, told: Mapping[int, Assignment]) -> list[ClientCall]:
@@ -114,7 +114,7 @@ class ClientTier:
 
     def evaluate(self, shared: Mapping[str, Params]) -> Evaluations:
         """Evaluate the shared models and the personal ones on every member's test data; scores by client id."""
-        return self._clients.evaluate(EvaluationCall(self._members, shared))
+        return self._clients.evaluate(EvaluationCall(self._members, shared, self._team))
 
     def states(self) -> dict[int, object]:
         """Private states, by client id, of those members that have one."""
@@ -128,6 +128,11 @@ class FlatTier(ClientTier):
         """Take all clients of ``world`` as the children; ``clients`` reaches every one of them."""
         self._method = flat(world)
         super().__init__(world, clients, range(len(world.data.clients)), self._method.global_step)
+
+    @property
+    def team_of(self) -> Mapping[int, int]:
+        """The team of each client by client id: empty, for there are no teams."""
+        return {}
 
     def clients(self, children: Sequence[int]) -> list[int]:
         """The clients of some children of the global server, which in a flat method are these themselves."""
@@ -182,15 +187,19 @@ def _key(down: object) -> object:
 
 
 def assignments_for(
-    world: World, cohort: Sequence[int], decided: Mapping[int, Assignment] | None
+    world: World, cohort: Sequence[int], decided: Mapping[int, Assignment] | None, team: int = NO_TEAM
 ) -> dict[int, Assignment]:
-    """What each client of a cohort is told: the method's default, overlaid by what was decided for it."""
-    defaults = {client: world.algorithm.default_assignment(world.infos[client]) for client in cohort}
+    """What each client of a team's cohort is told: the method's default, overlaid by what was decided for it."""
+    defaults = {client: world.algorithm.default_assignment(world.info_in(client, team)) for client in cohort}
     return defaults if decided is None else {c: {**defaults[c], **decided.get(c, {})} for c in cohort}
 
 
-def probe_calls(world: World, clients: Sequence[int], g: object, round: int) -> list[ClientCall]:
+def probe_calls(
+    world: World, clients: Sequence[int], g: object, round: int, team_of: Mapping[int, int]
+) -> list[ClientCall]:
     """The calls that assess the speed of clients before a round; they come before its first team round.
+
+    ``team_of`` has the team of each client as it is now; it is empty without a team tier.
 
     Raises:
         ValueError: when the method has no probe.
@@ -198,11 +207,12 @@ def probe_calls(world: World, clients: Sequence[int], g: object, round: int) -> 
     down = world.algorithm.probe(g)
     if down is None:
         raise ValueError(f"{type(world.algorithm).__name__} has no probe")
-    teams = world.team_of
-    return [ClientCall(c, teams.get(c, NO_TEAM), round, 0, {}, down, probe=True) for c in clients]
+    return [ClientCall(c, team_of.get(c, NO_TEAM), round, 0, {}, down, probe=True) for c in clients]
 
 
-def probed(world: World, pool: ClientPool, clients: Sequence[int], g: object, round: int) -> CallTable:
+def probed(
+    world: World, pool: ClientPool, clients: Sequence[int], g: object, round: int, team_of: Mapping[int, int]
+) -> CallTable:
     """Let clients make their probes of the method before a round; gives the calls, in the order of ``clients``.
 
     Args:
@@ -211,13 +221,14 @@ def probed(world: World, pool: ClientPool, clients: Sequence[int], g: object, ro
         clients: their ids.
         g: the global state, from which the method makes the probe.
         round: the round to come.
+        team_of: the team of each client as it is now.
 
     Raises:
         StrataError: what broke the first probe that broke.
         ValueError: when the method has no probe.
     """
     made = {}
-    for result in pool.results(pool.submit(probe_calls(world, clients, g, round))):
+    for result in pool.results(pool.submit(probe_calls(world, clients, g, round, team_of))):
         if isinstance(result, Failure):
             raise result.error
         made[result.client] = result.call

@@ -43,8 +43,8 @@ class CallCosts:
         """Bytes and FLOPs of a client's call under an assignment, which lies on top of the method's default."""
         key = (client, *assignment.items())
         if key not in self._known:
-            told = assignments_for(self._world, [client], {client: assignment})
             team = self._world.team_of.get(client, NO_TEAM)
+            told = assignments_for(self._world, [client], {client: assignment}, team)
             (call,) = client_calls(self._world, self._owner, Moment(1, 1), team, told)
             cost = self._received(call)
             if any(isinstance(value, float) for value in assignment.values()):
@@ -74,7 +74,7 @@ class CallCosts:
         """
         key = (client, "probe")
         if key not in self._known:
-            (call,) = probe_calls(self._world, [client], self._g, 1)
+            (call,) = probe_calls(self._world, [client], self._g, 1, self._world.team_of)
             steps = self._world.algorithm.probe_step(self._world.infos[client], call.down, Context(1, 0, 0))
             self._known[key] = self._count(call, steps)
         return self._known[key]

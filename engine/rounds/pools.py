@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
-from strata.engine.method.calls import LATE, Call, CallTable
+from strata.engine.method.calls import LATE, NO_TEAM, Call, CallTable
 from strata.engine.method.messages import Assignment
 from strata.engine.method.requests import Evaluation
 from strata.engine.method.situation import Decisions
@@ -127,10 +127,11 @@ class ClientReply:
 
 @dataclass(frozen=True)
 class EvaluationCall:
-    """Evaluate the ``shared`` models (TM, GM) and the personal models of some clients."""
+    """Evaluate the ``shared`` models (TM, GM) and the personal models of some clients, who are now in ``team``."""
 
     clients: Sequence[int]
     shared: Mapping[str, Params]
+    team: int = NO_TEAM
 
 
 Evaluations = dict[int, Mapping[str, Evaluation]]

@@ -47,6 +47,10 @@ class TopTier(Tier[Any], Protocol):
 
     plan: TierPlan
 
+    @property
+    def team_of(self) -> Mapping[int, int]:
+        """The team of each client as it is now, by client id; empty without a team tier."""
+
     def clients(self, children: Sequence[int]) -> list[int]:
         """The clients that some children are, or that are in them; ids, ascending."""
 
@@ -92,7 +96,7 @@ class GlobalServer:
     @single_thread()
     def probe(self, clients: Sequence[int]) -> CallTable:
         """Assess the speed of clients; the next round becomes longer by the slowest of them."""
-        self._probes = probed(self._world, self._clients, clients, self.state, self.round + 1)
+        self._probes = probed(self._world, self._clients, clients, self.state, self.round + 1, self._tier.team_of)
         return self._probes
 
     @single_thread()

@@ -167,6 +167,11 @@ class TeamTier:
         teams = sorted(self._topology)
         return choose(teams, cohort_size(self.plan, len(teams)), self._world.seed, "teams", moment.round)
 
+    @property
+    def team_of(self) -> Mapping[int, int]:
+        """The team of each client as it is now, by client id."""
+        return {client: team for team, members in self._topology.items() for client in members}
+
     def clients(self, children: Sequence[int]) -> list[int]:
         """The clients that are now in some teams; ids, ascending."""
         return sorted(client for team in children for client in self._topology[team])
@@ -215,7 +220,8 @@ class TeamTier:
         if self._method.regroups:
             formed = self._method.regroup(state, self._topology, self._context(moment))
             _check(formed, self._topology, moment.round)
-            self._topology = {team: sorted(members) for team, members in sorted(formed.items())}
+            # A method may have counted with numpy, whose numbers are not what calls and checkpoints hold.
+            self._topology = {int(team): sorted(map(int, members)) for team, members in sorted(formed.items())}
 
     def evaluate(self, shared: Mapping[str, Params]) -> Evaluations:
         """Evaluate the shared, the teams' and the personal models on every client's test data; scores by client id."""
@@ -247,5 +253,5 @@ def _check(formed: Topology, before: Topology, round: int) -> None:
             f"round {round}: the method formed other teams: expected teams {sorted(before)}, and each of the "
             f"{len(everyone)} clients in one of them."
         )
-    if empty := [team for team, members in formed.items() if not members]:
+    if empty := [team for team, members in formed.items() if not len(members)]:
         raise TopologyError(f"round {round}: the method left team {empty[0]} without a client; expected one at least.")
