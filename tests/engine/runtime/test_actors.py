@@ -131,6 +131,12 @@ def test_actors_that_cannot_be_scheduled_fail_within_their_time(cluster):
         ray.kill(other)
 
 
+def test_a_start_that_is_refused_keeps_its_type_and_its_reason(cluster):
+    config = small("fedavg", "training.device=cuda", runtime="ray")
+    with pytest.raises(ResourceError, match=r"training\.device=cuda: torch finds no CUDA device here"):
+        Federation(config)
+
+
 def test_a_training_error_arrives_as_it_was_raised(cluster):
     config = small("permfl", "method.alpha=1e38", "method.lambda_device=0", runtime="ray")
     with (
