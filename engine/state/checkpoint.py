@@ -137,11 +137,15 @@ def load(path: Path, identity: Mapping[str, str], types: StateTypes) -> object:
     """
 
     def check(header: Mapping[str, object]) -> None:
-        noted = header.get("identity")
-        for key, value in identity.items():
-            theirs = noted.get(key) if isinstance(noted, Mapping) else None
-            if theirs != value:
-                raise CheckpointError(f"{path}: it is of another run: {key} is {theirs!r} there and {value!r} here.")
+        found = header.get("identity")
+        noted = found if isinstance(found, Mapping) else {}
+        for key in {**identity, **noted}:
+            if noted.get(key) != identity.get(key):
+                theirs, ours = (repr(of[key]) if key in of else "not set" for of in (noted, identity))
+                raise CheckpointError(
+                    f"{path}: it is of another run: {key} is {theirs} there and {ours} here. Continue it with the "
+                    "settings that it was made with, or start a new run."
+                )
 
     return read(path, check, types)
 

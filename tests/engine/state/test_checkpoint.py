@@ -286,7 +286,7 @@ def test_a_federation_with_another_configuration_refuses_it(tmp_path):
         path = federation.save(tmp_path)
     with (
         Federation(small("permfl", "method.gamma=1.6")) as other,
-        pytest.raises(CheckpointError, match="another run: configuration"),
+        pytest.raises(CheckpointError, match=r"another run: method\.gamma is '1\.5' there and '1\.6' here"),
     ):
         other.restore(path)
     with Federation(small("permfl", "rounds=9", "checkpoint.every=3")) as longer:
@@ -304,6 +304,9 @@ def test_another_file_under_the_same_name_is_another_run(tmp_path):
     words = ("fedavg", "delays=trace", f"delays.trace={trace}")
     with Federation(small(*words)) as federation:
         path = federation.save(tmp_path)
+    moved = trace.rename(tmp_path / "moved.csv")
+    with Federation(small("fedavg", "delays=trace", f"delays.trace={moved}", f"data.root={tmp_path}")) as elsewhere:
+        elsewhere.restore(path)  # the same contents under another name, which are another file's no longer
     trace.write_text(header + "0,1e8,1e6,1e6,0.1\n")
     with Federation(small(*words)) as other, pytest.raises(CheckpointError, match="another run: data"):
         other.restore(path)
