@@ -141,10 +141,12 @@ class FlatTier(ClientTier):
     def outcome(self, before: object, step: Step[ClientReply]) -> Outcome:
         """All calls of an exchange, with what only the server can tell of uploads beside what clients reported."""
         outcome = super().outcome(before, step)
-        if not step.counted:
-            return outcome
-        found = self._method.assess(before, step.ups, step.state)
+        found = self.assessed(before, step) if step.counted else {}
         return replace(outcome, calls=outcome.calls.with_metrics(found)) if found else outcome
+
+    def assessed(self, before: object, step: Step[ClientReply]) -> Mapping[int, Mapping[str, float]]:
+        """What the method can tell of the uploads of an exchange that counted, one at least, by client."""
+        return self._method.assess(before, step.ups, step.state)
 
     def finish(self, state: object, moment: Moment) -> None:
         """Do nothing: nothing lies between the server and its clients."""

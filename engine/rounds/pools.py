@@ -236,6 +236,7 @@ class Outcome:
 
     Attributes:
         seconds: virtual length of the round.
+        round, virtual_s: its number, and the virtual clock after it, which the global server keeps.
         straggling: max − min seconds of each cohort of clients.
         calls: every client call: probes, then in order of team, team round and client.
         counted: uploads that entered the global step: clients', or, in a tiered method, teams'. 0: it was not made.
@@ -251,6 +252,8 @@ class Outcome:
     bytes_team_up: int = 0
     late_teams: int = 0
     teams: int = 0
+    round: int = 0
+    virtual_s: float = 0.0
 
 
 def merge(parts: Iterable[Mapping[int, V]]) -> dict[int, V]:
