@@ -1,5 +1,7 @@
 """What client calls will cost, counted without training: the basis of expected times, and of the timing fidelity."""
 
+import hashlib
+
 from cachetools import LRUCache
 from torch import Tensor
 
@@ -14,7 +16,7 @@ from strata.engine.rounds.world import World
 from strata.engine.seeding import derive
 from strata.engine.training.conversation import Conversation, drive
 from strata.engine.training.dry import Dry
-from strata.engine.tree import count_bytes, leaves
+from strata.engine.tree import count_bytes, kinds, leaves
 
 FIRST = Context(1, 1, 0)  # costs are the same at every moment
 COSTS_KEPT = 2**17
@@ -54,11 +56,7 @@ class CallCosts:
 
     def _received(self, call: ClientCall) -> CallCost:
         """Cost of a call, kept by what the client receives: all that its work can depend on, beside its own data."""
-        shapes = (
-            (path, leaf.dtype, tuple(leaf.shape)) if isinstance(leaf, Tensor) else (path, leaf)
-            for path, leaf in leaves(call.down)
-        )
-        key = (call.client, "receives", *shapes)
+        key = (call.client, "receives", _digest(call.down))
         if key not in self._known:
             info = self._world.infos[call.client]
             state = self._world.algorithm.init_client(info, 0)
@@ -83,3 +81,12 @@ class CallCosts:
         rows = self._world.data.clients[call.client]
         result, work = drive(self._trainer, Conversation(steps, rows, 0, f"client {call.client}, its cost"))
         return CallCost(count_bytes(call.down), count_bytes(result.up), work.flops)
+
+
+def _digest(down: object) -> bytes:
+    """Equal for messages of equal types, shapes and numbers; a fixed few bytes, where a large model has many shapes."""
+    told = [
+        f"{path}{leaf.dtype}{[*leaf.shape]}" if isinstance(leaf, Tensor) else f"{path}{type(leaf)}{leaf!r}"
+        for path, leaf in leaves(down)
+    ]
+    return hashlib.blake2b("\n".join([*told, *map(str, kinds(down))]).encode(), digest_size=16).digest()
