@@ -49,7 +49,7 @@ def kinds(tree: object) -> Iterator[object]:
 
     Two trees with equal leaves and equal kinds are the same to whoever receives them.
     """
-    if dataclasses.is_dataclass(tree):
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
         yield type(tree)
         for name in _field_names(type(tree)):
             yield from kinds(getattr(tree, name))

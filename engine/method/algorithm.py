@@ -86,8 +86,8 @@ class Algorithm(ABC, Generic[G, C, Down, Up]):
             ActionError: of a method that has nothing to decide there.
         """
         raise ActionError(
-            f"{type(self).__name__} takes no decisions for its server: expected none, got {', '.join(assignment)}. Leave "
-            "Decisions.server empty."
+            f"{type(self).__name__} takes no decisions for its server: expected none, got {', '.join(assignment)}. "
+            "Leave Decisions.server empty."
         )
 
     def probe(self, g: G) -> Down | None:

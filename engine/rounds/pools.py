@@ -15,7 +15,9 @@ from strata.engine.method.requests import Evaluation
 from strata.engine.method.situation import Decisions
 from strata.engine.params import Params
 
-K, R, V = TypeVar("K"), TypeVar("R"), TypeVar("V")
+K = TypeVar("K")
+R = TypeVar("R")
+V = TypeVar("V")
 
 Ticket = object
 """Stands for a call that was handed over; what it is, is up to the pool."""
@@ -227,7 +229,7 @@ class TeamPool(Protocol):
         """Team states by team id (None before the first round), and private client states by client id."""
 
     def restore(self, teams: Mapping[int, object], clients: Mapping[int, object], topology: Topology) -> None:
-        """Give each team and each client of ``topology`` its state back; one that ``teams`` or ``clients`` lacks has none."""
+        """Give each team and client of ``topology`` its state back; whom ``teams`` or ``clients`` lacks has none."""
 
 
 @dataclass(frozen=True)

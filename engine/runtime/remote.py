@@ -94,7 +94,7 @@ class RayClients:
         asked = []
         for actor, places in self._by_actor(clients):
             mine = [clients[place] for place in places]
-            asked.append((mine, ask(actor, "evaluate", (replace(call, clients=mine, shared=Slot(0)),), shared)))
+            asked.append((mine, ask(actor, "evaluate", (replace(call, clients=mine, shared=Slot(0)),), shared)))  # type: ignore[arg-type]
         return merge(answer(ref, f"{names_of(mine)}, evaluation") for mine, ref in asked)
 
     def states(self, clients: Iterable[int]) -> dict[int, object]:

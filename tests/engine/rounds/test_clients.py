@@ -57,7 +57,9 @@ def test_calls_are_made_in_the_order_in_which_they_were_handed_over(made):
 
 
 @pytest.mark.parametrize(
-    "look", [lambda host: host.states([4]), lambda host: host.evaluate(EvaluationCall([4], {}))], ids=["states", "scores"]
+    "look",
+    [lambda host: host.states([4]), lambda host: host.evaluate(EvaluationCall([4], {}))],
+    ids=["states", "scores"],
 )
 def test_a_call_for_whose_result_nobody_asks_is_made_all_the_same(made, look):
     host, order = made

@@ -222,5 +222,5 @@ def test_probes_before_a_round_add_up():
 def test_decisions_that_nobody_would_follow_are_refused(method, decisions, message):
     with Federation(small(method)) as federation:
         with pytest.raises(ActionError, match=message):
-            federation.run_round(Decisions(dict.fromkeys(range(8), {}), **decisions))
+            federation.run_round(Decisions({client: {} for client in range(8)}, **decisions))
         assert federation.round == federation.rounds.snapshot().round == 0

@@ -41,7 +41,11 @@ def fine(model, batch):
 @pytest.mark.parametrize(
     ("steps", "kind", "message"),
     [
-        (lambda: training(scalar), LossError, r"^client 3 \(team 1\), round 7.*: scalar: expected a loss of each sample"),
+        (
+            lambda: training(scalar),
+            LossError,
+            r"^client 3 \(team 1\), round 7.*: scalar: expected a loss of each sample",
+        ),
         (lambda: breaking(TopologyError("no team")), TopologyError, r"^client 3 \(team 1\), round 7: no team$"),
         (lambda: breaking(StrataError(f"{WHERE}: mine")), StrataError, r"^client 3 \(team 1\), round 7: mine$"),
     ],
