@@ -18,7 +18,7 @@ from strata.engine.models.factory import spec_of
 from strata.engine.params import flatten
 from strata.engine.rounds.world import TierPlan, World
 from strata.engine.seeding import derive
-from strata.engine.training.conversation import Conversation, Splits, drive
+from strata.engine.training.conversation import Conversation, drive
 from strata.engine.training.sequential import Sequential
 
 
@@ -67,8 +67,7 @@ def first_updates(
         return flatten(trained.params) - flatten(start)
 
     def talk(client: int, rows: ClientData) -> Conversation[Tensor]:
-        splits = Splits(rows.train, rows.test, rows.validation)
-        return Conversation(step(), splits, derive(seed, "similarity", client), f"client {client}, team formation")
+        return Conversation(step(), rows, derive(seed, "similarity", client), f"client {client}, team formation")
 
     return np.stack([drive(trainer, talk(client, rows))[0].numpy() for client, rows in enumerate(clients)])
 

@@ -99,8 +99,7 @@ class Federation:
         """
         started = time.perf_counter()
         outcome = self.rounds.run_round(decisions)
-        self.round += 1
-        self.virtual_s += outcome.seconds
+        self.round, self.virtual_s = outcome.round, outcome.virtual_s
         last = self.round == self.config.rounds
         due = self.round % self.config.evaluation.every == 0 or last
         scores = score_all(self.rounds.evaluate()) if due else {}
