@@ -19,7 +19,7 @@ from strata.engine.models.spec import Family, ModelSpec
 from strata.engine.params import flatten
 from strata.engine.rounds.world import TierPlan, World
 from strata.engine.seeding import derive
-from strata.engine.training.conversation import Conversation, Splits, drive
+from strata.engine.training.conversation import Conversation, drive
 from strata.engine.training.sequential import Sequential
 from strata.engine.training.width import width_of
 
@@ -70,8 +70,7 @@ def first_updates(
         return flatten(trained.params) - flatten(start)
 
     def talk(client: int, rows: ClientData) -> Conversation[Tensor]:
-        splits = Splits(rows.train, rows.test, rows.validation)
-        return Conversation(step(), splits, derive(seed, "similarity", client), f"client {client}, team formation")
+        return Conversation(step(), rows, derive(seed, "similarity", client), f"client {client}, team formation")
 
     return np.stack([drive(trainer, talk(client, rows))[0].numpy() for client, rows in enumerate(clients)])
 

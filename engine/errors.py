@@ -14,7 +14,7 @@
     ├── EmptyCohortError         an aggregation was asked for without a single participant
     ├── TrainingError            local training broke: a loss or a parameter is not finite
     ├── ActorDiedError           the process of a client or a server ended during a round
-    ├── ActionError              an agent's action lies outside its space
+    ├── ActionError              an agent's action lies outside its space, or nobody would follow a decision
     └── AgentCheckpointError     saved agents do not fit the run that wants them
 
 A message says what was expected, what arrived, and what to do. Every error survives pickling, because it may be
@@ -71,7 +71,7 @@ class ActorDiedError(StrataError):
 
 
 class ActionError(StrataError):
-    """An agent's action lies outside its action space; the message names agent and round."""
+    """An agent's action lies outside its action space, or a decision is for what does not take any."""
 
 
 class AgentCheckpointError(StrataError):

@@ -102,8 +102,7 @@ class Federation:
         """
         started = time.perf_counter()
         outcome = self.rounds.run_round(decisions)
-        self.round += 1
-        self.virtual_s += outcome.seconds
+        self.round, self.virtual_s = outcome.round, outcome.virtual_s
         self._tell_singly(outcome.singly)
         last = self.round == self.config.rounds
         due = self.round % self.config.evaluation.every == 0 or last

@@ -1,7 +1,7 @@
 """What makes two runs one: all that enters a result, and none of the placement."""
 
-import hashlib
 import json
+from collections.abc import Collection, Iterator, Mapping
 
 from strata.engine.config.load import to_dict
 from strata.engine.config.schema import RunConfig
@@ -45,22 +45,39 @@ PLACEMENT_KEYS = (
 )
 
 
+# Where files lie. What is in them enters as data, rows, teams and profiles; agents are kept with the checkpoint itself.
+FILE_KEYS = (
+    "data.root",
+    "partition.path",
+    "teams.formation.path",
+    "delays.devices",
+    "delays.trace",
+    "agents.checkpoint",
+)
+
+
 def identity(config: RunConfig, world: World) -> dict[str, str]:
     """What must be equal for one run to continue another's checkpoint: all that enters a result, none of the placement.
 
-    The number of rounds is left out, so that a finished run can be prolonged (an evaluation after its former last round
-    stays in its metrics). Data, rows, teams and profiles enter as they are, not as the names of their files.
+    Settings by their keys, as JSON; last the data, which may differ because a setting does. The number of rounds is
+    left out, so that a finished run can be prolonged (an evaluation after its former last round stays in its metrics).
+    Data, rows, teams and profiles enter as they are, not as the names of their files.
     """
+    left_out = {*PLACEMENT_KEYS, *FILE_KEYS}
     plain = to_dict(config)
-    for key in PLACEMENT_KEYS:
-        *parents, last = key.split(".")
-        del (plain[parents[0]] if parents else plain)[last]
     if world.batch_clients > 1:  # how many at once leaves the bits alone
-        plain["batched"] = True
-    text = json.dumps(plain, sort_keys=True, default=str)
-    return {
-        "algorithm": config.algorithm,
-        "seed": str(config.seed),
-        "configuration": hashlib.sha256(text.encode()).hexdigest()[:16],
-        "data": world.fingerprint[:16],
-    }
+        plain["training.batched"] = True
+    first = {"algorithm": plain.pop("algorithm"), "seed": str(plain.pop("seed"))}
+    return {**first, **dict(_settings(plain, left_out)), "data": world.fingerprint[:16]}
+
+
+def _settings(plain: Mapping[str, object], left_out: Collection[str], path: str = "") -> Iterator[tuple[str, str]]:
+    """Each setting's key, in full, and its value as JSON."""
+    for name, value in plain.items():
+        key = f"{path}{name}"
+        if key in left_out:
+            continue
+        if isinstance(value, Mapping) and value:
+            yield from _settings(value, left_out, f"{key}.")
+        else:
+            yield key, json.dumps(value, sort_keys=True, default=str)

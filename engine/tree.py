@@ -44,6 +44,25 @@ def leaves(tree: object, path: str = "") -> Iterator[tuple[str, Leaf]]:
         )
 
 
+def kinds(tree: object) -> Iterator[object]:
+    """What a tree is built of beside its leaves: type by type, with the keys of its dicts and the lengths of its lists.
+
+    Two trees with equal leaves and equal kinds are the same to whoever receives them.
+    """
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        yield type(tree)
+        for name in _field_names(type(tree)):
+            yield from kinds(getattr(tree, name))
+    elif isinstance(tree, Mapping):
+        yield type(tree), tuple(tree)
+        for value in tree.values():
+            yield from kinds(value)
+    elif isinstance(tree, Sequence) and not isinstance(tree, str):
+        yield type(tree), len(tree)
+        for item in tree:
+            yield from kinds(item)
+
+
 def replaced(tree: object, kind: type[L] | tuple[type[L], ...], change: Callable[[L], object]) -> object:
     """The tree with every leaf of some types replaced; parts that hold none are the same objects, not copies.
 

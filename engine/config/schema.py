@@ -83,20 +83,29 @@ class TeamsConfig(Validated):
     formation: FormationConfig = option(FormationConfig(), "how clients form teams")
 
     def validate(self, path: str) -> None:
-        """Refuse ``mode=deadline`` without a deadline; ``path`` prefixes the keys in errors.
+        """Refuse a tier that cannot work; ``path`` prefixes the keys in errors.
 
         Raises:
-            ConfigError: for such a tier.
+            ConfigError: for mode=deadline without a deadline, or more than one GPU but no whole number.
         """
         _check_deadline(path, self.mode, self.deadline_s)
+        _check_gpus(path, self.num_gpus)
 
 
 @dataclass(frozen=True)
-class ServerConfig:
+class ServerConfig(Validated):
     """The group ``server``: CPUs and GPUs of the global server's actor."""
 
     num_cpus: float = option(0.0, "CPUs of the global server's actor; it mostly waits", ge=0)
     num_gpus: float = option(0.0, "GPUs of the global server's actor", ge=0)
+
+    def validate(self, path: str) -> None:
+        """Refuse GPUs that no actor can be given; ``path`` prefixes the keys in errors.
+
+        Raises:
+            ConfigError: for more than one GPU but no whole number.
+        """
+        _check_gpus(path, self.num_gpus)
 
 
 @dataclass(frozen=True)

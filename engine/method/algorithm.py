@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, ClassVar, Generic
 
+from strata.engine.errors import ActionError
 from strata.engine.method import control
 from strata.engine.method.local import LocalSgd
 from strata.engine.method.messages import (
@@ -79,8 +80,15 @@ class Algorithm(ABC, Generic[G, C, Down, Up]):
         return self.config.length.told() if isinstance(self.config, LocalSgd) else {}
 
     def steer(self, g: G, assignment: Assignment) -> G:
-        """The global state under what an agent decided for the server itself this round."""
-        raise NotImplementedError(f"{type(self).__name__} takes no decisions for its server")
+        """The global state under what an agent decided for the server itself this round.
+
+        Raises:
+            ActionError: of a method that has nothing to decide there.
+        """
+        raise ActionError(
+            f"{type(self).__name__} takes no decisions for its server: expected none, got {', '.join(assignment)}. "
+            "Leave Decisions.server empty."
+        )
 
     def probe(self, g: G) -> Down | None:
         """What a client receives to have its speed assessed; None for methods without a probe."""
@@ -154,9 +162,11 @@ class TieredAlgorithm(Algorithm[G, C, Down, Up], Generic[G, T, C, TeamDown, Down
 
     Attributes:
         regroups: whether it may form teams anew between rounds; see :meth:`regroup`.
+        tells_teams: whether what is decided for teams has an effect: its :meth:`to_team` follows its assignment.
     """
 
     regroups: ClassVar[bool] = False
+    tells_teams: ClassVar[bool] = False
 
     @property
     @abstractmethod

@@ -39,7 +39,8 @@ class Decisions:
     Attributes:
         clients: who takes part, and what each is told.
         server: what the global server itself does; nothing decided: as by default.
-        teams: what each team is told, by team id; teams that are not named do as by default.
+        teams: what each team is told, by team id; teams that are not named do as by default, and what is decided for
+            one that is not invited ends with the round. Only for a method that says so, by ``tells_teams``.
     """
 
     clients: Mapping[int, Assignment]

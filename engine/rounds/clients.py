@@ -8,13 +8,21 @@ from strata.engine.determinism import single_thread
 from strata.engine.method.calls import LOST, NO_TEAM
 from strata.engine.method.messages import ClientInfo, ClientResult, ClientStep, Context
 from strata.engine.method.requests import Evaluation, Work
-from strata.engine.params import Params
 from strata.engine.rounds.accounts import charge
-from strata.engine.rounds.pools import ClientCall, ClientReply, EvaluationCall, Evaluations, Failure, Ticket
+from strata.engine.rounds.pools import (
+    ClientCall,
+    ClientReply,
+    EvaluationCall,
+    Evaluations,
+    Failure,
+    Queue,
+    Queued,
+    Ticket,
+)
 from strata.engine.rounds.world import World
 from strata.engine.seeding import derive
 from strata.engine.training.batched import Batched
-from strata.engine.training.conversation import Conversation, Splits, converse
+from strata.engine.training.conversation import Conversation, converse
 from strata.engine.training.sequential import Sequential
 from strata.engine.training.trainer import Broken, Trainer
 from strata.engine.tree import count_bytes
@@ -29,21 +37,19 @@ class ClientHost:
         kind = Batched if world.batch_clients > 1 else Sequential
         self._trainer: Trainer = kind(world.data.dataset, device, world.evaluation_batch)
         self._states: dict[int, object] = {}
+        self._queue = Queue(self._make, world.batch_clients, lambda call: call.client)
 
     def submit(self, calls: Sequence[ClientCall]) -> Sequence[Ticket]:
-        """Note the calls; they are made when their results are asked for."""
-        return calls
+        """Note the calls; they are made in this order, once something is asked for that rests on them."""
+        return self._queue.submit(calls)
 
     def results(self, tickets: Sequence[Ticket]) -> Iterator[ClientReply | Failure]:
-        """Make the calls as their results are asked for, and give what came of each, in their order.
+        """Make the calls as their results are asked for, and give what came of each, in the order of the tickets.
 
-        A call that breaks (a loss that is not finite) gives a failure that names client, team and round.
+        A call that breaks (a loss that is not finite) gives a failure that names client, team and round. Asking again
+        gives the same.
         """
-        calls = cast(Sequence[ClientCall], tickets)
-        talks = (self._open(call) for call in calls)
-        ended = converse(self._trainer, talks, self._world.batch_clients)
-        for call, (result, work) in zip(calls, ended, strict=True):
-            yield Failure(result.error) if isinstance(result, Broken) else self._close(call, result, work)
+        return self._queue.results(cast(Sequence[Queued[ClientCall, ClientReply]], tickets))
 
     @single_thread()
     def run(self, calls: Sequence[ClientCall]) -> list[ClientReply | Failure]:
@@ -59,7 +65,8 @@ class ClientHost:
         Raises:
             StrataError: what broke the first evaluation that broke.
         """
-        talks = (self._open_evaluation(client, call.shared) for client in call.clients)
+        self._queue.finish()
+        talks = (self._open_evaluation(client, call) for client in call.clients)
         ended = converse(self._trainer, talks, self._world.batch_clients)
         scores: Evaluations = {}
         for client, (result, _) in zip(call.clients, ended, strict=True):
@@ -70,20 +77,33 @@ class ClientHost:
 
     def states(self, clients: Iterable[int]) -> dict[int, object]:
         """Private states, by client id, of those of the given clients that have been called at least once."""
+        self._queue.finish()
         return {client: self._states[client] for client in clients if client in self._states}
 
-    def restore(self, states: Mapping[int, object]) -> None:
-        """Replace the private states of some clients, by client id; those of the others stay as they are."""
-        self._states.update(states)
+    def restore(self, clients: Iterable[int], states: Mapping[int, object]) -> None:
+        """Give some clients the private states in ``states``, by client id, and the others among them none.
 
-    def _state(self, client: int) -> object:
-        if client not in self._states:
-            self._states[client] = self._first_state(client)
-        return self._states[client]
+        Clients that are not named keep theirs. Calls that were handed over and not made yet are forgotten.
+        """
+        self._queue.forget()
+        for client in clients:
+            if client in states:
+                self._states[client] = states[client]
+            else:
+                self._states.pop(client, None)
 
-    def _first_state(self, client: int) -> object:
-        seed = derive(self._world.seed, "client", client)
-        return self._world.algorithm.init_client(self._world.infos[client], seed)
+    def _state(self, info: ClientInfo) -> object:
+        if info.id not in self._states:
+            self._states[info.id] = self._first_state(info)
+        return self._states[info.id]
+
+    def _first_state(self, info: ClientInfo) -> object:
+        return self._world.algorithm.init_client(info, derive(self._world.seed, "client", info.id))
+
+    def _make(self, calls: Sequence[ClientCall]) -> Iterator[ClientReply | Failure]:
+        ended = converse(self._trainer, map(self._open, calls), self._world.batch_clients)
+        for call, (result, work) in zip(calls, ended, strict=True):
+            yield Failure(result.error) if isinstance(result, Broken) else self._close(call, result, work)
 
     def _open(self, call: ClientCall) -> Conversation[Any]:
         """A call's conversation with the trainer."""
@@ -94,8 +114,8 @@ class ClientHost:
         if call.probe:
             steps = method.probe_step(info, call.down, context)
         else:
-            steps = method.client_step(info, self._state(call.client), call.down, context)
-        return Conversation(steps, self._splits(call.client), seed, _where(info, call))
+            steps = method.client_step(info, self._state(info), call.down, context)
+        return Conversation(steps, self._world.data.clients[call.client], seed, _where(info, call))
 
     def _close(self, call: ClientCall, result: ClientResult[object, object], work: Work) -> ClientReply:
         """What is sent and kept once a call's conversation is over."""
@@ -107,16 +127,12 @@ class ClientHost:
             time.sleep(made.total_s * self._world.sleep_scale)
         return ClientReply(call.client, None if lost else result.up, made, work.singly)
 
-    def _open_evaluation(self, client: int, shared: Mapping[str, Params]) -> Conversation[Mapping[str, Evaluation]]:
-        state = self._states.get(client)
+    def _open_evaluation(self, client: int, call: EvaluationCall) -> Conversation[Mapping[str, Evaluation]]:
+        info, state = self._world.info_in(client, call.team), self._states.get(client)
         if state is None:  # never called: as it would start, which is not kept
-            state = self._first_state(client)
-        steps = self._world.algorithm.client_evaluate(self._world.infos[client], state, shared)
-        return Conversation(steps, self._splits(client), 0, f"client {client}, evaluation")
-
-    def _splits(self, client: int) -> Splits:
-        rows = self._world.data.clients[client]
-        return Splits(rows.train, rows.test, rows.validation)
+            state = self._first_state(info)
+        steps = self._world.algorithm.client_evaluate(info, state, call.shared)
+        return Conversation(steps, self._world.data.clients[client], 0, f"client {client}, evaluation")
 
 
 def _where(info: ClientInfo, call: ClientCall) -> str:

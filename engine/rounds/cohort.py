@@ -30,7 +30,7 @@ from strata.engine.rounds.schedules import Moment, Step
 from strata.engine.rounds.world import TierPlan, World
 from strata.engine.seeding import derive, generator
 from strata.engine.state.snapshot import Snapshot
-from strata.engine.tree import leaves
+from strata.engine.tree import kinds, leaves
 
 Aggregate = Callable[[object, Sequence[Received[object]], Context], object]
 
@@ -87,7 +87,7 @@ class ClientTier:
     def submit(self, children: Sequence[int], state: object, moment: Moment) -> Sequence[Ticket]:
         """Call the clients of a cohort, each under what was decided for it, on top of the method's default."""
         decided = None if moment.decisions is None else moment.decisions.clients
-        self._told = assignments_for(self._world, children, decided)
+        self._told = assignments_for(self._world, children, decided, self._team)
         return self._clients.submit(self.calls(state, moment, self._told))
 
     def calls(self, state: object, moment: Moment, told: Mapping[int, Assignment]) -> list[ClientCall]:
@@ -121,7 +121,7 @@ class ClientTier:
 
     def evaluate(self, shared: Mapping[str, Params]) -> Evaluations:
         """Evaluate the shared models and the personal ones on every member's test data; scores by client id."""
-        return self._clients.evaluate(EvaluationCall(self._members, shared))
+        return self._clients.evaluate(EvaluationCall(self._members, shared, self._team))
 
     def states(self) -> dict[int, object]:
         """Private states, by client id, of those members that have one."""
@@ -136,6 +136,11 @@ class FlatTier(ClientTier):
         self._method = flat(world)
         super().__init__(world, clients, range(len(world.data.clients)), self._method.global_step)
 
+    @property
+    def team_of(self) -> Mapping[int, int]:
+        """The team of each client by client id: empty, for there are no teams."""
+        return {}
+
     def clients(self, children: Sequence[int]) -> list[int]:
         """The clients of some children of the global server, which in a flat method are these themselves."""
         return list(children)
@@ -143,10 +148,12 @@ class FlatTier(ClientTier):
     def outcome(self, before: object, step: Step[ClientReply]) -> Outcome:
         """All calls of an exchange, with what only the server can tell of uploads beside what clients reported."""
         outcome = super().outcome(before, step)
-        if not step.counted:
-            return outcome
-        found = self._method.assess(before, step.ups, step.state)
+        found = self.assessed(before, step) if step.counted else {}
         return replace(outcome, calls=outcome.calls.with_metrics(found)) if found else outcome
+
+    def assessed(self, before: object, step: Step[ClientReply]) -> Mapping[int, Mapping[str, float]]:
+        """What the method can tell of the uploads of an exchange that counted, one at least, by client."""
+        return self._method.assess(before, step.ups, step.state)
 
     def finish(self, state: object, moment: Moment) -> None:
         """Do nothing: nothing lies between the server and its clients."""
@@ -156,8 +163,8 @@ class FlatTier(ClientTier):
         return replace(snapshot, clients=self.states())
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Give the clients the private states of a snapshot."""
-        self._clients.restore(snapshot.clients)
+        """Give the clients the private states of a snapshot; one that has none there has none afterwards."""
+        self._clients.restore(self._members, snapshot.clients)
 
 
 def flat(world: World) -> FlatAlgorithm[object, object, object, object]:
@@ -172,26 +179,36 @@ def client_calls(
     """The calls of a cohort: what the method sends to each client, given its server's state and its assignments."""
     method: Any = world.algorithm  # flat and tiered methods share the name to_client, not the type of the state
     calls = []
-    distinct: dict[tuple[object, ...], object] = {}
+    distinct: dict[object, object] = {}
+    seen: dict[int, tuple[object, object]] = {}  # by id, with the message itself, or its id could become another's
     for client, told in assignments.items():
         down = method.to_client(owner_state, world.info_in(client, team), told)
-        # Messages of the same tensors and numbers become one object, which travels once.
-        key = tuple((path, id(leaf) if isinstance(leaf, Tensor) else (type(leaf), leaf)) for path, leaf in leaves(down))
-        down = distinct.setdefault(key, down)
-        calls.append(ClientCall(client, team, moment.round, moment.team_round, told, down))
+        if id(down) not in seen:
+            seen[id(down)] = down, distinct.setdefault(_key(down), down)
+        calls.append(ClientCall(client, team, moment.round, moment.team_round, told, seen[id(down)][1]))
     return calls
 
 
+def _key(down: object) -> object:
+    """Equal for messages of the same types, tensors and numbers, which become one object and travel once."""
+    values = [(path, id(leaf) if isinstance(leaf, Tensor) else (type(leaf), repr(leaf))) for path, leaf in leaves(down)]
+    return tuple(values), tuple(kinds(down))
+
+
 def assignments_for(
-    world: World, cohort: Sequence[int], decided: Mapping[int, Assignment] | None
+    world: World, cohort: Sequence[int], decided: Mapping[int, Assignment] | None, team: int = NO_TEAM
 ) -> dict[int, Assignment]:
-    """What each client of a cohort is told: the method's default, overlaid by what was decided for it."""
-    defaults = {client: world.algorithm.default_assignment(world.infos[client]) for client in cohort}
+    """What each client of a team's cohort is told: the method's default, overlaid by what was decided for it."""
+    defaults = {client: world.algorithm.default_assignment(world.info_in(client, team)) for client in cohort}
     return defaults if decided is None else {c: {**defaults[c], **decided.get(c, {})} for c in cohort}
 
 
-def probe_calls(world: World, clients: Sequence[int], g: object, round: int) -> list[ClientCall]:
+def probe_calls(
+    world: World, clients: Sequence[int], g: object, round: int, team_of: Mapping[int, int]
+) -> list[ClientCall]:
     """The calls that assess the speed of clients before a round; they come before its first team round.
+
+    ``team_of`` has the team of each client as it is now; it is empty without a team tier.
 
     Raises:
         ValueError: when the method has no probe.
@@ -199,11 +216,12 @@ def probe_calls(world: World, clients: Sequence[int], g: object, round: int) -> 
     down = world.algorithm.probe(g)
     if down is None:
         raise ValueError(f"{type(world.algorithm).__name__} has no probe")
-    teams = world.team_of
-    return [ClientCall(c, teams.get(c, NO_TEAM), round, 0, {}, down, probe=True) for c in clients]
+    return [ClientCall(c, team_of.get(c, NO_TEAM), round, 0, {}, down, probe=True) for c in clients]
 
 
-def probed(world: World, pool: ClientPool, clients: Sequence[int], g: object, round: int) -> CallTable:
+def probed(
+    world: World, pool: ClientPool, clients: Sequence[int], g: object, round: int, team_of: Mapping[int, int]
+) -> CallTable:
     """Let clients make their probes of the method before a round; gives the calls, in the order of ``clients``.
 
     Args:
@@ -212,13 +230,14 @@ def probed(world: World, pool: ClientPool, clients: Sequence[int], g: object, ro
         clients: their ids.
         g: the global state, from which the method makes the probe.
         round: the round to come.
+        team_of: the team of each client as it is now.
 
     Raises:
         StrataError: what broke the first probe that broke.
         ValueError: when the method has no probe.
     """
     made = {}
-    for result in pool.results(pool.submit(probe_calls(world, clients, g, round))):
+    for result in pool.results(pool.submit(probe_calls(world, clients, g, round, team_of))):
         if isinstance(result, Failure):
             raise result.error
         made[result.client] = result.call

@@ -1,5 +1,7 @@
 """What client calls will cost, counted without training: the basis of expected times, and of the timing fidelity."""
 
+import hashlib
+
 from cachetools import LRUCache
 from torch import Tensor
 
@@ -12,9 +14,9 @@ from strata.engine.rounds.pools import ClientCall
 from strata.engine.rounds.schedules import Moment
 from strata.engine.rounds.world import World
 from strata.engine.seeding import derive
-from strata.engine.training.conversation import Conversation, Splits, drive
+from strata.engine.training.conversation import Conversation, drive
 from strata.engine.training.dry import Dry
-from strata.engine.tree import count_bytes, leaves
+from strata.engine.tree import count_bytes, kinds, leaves
 
 FIRST = Context(1, 1, 0)  # costs are the same at every moment
 COSTS_KEPT = 2**17
@@ -43,8 +45,8 @@ class CallCosts:
         """Bytes and FLOPs of a client's call under an assignment, which lies on top of the method's default."""
         key = (client, *assignment.items())
         if key not in self._known:
-            told = assignments_for(self._world, [client], {client: assignment})
             team = self._world.team_of.get(client, NO_TEAM)
+            told = assignments_for(self._world, [client], {client: assignment}, team)
             (call,) = client_calls(self._world, self._owner, Moment(1, 1), team, told)
             cost = self._received(call)
             if any(isinstance(value, float) for value in assignment.values()):
@@ -54,11 +56,7 @@ class CallCosts:
 
     def _received(self, call: ClientCall) -> CallCost:
         """Cost of a call, kept by what the client receives: all that its work can depend on, beside its own data."""
-        shapes = (
-            (path, leaf.dtype, tuple(leaf.shape)) if isinstance(leaf, Tensor) else (path, leaf)
-            for path, leaf in leaves(call.down)
-        )
-        key = (call.client, "receives", *shapes)
+        key = (call.client, "receives", _digest(call.down))
         if key not in self._known:
             info = self._world.infos[call.client]
             state = self._world.algorithm.init_client(info, 0)
@@ -74,13 +72,21 @@ class CallCosts:
         """
         key = (client, "probe")
         if key not in self._known:
-            (call,) = probe_calls(self._world, [client], self._g, 1)
+            (call,) = probe_calls(self._world, [client], self._g, 1, self._world.team_of)
             steps = self._world.algorithm.probe_step(self._world.infos[client], call.down, Context(1, 0, 0))
             self._known[key] = self._count(call, steps)
         return self._known[key]
 
     def _count(self, call: ClientCall, steps: ClientStep[C, Up]) -> CallCost:
         rows = self._world.data.clients[call.client]
-        splits = Splits(rows.train, rows.test, rows.validation)
-        result, work = drive(self._trainer, Conversation(steps, splits, 0, f"client {call.client}, its cost"))
+        result, work = drive(self._trainer, Conversation(steps, rows, 0, f"client {call.client}, its cost"))
         return CallCost(count_bytes(call.down), count_bytes(result.up), work.flops)
+
+
+def _digest(down: object) -> bytes:
+    """Equal for messages of equal types, shapes and numbers; a fixed few bytes, where a large model has many shapes."""
+    told = [
+        f"{path}{leaf.dtype}{[*leaf.shape]}" if isinstance(leaf, Tensor) else f"{path}{type(leaf)}{leaf!r}"
+        for path, leaf in leaves(down)
+    ]
+    return hashlib.blake2b("\n".join([*told, *map(str, kinds(down))]).encode(), digest_size=16).digest()

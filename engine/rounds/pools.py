@@ -4,17 +4,19 @@ A pool does not wait: ``submit`` hands calls over and gives a ticket for each, `
 it comes, in any order.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-from strata.engine.method.calls import LATE, Call, CallTable
+from strata.engine.method.calls import LATE, NO_TEAM, Call, CallTable
 from strata.engine.method.messages import Assignment
 from strata.engine.method.requests import Evaluation
 from strata.engine.method.situation import Decisions
 from strata.engine.params import Params
 
+K = TypeVar("K")
+R = TypeVar("R")
 V = TypeVar("V")
 
 Ticket = object
@@ -26,6 +28,71 @@ class Failure:
     """What came of a call that broke: its error, whose message says whose call it was."""
 
     error: Exception
+
+
+@dataclass(eq=False)
+class Queued(Generic[K, R]):
+    """A ticket of a :class:`Queue`: a call, and what came of it once it was made."""
+
+    call: K
+    result: R | Failure | None = None
+
+
+class Queue(Generic[K, R]):
+    """Calls that one process makes: each once, in the order in which they were handed over.
+
+    They are made when a result is asked for, up to that of the last call asked for, or all of them by :meth:`finish`.
+    What came of a call is kept with its ticket.
+    """
+
+    def __init__(
+        self, make: Callable[[Sequence[K]], Iterable[R | Failure]], width: int = 1, whose: Callable[[K], object] = id
+    ) -> None:
+        """An empty queue.
+
+        Args:
+            make: makes calls, and gives what came of each, in their order.
+            width: calls that are made at once, at most.
+            whose: what a call is for; two calls for the same are made one after the other.
+        """
+        self._make, self._width, self._whose = make, width, whose
+        self._waiting: deque[Queued[K, R]] = deque()
+
+    def submit(self, calls: Iterable[K]) -> list[Queued[K, R]]:
+        """Take calls that are to be made; one ticket each, in their order."""
+        tickets = [Queued[K, R](call) for call in calls]
+        self._waiting.extend(tickets)
+        return tickets
+
+    def results(self, tickets: Iterable[Queued[K, R]]) -> Iterator[R | Failure]:
+        """What came of calls, in the order of their tickets; those that were not made yet are made.
+
+        Raises:
+            ValueError: for a call that :meth:`forget` has dropped.
+        """
+        for ticket in tickets:
+            while ticket.result is None:
+                if not self._waiting:
+                    raise ValueError("this call was handed over before the states were restored; hand it over again")
+                self._advance()
+            yield ticket.result
+
+    def finish(self) -> None:
+        """Make all calls that were not made yet."""
+        while self._waiting:
+            self._advance()
+
+    def forget(self) -> None:
+        """Drop all calls that were not made yet."""
+        self._waiting.clear()
+
+    def _advance(self) -> None:
+        group: dict[object, Queued[K, R]] = {}
+        while self._waiting and len(group) < self._width and (owner := self._whose(self._waiting[0].call)) not in group:
+            group[owner] = self._waiting.popleft()
+        made = self._make([ticket.call for ticket in group.values()])
+        for ticket, result in zip(group.values(), made, strict=True):
+            ticket.result = result
 
 
 @dataclass(frozen=True)
@@ -82,10 +149,11 @@ class ClientReply:
 
 @dataclass(frozen=True)
 class EvaluationCall:
-    """Evaluate the ``shared`` models (TM, GM) and the personal models of some clients."""
+    """Evaluate the ``shared`` models (TM, GM) and the personal models of some clients, who are now in ``team``."""
 
     clients: Sequence[int]
     shared: Mapping[str, Params]
+    team: int = NO_TEAM
 
 
 Evaluations = dict[int, Mapping[str, Evaluation]]
@@ -110,8 +178,8 @@ class ClientPool(Protocol):
     def states(self, clients: Iterable[int]) -> dict[int, object]:
         """Private states, by client id, of those of the given clients that have one yet."""
 
-    def restore(self, states: Mapping[int, object]) -> None:
-        """Replace the private states of some clients, by client id."""
+    def restore(self, clients: Iterable[int], states: Mapping[int, object]) -> None:
+        """Give some clients the private states in ``states``, by client id; those that it lacks have none any more."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +250,7 @@ class TeamPool(Protocol):
         """Team states by team id (None before the first round), and private client states by client id."""
 
     def restore(self, teams: Mapping[int, object], clients: Mapping[int, object], topology: Topology) -> None:
-        """Give each team its state back (one that ``teams`` lacks has none), and the clients of ``topology`` theirs."""
+        """Give each team and client of ``topology`` its state back; whom ``teams`` or ``clients`` lacks has none."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +259,7 @@ class Outcome:
 
     Attributes:
         seconds: virtual length of the round.
+        round, virtual_s: its number, and the virtual clock after it, which the global server keeps.
         straggling: max − min seconds of each cohort of clients.
         calls: every client call: probes, then in order of team, team round and client.
         counted: uploads that entered the global step: clients', or, in a tiered method, teams'. 0: it was not made.
@@ -207,6 +276,8 @@ class Outcome:
     bytes_team_up: int = 0
     late_teams: int = 0
     teams: int = 0
+    round: int = 0
+    virtual_s: float = 0.0
     singly: Mapping[str, int] = field(default_factory=dict)
 
 

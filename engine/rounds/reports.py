@@ -18,6 +18,6 @@ def report_of_round(calls: CallTable, round_s: float, straggling_s: float, accur
 
 
 def report_of_probes(calls: CallTable) -> Report:
-    """The report of probes (one at least) that clients make side by side: together they take as long as the slowest."""
+    """The report of probes that clients make side by side: together they take as long as the slowest, without any 0."""
     seconds = calls.total_s.tolist()
-    return Report(calls, max(seconds), straggling_s(seconds))
+    return Report(calls, max(seconds, default=0.0), straggling_s(seconds))

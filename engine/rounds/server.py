@@ -8,7 +8,10 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from strata.engine.determinism import single_thread
+from strata.engine.errors import ActionError
+from strata.engine.method.algorithm import TieredAlgorithm
 from strata.engine.method.calls import CallTable
+from strata.engine.method.messages import Assignment
 from strata.engine.method.situation import Decisions
 from strata.engine.params import Params
 from strata.engine.rounds.cohort import FlatTier, probed
@@ -47,6 +50,10 @@ class TopTier(Tier[Any], Protocol):
 
     plan: TierPlan
 
+    @property
+    def team_of(self) -> Mapping[int, int]:
+        """The team of each client as it is now, by client id; empty without a team tier."""
+
     def clients(self, children: Sequence[int]) -> list[int]:
         """The clients that some children are, or that are in them; ids, ascending."""
 
@@ -83,7 +90,7 @@ class GlobalServer:
             self.state = world.algorithm.init_global(derive(world.seed, "global"))
         self.round = 0
         self.virtual_s = 0.0
-        self._probes = CallTable.of([])  # of the round to come
+        self._probes: list[CallTable] = []  # of the round to come, each table's side by side
 
     def invite(self) -> list[int]:
         """Who is invited to the next round, by client id; asking again gives the same."""
@@ -91,13 +98,21 @@ class GlobalServer:
 
     @single_thread()
     def probe(self, clients: Sequence[int]) -> CallTable:
-        """Assess the speed of clients; the next round becomes longer by the slowest of them."""
-        self._probes = probed(self._world, self._clients, clients, self.state, self.round + 1)
-        return self._probes
+        """Assess the speed of clients; the next round becomes longer by the slowest of them, each time anew."""
+        made = probed(self._world, self._clients, clients, self.state, self.round + 1, self._tier.team_of)
+        self._probes += [made] if len(made) else []
+        return made
 
     @single_thread()
     def run_round(self, decisions: Decisions | None = None) -> Outcome:
-        """Make one global round. One in which nobody's upload counts leaves the global state as it is."""
+        """Make one global round. One in which nobody's upload counts leaves the global state as it is.
+
+        Raises:
+            ActionError: for decisions that nobody would follow; nothing has happened then.
+            StrataError: what broke the round.
+        """
+        if decisions is not None and decisions.teams:
+            _require_teams(self._world, decisions.teams, self.round + 1)
         moment = Moment(self.round + 1, 1, decisions)
         before = self.state
         if decisions is not None and decisions.server:
@@ -109,15 +124,15 @@ class GlobalServer:
         outcome = self._with_probes(self._tier.outcome(before, step))
         self.round += 1
         self.virtual_s += outcome.seconds
-        return outcome
+        return replace(outcome, round=self.round, virtual_s=self.virtual_s)
 
     def _with_probes(self, outcome: Outcome) -> Outcome:
         seconds = outcome.seconds + self._world.server_profile.latency_s
-        if not len(self._probes):
+        if not self._probes:
             return replace(outcome, seconds=seconds)
-        probes, self._probes = self._probes, CallTable.of([])
-        seconds += float(probes.total_s.max())
-        return replace(outcome, seconds=seconds, calls=CallTable.joined([probes, outcome.calls]))
+        probes, self._probes = self._probes, []
+        seconds += sum(float(table.total_s.max()) for table in probes)
+        return replace(outcome, seconds=seconds, calls=CallTable.joined([*probes, outcome.calls]))
 
     @single_thread()
     def evaluate(self) -> Evaluations:
@@ -132,8 +147,23 @@ class GlobalServer:
     def restore(self, snapshot: Snapshot) -> None:
         """Take all state, the round and the clock from a snapshot; probes for a round to come are forgotten."""
         self.round, self.virtual_s, self.state = snapshot.round, snapshot.virtual_s, snapshot.server
-        self._probes = CallTable.of([])
+        self._probes = []
         self._tier.restore(snapshot)
+
+
+def _require_teams(world: World, decided: Mapping[int, Assignment], round: int) -> None:
+    method, named = world.algorithm, ", ".join(map(str, decided))
+    if not (isinstance(method, TieredAlgorithm) and method.tells_teams):
+        raise ActionError(
+            f"round {round}: {type(method).__name__} takes no decisions for teams: expected none, got some for team "
+            f"{named}. Leave Decisions.teams empty; a method whose to_team follows them says so by tells_teams."
+        )
+    if unknown := [team for team in decided if team not in world.data.teams]:
+        known = ", ".join(map(str, world.data.teams))
+        raise ActionError(
+            f"round {round}: decisions for team {unknown[0]}, which does not exist: expected some of {known}, got "
+            f"{named}."
+        )
 
 
 def serve(world: World, clients: ClientPool, teams: TeamPool | None) -> GlobalServer:

@@ -17,6 +17,8 @@ from strata.engine.rounds.pools import (
     Evaluations,
     Failure,
     Outcome,
+    Queue,
+    Queued,
     TeamCall,
     TeamPool,
     TeamReply,
@@ -104,10 +106,10 @@ class TeamServer:
         """The team's state (None before its first round), and its members' private states by client id."""
         return self._state, self._tier(members).states()
 
-    def restore(self, state: object, clients: Mapping[int, object]) -> None:
+    def restore(self, state: object, members: Sequence[int], clients: Mapping[int, object]) -> None:
         """Take up again the state and the members' private states (by client id) that :meth:`snapshot` gave."""
         self._state = state
-        self._clients.restore(clients)
+        self._clients.restore(members, clients)
 
 
 class LocalTeams:
@@ -116,33 +118,42 @@ class LocalTeams:
     def __init__(self, world: World, clients: ClientPool) -> None:
         """One :class:`TeamServer` per team, all reaching the same clients."""
         self._servers = {team: TeamServer(world, team, clients) for team in world.data.teams}
+        self._queue = Queue(self._make)
 
     def submit(self, calls: Sequence[TeamCall]) -> Sequence[Ticket]:
-        """Note the calls; teams run when their results are asked for."""
-        return calls
+        """Note the calls; teams run in this order, once something is asked for that rests on them."""
+        return self._queue.submit(calls)
 
     def results(self, tickets: Sequence[Ticket]) -> Iterator[TeamReply | Failure]:
-        """Run the teams one after the other, in the order of their calls, each when its reply is asked for.
+        """Run the teams one after the other as their replies are asked for; a team's round that breaks is a failure.
 
-        Raises:
-            StrataError: what broke the call of a client.
+        Asking again gives the same.
         """
-        calls = cast(Sequence[TeamCall], tickets)
-        return (self._servers[call.team].run(call) for call in calls)
+        return self._queue.results(cast(Sequence[Queued[TeamCall, TeamReply]], tickets))
+
+    def _make(self, calls: Sequence[TeamCall]) -> Iterator[TeamReply | Failure]:
+        for call in calls:
+            try:
+                yield self._servers[call.team].run(call)
+            except Exception as error:
+                yield Failure(error)
 
     def evaluate(self, shared: Mapping[str, Params], topology: Topology) -> Evaluations:
         """Evaluate the clients of all teams on their own test data, team by team; scores by client id."""
+        self._queue.finish()
         return merge(self._servers[team].evaluate(shared, members) for team, members in topology.items())
 
     def snapshot(self, topology: Topology) -> tuple[dict[int, object], dict[int, object]]:
         """Team states by team id (None before the first round), and private client states by client id."""
+        self._queue.finish()
         taken = {team: self._servers[team].snapshot(members) for team, members in topology.items()}
         return {team: state for team, (state, _) in taken.items()}, merge(clients for _, clients in taken.values())
 
     def restore(self, teams: Mapping[int, object], clients: Mapping[int, object], topology: Topology) -> None:
         """Give each team server its state (None: it has none) and the clients the private states that they had."""
+        self._queue.forget()
         for team, members in topology.items():
-            self._servers[team].restore(teams.get(team), {c: clients[c] for c in members if c in clients})
+            self._servers[team].restore(teams.get(team), members, clients)
 
 
 class TeamTier:
@@ -158,6 +169,11 @@ class TeamTier:
         """The teams that take part in a global round, by id."""
         teams = sorted(self._topology)
         return choose(teams, cohort_size(self.plan, len(teams)), self._world.seed, "teams", moment.round)
+
+    @property
+    def team_of(self) -> Mapping[int, int]:
+        """The team of each client as it is now, by client id."""
+        return {client: team for team, members in self._topology.items() for client in members}
 
     def clients(self, children: Sequence[int]) -> list[int]:
         """The clients that are now in some teams; ids, ascending."""
@@ -208,7 +224,8 @@ class TeamTier:
         if self._method.regroups:
             formed = self._method.regroup(state, self._topology, self._context(moment))
             _check(formed, self._topology, moment.round)
-            self._topology = {team: sorted(members) for team, members in sorted(formed.items())}
+            # A method may have counted with numpy, whose numbers are not what calls and checkpoints hold.
+            self._topology = {int(team): sorted(map(int, members)) for team, members in sorted(formed.items())}
 
     def evaluate(self, shared: Mapping[str, Params]) -> Evaluations:
         """Evaluate the shared, the teams' and the personal models on every client's test data; scores by client id."""
@@ -240,5 +257,5 @@ def _check(formed: Topology, before: Topology, round: int) -> None:
             f"round {round}: the method formed other teams: expected teams {sorted(before)}, and each of the "
             f"{len(everyone)} clients in one of them."
         )
-    if empty := [team for team, members in formed.items() if not members]:
+    if empty := [team for team, members in formed.items() if not len(members)]:
         raise TopologyError(f"round {round}: the method left team {empty[0]} without a client; expected one at least.")

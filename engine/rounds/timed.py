@@ -16,7 +16,7 @@ from strata.engine.method.situation import Decisions, Report
 from strata.engine.rounds.accounts import charge
 from strata.engine.rounds.cohort import FlatTier
 from strata.engine.rounds.costs import CallCosts
-from strata.engine.rounds.pools import ClientCall, ClientReply, EvaluationCall, Evaluations, Failure, Outcome, Ticket
+from strata.engine.rounds.pools import ClientCall, ClientReply, EvaluationCall, Evaluations, Failure, Ticket
 from strata.engine.rounds.reports import report_of_probes, report_of_round
 from strata.engine.rounds.schedules import Moment, Step
 from strata.engine.rounds.server import GlobalServer
@@ -52,7 +52,7 @@ class PricedClients:
         """Private states: none, because nobody trains."""
         return {}
 
-    def restore(self, states: Mapping[int, object]) -> None:
+    def restore(self, clients: Iterable[int], states: Mapping[int, object]) -> None:
         """Restore nothing, because nothing is kept."""
 
 
@@ -69,9 +69,9 @@ class PricedTier(FlatTier):
         """The server's state as it was before: priced uploads hold nothing to aggregate."""
         return state
 
-    def outcome(self, before: object, step: Step[ClientReply]) -> Outcome:
-        """All calls of an exchange, without numbers that rest on uploads."""
-        return super(FlatTier, self).outcome(before, step)
+    def assessed(self, before: object, step: Step[ClientReply]) -> Mapping[int, Mapping[str, float]]:
+        """What the method can tell of uploads, which is nothing: priced ones hold nothing."""
+        return {}
 
 
 class TimedRounds:
@@ -102,7 +102,7 @@ class TimedRounds:
         return self._server.invite()
 
     def probe(self, clients: Sequence[int]) -> Report:
-        """Time the probes of some clients (one at least); the next round becomes longer by the slowest of them."""
+        """Time the probes of some clients; the next round becomes longer by the slowest of them."""
         return report_of_probes(self._server.probe(clients))
 
     def play(self, decisions: Decisions | None) -> Report:

@@ -38,8 +38,8 @@ class Actors:
 
         Raises:
             ResourceError: when actors cannot be scheduled in time.
-            ActorDiedError: when an actor's process ends while it starts, e.g. because there is no CUDA; with the
-                reason.
+            StrataError: what an actor's start was refused for, e.g. because there is no CUDA.
+            ActorDiedError: when an actor's process ends while it starts, with the reason.
         """
         self.handles: list[Actor] = []
         try:
@@ -66,10 +66,12 @@ class Actors:
         return self._start(top, global_server, ref, clients, teams or None)
 
     def close(self) -> None:
-        """End all actors. A cluster that was joined goes on."""
-        for handle in self.handles:
-            with suppress(RayError):  # one that is gone already must not keep the others
-                ray.kill(handle)
+        """End all actors; closing again does nothing. A cluster that was joined goes on."""
+        while self.handles:
+            handle = self.handles.pop()
+            if ray.is_initialized():  # else they ended with it, and asking would start a new one
+                with suppress(RayError):  # one that is gone already must not keep the others
+                    ray.kill(handle)
 
     def _start(self, seat: Seat, make: Callable[..., object], *args: object) -> Actor:
         affinity = NodeAffinitySchedulingStrategy(seat.node, soft=False)

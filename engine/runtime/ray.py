@@ -33,9 +33,13 @@ class RayRuntime(Actors):
         super().__init__(world, seats, config.training.device, config.ray.start_timeout_s)
 
     def close(self) -> None:
-        """End the actors; shut down the local Ray if this run started it, else leave the cluster as it is."""
+        """End the actors; shut down the local Ray if this run started it, else leave the cluster as it is.
+
+        Closing again does nothing: by then Ray may be somebody else's.
+        """
         super().close()
         if self._owns_ray:
+            self._owns_ray = False
             ray.shutdown()
 
 
@@ -51,6 +55,7 @@ def start(config: RunConfig, world: World, shares: Mapping[int, Share], notify: 
     Raises:
         ClusterError: when the cluster cannot be reached.
         ResourceError: when the actors do not fit or cannot be started.
+        StrataError: what an actor's start was refused for.
         ActorDiedError: when one dies while it starts.
     """
     began = time.perf_counter()

@@ -74,15 +74,14 @@ class RayClients:
         return tickets
 
     def results(self, tickets: Sequence[Ticket]) -> Iterator[ClientReply | Failure]:
-        """The replies of calls, an actor's together once it has made all of them; a call that broke gives a failure.
+        """The replies of calls, an actor's together once it has made all of them.
 
-        Raises:
-            ActorDiedError: when an actor's process ended, naming its clients, team and round.
-            ClusterError: when Ray lost what it answered.
+        A call that broke gives a failure. So does each call of an actor whose process ended (an ActorDiedError, which
+        names its clients, team and round), or whose answer Ray lost (a ClusterError).
         """
         for replies, wanted in as_they_come(cast(Sequence[Pending], tickets)):
             for number in wanted:
-                yield replies[number]
+                yield replies if isinstance(replies, Failure) else replies[number]
 
     def evaluate(self, call: EvaluationCall) -> Evaluations:
         """Evaluate the given clients on their own test data, all actors side by side; scores by client id.
@@ -95,7 +94,7 @@ class RayClients:
         asked = []
         for actor, places in self._by_actor(clients):
             mine = [clients[place] for place in places]
-            asked.append((mine, ask(actor, "evaluate", (EvaluationCall(mine, Slot(0)),), shared)))  # type: ignore[arg-type]
+            asked.append((mine, ask(actor, "evaluate", (replace(call, clients=mine, shared=Slot(0)),), shared)))  # type: ignore[arg-type]
         return merge(answer(ref, f"{names_of(mine)}, evaluation") for mine, ref in asked)
 
     def states(self, clients: Iterable[int]) -> dict[int, object]:
@@ -111,16 +110,22 @@ class RayClients:
             asked.append((mine, ask(actor, "states", (mine,))))
         return merge(answer(ref, f"{names_of(mine)}, checkpoint") for mine, ref in asked)
 
-    def restore(self, states: Mapping[int, object]) -> None:
-        """Replace the private states of some clients, by client id, in the actors in which they live.
+    def restore(self, clients: Iterable[int], states: Mapping[int, object]) -> None:
+        """Give some clients the private states in ``states``, by client id, and the others among them none.
+
+        All actors in which such clients live are asked side by side.
 
         Raises:
             ActorDiedError: when an actor's process ended.
         """
-        clients = list(states)
-        for actor, places in self._by_actor(clients):
-            part = {clients[place]: states[clients[place]] for place in places}
-            answer(ask(actor, "restore", to_wire((part,))), f"{names_of(list(part))}, resume")
+        everyone = list(clients)
+        asked = []
+        for actor, places in self._by_actor(everyone):
+            mine = [everyone[place] for place in places]
+            part = {client: states[client] for client in mine if client in states}
+            asked.append((mine, ask(actor, "restore", to_wire((mine, part)))))
+        for mine, ref in asked:
+            answer(ref, f"{names_of(mine)}, resume")
 
     def _where(self, calls: Sequence[ClientCall]) -> str:
         first = calls[0]
@@ -158,10 +163,9 @@ class RayTeams:
     def results(self, tickets: Sequence[Ticket]) -> Iterator[TeamReply | Failure]:
         """The replies of teams, in the order in which they have made their rounds.
 
-        Raises:
-            ActorDiedError: when an actor's process ended, naming what died, and the round.
-            ClusterError: when Ray lost what it answered.
-            StrataError: what broke a team's round, as it was raised there.
+        A team's round that broke gives a failure with the error as it was raised there. So does a team whose actor's
+        process ended (an ActorDiedError, which names what died, and the round), or whose answer Ray lost (a
+        ClusterError).
         """
         return (reply for reply, _ in as_they_come(cast(Sequence[Pending], tickets)))
 
@@ -194,7 +198,7 @@ class RayTeams:
         refs = {}
         for team, members in topology.items():
             own = {client: clients[client] for client in members if client in clients}
-            refs[team] = ask(self._actors[team], "restore", to_wire((teams.get(team), own)))
+            refs[team] = ask(self._actors[team], "restore", to_wire((teams.get(team), members, own)))
         self._answers(refs, "resume")
 
     def _answers(self, refs: Mapping[int, Ref], purpose: str) -> dict[int, Any]:
@@ -218,18 +222,26 @@ def as_they_come(tickets: Iterable[Pending]) -> Iterator[tuple[Any, list[int]]]:
     """Wait for tasks, in the order in which they end.
 
     Yields:
-        each task's answer, and which of the calls that it makes are among the tickets, by number.
-
-    Raises:
-        StrataError: as :func:`fetch` does.
+        each task's answer, or a failure with what :func:`fetch` raises; and which of the calls that it makes are among
+        the tickets, by number.
     """
     waiting: dict[Ref, tuple[list[int], str]] = {}
     for ref, number, where in tickets:
         waiting.setdefault(ref, ([], where))[0].append(number)
-    while waiting:
-        (ref,), _ = ray.wait(list(waiting), num_returns=1)
-        numbers, where = waiting.pop(ref)
-        yield answer(ref, where), numbers
+    rest = list(waiting)
+    while rest:
+        ray.wait(rest, num_returns=1)  # returns as soon as there is one, and then no others that are there
+        ready, rest = ray.wait(rest, num_returns=len(rest), timeout=0)
+        for ref in ready:
+            numbers, where = waiting.pop(ref)
+            yield _answer_or_failure(ref, where), numbers
+
+
+def _answer_or_failure(ref: Ref, where: str) -> Any:
+    try:
+        return answer(ref, where)
+    except Exception as error:
+        return Failure(error)
 
 
 def shared_once(messages: Iterable[object]) -> dict[int, object]:

@@ -52,16 +52,6 @@ class Seat:
     team: int | None = None
 
 
-def group_clients(clients: Sequence[int], shares: Mapping[int, Share], per_actor: int) -> list[tuple[int, ...]]:
-    """Cut clients into groups of at most ``per_actor``, even ones among clients of equal shares.
-
-    Clients of different shares are never in one group. Groups and their members are in the order given.
-    """
-    return [
-        group for alike in _alike(clients, shares).values() for group in _split(alike, _ceil(len(alike), per_actor))
-    ]
-
-
 def _alike(clients: Sequence[int], shares: Mapping[int, Share]) -> dict[Share, list[int]]:
     """Clients by share, both in the order given."""
     alike: dict[Share, list[int]] = {}

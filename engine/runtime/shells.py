@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
+from strata.engine.errors import StrataError
 from strata.engine.tree import OnWire, from_wire, replaced, to_wire
 
 
@@ -19,8 +20,17 @@ class Shell:
     """What runs in an actor's process: it holds clients, a team server or the global server, and forwards calls."""
 
     def __init__(self, make: Callable[..., object], *arguments: object) -> None:
-        """Call ``make(*arguments)`` in this process, and hold what it makes."""
-        self._held = make(*arguments)
+        """Call ``make(*arguments)`` in this process, and hold what it makes.
+
+        An error that it raises on purpose is held instead, and raised by whatever is asked of the shell: raised here it
+        would end the process, of which Ray keeps no more than a text.
+        """
+        self._held: object = None
+        self._refused: StrataError | None = None
+        try:
+            self._held = make(*arguments)
+        except StrataError as error:
+            self._refused = error
 
     def ask(self, verb: str, arguments: Iterable[object], *shared: object) -> object:
         """Call a method of what is held; arguments and result travel as :func:`~strata.engine.tree.to_wire` makes them.
@@ -29,7 +39,11 @@ class Shell:
             verb: name of the method.
             arguments: a sequence, in which a :class:`Slot` stands for one of ``shared``.
             shared: what travels once; Ray fetches a reference before the call.
+
+        Raises:
+            StrataError: what the start was refused for.
         """
+        self.ready()
         parts = [from_wire(part) for part in shared]
 
         def arrived(leaf: object) -> object:
@@ -39,5 +53,11 @@ class Shell:
         return to_wire(getattr(self._held, verb)(*filled))
 
     def ready(self) -> bool:
-        """True; an actor can answer this only once it has made what it holds, so whoever starts it waits for this."""
+        """True; an actor can answer this only once it has made what it holds, so whoever starts it waits for this.
+
+        Raises:
+            StrataError: what the start was refused for.
+        """
+        if self._refused is not None:
+            raise self._refused
         return True

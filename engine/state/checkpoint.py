@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
@@ -49,7 +50,7 @@ def save(
         types: the dataclasses that may occur in it, by the names under which :func:`load` will be given them.
 
     Raises:
-        StateError: when it holds a type that :func:`load` would refuse.
+        StateError: when it holds what :func:`load` would refuse or give back as something else; says where and what.
         CheckpointError: when it cannot be written; earlier checkpoints stay as they are.
     """
     target = folder / f"round-{round:06d}"
@@ -69,7 +70,7 @@ def write(target: Path, tree: object, header: Mapping[str, object], types: State
         types: the dataclasses that may occur in the tree, by the names under which :func:`read` will be given them.
 
     Raises:
-        StateError: when the tree holds a type that :func:`read` would refuse.
+        StateError: when the tree holds what :func:`read` would refuse or give back as something else.
         CheckpointError: when it cannot be written; what was there before stays.
     """
     tensors: dict[str, Tensor] = {}
@@ -136,11 +137,15 @@ def load(path: Path, identity: Mapping[str, str], types: StateTypes) -> object:
     """
 
     def check(header: Mapping[str, object]) -> None:
-        noted = header.get("identity")
-        for key, value in identity.items():
-            theirs = noted.get(key) if isinstance(noted, Mapping) else None
-            if theirs != value:
-                raise CheckpointError(f"{path}: it is of another run: {key} is {theirs!r} there and {value!r} here.")
+        found = header.get("identity")
+        noted = found if isinstance(found, Mapping) else {}
+        for key in {**identity, **noted}:
+            if noted.get(key) != identity.get(key):
+                theirs, ours = (repr(of[key]) if key in of else "not set" for of in (noted, identity))
+                raise CheckpointError(
+                    f"{path}: it is of another run: {key} is {theirs} there and {ours} here. Continue it with the "
+                    "settings that it was made with, or start a new run."
+                )
 
     return read(path, check, types)
 
@@ -190,7 +195,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _encode(tree: object, tensors: dict[str, Tensor], names: Mapping[type, str]) -> object:
+def _encode(tree: object, tensors: dict[str, Tensor], names: Mapping[type, str], path: str = "") -> object:
     if tree is None or isinstance(tree, bool | int | float | str):
         return tree
     if isinstance(tree, Tensor):
@@ -198,14 +203,33 @@ def _encode(tree: object, tensors: dict[str, Tensor], names: Mapping[type, str])
         # A copy: safetensors refuses tensors that share memory, and states of several owners may.
         tensors[name] = tree.detach().to("cpu", copy=True).contiguous()
         return {"tensor": name}
-    if isinstance(tree, list | tuple):
-        return {"tuple" if isinstance(tree, tuple) else "list": [_encode(item, tensors, names) for item in tree]}
+    if isinstance(tree, list | tuple) and not hasattr(tree, "_fields"):
+        items = [_encode(item, tensors, names, f"{path}[{index}]") for index, item in enumerate(tree)]
+        return {"tuple" if isinstance(tree, tuple) else "list": items}
     if isinstance(tree, Mapping):
-        return {"dict": [[key, _encode(value, tensors, names)] for key, value in tree.items()]}
-    if dataclasses.is_dataclass(tree):
-        fields = {f.name: _encode(getattr(tree, f.name), tensors, names) for f in dataclasses.fields(tree)}
-        return {"type": _name_of(type(tree), names), "fields": fields}
-    raise TypeError(f"a {type(tree).__name__} cannot be kept in a checkpoint; use tensors, numbers and dataclasses")
+        for key in tree:
+            if not (key is None or isinstance(key, bool | int | float | str)):
+                raise _refused(path, key, " as a key")
+        return {"dict": [[key, _encode(value, tensors, names, f"{path}[{key}]")] for key, value in tree.items()]}
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        return _encode_dataclass(tree, tensors, names, path)
+    raise _refused(path, tree)
+
+
+def _encode_dataclass(tree: Any, tensors: dict[str, Tensor], names: Mapping[type, str], path: str) -> object:
+    fields = dataclasses.fields(tree)
+    for entry in fields:
+        if not entry.init:
+            raise _refused(path, tree, f", whose field {entry.name} is not given to it when it is made (init=False),")
+    kept = {f.name: _encode(getattr(tree, f.name), tensors, names, f"{path}.{f.name}") for f in fields}
+    return {"type": _name_of(type(tree), names), "fields": kept}
+
+
+def _refused(path: str, what: object, how: str = "") -> StateError:
+    return StateError(
+        f"{path or 'state'}: a {type(what).__name__}{how} could not be restored from a checkpoint as it is. Keep "
+        "tensors, numbers, text, lists, plain tuples, dicts with plain keys, and dataclasses of these in a state."
+    )
 
 
 def _name_of(kind: type, names: Mapping[type, str]) -> str:

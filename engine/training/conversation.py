@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Generic, TypeVar
 
-from strata.engine.data.dataset import IntArray
+from strata.engine.data.dataset import ClientData, IntArray
 from strata.engine.determinism import single_thread
+from strata.engine.errors import StrataError
 from strata.engine.method.requests import Answer, Request, Train, Work
 from strata.engine.seeding import derive
 from strata.engine.training.trainer import Asked, Broken, Trainer
@@ -18,29 +19,12 @@ from strata.engine.training.trainer import Asked, Broken, Trainer
 R = TypeVar("R")
 
 
-@dataclass(frozen=True)
-class Splits:
-    """The rows of one client, ``(n,)`` each; where there are no validation rows, the training rows stand in."""
-
-    train: IntArray
-    test: IntArray
-    validation: IntArray
-
-    def of(self, request: Request) -> IntArray:
-        """The rows (n,) that a request is about: training rows to train on, else those of the split that it names."""
-        split = "train" if isinstance(request, Train) else request.split
-        if split == "validation" and not len(self.validation):
-            return self.train
-        rows: IntArray = getattr(self, split)
-        return rows
-
-
 @dataclass
 class Conversation(Generic[R]):
     """A method's generator and what its requests are about; each request's seed derives from the call's."""
 
     steps: Generator[Request, Answer | None, R]
-    rows: Splits
+    rows: ClientData
     seed: int
     where: str
     work: Work = field(default_factory=Work)
@@ -55,7 +39,19 @@ class Conversation(Generic[R]):
         request = self.steps.send(answer)
         seed = derive(self.seed, "request", self.requests)
         self.requests += 1
-        return Asked(request, self.rows.of(request), seed, self.where, self.work)
+        return Asked(request, _rows_of(self.rows, request), seed, self.where, self.work)
+
+
+def _rows_of(held: ClientData, request: Request) -> IntArray:
+    """The rows (n,) that a request is about: training rows to train on, else those of the split that it names.
+
+    Where there are no validation rows, the training rows stand in.
+    """
+    split = "train" if isinstance(request, Train) else request.split
+    if split == "validation" and not len(held.validation):
+        return held.train
+    rows: IntArray = getattr(held, split)
+    return rows
 
 
 def converse(
@@ -85,13 +81,35 @@ def _together(trainer: Trainer, group: Sequence[Conversation[R]]) -> list[R | Br
                     asked[index] = group[index].next(answer)
                 except StopIteration as stop:
                     results[index] = stop.value
+                except StrataError as error:
+                    results[index] = _broken(error, group[index].where)
             answers = {}
-            for index, made in zip(asked, trainer.answer(list(asked.values())), strict=True):
+            for index, made in zip(asked, _answers(trainer, list(asked.values())), strict=True):
                 if isinstance(made, Broken):
                     results[index] = made
                 else:
                     answers[index] = made
     return [results[index] for index in range(len(group))]
+
+
+def _answers(trainer: Trainer, asked: Sequence[Asked]) -> Sequence[Answer | Broken]:
+    """What the trainer answers, each error with its client; one that is raised has broken all requests alike."""
+    try:
+        answers = trainer.answer(asked)
+    except StrataError as error:
+        broken = _broken(error, "; ".join(one.where for one in asked))
+        return [broken] * len(asked)
+    return [
+        _broken(made.error, one.where) if isinstance(made, Broken) else made
+        for one, made in zip(asked, answers, strict=True)
+    ]
+
+
+def _broken(error: StrataError, where: str) -> Broken:
+    """A conversation ended by an error, whose message says where, as most do already."""
+    if where not in str(error):
+        error.args = (f"{where}: {error}",)
+    return Broken(error)
 
 
 def drive(trainer: Trainer, conversation: Conversation[R]) -> tuple[R, Work]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from strata.engine.data.dataset import Dataset, IntArray
 from strata.engine.determinism import torch_scope
-from strata.engine.errors import TrainingError
+from strata.engine.errors import StrataError
 from strata.engine.method.losses import Batch, sample_losses
 from strata.engine.method.requests import (
     Answer,
@@ -51,17 +51,13 @@ class Sequential:
         self._modules, self._flops = Modules(self._device), FlopCounts()
 
     def answer(self, asked: Sequence[Asked]) -> list[Answer | Broken]:
-        """Answer one request after the other; one that breaks does not keep the others from being answered.
-
-        Raises:
-            LossError: when a method's loss is not one value per sample.
-        """
+        """Answer one request after the other; one that breaks does not keep the others from being answered."""
         return [self._answer(one) for one in asked]
 
     def _answer(self, asked: Asked) -> Answer | Broken:
         try:
             return self._made(asked)
-        except TrainingError as error:
+        except StrataError as error:
             return Broken(error)
         except torch.cuda.OutOfMemoryError as error:
             return Broken(out_of_memory(error, asked.where))

@@ -9,7 +9,7 @@ from strata.engine.seeding import generator
 class Regrouping(Hsgd):
     """Each round the teams' members move on by one; teams are sent noise of their own beside the model."""
 
-    regroups = True
+    regroups = tells_teams = True
 
     def regroup(self, g, topology, context):
         everyone = sorted(client for members in topology.values() for client in members)

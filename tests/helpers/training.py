@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from strata.engine.data.dataset import Dataset
-from strata.engine.training.conversation import Conversation, Splits
+from strata.engine.data.dataset import ClientData, Dataset
+from strata.engine.training.conversation import Conversation
 from strata.engine.training.conversation import drive as drive_conversation
 from strata.engine.training.sequential import Sequential
 
@@ -17,8 +17,8 @@ ROWS = np.arange(N)
 
 def lead(trainer, steps, train, test, seed, where, validation=None):
     """What the generator returned, and the work counted."""
-    splits = Splits(train, test, NOBODY if validation is None else validation)
-    return drive_conversation(trainer, Conversation(steps, splits, seed, where))
+    held = ClientData(train, test, NOBODY if validation is None else validation)
+    return drive_conversation(trainer, Conversation(steps, held, seed, where))
 
 
 def ask(request, seed=1, trainer=None, rows=ROWS):

@@ -70,6 +70,8 @@ MISTAKES = [
     (["permfl", "clients.classes={toaster: {num_cpus: 1}}", "runtime=ray"], "clients.classes.toaster: no client is"),
     (["permfl", "clients.count=100000", "runtime=inprocess"], "100000"),
     (["permfl", "clients.num_gpus=1.5"], "clients.num_gpus=1.5 is out of range: expected a fraction ≤ 1, or a whole"),
+    (["permfl", "teams.num_gpus=1.5"], "teams.num_gpus=1.5 is out of range: expected a fraction ≤ 1, or a whole"),
+    (["permfl", "server.num_gpus=2.5"], "server.num_gpus=2.5 is out of range: expected a fraction ≤ 1, or a whole"),
     (["permfl", "delays.team_latency_s=.inf"], "delays.team_latency_s=inf is out of range"),
     (["permfl", "clients.classes.laptop=3"], "clients.classes.laptop=3: expected keys of its own (num_cpus, num_gpus)"),
     (["permfl", "clients.classes.pc.num_cpu=3"], "pc.num_cpu: no such key, in the command line. Did you mean num_cpus"),

@@ -1,5 +1,8 @@
 """Cohorts: who is invited, and what each is sent."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import pytest
 
 from strata.engine.build import build_world
@@ -37,3 +40,36 @@ def test_a_model_that_goes_to_a_whole_cohort_is_one_message(method):
     told = assignments_for(world, range(4), None)
     calls = client_calls(world, owner, Moment(1, 1), world.team_of.get(0, NO_TEAM), told)
     assert len({id(call.down) for call in calls}) == 1
+
+
+@dataclass(frozen=True)
+class Odd:
+    value: Any = None
+
+
+@dataclass(frozen=True)
+class Even:
+    value: Any = None
+
+
+@pytest.mark.parametrize(
+    ("odd", "even"),
+    [
+        (Odd(1), Even(1)),
+        (Odd(Odd()), Odd(Even())),
+        (Odd({}), Odd([])),
+        (Odd({1: 2}), Odd({"1": 2})),
+        (Odd([1]), Odd((1,))),
+        (Odd(0.0), Odd(-0.0)),
+        (Odd(1), Odd(True)),
+    ],
+    ids=str,
+)
+def test_messages_that_differ_stay_two_and_equal_ones_become_one(monkeypatch, odd, even):
+    world = build_world(small("fedavg"))
+    monkeypatch.setattr(type(world.algorithm), "to_client", lambda self, g, info, told: odd if info.id % 2 else even)
+    calls = client_calls(world, None, Moment(1, 1), NO_TEAM, {client: {} for client in range(8)})
+    assert [repr(call.down) for call in calls] == [repr(odd if call.client % 2 else even) for call in calls]
+    monkeypatch.setattr(type(world.algorithm), "to_client", lambda self, g, info, told: Odd([info.id % 2, "x"]))
+    calls = client_calls(world, None, Moment(1, 1), NO_TEAM, {client: {} for client in range(8)})
+    assert len({id(call.down) for call in calls}) == 2  # made anew for each client, sent as two objects

@@ -1,6 +1,7 @@
 """Costs counted without training equal those of the calls themselves."""
 
 import itertools
+import pickle
 
 import numpy as np
 import pytest
@@ -91,6 +92,16 @@ def test_what_is_kept_is_bounded_and_what_was_dropped_costs_the_same(monkeypatch
         assert [costs.call(0, plan) for plan in plans] == expected
         assert costs.probe(0) == unbounded.probe(0)
         assert len(costs._known) <= 3
+
+
+def test_a_cost_is_kept_by_few_bytes_however_large_the_model():
+    world = build_world(small("perfedrlnas", "agents.policy=none"))
+    costs = CallCosts(world)
+    for client in range(3):
+        costs.call(client, {})
+    received = [key for key in costs._known if "receives" in key]
+    assert len(received) == 3
+    assert max(len(pickle.dumps(key)) for key in received) < 100
 
 
 def test_a_probe_is_an_epoch_of_the_model_and_uploads_nothing():

@@ -4,6 +4,7 @@ import pytest
 
 from strata.algorithms.permfl import PerMFL, Pulls
 from strata.engine.build import build_world
+from strata.engine.errors import ActionError
 from strata.engine.federation import Federation
 from strata.engine.method.situation import Decisions
 from strata.engine.tree import fingerprint
@@ -167,3 +168,59 @@ def test_an_outcome_says_how_many_uploads_counted(method, uploads):
         assert federation.rounds.run_round().counted == uploads
     with Federation(small(method, "delays.dropout=1.0")) as federation:
         assert federation.rounds.run_round().counted == 0
+
+
+@pytest.mark.parametrize("method", ["standalone", "permfl"])
+def test_a_federation_rewound_in_place_goes_on_as_one_that_was_not_disturbed(tmp_path, method):
+    few = ("clients.participation=0.3", "rounds=3")  # some clients are called after the checkpoint for the first time
+    with Federation(small(method, *few)) as federation:
+        federation.run_round()
+        saved, called = federation.save(tmp_path), set(federation.rounds.snapshot().clients)
+        list(federation)
+        expected = federation.fingerprint()
+        assert set(federation.rounds.snapshot().clients) > called
+        federation.restore(saved)
+        assert set(federation.rounds.snapshot().clients) == called
+        list(federation)
+        assert federation.fingerprint() == expected
+
+
+def test_rounds_have_one_count_and_one_clock_wherever_they_are_driven_from():
+    with Federation(small("fedavg", "rounds=3")) as federation:
+        federation.rounds.run_round()  # past the federation, which hears of it with the next round
+        record = federation.run_round()
+        snapshot = federation.rounds.snapshot()
+        assert (federation.round, record.round, snapshot.round) == (2, 2, 2)
+        assert federation.virtual_s == record.virtual_s == snapshot.virtual_s
+        assert len(list(federation)) == 1
+
+
+def test_probes_before_a_round_add_up():
+    config = small("hapfl", "model=mlp", "agents.policy=none", "delays.jitter=none")
+    with Federation(config) as federation:
+        plain = federation.run_round().round_s
+    with Federation(config) as federation:
+        first, second = federation.probe([0, 1]), federation.probe([2])
+        record = federation.run_round()
+        assert federation.run_round().calls.client.tolist() == list(range(8)), "probes were charged twice"
+    assert (len(first), len(second)) == (2, 1)
+    assert record.calls.client.tolist() == [0, 1, 2, *range(8)]
+    both = max(call.total_s for call in call_rows(first)) + call_rows(second)[0].total_s
+    assert record.round_s == pytest.approx(plain + both, rel=1e-12)
+    assert record.bytes_client_down - first.bytes_down.sum() - second.bytes_down.sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("method", "decisions", "message"),
+    [
+        ("tests.helpers.regrouping", {"teams": {7: {"noise": 0.0}}}, r"round 1: .* team 7, .* expected some of 0, 1"),
+        ("permfl", {"teams": {0: {"lam": 0.1}}}, r"round 1: PerMFL takes no decisions for teams.*got some for team 0"),
+        ("fedavg", {"teams": {0: {}}}, r"round 1: FedAvg takes no decisions for teams"),
+        ("fedavg", {"server": {"lam": 0.1}}, r"FedAvg takes no decisions for its server.*got lam"),
+    ],
+)
+def test_decisions_that_nobody_would_follow_are_refused(method, decisions, message):
+    with Federation(small(method)) as federation:
+        with pytest.raises(ActionError, match=message):
+            federation.run_round(Decisions({client: {} for client in range(8)}, **decisions))
+        assert federation.round == federation.rounds.snapshot().round == 0

@@ -1,11 +1,19 @@
 """Teams: each is sent its own message, members may change between rounds, the server draws from its own seed."""
 
+import json
+
+import numpy as np
 import pytest
 import torch
 
+from strata.engine.build import build_world
 from strata.engine.errors import TopologyError
 from strata.engine.federation import Federation
+from strata.engine.method.messages import ClientResult
 from strata.engine.method.situation import Decisions
+from strata.engine.rounds.clients import ClientHost
+from strata.engine.rounds.pools import Failure, TeamCall
+from strata.engine.rounds.team import LocalTeams, TeamServer
 from tests.helpers.calls import call_rows
 from tests.helpers.regrouping import Regrouping
 from tests.helpers.small import small
@@ -81,3 +89,87 @@ def test_a_servers_draws_follow_the_seed():
             return federation.fingerprint()["models"]
 
     assert server(0) == server(0) != server(1)
+
+
+def test_a_team_that_breaks_is_one_failure_and_the_others_run_once_each(monkeypatch):
+    world, made = build_world(config()), []
+
+    def run(self, call):
+        made.append(call.team)
+        if call.team == 0:
+            raise TopologyError("no neighbours")
+        return call.team
+
+    monkeypatch.setattr(TeamServer, "run", run)
+    teams = LocalTeams(world, ClientHost(world, "cpu"))
+    tickets = teams.submit([TeamCall(team, 1, members, None) for team, members in world.data.teams.items()])
+    broken, reply = teams.results(tickets)
+    assert isinstance(broken, Failure)
+    assert (str(broken.error), reply) == ("no neighbours", 1)
+    assert list(teams.results(tickets)) == [broken, reply]
+    assert made == [0, 1]
+
+
+def test_whatever_a_client_is_asked_for_after_a_regroup_knows_its_team_of_now(monkeypatch):
+    seen = []
+
+    def noting(name):
+        plain = getattr(Regrouping, name)
+
+        def noted(self, info, *rest):
+            seen.append((name, info.id, info.team))
+            return plain(self, info, *rest)
+
+        monkeypatch.setattr(Regrouping, name, noted)
+
+    def probe_step(self, info, down, context):
+        seen.append(("probe_step", info.id, info.team))
+        return ClientResult(None, None)
+        yield
+
+    monkeypatch.setattr(Regrouping, "probe", lambda self, g: 1.0)
+    monkeypatch.setattr(Regrouping, "probe_step", probe_step)
+    for name in ("default_assignment", "init_client", "client_step", "client_evaluate"):
+        noting(name)
+    with Federation(config("clients.participation=0.25")) as federation:
+        federation.run_round()
+        moved = {0: [1, 2, 3, 4], 1: [0, 5, 6, 7]}
+        now = {client: team for team, members in moved.items() for client in members}
+        seen.clear()
+        calls = call_rows(federation.probe(range(8)))
+        federation.run_round()
+        assert {name for name, *_ in seen} == {
+            "probe_step", "default_assignment", "init_client", "client_step", "client_evaluate",
+        }  # fmt: skip
+        before = seen[: [name for name, *_ in seen].index("client_evaluate")]
+        assert [(name, client, team) for name, client, team in before if now[client] != team] == []
+        assert {call.client: call.team for call in calls} == now
+
+
+def test_clients_are_evaluated_as_members_of_their_team_of_now(monkeypatch):
+    seen = {}
+    plain = Regrouping.client_evaluate
+
+    def client_evaluate(self, info, state, shared):
+        seen[info.id] = info.team
+        return plain(self, info, state, shared)
+
+    monkeypatch.setattr(Regrouping, "client_evaluate", client_evaluate)
+    with Federation(config("rounds=1")) as federation:
+        federation.run_round()
+    assert seen == {0: 1, 1: 0, 2: 0, 3: 0, 4: 0, 5: 1, 6: 1, 7: 1}
+
+
+def test_a_method_may_form_teams_of_numpys_numbers(monkeypatch, tmp_path):
+    formed = {np.int64(0): np.array([7, 6, 5, 4]), np.int64(1): np.array([0, 1, 2, 3])}
+    monkeypatch.setattr(Regrouping, "regroup", lambda self, g, topology, context: formed)
+    with Federation(config("rounds=2")) as federation:
+        federation.run_round()
+        path = federation.save(tmp_path)
+        record = federation.run_round()
+        expected = federation.fingerprint()
+        federation.restore(path)
+        federation.run_round()
+        assert federation.fingerprint() == expected
+    assert teams_of(record) == {0: [4, 5, 6, 7], 1: [0, 1, 2, 3]}
+    assert json.dumps(list(record.calls.rows()))

@@ -51,6 +51,21 @@ def run(method, *overrides, runtime="ray"):
         return federation.fingerprint(), records, lines
 
 
+@pytest.mark.parametrize("method", ["standalone", "permfl"])
+def test_a_federation_rewound_in_place_goes_on_as_one_that_was_not_disturbed(cluster, tmp_path, method):
+    few = ("clients.participation=0.3", "rounds=3", "clients_per_actor=2", "clients.num_cpus=0.5")
+    with Federation(small(method, *few, runtime="ray")) as federation:
+        federation.run_round()
+        saved, called = federation.save(tmp_path), set(federation.rounds.snapshot().clients)
+        list(federation)
+        expected = federation.fingerprint()
+        assert set(federation.rounds.snapshot().clients) > called
+        federation.restore(saved)
+        assert set(federation.rounds.snapshot().clients) == called
+        list(federation)
+        assert federation.fingerprint() == expected
+
+
 REPEATED = [pytest.param(method, marks=pytest.mark.exhaustive) for method in METHODS]
 
 
@@ -113,6 +128,12 @@ def test_actors_that_cannot_be_scheduled_fail_within_their_time(cluster):
         Federation(config)
     for other in others:
         ray.kill(other)
+
+
+def test_a_start_that_is_refused_keeps_its_type_and_its_reason(cluster):
+    config = small("fedavg", "training.device=cuda", runtime="ray")
+    with pytest.raises(ResourceError, match=r"training\.device=cuda: torch finds no CUDA device here"):
+        Federation(config)
 
 
 def test_a_training_error_arrives_as_it_was_raised(cluster):

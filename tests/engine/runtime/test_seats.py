@@ -9,7 +9,7 @@ import pytest
 
 from strata.engine.errors import ResourceError
 from strata.engine.runtime import seats as placement
-from strata.engine.runtime.seats import TOLERANCE, Node, Seat, Share, group_clients, plan_seats
+from strata.engine.runtime.seats import TOLERANCE, Node, Seat, Share, plan_seats
 
 NOTHING = Share(0, 0)
 
@@ -86,7 +86,6 @@ def test_gpus_that_are_not_there_at_all():
 
 def test_clients_with_different_shares_do_not_share_an_actor():
     shares = {0: Share(1, 0), 1: Share(2, 0), 2: Share(1, 0), 3: Share(2, 0)}
-    assert group_clients(range(4), shares, 10) == [(0, 2), (1, 3)]
     seats = client_seats(plan([Node("a", 3, 0)], 4, shares))
     assert [(seat.clients, seat.share.cpus) for seat in seats] == [((0, 2), 1), ((1, 3), 2)]
 

@@ -3,9 +3,11 @@
 import errno
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 
@@ -194,6 +196,37 @@ def test_what_could_not_be_restored_is_not_saved(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+class Pair(NamedTuple):
+    a: int
+    b: int
+
+
+@dataclass
+class Counting:
+    x: int
+    seen: int = field(default=0, init=False)
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (Pair(1, 2), r"\.w\[7\]\[1\]: a Pair "),
+        ({(1, 2): 3}, r"\.w\[7\]\[1\]: a tuple as a key "),
+        ({np.int64(1): 3}, r"\.w\[7\]\[1\]: a int64 as a key "),
+        (Counting(1), r"\.w\[7\]\[1\]: a Counting, whose field seen "),
+        (np.zeros(2), r"\.w\[7\]\[1\]: a ndarray "),
+        (np.int64(1), r"\.w\[7\]\[1\]: a int64 "),
+        ({1}, r"\.w\[7\]\[1\]: a set "),
+        (Counting, r"\.w\[7\]\[1\]: a type "),
+    ],
+    ids=repr,
+)
+def test_what_would_not_come_back_as_it_was_is_refused_when_it_is_saved(tmp_path, part, message):
+    with pytest.raises(StateError, match=message):
+        checkpoint.save(tmp_path, 3, State({7: ["x", part]}, ()), ME, 2, TYPES)
+    assert not list(tmp_path.iterdir())
+
+
 HELPER = """
 from dataclasses import dataclass
 
@@ -253,7 +286,7 @@ def test_a_federation_with_another_configuration_refuses_it(tmp_path):
         path = federation.save(tmp_path)
     with (
         Federation(small("permfl", "method.gamma=1.6")) as other,
-        pytest.raises(CheckpointError, match="another run: configuration"),
+        pytest.raises(CheckpointError, match=r"another run: method\.gamma is '1\.5' there and '1\.6' here"),
     ):
         other.restore(path)
     with Federation(small("permfl", "rounds=9", "checkpoint.every=3")) as longer:
@@ -271,6 +304,9 @@ def test_another_file_under_the_same_name_is_another_run(tmp_path):
     words = ("fedavg", "delays=trace", f"delays.trace={trace}")
     with Federation(small(*words)) as federation:
         path = federation.save(tmp_path)
+    moved = trace.rename(tmp_path / "moved.csv")
+    with Federation(small("fedavg", "delays=trace", f"delays.trace={moved}", f"data.root={tmp_path}")) as elsewhere:
+        elsewhere.restore(path)  # the same contents under another name, which are another file's no longer
     trace.write_text(header + "0,1e8,1e6,1e6,0.1\n")
     with Federation(small(*words)) as other, pytest.raises(CheckpointError, match="another run: data"):
         other.restore(path)

@@ -1,0 +1,57 @@
+"""What comes of tasks in actors, with Ray's own answers played: no Ray is started."""
+
+import pytest
+import ray
+from ray.exceptions import ActorDiedError as RayActorDied
+
+from strata.engine.errors import ActorDiedError
+from strata.engine.method.calls import CallTable
+from strata.engine.rounds.pools import Failure, TeamReply
+from strata.engine.runtime.remote import RayClients, RayTeams, as_they_come
+
+
+@pytest.fixture
+def tasks(monkeypatch):
+    """Answers by reference, all of them there at once; gives them, and how many references each wait was about."""
+    answers, waits = {}, []
+
+    def wait(refs, num_returns=1, timeout=None):
+        waits.append(len(refs))
+        return refs[:num_returns], refs[num_returns:]
+
+    def get(ref):
+        if isinstance(answers[ref], Exception):
+            raise answers[ref]
+        return answers[ref]
+
+    monkeypatch.setattr(ray, "wait", wait)
+    monkeypatch.setattr(ray, "get", get)
+    return answers, waits
+
+
+def test_an_actor_that_died_is_a_failure_for_each_of_its_calls_and_the_others_answer(tasks):
+    answers, _ = tasks
+    answers |= {"a": ["reply 0", "reply 1"], "b": RayActorDied(), "c": ["reply 4"]}
+    tickets = [("a", 0, "0"), ("b", 0, "clients 2, 3, round 1"), ("b", 1, "clients 2, 3, round 1"), ("a", 1, "1")]
+    results = list(RayClients({}).results([*tickets, ("c", 0, "4")]))
+    assert [r for r in results if isinstance(r, str)] == ["reply 0", "reply 1", "reply 4"]
+    lost = [r.error for r in results if isinstance(r, Failure)]
+    assert [type(error) for error in lost] == [ActorDiedError] * 2
+    assert all(str(error).startswith("clients 2, 3, round 1: the actor's process ended") for error in lost)
+
+
+def test_a_team_whose_actor_died_is_a_failure_and_the_others_answer(tasks):
+    answers, _ = tasks
+    reply = TeamReply(1, None, 0, 0.0, [], CallTable.of([]), 0, 0)
+    answers |= {"a": RayActorDied(), "b": reply}
+    lost, there = RayTeams({}).results([("a", 0, "team server 0, round 1"), ("b", 0, "team server 1, round 1")])
+    assert isinstance(lost, Failure)
+    assert str(lost.error).startswith("team server 0, round 1: the actor's process ended")
+    assert there.team == 1
+
+
+def test_all_that_is_there_is_taken_at_once(tasks):
+    answers, waits = tasks
+    answers |= {f"{n}": n for n in range(100)}
+    assert [found for found, _ in as_they_come([(f"{n}", 0, "") for n in range(100)])] == list(range(100))
+    assert sum(waits) <= 2 * 100
