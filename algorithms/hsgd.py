@@ -64,6 +64,7 @@ class Hsgd(TieredAlgorithm[Model, Model, None, Model, Down, Model, Model]):
     """h-SGD: teams average their clients' models in every team round, the server the teams' models."""
 
     Config = HsgdConfig
+    stateless = True
     config: HsgdConfig
 
     def init_global(self, seed: int) -> Model:

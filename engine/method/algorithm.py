@@ -46,6 +46,8 @@ class Algorithm(ABC, Generic[G, C, Down, Up]):
         has_personal_model: whether clients are scored by personal models (PM), their own or made when they are served.
         takes_families: whether clients may differ in their architectures: its ``model`` may be a family of them.
         has_choices: whether clients report options that were chosen for them; see :meth:`is_choice`.
+        stateless: whether clients keep nothing between their calls (their state is always None), so that any actor may
+            make any client's call.
     """
 
     Config: ClassVar[type]
@@ -53,6 +55,7 @@ class Algorithm(ABC, Generic[G, C, Down, Up]):
     has_personal_model: ClassVar[bool] = False
     takes_families: ClassVar[bool] = False
     has_choices: ClassVar[bool] = False
+    stateless: ClassVar[bool] = False
 
     def __init__(self, config: Any, model: Buildable) -> None:
         """Keep the method's own configuration (an instance of ``Config``) and the architecture that clients share."""

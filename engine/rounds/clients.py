@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from strata.engine.determinism import single_thread
+from strata.engine.errors import StateError
 from strata.engine.method.calls import LOST, NO_TEAM
 from strata.engine.method.messages import ClientInfo, ClientResult, ClientStep, Context
 from strata.engine.method.requests import Evaluation, Work
@@ -121,6 +122,12 @@ class ClientHost:
         """What is sent and kept once a call's conversation is over."""
         made = charge(self._world, call, count_bytes(call.down), count_bytes(result.up), work, result.metrics)
         lost = made.status == LOST
+        if self._world.algorithm.stateless and result.state is not None:
+            info = self._world.info_in(call.client, call.team)
+            raise StateError(
+                f"{_where(info, call)}: {type(self._world.algorithm).__name__} says that its clients are stateless, "
+                f"and the client keeps a {type(result.state).__name__}. Leave stateless out, or keep None."
+            )
         if not lost and not call.probe:
             self._states[call.client] = result.state
         if self._world.sleep_scale:

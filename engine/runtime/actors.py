@@ -53,6 +53,7 @@ class Actors:
     def _start_all(self, world: World, seats: Sequence[Seat], device: str) -> Actor:
         ref = ray.put(world)
         clients: dict[int, Actor] = {}
+        alike = len({seat.share for seat in seats if seat.tier == "client"}) == 1
         for seat in (s for s in seats if s.tier == "client"):
             actor = self._start(seat, client_host, ref, device, seat.share.gpus)
             clients.update(dict.fromkeys(seat.clients, actor))
@@ -61,9 +62,9 @@ class Actors:
             assert seat.team is not None
             # Members of a team whose method forms teams anew may be anybody.
             members = clients if tiered(world).regroups else {c: clients[c] for c in world.data.teams[seat.team]}
-            teams[seat.team] = self._start(seat, team_server, ref, seat.team, members)
+            teams[seat.team] = self._start(seat, team_server, ref, seat.team, members, alike)
         (top,) = (s for s in seats if s.tier == "server")
-        return self._start(top, global_server, ref, clients, teams or None)
+        return self._start(top, global_server, ref, clients, teams or None, alike)
 
     def close(self) -> None:
         """End all actors; closing again does nothing. A cluster that was joined goes on."""
@@ -107,14 +108,22 @@ def client_host(world: World, device: str, gpus: float) -> ClientHost:
     return ClientHost(world, resolve_device(device, gpus))
 
 
-def team_server(world: World, team: int, clients: Mapping[int, Actor]) -> TeamServer:
+def team_server(world: World, team: int, clients: Mapping[int, Actor], alike: bool) -> TeamServer:
     """The server of a team, made in its actor's process; ``clients`` are the client actors it reaches, by client id."""
-    return TeamServer(world, team, RayClients(clients, f" (team {team})"))
+    return TeamServer(world, team, RayClients(clients, f" (team {team})", _work(world, alike)))
 
 
-def global_server(world: World, clients: Mapping[int, Actor], teams: Mapping[int, Actor] | None) -> GlobalServer:
+def global_server(
+    world: World, clients: Mapping[int, Actor], teams: Mapping[int, Actor] | None, alike: bool
+) -> GlobalServer:
     """The global server, made in its actor's process, over team actors by team id; ``teams`` is None for a flat method.
 
     ``clients`` are the client actors by client id: its children where there are no teams, and always those it probes.
     """
-    return serve(world, RayClients(clients), None if teams is None else RayTeams(teams))
+    pool = RayClients(clients, work=_work(world, alike))
+    return serve(world, pool, None if teams is None else RayTeams(teams))
+
+
+def _work(world: World, alike: bool) -> list[int] | None:
+    """What a call of each client takes, where any actor may make it: nothing is kept, and actors are ``alike``."""
+    return [info.train_samples for info in world.infos] if alike and world.algorithm.stateless else None

@@ -1,5 +1,6 @@
 """How servers reach clients and teams that are Ray actors, and what is raised when one cannot be reached."""
 
+import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn, cast
@@ -50,18 +51,26 @@ class Remote:
 class RayClients:
     """A :class:`~strata.engine.rounds.pools.ClientPool` over client actors."""
 
-    def __init__(self, actors: Mapping[int, Actor], owner: str = "") -> None:
-        """``actors`` by client id; several clients may share one. ``owner`` follows the clients' names in errors."""
-        self._actors, self._owner = actors, owner
+    def __init__(self, actors: Mapping[int, Actor], owner: str = "", work: Sequence[int] | None = None) -> None:
+        """Reach clients through their actors.
+
+        Args:
+            actors: by client id; several clients may share one.
+            owner: follows the clients' names in errors.
+            work: how much a call of each client is expected to take, by client id, in any unit, where any actor may
+                make it because nothing is kept between calls; None: each client's own actor makes its calls.
+        """
+        self._actors, self._owner, self._work = actors, owner, work
 
     def submit(self, calls: Sequence[ClientCall]) -> list[Pending]:
         """Hand calls over, one task per actor, all side by side; an actor makes its clients' calls one after the other.
 
-        A message that several of an actor's clients are sent travels to it once.
+        A message that several of an actor's clients are sent travels to it once. Where any actor may make a call, the
+        longest are dealt first, each to the actor that has least to do.
         """
         wires = shared_once(call.down for call in calls)
         tickets: list[Pending] = [None] * len(calls)  # type: ignore[list-item]
-        for actor, places in self._by_actor(call.client for call in calls):
+        for actor, places in self._dealt([call.client for call in calls]):
             own = [calls[place] for place in places]
             slots: dict[int, Slot] = {}
             for call in own:
@@ -106,7 +115,7 @@ class RayClients:
         everyone = list(clients)
         asked = []
         for actor, places in self._by_actor(everyone):
-            mine = [everyone[place] for place in places]
+            mine = [everyone[place] for place in places] if self._work is None else everyone
             asked.append((mine, ask(actor, "states", (mine,))))
         return merge(answer(ref, f"{names_of(mine)}, checkpoint") for mine, ref in asked)
 
@@ -121,8 +130,9 @@ class RayClients:
         everyone = list(clients)
         asked = []
         for actor, places in self._by_actor(everyone):
-            mine = [everyone[place] for place in places]
-            part = {client: states[client] for client in mine if client in states}
+            own = [everyone[place] for place in places]
+            part = {client: states[client] for client in own if client in states}
+            mine = own if self._work is None else everyone  # any actor may have called any client
             asked.append((mine, ask(actor, "restore", to_wire((mine, part)))))
         for mine, ref in asked:
             answer(ref, f"{names_of(mine)}, resume")
@@ -131,6 +141,19 @@ class RayClients:
         first = calls[0]
         names = names_of([call.client for call in calls]) + self._owner
         return f"{names}, round {first.round}" + (f", team round {first.team_round}" if self._owner else "")
+
+    def _dealt(self, clients: Sequence[int]) -> list[tuple[Actor, list[int]]]:
+        """Each actor with the places, ascending, of the clients whose calls it is to make."""
+        if self._work is None:
+            return self._by_actor(clients)
+        actors = list({actor._actor_id: actor for actor in self._actors.values()}.values())
+        loads = [(0, number) for number in range(len(actors))]
+        places: list[list[int]] = [[] for _ in actors]
+        for place in sorted(range(len(clients)), key=lambda place: (-self._work[clients[place]], place)):
+            load, number = heapq.heappop(loads)
+            places[number].append(place)
+            heapq.heappush(loads, (load + self._work[clients[place]], number))
+        return [(actor, sorted(own)) for actor, own in zip(actors, places, strict=True) if own]
 
     def _by_actor(self, clients: Iterable[int]) -> list[tuple[Actor, list[int]]]:
         """Each actor with the places, in the order given, of its clients."""

@@ -1,0 +1,154 @@
+"""Clients per second, side by side: ``python -m tests.bench.throughput``.
+
+A plain single-thread loop, Strata in-process and on Ray with two actors, each one by one and batched, take turns in one
+run; the figures are medians. Efficiency is a share of what the plain loop would reach on all cores at once.
+"""
+
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from strata.engine.build import build_world
+from strata.engine.config.load import load_config
+from strata.engine.federation import Federation
+from strata.engine.models.factory import spec_of
+from tests.bench.plain import PlainLoop
+
+CORES = 2
+REPETITIONS = 7
+ARMS = {
+    "Strata in-process": ("runtime=inprocess", "training.batch_clients=1"),
+    "Strata in-process, batched": ("runtime=inprocess", "training.batch_clients=64"),
+    "Strata on Ray": ("training.batch_clients=1",),
+    "Strata on Ray, batched": ("training.batch_clients=64",),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One line of the table: a model, and how its clients train."""
+
+    name: str
+    model: tuple[str, ...]
+    clients: int
+    cohort: int
+    samples: int
+    steps: int
+    rounds: int  # per measurement
+
+
+CNN_215K = ("model=cnn_permfl_fmnist",)
+CNN_29K = ("model=cnn", "model.width=0.5", "model.depth=2")
+SETTINGS = (
+    Setting("CNN of 215 k parameters, 10 of 100 clients, one epoch of 50", CNN_215K, 100, 10, 50, 5, 3),
+    Setting("MCLR, 100 of 1,000 clients, 5 steps", ("model=mclr",), 1000, 100, 50, 5, 3),
+    Setting("MLP 784-64-10, 100 of 1,000 clients, 5 steps", ("model=mlp", "model.hidden=[64]"), 1000, 100, 50, 5, 2),
+    Setting("CNN of 21 k parameters, 100 of 1,000 clients, 5 steps", CNN_29K, 1000, 100, 50, 5, 1),
+)
+BATCH = 10
+
+
+def written(folder: str, setting: Setting) -> str:
+    """A set of pictures, ``samples`` of them to train on for each client, as a file."""
+    rng = np.random.default_rng(0)
+    rows = setting.clients * (setting.samples + 2)
+    path = Path(folder) / f"{setting.clients}.npz"
+    if not path.exists():
+        np.savez(path, X=rng.integers(0, 256, (rows, 1, 28, 28), np.uint8), y=rng.integers(0, 10, rows))
+    return str(path)
+
+
+def words(setting: Setting, data: str) -> list[str]:
+    """What all of Strata's arms have in common."""
+    return [
+        f"data={data}",
+        f"data.test_fraction={2 / (setting.samples + 2)}",
+        "partition=iid",
+        f"clients.count={setting.clients}",
+        f"clients.participation={setting.cohort / setting.clients}",
+        f"method.steps={setting.steps}",
+        f"method.batch_size={BATCH}",
+        "evaluation.every=1000000",
+        "rounds=1000000",
+        f"ray.num_cpus={CORES}",
+        "tracking.wandb=disabled",
+        *setting.model,
+    ]
+
+
+def plain_loop(setting: Setting, overrides: list[str]) -> Callable[[], float]:
+    """Seconds of a round of the plain loop, on the same model and rows."""
+    config = load_config("fedavg", [*overrides, "runtime=inprocess"])
+    world = build_world(config)
+    dataset = world.data.dataset
+    x = torch.from_numpy(dataset.x).float().div(255).sub(dataset.shift).div(dataset.scale)
+    model = spec_of(config.model, dataset.input_shape, dataset.classes).build()
+    loop = PlainLoop(model, x, torch.from_numpy(dataset.y), [rows.train for rows in world.data.clients], 0.01)
+    rng = np.random.default_rng(1)
+    return lambda: loop.round(rng.choice(setting.clients, setting.cohort, replace=False), BATCH, setting.steps)
+
+
+def strata(federation: Federation) -> Callable[[], float]:
+    """Seconds of a round of a federation."""
+
+    def seconds() -> float:
+        began = time.perf_counter()
+        federation.run_round()
+        return time.perf_counter() - began
+
+    return seconds
+
+
+def measure(setting: Setting, folder: str) -> dict[str, list[float]]:
+    """Seconds per round of each arm, one value per repetition; the arms take turns."""
+    overrides = words(setting, written(folder, setting))
+    with ExitStack() as stack:
+        arms = {"plain loop, one thread": plain_loop(setting, overrides)}
+        for name, own in ARMS.items():
+            config = load_config("fedavg", [*overrides, *own])
+            arms[name] = strata(stack.enter_context(Federation(config)))
+        for seconds in arms.values():  # the first rounds load and record
+            for _ in range(3):
+                seconds()
+        times: dict[str, list[float]] = {name: [] for name in arms}
+        for _ in range(REPETITIONS):
+            for name, seconds in arms.items():
+                times[name].append(sum(seconds() for _ in range(setting.rounds)) / setting.rounds)
+    return times
+
+
+def show(console: Console, setting: Setting, times: dict[str, list[float]]) -> None:
+    """Print one setting's table."""
+    table = Table("", "ms per round", "least to most", "clients/s", f"of {CORES} × plain", title=setting.name)
+    rates = {name: setting.cohort / statistics.median(values) for name, values in times.items()}
+    plain = next(iter(rates.values()))
+    for name, values in times.items():
+        spread = f"{min(values) * 1e3:.0f} to {max(values) * 1e3:.0f}"
+        share = rates[name] / (CORES * plain)
+        table.add_row(name, f"{statistics.median(values) * 1e3:.1f}", spread, f"{rates[name]:.0f}", f"{share:.2f}")
+    console.print(table)
+
+
+def main(chosen: list[str]) -> None:
+    """Measure and print all settings, or those whose names hold one of the words given."""
+    os.environ["PYTHONWARNINGS"] = "ignore"
+    console = Console(width=110)
+    with tempfile.TemporaryDirectory() as folder:
+        for setting in SETTINGS:
+            if not chosen or any(word in setting.name for word in chosen):
+                show(console, setting, measure(setting, folder))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
