@@ -2,9 +2,9 @@
 
 Example::
 
-    from strata.engine.federation import Federation
+    import strata
 
-    with Federation.from_config("permfl", ["rounds=5", "runtime=inprocess"]) as federation:
+    with strata.Federation.from_config("permfl", ["rounds=5", "runtime=inprocess"]) as federation:
         for record in federation:
             print(record.round, record.scores["PM"].accuracy)
 """
