@@ -13,8 +13,8 @@ Symbols
 Per round
     1. probe    clients never measured train w for one epoch
     2. agents   one drops clients, the other then picks E_k of the rest from a menu
-    (:mod:`strata.algorithms.controls.selection`);
-                each is a value-decomposition network Q = Σ_k Q_k, learnt by RLlib
+                (:mod:`strata.algorithms.controls.selection`); each is a value-decomposition network Q = Σ_k Q_k,
+                learnt by RLlib
     3. client   w_k ← E_k epochs of SGD from w
     4. server   w ← Σ_k (n_k / n) w_k over those that were kept
     reward      10 · Δacc − w_T · latency − w_C · uploads, for both agents

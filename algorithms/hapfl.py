@@ -14,8 +14,8 @@ Symbols
 
 Per round
     1. probe     clients never measured train v for one epoch; only the time counts
-    2. π_s       picks s_i, π_E picks E_i        (:mod:`strata.algorithms.controls.stragglers`, learnt by RLlib
-    policies) 3. client    (w_i, v_i) ← E_i of SGD from (w_{s_i}, v) on
+    2. π_s       picks s_i, π_E picks E_i  (:mod:`strata.algorithms.controls.stragglers`, learnt by RLlib policies)
+    3. client    (w_i, v_i) ← E_i of SGD from (w_{s_i}, v) on
                      L_local = CE(y, z_local) + λ₁ τ² KL(sg(q) ‖ p),  L_lite = CE(y, z_lite) + λ₂ τ² KL(sg(p) ‖ q)
     4. server    v ← Σ_i ω_i v_i over all;  w_s ← Σ_i ω_i w_i over its size class, with an ω of its own
 

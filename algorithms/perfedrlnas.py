@@ -13,11 +13,11 @@ Symbols
     M_i         memory budget of client i ~ U(low, high)
 
 Per round
-    1. agents    client i's agent samples a_i ~ π_i
-    (:mod:`strata.algorithms.controls.searching`) 2. server    sends the slice of W, and nothing else of it 3. client
-    B ← batch size that fits M_i;  w_i ← E epochs from the slice;  acc_i on the client's own test data 4. server    W ←
-    W + Σ_i (n_i/Σn) Δ_i ⊙ mask_i;  neg_i = share of tensors with ⟨Δ_i, ΔW⟩ < 0 at the slice 5. agents    REINFORCE with
-    r_i = acc_i − b − λ_time (τ_i − min τ) − λ_neg neg_i
+    1. agents    client i's agent samples a_i ~ π_i  (:mod:`strata.algorithms.controls.searching`)
+    2. server    sends the slice of W, and nothing else of it
+    3. client    B ← batch size that fits M_i;  w_i ← E epochs from the slice;  acc_i on the client's own test data
+    4. server    W ← W + Σ_i (n_i/Σn) Δ_i ⊙ mask_i;  neg_i = share of tensors with ⟨Δ_i, ΔW⟩ < 0 at the slice
+    5. agents    REINFORCE with r_i = acc_i − b − λ_time (τ_i − min τ) − λ_neg neg_i
 
 Without agents (``agents.policy=none``) everybody trains ``fixed``: FedAvg on the largest, the smallest or a random
 architecture. ``agents.policy=random`` draws a new one for every call. The search space is ``model.name``, narrowed by

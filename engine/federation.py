@@ -2,9 +2,9 @@
 
 Example::
 
-    from strata.engine.federation import Federation
+    import strata
 
-    with Federation.from_config("permfl", ["rounds=5", "runtime=inprocess"]) as federation:
+    with strata.Federation.from_config("permfl", ["rounds=5", "runtime=inprocess"]) as federation:
         for record in federation:
             print(record.round, record.scores["PM"].accuracy)
 """
@@ -12,7 +12,7 @@ Example::
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -140,15 +140,21 @@ class Federation:
             folder, self.round, saved, run, self.config.checkpoint.keep, state_types(self.world.algorithm)
         )
 
-    def restore(self, path: Path) -> object:
+    def restore(self, path: Path, accept: Callable[[object], None] = lambda beside: None) -> object:
         """Continue from a checkpoint of the same run; returns the tree that was kept beside it.
 
+        Args:
+            path: the checkpoint's folder.
+            accept: is given that tree first, and raises where it is not what the caller needs.
+
         Raises:
-            CheckpointError: when it is damaged or of another run; the federation is as it was.
+            CheckpointError: when it is damaged or of another run. After this and what ``accept`` raises the federation
+                is as it was.
         """
         saved = checkpoint.load(path, identity(self.config, self.world), state_types(self.world.algorithm))
         if not isinstance(saved, Saved):
             raise CheckpointError(f"{path}: it holds no federation.")
+        accept(saved.beside)
         self.rounds.restore(saved.snapshot)
         self.round, self.virtual_s, self._digest = saved.snapshot.round, saved.snapshot.virtual_s, saved.digest
         return saved.beside

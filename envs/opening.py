@@ -51,8 +51,8 @@ class TrainingRounds:
         return report_of_round(record.calls, record.round_s, record.straggling_s, accuracy)
 
 
-def control_of(config: RunConfig, world: World, costs: CallCosts | None = None) -> Control:
-    """The decisions of a run's method.
+def control_class(config: RunConfig) -> type[Control]:
+    """The class of the decisions of a run's method.
 
     Raises:
         ConfigError: when it leaves none to agents.
@@ -60,7 +60,16 @@ def control_of(config: RunConfig, world: World, costs: CallCosts | None = None) 
     kind = config.method_class.Control
     if kind is None:
         raise ConfigError(f"{config.algorithm} leaves no decisions to agents: it has no Control.")
-    clients = len(world.data.clients)
+    return kind
+
+
+def control_of(config: RunConfig, world: World, costs: CallCosts | None = None) -> Control:
+    """The decisions of a run's method.
+
+    Raises:
+        ConfigError: when it leaves none to agents.
+    """
+    kind, clients = control_class(config), len(world.data.clients)
     # In a tiered method every member of an invited team is told something.
     k = clients if isinstance(world.algorithm, TieredAlgorithm) else cohort_size(world.clients_plan, clients)
     return kind(world.algorithm, world.infos, costs or CallCosts(world), k, config.agents.layout)
@@ -113,7 +122,7 @@ class Windows:
             turns: play these instead of opening any; of several populations, each window goes to the next.
 
         Raises:
-            ConfigError: for anything wrong with the configuration.
+            ConfigError: for anything wrong with the configuration, or a method that leaves no decisions to agents.
         """
         if fidelity not in ("full", "timing"):
             raise ConfigError(f"fidelity={fidelity}: expected full or timing.")
@@ -124,6 +133,8 @@ class Windows:
         given = [turns] if isinstance(turns, Turns) else list(turns)
         self.rounds, self._fidelity, self._populations = rounds, fidelity, len(given) or populations
         self._config = None if given else load_config(method, ["runtime=inprocess", *overrides])
+        if self._config is not None:
+            control_class(self._config)
         self._open = dict(enumerate(given))
         self._federation: Federation | None = None
         self._window = 0
@@ -157,7 +168,11 @@ class Windows:
                 self._open[population] = timing_turns(self._config, population)
             else:
                 self._federation = Federation(self._config)
-                self._open[population] = full_turns(self._federation)
+                try:
+                    self._open[population] = full_turns(self._federation)
+                except BaseException:
+                    self.close()
+                    raise
         return self._open[population]
 
     def close(self) -> None:

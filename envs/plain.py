@@ -52,6 +52,7 @@ class FederatedRounds(gymnasium.Env[Seen, Actions]):
         self._windows = Windows(**arguments)
         agents = self._windows.control.agents
         if not agents:
+            self._windows.close()
             raise ConfigError("all agents of the method are switched off: there is nothing to decide.")
         self._blank = {
             agent: np.zeros(spec.observation_space.shape or (), np.float32) for agent, spec in agents.items()

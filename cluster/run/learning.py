@@ -1,7 +1,7 @@
 """Agents from a configuration: fresh, saved, or pre-trained in the timing model; and how good they are there."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from strata.engine.method.calls import CallTable
 from strata.engine.method.control import Control
 from strata.engine.method.situation import Report
 from strata.engine.notify import Notify
+from strata.engine.rounds.pools import Outcome
 from strata.engine.rounds.records import RoundRecord
+from strata.engine.rounds.scores import record
 from strata.envs.opening import replayed, timing_turns
 from strata.envs.stages import StagedRounds
 
@@ -119,28 +121,12 @@ def frozen(config: RunConfig, learners: Any, control: Control) -> Policies:
 
 
 def record_of(number: int, virtual_s: float, result: RoundResult) -> RoundRecord:
-    """A round of the timing model as a record, for the same sinks as a run's."""
+    """A round of the timing model as a record without its single calls, for the same sinks as a run's."""
     report = result.played.report
-    return RoundRecord(
-        round=number,
-        virtual_s=virtual_s,
-        round_s=report.round_s,
-        straggling_s=report.straggling_s,
-        invited=len(report.calls),
-        completed=int(report.calls.completed.sum()),
-        late=0,
-        lost=0,
-        bytes_client_down=int(report.calls.bytes_down.sum()),
-        bytes_client_up=int(report.calls.bytes_up.sum()),
-        bytes_team_down=0,
-        bytes_team_up=0,
-        flops=int(report.calls.flops.sum()),
-        train_loss=None,
-        scores={},
-        calls=CallTable.of([]),
-        metrics=dict(result.metrics),
-        agents_wall_s=result.agents_s,
-    )
+    outcome = Outcome(report.round_s, [report.straggling_s], report.calls)
+    made = record(number, virtual_s, outcome, {}, wall_s=0.0)
+    # Thousands of rounds are logged: their calls one by one would be most of the file.
+    return replace(made, calls=CallTable.of([]), metrics=dict(result.metrics), agents_wall_s=result.agents_s)
 
 
 def compare_rules(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from strata.engine.config.schema import RunConfig
 from strata.engine.errors import CheckpointError
@@ -85,13 +85,18 @@ class Session:
         """Continue from a checkpoint, agents included.
 
         Raises:
-            CheckpointError: when it is damaged or of another run.
+            CheckpointError: when it is damaged, of another run or without the agents of this one; the session is as it
+                was.
         """
-        beside = self.federation.restore(path)
         if self._turns is None or self._policies is None or self._driver is None:
+            self.federation.restore(path)
             return
-        if not isinstance(beside, dict):
-            raise CheckpointError(f"{path}: it holds no agents.")
+
+        def require_agents(beside: object) -> None:
+            if not isinstance(beside, dict):
+                raise CheckpointError(f"{path}: it holds no agents.")
+
+        beside: Any = self.federation.restore(path, require_agents)
         self._turns.restore(beside["memory"])
         self._policies.restore(beside["policies"])
         self._driver.forget()

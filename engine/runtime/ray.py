@@ -161,7 +161,7 @@ def _folder(package: str) -> Path:
 def _own_folder() -> Iterator[str]:
     """Strata as one folder, laid together for a while where the installation is a link into a clone."""
     installed = _folder("strata.engine")
-    if installed.parent.name == "strata":
+    if (installed.parent / "__init__.py").is_file():  # a clone has none at its top, and may be called strata
         yield str(installed.parent)
         return
     with tempfile.TemporaryDirectory(prefix="strata-") as folder:

@@ -4,9 +4,16 @@ import json
 
 import pytest
 
+from strata.algorithms.fedavg import FedAvg, Global
+from strata.algorithms.fedprox import FedProx
 from strata.engine.build import build_world
-from strata.engine.identity import identity
+from strata.engine.config.load import load_config
+from strata.engine.identity import identity, state_types
+from strata.engine.method.length import Length
+from strata.engine.models.spec import ModelSpec
+from strata.engine.state.snapshot import Saved, Snapshot
 from tests.helpers.small import small
+from tests.helpers.worlds import LABELS, data, world
 
 
 def identity_of(*words):
@@ -47,3 +54,75 @@ def test_a_file_enters_by_its_contents_and_not_by_its_name(tmp_path, key, words,
     one = written("one.json", contents)
     assert differing(one, written("two.json", contents)) == set()
     assert differing(one, written("one.json", others)) == {"data"}
+
+
+MODEL = ModelSpec("mclr", (2,), 3, ())
+
+
+def of(*said, method="permfl", made=None):
+    return identity(load_config(method, said), made or world())
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        ["rounds=7"],
+        ["seeds=[0,1]"],
+        ["output=elsewhere"],
+        ["runtime=inprocess"],
+        ["clients_per_actor=3"],
+        ["ray.num_cpus=2"],
+        ["tracking.project=other"],
+        ["checkpoint.every=1"],
+        ["training.device=cpu"],
+        ["server.num_cpus=1"],
+        ["clients.num_cpus=2", "clients.num_gpus=0.5", "clients.classes.laptop.num_cpus=2"],
+        ["teams.num_cpus=1", "teams.num_gpus=1"],
+        ["delays.mode=sleep", "delays.sleep_scale=0.5"],
+    ],
+    ids=str,
+)
+def test_where_how_fast_and_how_far_a_run_is_computed_makes_it_no_other(said):
+    assert of(*said) == of()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        ["seed=1"],
+        ["method.gamma=1.9"],
+        ["model=mlp"],
+        ["data.limit=100"],
+        ["partition.labels_per_client=3"],
+        ["clients.participation=0.5"],
+        ["teams.mode=deadline", "teams.deadline_s=5"],
+        ["delays.dropout=0.5"],
+        ["evaluation.every=2"],
+        ["agents.policy=uniform"],
+    ],
+    ids=str,
+)
+def test_whatever_enters_a_result_makes_it_another(said):
+    assert of(*said) != of()
+
+
+def test_data_enter_as_they_are():
+    assert of(made=world(data=data(y=(LABELS + 1) % 3))) != of()
+    assert of(made=world()) == of()
+
+
+def test_another_method_with_the_same_settings_is_another_run():
+    assert of(method="fedavg")["algorithm"] != of(method="fedprox")["algorithm"]
+
+
+def test_states_are_called_after_the_method_that_defines_them():
+    types = state_types(FedAvg(FedAvg.Config(), MODEL))
+    assert types["FedAvg.Global"] is Global
+    assert (types["Snapshot"], types["Saved"], types["Length"]) == (Snapshot, Saved, Length)
+    assert all("." in name for name in types if name not in ("Snapshot", "Saved", "Length"))
+
+
+def test_a_method_that_is_made_of_another_may_hold_its_states():
+    types = state_types(FedProx(FedProx.Config(), MODEL))
+    assert types["FedAvg.Global"] is Global
+    assert types["FedProx.FedProxConfig"] is FedProx.Config

@@ -1,14 +1,18 @@
-"""Comparisons from the command line, and what they leave behind."""
+"""Comparisons from the command line and what they leave behind; two methods as a report reads them back."""
 
 import contextlib
 import io
 import json
 import shutil
 from html.parser import HTMLParser
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import yaml
 
 from strata.cluster.cli import main
+from strata.cluster.report.results import Contestant, Run
 
 ODD = "a<b>&$^$.yaml"  # markup in HTML, and a broken formula in matplotlib
 LABELS = ["permfl", "fedprox:method.mu=0.5", ODD]
@@ -62,3 +66,19 @@ def copied(run_dir, target, change):
     (target / "config.yaml").write_text(yaml.safe_dump(config))
     (target / "metrics.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in rounds))
     return target
+
+
+def read_back(seed, accuracies, virtual_s=(1.0, 2.0), straggling_s=(0.5, 1.5), kind="GM", bytes_total=(500.0, 1500.0)):
+    """Two rounds of a run."""
+    columns = {
+        f"{kind}.accuracy": accuracies,
+        f"{kind}.worst_decile": np.array(accuracies) / 2,
+        "virtual_s": virtual_s,
+        "straggling_s": straggling_s,
+        "bytes_total": bytes_total,
+    }
+    return Run(Path("x"), {"seed": seed}, pd.DataFrame(columns, index=[1, 2]))
+
+
+PLAIN = Contestant("fedavg", [read_back(0, (0.1, 0.5)), read_back(1, (0.2, 0.7))])
+QUICK = Contestant("hapfl", [read_back(0, (0.1, 0.8), virtual_s=(0.25, 0.5), straggling_s=(0.0, 0.0), kind="PM")])

@@ -32,9 +32,6 @@ STRANGERS = ("algorithms", "envs", "agents")  # on one floor, and yet none of th
 # The plug-in point: the engine finds a method by the name that the user gives, and knows none of them.
 PLUG_IN = ("strata.engine.method.find", "strata.algorithms")
 
-# Upward imports of today; each is to go, none may come.
-UPWARD_TODAY: set[tuple[str, str]] = set()
-
 # Libraries that only some folders may import.
 ONLY_IN = {
     "ray": ("engine/runtime/", "envs/", "agents/", "cluster/"),

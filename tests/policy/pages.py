@@ -1,11 +1,13 @@
 """Rules about the pages for people: their commands parse, their links lead somewhere."""
 
+import ast
 import re
 import shlex
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from strata import engine
 from strata.cluster.cli import _parse, _parser
 from strata.cluster.commands.entries import resolve
 from strata.engine.config.load import load_config
@@ -25,6 +27,13 @@ def commands(page: str, root: Path = ROOT) -> list[str]:
 def programs(page: str = "README.md", root: Path = ROOT) -> list[str]:
     """The page's Python programs."""
     return re.findall(r"```python\n(.+?)```", (root / page).read_text(encoding="utf8"), re.DOTALL)
+
+
+def deep_imports(program: str) -> list[str]:
+    """What a program takes from a module within the engine, although the engine itself exports it."""
+    within = [node for node in ast.walk(ast.parse(program)) if isinstance(node, ast.ImportFrom)]
+    named = [(node.module or "", name.name) for node in within for name in node.names]
+    return [f"{home}.{name}" for home, name in named if home.startswith("strata.engine.") and name in engine.__all__]
 
 
 def check_command(command: str) -> None:

@@ -6,8 +6,8 @@ import sys
 import pytest
 import torch
 
+from strata import Federation
 from strata.engine.errors import ConfigError
-from strata.engine.federation import Federation
 from tests.helpers.small import small
 from tests.policy import pages
 from tests.policy.source import PACKAGES, ROOT, Module, imports
@@ -39,6 +39,17 @@ def test_programs_import_what_is_installed():
         named = {found.name.split(".")[0] for found in imports(Module("program", "README.md", ast.parse(program)))}
         assert "strata" in named
         assert not named & set(PACKAGES)
+
+
+def test_programs_take_from_the_engine_what_it_exports():
+    assert [pages.deep_imports(program) for program in pages.programs()] == [[], [], []]
+
+
+def test_an_import_past_the_engines_exports_is_seen():
+    program = (
+        "from strata.engine.options import option, check\nfrom strata.engine import Train\nimport strata.engine.tree"
+    )
+    assert pages.deep_imports(program) == ["strata.engine.options.option"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""How large folders, files and functions may be. What is over today is an allowance that may only shrink."""
+"""How large folders, files and functions may be, and what else the whole source is measured by."""
 
 import ast
 

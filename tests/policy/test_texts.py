@@ -22,6 +22,11 @@ def test_a_docstring_that_begins_with_a_symbol_writes_it_as_its_module_does(path
     assert list(texts.unknown_symbols(path)) == []
 
 
+@pytest.mark.parametrize("path", METHODS, ids=lambda path: path.stem)
+def test_the_steps_of_a_method_are_a_line_each(path):
+    assert list(texts.glued_steps(path)) == []
+
+
 def test_docstrings_refer_to_modules_by_their_installed_names():
     assert list(texts.bare_mentions()) == []
 
@@ -77,3 +82,9 @@ def test_a_reference_to_a_bare_name_is_seen(tmp_path):
     (tmp_path / "engine").mkdir()
     (tmp_path / "engine" / "a.py").write_text('"""See :mod:`engine.tree`, :mod:`envs`, :mod:`strata.envs`."""\n')
     assert list(texts.bare_mentions(tmp_path)) == ["engine/a.py: :mod:`engine.", "engine/a.py: :mod:`envs`"]
+
+
+def test_steps_that_were_glued_together_are_seen(tmp_path):
+    steps = "    1. agents  size 2.5 2. server  sends 3. client\n    4. all\n"
+    (tmp_path / "bad.py").write_text(f'"""Round\n\n{steps}"""\n')
+    assert list(texts.glued_steps(tmp_path / "bad.py")) == ["bad.py: 2. server", "bad.py: 3. client"]

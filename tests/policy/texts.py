@@ -50,3 +50,9 @@ def bare_mentions(root: Path = ROOT) -> Iterator[str]:
     for module in modules(root):
         for found in bare.finditer((root / module.path).read_text(encoding="utf8")):
             yield f"{module.path}: {found.group()}"
+
+
+def glued_steps(path: Path) -> Iterator[str]:
+    """Numbered steps in a module's docstring that do not begin a line, as where somebody has filled a paragraph."""
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf8"))) or ""
+    yield from (f"{path.name}: {found[1]}" for found in re.finditer(r"\S +([2-9]\. +\w+)", docstring))

@@ -7,7 +7,6 @@ from strata.cluster.run.session import Session
 from strata.engine.errors import AgentCheckpointError, CheckpointError, ConfigError, StrataWarning
 from strata.engine.federation import Federation
 from strata.engine.rounds.scores import to_plain
-from strata.engine.tree import fingerprint
 from tests.helpers.small import small
 
 ROUNDS = 9
@@ -106,18 +105,21 @@ def test_on_ray_it_is_the_same_run_to_the_bit(undisturbed, policy, per_actor, ra
 
 def test_learning_changes_the_agents_and_freezing_does_not(tmp_path):
     with Session(config_of("rllib")) as session:
-        fresh = session.fingerprint()["agents"]
+        session.save_agents(tmp_path / "fresh")
         play(session, 5)
-        assert session.fingerprint()["agents"] != fresh
         session.save_agents(tmp_path / "agents")
     frozen = config_of("rllib", "agents.mode=freeze", f"agents.checkpoint={tmp_path / 'agents'}")
     lines = []
     with Session(frozen, lines.append) as session:
         assert f"agents from {tmp_path / 'agents'}" in lines
-        before = session._policies.state()["learners"]
         records = play(session, 6)
-
-        assert fingerprint(session._policies.state()["learners"]) == fingerprint(before)
+        session.save_agents(tmp_path / "again")
+    fresh, saved, again = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("fresh", "agents", "again")
+    )
+    assert set(saved) == {"state.json", "tensors.safetensors"}
+    assert fresh["tensors.safetensors"] != saved["tensors.safetensors"]
+    assert again == saved
     assert not any("agents/size/total_loss" in record["metrics"] for record in records)
 
 
@@ -141,16 +143,34 @@ def test_a_checkpoint_of_other_decisions_is_refused(tmp_path):
         session.restore(path)
 
 
+def test_a_checkpoint_without_agents_is_refused_and_the_session_is_as_it_was(tmp_path):
+    config = config_of("greedy")
+    with Federation(config) as federation:
+        federation.run_round()
+        path = federation.save(tmp_path)
+    with Session(config) as session:
+        play(session, 2)
+        before = session.fingerprint()
+        with pytest.raises(CheckpointError, match="round-000001: it holds no agents"):
+            session.restore(path)
+        assert (session.round, session.fingerprint()) == (2, before)
+        again = play(session)
+    assert again == whole(config)[0][2:]
+
+
 def test_rounds_to_which_nobody_comes_pass_and_the_agents_rest():
-    with Session(config_of("rllib", "delays.availability=0.05", "rounds=12", "delays.server_latency_s=0.5")) as session:
+    words = ("delays.availability=0.05", "rounds=12", "delays.server_latency_s=0.5", "agents.rounds_per_update=2")
+    with Session(config_of("rllib", *words)) as session:
         records = [session.run_round() for _ in range(12)]
-        assert session._policies._fresh == sum(record.invited > 0 for record in records) % 5
+    played = [record for record in records if record.invited]
+    assert len(played) >= 2
+    assert ["agents/size/total_loss" in record.metrics for record in played] == [n % 2 == 1 for n in range(len(played))]
     empty = [record for record in records if not record.invited]
     assert 0 < len(empty) < 12
     for record in empty:
         assert (record.round_s, record.straggling_s, record.flops, record.train_loss) == (0.5, 0.0, 0, None)
         assert record.metrics == {}
-    for record in (record for record in records if record.invited):
+    for record in played:
         assert {"agents/size/reward", "agents/intensity/reward"} <= set(record.metrics)
     assert [record.round for record in records] == list(range(1, 13))
     assert np.all(np.diff([record.virtual_s for record in records]) > 0)

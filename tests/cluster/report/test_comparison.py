@@ -1,0 +1,47 @@
+"""The table of results: means over the seeds, and against a baseline."""
+
+import pytest
+
+from strata.cluster.report.comparison import Comparison
+from strata.cluster.report.results import Contestant
+from tests.helpers.comparisons import PLAIN, QUICK
+
+
+def comparison(*contestants, baseline=None):
+    return Comparison(contestants, baseline, "a setting", "strata compare")
+
+
+def test_a_row_has_what_runs_came_to_over_the_seeds():
+    made = comparison(PLAIN, QUICK)
+    assert made.headings == ["method", "PM", "TM", "GM", "worst decile", "virtual time", "straggling", "bytes"]
+    # Accuracies 0.5 and 0.7: mean 0.6, sample deviation 0.1·√2. Straggling is a mean of the rounds, all else the last.
+    assert made.rows[0] == [
+        "fedavg", "–", "–", "60.00 ± 14.14 %", "30.00 ± 7.07 %", "2.0 s", "1.0 s", "1.50 kB"
+    ]  # fmt: skip
+    assert made.rows[1] == ["hapfl", "80.00 %", "–", "–", "40.00 %", "500 ms", "0 s", "1.50 kB"]
+
+
+def test_against_a_baseline_there_are_two_more_columns():
+    made = comparison(PLAIN, QUICK, baseline="fedavg")
+    assert made.headings[-2:] == ["time vs fedavg", "straggling vs fedavg"]
+    assert [row[-2:] for row in made.rows] == [["–", "–"], ["-75.0 %", "-100.0 %"]]
+    turned = comparison(PLAIN, QUICK, baseline="hapfl")
+    assert turned.rows[0][-2:] == ["+300.0 %", "–"]  # a baseline without straggling has no share
+
+
+def test_the_figures_as_numbers():
+    numbers = comparison(PLAIN, QUICK).numbers()
+    assert numbers["fedavg"] == pytest.approx(
+        {"GM": 0.6, "GM_std": 0.1 * 2**0.5, "virtual_s": 2.0, "straggling_s": 1.0, "bytes": 1500.0}
+    )
+    assert numbers["hapfl"] == {"PM": 0.8, "virtual_s": 0.5, "straggling_s": 0.0, "bytes": 1500.0}
+
+
+def test_the_terminals_table_takes_labels_as_they_are():
+    odd = Contestant("[red]a[/red]", PLAIN.runs)
+    table = comparison(odd, QUICK, baseline="hapfl").table()
+    assert [cell.plain for cell in table.columns[0].cells] == ["[red]a[/red]", "hapfl"]
+    assert [column.header.plain for column in table.columns][-1] == "straggling\nvs\nhapfl"
+    assert [cell.plain for cell in table.columns[3].cells] == ["60.00\n± 14.14 %", "–"]
+    wide = comparison(PLAIN, QUICK).table()
+    assert [cell.plain for cell in wide.columns[3].cells] == ["60.00 ± 14.14 %", "–"]

@@ -1,0 +1,67 @@
+"""What a client call is charged: closed forms on clients and links without chance."""
+
+from dataclasses import replace
+from math import isnan
+
+import pytest
+
+from strata.engine.method.calls import LOST, NO_TEAM, OK, PROBE
+from strata.engine.method.requests import Work
+from strata.engine.rounds.accounts import charge
+from strata.engine.rounds.pools import ClientCall
+from tests.helpers.worlds import PROFILES, world
+
+WORK = Work(flops=300, samples=40, steps=4, loss_sum=10.0)
+DROPPING = world(profiles=[replace(PROFILES[0], dropout=1.0)] * 3)
+
+
+def charged(made, team=NO_TEAM, round=2, work=WORK, **told):
+    return charge(made, ClientCall(0, team, round, 5, {}, **told), 100, 60, work, {"found": 1.5})
+
+
+def test_a_call_is_charged_latency_transfers_and_computing():
+    call = charged(world())  # the server's own link is no limit; the phone has 50 bytes/s down, 20 up, 100 FLOP/s
+    assert (call.latency_s, call.download_s, call.compute_s, call.upload_s) == (0.5, 100 / 50, 300 / 100, 60 / 20)
+    assert call.total_s == 0.5 + 2 + 3 + 3
+    assert (call.client, call.team, call.team_round, call.device, call.status) == (0, NO_TEAM, 5, "phone", OK)
+    assert (call.bytes_down, call.bytes_up, call.flops, call.samples, call.steps) == (100, 60, 300, 40, 4)
+    assert (call.loss, call.metrics) == (10.0 / 4, {"found": 1.5})
+
+
+def test_in_a_team_its_servers_link_is_the_other_end():
+    call = charged(world(), team=4)  # it sends 25 bytes/s and receives 10, which is less than the phone's 50 and 20
+    assert (call.download_s, call.upload_s) == (100 / 25, 60 / 10)
+
+
+def test_a_lost_client_uploads_nothing_and_its_seconds_end_on_the_way():
+    calls = [charged(DROPPING, round=round) for round in range(1, 101)]
+    assert {call.status for call in calls} == {LOST}
+    assert {call.bytes_up for call in calls} == {0}
+    assert {call.bytes_down for call in calls} == {100}
+    assert all(isnan(call.loss) for call in calls)
+    assert {(call.flops, call.steps, call.metrics["found"]) for call in calls} == {(300, 4, 1.5)}
+    # When it is lost is U(0, 1) of the 8.5 s that the call would have taken: mean ½, deviation √(1/12) / √100.
+    shares = [call.total_s / 8.5 for call in calls]
+    assert 0 <= min(shares) < 0.1
+    assert 0.9 < max(shares) <= 1
+    assert sum(shares) / 100 == pytest.approx(0.5, abs=4 * (1 / 12) ** 0.5 / 10)
+
+
+def test_phases_of_a_lost_call_fill_up_in_their_order():
+    whole = (0.5, 2.0, 3.0, 3.0)
+    for round in range(1, 21):
+        call = charged(DROPPING, round=round)
+        phases, left = (call.latency_s, call.download_s, call.compute_s, call.upload_s), call.total_s
+        for phase, full in zip(phases, whole, strict=True):
+            assert phase == pytest.approx(min(full, left))
+            left -= phase
+
+
+def test_a_probe_is_never_lost():
+    call = charged(DROPPING, probe=True)
+    assert (call.status, call.total_s, call.loss) == (PROBE, 8.5, 2.5)
+
+
+def test_who_trained_nothing_has_no_loss():
+    assert isnan(charged(world(), work=Work(flops=300)).loss)
+    assert charged(world(), work=Work(steps=1)).loss == 0.0
