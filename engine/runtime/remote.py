@@ -146,13 +146,14 @@ class RayClients:
         """Each actor with the places, ascending, of the clients whose calls it is to make."""
         if self._work is None:
             return self._by_actor(clients)
+        work = [self._work[client] for client in clients]
         actors = list({actor._actor_id: actor for actor in self._actors.values()}.values())
         loads = [(0, number) for number in range(len(actors))]
         places: list[list[int]] = [[] for _ in actors]
-        for place in sorted(range(len(clients)), key=lambda place: (-self._work[clients[place]], place)):
+        for place in sorted(range(len(clients)), key=lambda place: (-work[place], place)):
             load, number = heapq.heappop(loads)
             places[number].append(place)
-            heapq.heappush(loads, (load + self._work[clients[place]], number))
+            heapq.heappush(loads, (load + work[place], number))
         return [(actor, sorted(own)) for actor, own in zip(actors, places, strict=True) if own]
 
     def _by_actor(self, clients: Iterable[int]) -> list[tuple[Actor, list[int]]]:

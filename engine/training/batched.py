@@ -25,11 +25,10 @@ from strata.engine.training.descent import Descent, Pulls
 from strata.engine.training.flops import FlopCounts, set_modes
 from strata.engine.training.lanes import LEAST, SHRINK, Lanes, lay, means, padded
 from strata.engine.training.modules import Modules, slots
-from strata.engine.training.outcomes import out_of_memory, trained
 from strata.engine.training.sequential import Sequential
 from strata.engine.training.stacked import Names, Operations, gradients, logits
 from strata.engine.training.together import Togetherness, kind_of
-from strata.engine.training.trainer import Asked, Broken
+from strata.engine.training.trainer import Asked, Broken, out_of_memory, trained
 
 FloatArray = NDArray[np.float64]
 

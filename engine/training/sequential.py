@@ -33,8 +33,7 @@ from strata.engine.training.batches import GATHER_SAMPLES, Rows, plan_batches
 from strata.engine.training.descent import Descent, Pulls
 from strata.engine.training.flops import FlopCounts, select_trainable, set_modes
 from strata.engine.training.modules import Modules, slots
-from strata.engine.training.outcomes import out_of_memory, trained
-from strata.engine.training.trainer import Asked, Broken
+from strata.engine.training.trainer import Asked, Broken, out_of_memory, trained
 
 
 class Sequential:

@@ -4,9 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
 from strata.engine.data.dataset import IntArray
-from strata.engine.errors import StrataError
-from strata.engine.method.requests import Answer, Request, Work
+from strata.engine.errors import ResourceError, StrataError, TrainingError
+from strata.engine.method.requests import Answer, Request, Trained, Work
+from strata.engine.params import Params
 
 
 @dataclass(frozen=True)
@@ -40,3 +45,41 @@ class Trainer(Protocol):
 
     def answer(self, asked: Sequence[Asked]) -> Sequence[Answer | Broken]:
         """One answer for each request, in their order; no two of them are of the same client call."""
+
+
+def trained(params: Params, losses: NDArray[np.float64], work: Work, where: str) -> Trained:
+    """The answer to a request for training, whose steps and losses are added to the call's work.
+
+    Args:
+        params: after the last step, on the CPU.
+        losses: mean loss of each step, ``(S,)``.
+        work: of the client's whole call.
+        where: who trained, for errors.
+
+    Raises:
+        TrainingError: when a loss or a parameter is not finite; it names the step.
+    """
+    broken = np.flatnonzero(~np.isfinite(losses))
+    if len(broken):
+        step = int(broken[0])
+        raise TrainingError(
+            f"{where}: loss is {losses[step]:g} after step {step + 1}. Lower the learning rate or the pull."
+        )
+    for name, value in params.items():
+        if not bool(torch.isfinite(value).all()):
+            raise TrainingError(
+                f"{where}: parameter {name} is not finite after step {len(losses)}. Lower the learning rate or the "
+                "pull."
+            )
+    total = float(losses.sum())
+    work.steps += len(losses)
+    work.loss_sum += total
+    return Trained(params, total / len(losses) if len(losses) else float("nan"))
+
+
+def out_of_memory(error: torch.cuda.OutOfMemoryError, where: str) -> ResourceError:
+    """What is said when a GPU is too small for what a client asks."""
+    return ResourceError(
+        f"{where}: out of GPU memory ({str(error).splitlines()[0]}). Raise clients.num_gpus, the share of a GPU that "
+        "each client actor may fill, or lower the batch size."
+    )

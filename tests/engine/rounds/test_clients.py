@@ -3,11 +3,11 @@
 import pytest
 
 from strata.engine.build import build_world
-from strata.engine.errors import TrainingError
+from strata.engine.errors import StateError, TrainingError
 from strata.engine.method.calls import NO_TEAM
 from strata.engine.method.messages import ClientResult
 from strata.engine.rounds.clients import ClientHost
-from strata.engine.rounds.pools import ClientCall, EvaluationCall, Failure
+from strata.engine.rounds.pools import ClientCall, EvaluationCall, Failure, Queue
 from tests.helpers.small import small
 
 BROKEN = 5
@@ -29,6 +29,7 @@ def made(monkeypatch):
         return {}
         yield
 
+    monkeypatch.setattr(type(world.algorithm), "stateless", False)
     monkeypatch.setattr(type(world.algorithm), "client_step", client_step)
     monkeypatch.setattr(type(world.algorithm), "client_evaluate", client_evaluate)
     return ClientHost(world, "cpu"), order
@@ -85,3 +86,23 @@ def test_calls_that_were_not_made_are_forgotten_when_the_clients_are_rewound(mad
     with pytest.raises(ValueError, match="was handed over before the states were restored"):
         list(host.results(tickets))
     assert order == []
+
+
+def test_two_calls_of_one_client_are_never_made_at_once():
+    groups = []
+
+    def make(calls):
+        groups.append([call.client for call in calls])
+        return list(calls)
+
+    queue = Queue(make, width=3, whose=lambda call: call.client)
+    tickets = queue.submit([call(client) for client in (1, 2, 1, 3, 4, 5, 6)])
+    assert [made.client for made in queue.results(tickets)] == [1, 2, 1, 3, 4, 5, 6]
+    assert groups == [[1, 2], [1, 3, 4], [5, 6]]
+
+
+def test_a_stateless_method_may_not_keep_a_state(made, monkeypatch):
+    host, _ = made
+    monkeypatch.setattr(type(host._world.algorithm), "stateless", True)
+    with pytest.raises(StateError, match="client 1, round 1: FedAvg says that its clients are stateless.*keeps a int"):
+        host.run([call(1)])

@@ -1,12 +1,15 @@
 """What comes of tasks in actors, with Ray's own answers played: no Ray is started."""
 
+from types import SimpleNamespace
+
 import pytest
 import ray
 from ray.exceptions import ActorDiedError as RayActorDied
 
 from strata.engine.errors import ActorDiedError
-from strata.engine.method.calls import CallTable
-from strata.engine.rounds.pools import Failure, TeamReply
+from strata.engine.method.calls import NO_TEAM, CallTable
+from strata.engine.rounds.pools import ClientCall, Failure, TeamReply
+from strata.engine.runtime import remote
 from strata.engine.runtime.remote import RayClients, RayTeams, as_they_come
 
 
@@ -55,3 +58,21 @@ def test_all_that_is_there_is_taken_at_once(tasks):
     answers |= {f"{n}": n for n in range(100)}
     assert [found for found, _ in as_they_come([(f"{n}", 0, "") for n in range(100)])] == list(range(100))
     assert sum(waits) <= 2 * 100
+
+
+def test_calls_that_any_actor_may_make_go_to_the_one_with_least_to_do(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        remote, "ask", lambda actor, verb, arguments, *shared: asked.append((actor, arguments)) or "ref"
+    )
+    actors = [SimpleNamespace(_actor_id=name) for name in "ab"]
+    homes = {client: actors[client > 3] for client in range(6)}  # four live in one, two in the other
+    calls = [ClientCall(client, NO_TEAM, 1, 1, {}) for client in range(4)]
+    work = [10, 60, 20, 30, 0, 0]
+    tickets = RayClients(homes, work=work).submit(calls)
+    dealt = {actor._actor_id: [call.client for call in sent] for actor, (sent,) in asked}
+    assert dealt == {"a": [1], "b": [0, 2, 3]}  # 60, and 30 + 20 + 10
+    assert [number for _, number, _ in tickets] == [0, 0, 1, 2]
+    asked.clear()
+    RayClients(homes).submit(calls)
+    assert [actor._actor_id for actor, _ in asked] == ["a"]

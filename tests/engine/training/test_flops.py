@@ -41,14 +41,14 @@ class TwoLayers:
 
 
 class Looking(nn.Module):
-    """Passes its input on, after a look at a value if it ``looks``; on the meta device there is none."""
+    """Passes its input on, after a look at a value if it ``looks``."""
 
     def __init__(self, looks):
         super().__init__()
         self.looks = looks
 
     def forward(self, x):
-        return x if not self.looks or float(x.sum()) < 1e9 else -x
+        return x if not self.looks or float(x.detach().sum()) < 1e9 else -x
 
 
 def batch(n=B):
