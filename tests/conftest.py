@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import strata.engine.runtime  # noqa: F401  # before Ray, which some tests import first
 from strata.engine.data.dataset import Dataset
 
 
