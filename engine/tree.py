@@ -97,17 +97,23 @@ def _differ(before: Sequence[object], after: Sequence[object]) -> bool:
 
 def count_bytes(message: object) -> int:
     """Bytes a message takes on the wire: tensors at their size, numbers at 8, booleans at 1, text in UTF-8."""
-    return sum(_leaf_bytes(leaf) for _, leaf in leaves(message))
-
-
-def _leaf_bytes(leaf: Leaf) -> int:
-    if leaf is None:
+    if message is None:
         return 0
-    if isinstance(leaf, Tensor):
-        return int(leaf.nbytes)
-    if isinstance(leaf, str):
-        return len(leaf.encode())
-    return 1 if isinstance(leaf, bool) else 8
+    if isinstance(message, Tensor):
+        return int(message.nbytes)
+    if isinstance(message, str):
+        return len(message.encode())
+    if isinstance(message, bool):
+        return 1
+    if isinstance(message, int | float):
+        return 8
+    if isinstance(message, Mapping):
+        return sum(map(count_bytes, message.values()))
+    if isinstance(message, Sequence):
+        return sum(map(count_bytes, message))
+    if dataclasses.is_dataclass(message):
+        return sum(count_bytes(getattr(message, name)) for name in _field_names(type(message)))
+    return sum(count_bytes(leaf) for _, leaf in leaves(message))  # which says where in the message it is
 
 
 class OnWire:

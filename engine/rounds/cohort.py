@@ -4,6 +4,7 @@ A cohort is what a server invites in one go: a team's clients in a team round, o
 clients in a round.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -30,7 +31,7 @@ from strata.engine.rounds.schedules import Moment, Step
 from strata.engine.rounds.world import TierPlan, World
 from strata.engine.seeding import derive, generator
 from strata.engine.state.snapshot import Snapshot
-from strata.engine.tree import kinds, leaves
+from strata.engine.tree import PLAIN, kinds, leaves
 
 Aggregate = Callable[[object, Sequence[Received[object]], Context], object]
 
@@ -180,13 +181,23 @@ def client_calls(
     method: Any = world.algorithm  # flat and tiered methods share the name to_client, not the type of the state
     calls = []
     distinct: dict[object, object] = {}
-    seen: dict[int, tuple[object, object]] = {}  # by id, with the message itself, or its id could become another's
+    seen: dict[object, tuple[object, object]] = {}  # with the message itself, or an id in it could become another's
     for client, told in assignments.items():
         down = method.to_client(owner_state, world.info_in(client, team), told)
-        if id(down) not in seen:
-            seen[id(down)] = down, distinct.setdefault(_key(down), down)
-        calls.append(ClientCall(client, team, moment.round, moment.team_round, told, seen[id(down)][1]))
+        parts = _parts(down)
+        if parts not in seen:
+            seen[parts] = down, distinct.setdefault(_key(down), down)
+        calls.append(ClientCall(client, team, moment.round, moment.team_round, told, seen[parts][1]))
     return calls
+
+
+def _parts(down: object) -> object:
+    """Equal for messages of the same objects, which are the same without a look into these."""
+    if type(down) in PLAIN:
+        return type(down), repr(down)
+    if not dataclasses.is_dataclass(down):
+        return id(down)
+    return type(down), tuple(_parts(getattr(down, field.name)) for field in dataclasses.fields(down))
 
 
 def _key(down: object) -> object:

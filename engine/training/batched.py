@@ -107,24 +107,35 @@ class Batched:
         width = padded(len(group[0].rows), _train(group[0]).batch_size)
         lanes = lay(self._rows, [one.rows for one in ordered], [plans[place] for place in chosen], width)
         held, losses_SN = self._descend(ordered, lanes)
+        finite = {name: torch.isfinite(value).flatten(1).all(1).tolist() for name, value in held.items()}
+        # Each client gets memory of its own: what it keeps must not keep that of the others.
+        apart = {name: [value.clone() for value in held[name].cpu().unbind()] for name in _train(group[0]).start}
         answers: dict[int, Answered] = {}
+        costs: dict[Hashable, tuple[int, int]] = {}
         for lane, place in enumerate(order):
             one = group[place]
-            self._count(one, lanes)
-            params = {name: held[name][lane].to("cpu", copy=True) for name in _train(one).start}
+            self._count(one, costs)
+            params = {name: values[lane] for name, values in apart.items()}
+            infinite = [name for name in params if not finite[name][lane]]
             try:
-                answers[place] = trained(params, losses_SN[: lanes.steps[lane], lane], one.work, one.where)
+                answers[place] = trained(params, infinite, losses_SN[: lanes.steps[lane], lane], one.work, one.where)
             except TrainingError as error:
                 answers[place] = Broken(error)
         return [answers[place] for place in range(len(group))]
 
-    def _count(self, one: Asked, lanes: Lanes) -> None:
-        """Add a client's samples and FLOPs to its work."""
-        request = _train(one)
-        for size, count in batch_sizes(len(one.rows), request).items():
-            batch = Batch(lanes.x[:size], lanes.y[:size], request.constants)
-            one.work.flops += count * self._flops.step(request, batch)
-            one.work.samples += count * size
+    def _count(self, one: Asked, known: dict[Hashable, tuple[int, int]]) -> None:
+        """Add a client's samples and FLOPs to its work; ``known`` are those of others of its group, by their length."""
+        request, n = _train(one), len(one.rows)
+        key = n, request.length
+        if key not in known:
+            flops = samples = 0
+            for size, count in batch_sizes(n, request).items():
+                batch = Batch(*self._rows.fetch(one.rows[:size]), request.constants)
+                flops += count * self._flops.step(request, batch)
+                samples += count * size
+            known[key] = flops, samples
+        one.work.flops += known[key][0]
+        one.work.samples += known[key][1]
 
     def _descend(self, group: Sequence[Asked], lanes: Lanes) -> tuple[Params, FloatArray]:
         """Train; gives the parameters ``(N, ...)`` by name after each lane's last step, and the losses ``(S, N)``."""

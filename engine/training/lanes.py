@@ -23,6 +23,10 @@ SHRINK = 0.75
 """The share of the lanes still at work below which those that are done are no longer computed along."""
 
 
+SEEN_ONCE = 1.5
+"""How often rows are seen on average, at most, for them to be fetched in the order in which they are seen."""
+
+
 def padded(n: int, most: int) -> int:
     """Rows to which batches of a client with ``n`` samples are filled up: a power of two, or the ``most`` they may be.
 
@@ -48,19 +52,23 @@ class Lanes:
     """What several clients see in which step; those with more steps come first.
 
     Attributes:
-        x: inputs of all their rows ``(R, ...)``, as a model takes them; ``y``: classes ``(R,)``.
-        index: ``(S, N, P)`` int64: which of those rows; ``weights``: ``(S, N, P)`` float32, see :class:`Weighed`.
+        x: inputs as a model takes them; ``y``: classes. Where most rows are seen once, in the order in which they are
+            seen, ``(S, N, P, ...)``, else each row once, ``(R, ...)``.
+        index: ``(S, N, P)`` int64: which of those rows; None where they lie in their order.
+        weights: ``(S, N, P)`` float32, see :class:`Weighed`.
         steps: of each lane, descending.
     """
 
     x: Tensor
     y: Tensor
-    index: Tensor
+    index: Tensor | None
     weights: Tensor
     steps: Sequence[int]
 
     def batch(self, step: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
         """Inputs (width, P, ...), classes and weights (width, P) of a step of the first ``width`` lanes."""
+        if self.index is None:
+            return self.x[step, :width], self.y[step, :width], self.weights[step, :width]
         index = self.index[step, :width]
         flat = index.reshape(-1)
         x = self.x.index_select(0, flat).view(*index.shape, *self.x.shape[1:])
@@ -70,7 +78,7 @@ class Lanes:
     def active(self) -> list[int]:
         """How many lanes have each step: the first so many of them."""
         steps = np.asarray(self.steps)
-        return [int((steps > step).sum()) for step in range(len(self.index))]
+        return [int((steps > step).sum()) for step in range(len(self.weights))]
 
 
 def lay(rows: Rows, of: Sequence[IntArray], plans: Sequence[Sequence[IntArray]], width: int) -> Lanes:
@@ -87,15 +95,24 @@ def lay(rows: Rows, of: Sequence[IntArray], plans: Sequence[Sequence[IntArray]],
     weights = np.zeros(index.shape, np.float32)
     start = 0
     for lane, (held, plan) in enumerate(zip(of, plans, strict=True)):
-        for step, positions in enumerate(plan):
-            size = len(positions)
-            index[step, lane, :size] = positions
-            index[step, lane, size:] = positions[0]  # any row of its own: an infinite one of another would spread
-            weights[step, lane, :size] = np.float32(1) / np.float32(size)
+        sizes = [len(positions) for positions in plan]
+        if min(sizes) == width:
+            index[: len(plan), lane] = plan
+            weights[: len(plan), lane] = np.float32(1) / np.float32(width)
+        else:
+            for step, positions in enumerate(plan):
+                index[step, lane, : sizes[step]] = positions
+                index[step, lane, sizes[step] :] = positions[0]  # one of its own: an infinite one of another would spread
+                weights[step, lane, : sizes[step]] = np.float32(1) / np.float32(sizes[step])
         index[:, lane] += start
         start += len(held)
-    x, y = rows.fetch(np.concatenate(of))
-    return Lanes(x, y, torch.from_numpy(index).to(x.device), torch.from_numpy(weights).to(x.device), steps)
+    everything = np.concatenate(of)
+    weighed = torch.from_numpy(weights).to(rows.device)
+    if index.size <= SEEN_ONCE * len(everything):
+        x, y = rows.fetch(everything[index.reshape(-1)])
+        return Lanes(x.view(*index.shape, *x.shape[1:]), y.view(index.shape), None, weighed, steps)
+    x, y = rows.fetch(everything)
+    return Lanes(x, y, torch.from_numpy(index).to(rows.device), weighed, steps)
 
 
 def means(values: Tensor, weights: Tensor) -> NDArray[np.float64]:

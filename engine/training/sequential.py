@@ -89,7 +89,8 @@ class Sequential:
                 work.samples += len(y)
         params = _take(module, request.start)
         means = torch.stack(losses).cpu().numpy() if losses else np.zeros(0)
-        return trained(params, means, work, where)
+        infinite = [name for name, value in params.items() if not bool(torch.isfinite(value).all())]
+        return trained(params, infinite, means, work, where)
 
     def _pull(
         self, pull: Pull, trainable: Mapping[str, nn.Parameter]

@@ -47,11 +47,14 @@ class Trainer(Protocol):
         """One answer for each request, in their order; no two of them are of the same client call."""
 
 
-def trained(params: Params, losses: NDArray[np.float64], work: Work, where: str) -> Trained:
+def trained(
+    params: Params, infinite: Sequence[str], losses: NDArray[np.float64], work: Work, where: str
+) -> Trained:
     """The answer to a request for training, whose steps and losses are added to the call's work.
 
     Args:
         params: after the last step, on the CPU.
+        infinite: names of those that are not finite.
         losses: mean loss of each step, ``(S,)``.
         work: of the client's whole call.
         where: who trained, for errors.
@@ -65,12 +68,11 @@ def trained(params: Params, losses: NDArray[np.float64], work: Work, where: str)
         raise TrainingError(
             f"{where}: loss is {losses[step]:g} after step {step + 1}. Lower the learning rate or the pull."
         )
-    for name, value in params.items():
-        if not bool(torch.isfinite(value).all()):
-            raise TrainingError(
-                f"{where}: parameter {name} is not finite after step {len(losses)}. Lower the learning rate or the "
-                "pull."
-            )
+    if infinite:
+        raise TrainingError(
+            f"{where}: parameter {infinite[0]} is not finite after step {len(losses)}. Lower the learning rate or the "
+            "pull."
+        )
     total = float(losses.sum())
     work.steps += len(losses)
     work.loss_sum += total

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import ray
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -81,7 +82,7 @@ def words(setting: Setting, data: str) -> list[str]:
         f"method.batch_size={BATCH}",
         "evaluation.every=1000000",
         "rounds=1000000",
-        f"ray.num_cpus={CORES}",
+        f"clients_per_actor={setting.clients // CORES}",
         "tracking.wandb=disabled",
         *setting.model,
     ]
@@ -143,6 +144,7 @@ def show(console: Console, setting: Setting, times: dict[str, list[float]]) -> N
 def main(chosen: list[str]) -> None:
     """Measure and print all settings, or those whose names hold one of the words given."""
     os.environ["PYTHONWARNINGS"] = "ignore"
+    ray.init(address="local", num_cpus=CORES * len(ARMS), include_dashboard=False, log_to_driver=False)
     console = Console(width=110)
     with tempfile.TemporaryDirectory() as folder:
         for setting in SETTINGS:
