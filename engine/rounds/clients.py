@@ -24,6 +24,7 @@ from strata.engine.rounds.world import World
 from strata.engine.seeding import derive
 from strata.engine.training.batched import Batched
 from strata.engine.training.conversation import Conversation, converse
+from strata.engine.training.device import keep_freed_memory
 from strata.engine.training.sequential import Sequential
 from strata.engine.training.trainer import Broken, Trainer
 from strata.engine.tree import count_bytes
@@ -34,6 +35,7 @@ class ClientHost:
 
     def __init__(self, world: World, device: str) -> None:
         """Start without states: a client's is made at its first call. ``device`` is torch's name of where to train."""
+        keep_freed_memory()
         self._world = world
         kind = Batched if world.batch_clients > 1 else Sequential
         self._trainer: Trainer = kind(world.data.dataset, device, world.evaluation_batch)

@@ -1,5 +1,8 @@
 """Where a process trains: on the CPU, or on its share of a GPU."""
 
+import ctypes
+from contextlib import suppress
+
 import torch
 
 from strata.engine.errors import ResourceError
@@ -24,3 +27,19 @@ def resolve_device(requested: str, gpus: float) -> str:
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     return "cuda"
+
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of malloc.h
+KEPT = {M_MMAP_THRESHOLD: 32 * 2**20, M_TRIM_THRESHOLD: 512 * 2**20, M_TOP_PAD: 16 * 2**20}
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep memory that it frees, for the next step, instead of giving it back to the system.
+
+    glibc gives tensors of more than 128 KiB back at once, and the system clears each page again when it is next
+    touched: a quarter of the time of a small convolutional net's step. Other C libraries are left as they are.
+    """
+    with suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter, value in KEPT.items():
+            mallopt(parameter, value)
