@@ -102,7 +102,9 @@ def lay(rows: Rows, of: Sequence[IntArray], plans: Sequence[Sequence[IntArray]],
         else:
             for step, positions in enumerate(plan):
                 index[step, lane, : sizes[step]] = positions
-                index[step, lane, sizes[step] :] = positions[0]  # one of its own: an infinite one of another would spread
+                index[step, lane, sizes[step] :] = positions[
+                    0
+                ]  # one of its own: an infinite one of another would spread
                 weights[step, lane, : sizes[step]] = np.float32(1) / np.float32(sizes[step])
         index[:, lane] += start
         start += len(held)

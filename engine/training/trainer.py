@@ -47,9 +47,7 @@ class Trainer(Protocol):
         """One answer for each request, in their order; no two of them are of the same client call."""
 
 
-def trained(
-    params: Params, infinite: Sequence[str], losses: NDArray[np.float64], work: Work, where: str
-) -> Trained:
+def trained(params: Params, infinite: Sequence[str], losses: NDArray[np.float64], work: Work, where: str) -> Trained:
     """The answer to a request for training, whose steps and losses are added to the call's work.
 
     Args:
