@@ -96,24 +96,37 @@ def _differ(before: Sequence[object], after: Sequence[object]) -> bool:
 
 
 def count_bytes(message: object) -> int:
-    """Bytes a message takes on the wire: tensors at their size, numbers at 8, booleans at 1, text in UTF-8."""
-    if message is None:
+    """Bytes a message takes on the wire: tensors at their size, numbers at 8, booleans at 1, text in UTF-8.
+
+    Raises:
+        TypeError: for a part that is none of those; it says where in the message.
+    """
+    try:
+        return _bytes(message)
+    except TypeError:
+        for _ in leaves(message):  # which know where they are
+            pass
+        raise
+
+
+def _bytes(part: object) -> int:
+    if part is None:
         return 0
-    if isinstance(message, Tensor):
-        return int(message.nbytes)
-    if isinstance(message, str):
-        return len(message.encode())
-    if isinstance(message, bool):
+    if isinstance(part, Tensor):
+        return int(part.nbytes)
+    if isinstance(part, str):
+        return len(part.encode())
+    if isinstance(part, bool):
         return 1
-    if isinstance(message, int | float):
+    if isinstance(part, int | float):
         return 8
-    if isinstance(message, Mapping):
-        return sum(map(count_bytes, message.values()))
-    if isinstance(message, Sequence):
-        return sum(map(count_bytes, message))
-    if dataclasses.is_dataclass(message):
-        return sum(count_bytes(getattr(message, name)) for name in _field_names(type(message)))
-    return sum(count_bytes(leaf) for _, leaf in leaves(message))  # which says where in the message it is
+    if isinstance(part, Mapping):
+        return sum(map(_bytes, part.values()))
+    if isinstance(part, Sequence):
+        return sum(map(_bytes, part))
+    if dataclasses.is_dataclass(part) and not isinstance(part, type):
+        return sum(_bytes(getattr(part, name)) for name in _field_names(type(part)))
+    raise TypeError(f"a {type(part).__name__} cannot cross the network; use tensors and numbers")
 
 
 class OnWire:

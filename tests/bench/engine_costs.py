@@ -1,4 +1,4 @@
-"""What the engine itself costs: ``make bench``. Figures and ratios of one machine in one run, never a test.
+"""What the engine itself costs: ``python -m tests.bench.engine_costs``.
 
 * per client call: a FedAvg round over two client actors whose clients train one step on a tiny model, against the same
   training driven in-process, so that the difference is the engine's and Ray's own cost;
@@ -7,14 +7,12 @@
 * virtual agents, one RLlib module per client: making them, and what they cost a round, for 100 and for 1,000 clients.
 """
 
-import os
 import statistics
 import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from gymnasium.spaces import Box, MultiDiscrete
@@ -26,6 +24,7 @@ from strata.engine.config.schema import RunConfig
 from strata.engine.federation import Federation
 from strata.engine.method.control import AgentSpec
 from strata.engine.method.situation import Situation
+from tests.bench.processes import family, proportional_memory
 
 TINY = (
     "data.limit=12000",
@@ -71,7 +70,7 @@ def start_and_memory(clients: int) -> None:
     code = f"""
         import time
         began = time.perf_counter()
-        from tests.bench import config
+        from tests.bench.engine_costs import config
         from strata.engine.federation import Federation
         with Federation(config({clients})) as federation:
             federation.run_round()
@@ -112,37 +111,8 @@ def virtual_agents(clients: int, cohort: int) -> None:
     )
 
 
-def proportional_memory(pid: int) -> int:
-    """Bytes of one process, pages that are shared counted by share (PSS)."""
-    try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
-        pass
-    return 0
-
-
-def family(pid: int) -> set[int]:
-    """A process and all its descendants."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-    found, grew = {pid}, True
-    while grew:
-        more = {child for child, parent in parents.items() if parent in found} - found
-        grew = bool(more)
-        found |= more
-    return found
-
-
 def main() -> None:
     """Run all benchmarks, one after the other."""
-    os.environ["PYTHONWARNINGS"] = "ignore"
     steps: list[Callable[[], None]] = [
         call_overhead,
         lambda: start_and_memory(100),

@@ -4,7 +4,6 @@ A plain single-thread loop, Strata in-process and on Ray with two actors, each o
 run; the figures are medians. Efficiency is a share of what the plain loop would reach on all cores at once.
 """
 
-import os
 import statistics
 import sys
 import tempfile
@@ -143,13 +142,13 @@ def show(console: Console, setting: Setting, times: dict[str, list[float]]) -> N
 
 def main(chosen: list[str]) -> None:
     """Measure and print all settings, or those whose names hold one of the words given."""
-    os.environ["PYTHONWARNINGS"] = "ignore"
     ray.init(address="local", num_cpus=CORES * len(ARMS), include_dashboard=False, log_to_driver=False)
     console = Console(width=110)
     with tempfile.TemporaryDirectory() as folder:
         for setting in SETTINGS:
             if not chosen or any(word in setting.name for word in chosen):
                 show(console, setting, measure(setting, folder))
+    ray.shutdown()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import pytest
 
 from strata.cluster.cli import main
 from strata.engine.config.load import load_config
-from tests.bench import family
+from tests.bench.processes import family
 from tests.helpers.small import small_overrides
 
 STRATA = [sys.executable, "-m", "strata.cluster.cli"]
