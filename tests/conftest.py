@@ -7,6 +7,12 @@ import strata.engine.runtime  # noqa: F401  # before Ray, which some tests impor
 from strata.engine.data.dataset import Dataset
 
 
+def pytest_collection_modifyitems(items):
+    """The files that take longest come first, or one of two processes would be left with them at the end."""
+    long = ("golden", "runtime", "test_cli.py")
+    items.sort(key=lambda item: not any(part in item.path.parts for part in long))
+
+
 @pytest.fixture
 def make_dataset():
     """Make a set of ``per_class`` rows of each class, class by class; its one feature is the row number."""

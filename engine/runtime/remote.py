@@ -114,8 +114,7 @@ class RayClients:
         """
         everyone = list(clients)
         asked = []
-        for actor, places in self._by_actor(everyone):
-            mine = [everyone[place] for place in places] if self._work is None else everyone
+        for actor, mine, _ in self._keepers(everyone):
             asked.append((mine, ask(actor, "states", (mine,))))
         return merge(answer(ref, f"{names_of(mine)}, checkpoint") for mine, ref in asked)
 
@@ -129,10 +128,8 @@ class RayClients:
         """
         everyone = list(clients)
         asked = []
-        for actor, places in self._by_actor(everyone):
-            own = [everyone[place] for place in places]
+        for actor, mine, own in self._keepers(everyone):
             part = {client: states[client] for client in own if client in states}
-            mine = own if self._work is None else everyone  # any actor may have called any client
             asked.append((mine, ask(actor, "restore", to_wire((mine, part)))))
         for mine, ref in asked:
             answer(ref, f"{names_of(mine)}, resume")
@@ -142,12 +139,23 @@ class RayClients:
         names = names_of([call.client for call in calls]) + self._owner
         return f"{names}, round {first.round}" + (f", team round {first.team_round}" if self._owner else "")
 
+    def _keepers(self, clients: Sequence[int]) -> list[tuple[Actor, Sequence[int], list[int]]]:
+        """Each actor that may know one of some clients, those that it may know, and those that live in it."""
+        homes = [(actor, [clients[place] for place in places]) for actor, places in self._by_actor(clients)]
+        if self._work is None:
+            return [(actor, own, own) for actor, own in homes]
+        own_of = {actor._actor_id: own for actor, own in homes}
+        return [(actor, clients, own_of.get(actor._actor_id, [])) for actor in self._distinct()]
+
+    def _distinct(self) -> list[Actor]:
+        return list({actor._actor_id: actor for actor in self._actors.values()}.values())
+
     def _dealt(self, clients: Sequence[int]) -> list[tuple[Actor, list[int]]]:
         """Each actor with the places, ascending, of the clients whose calls it is to make."""
         if self._work is None:
             return self._by_actor(clients)
         work = [self._work[client] for client in clients]
-        actors = list({actor._actor_id: actor for actor in self._actors.values()}.values())
+        actors = self._distinct()
         loads = [(0, number) for number in range(len(actors))]
         places: list[list[int]] = [[] for _ in actors]
         for place in sorted(range(len(clients)), key=lambda place: (-work[place], place)):

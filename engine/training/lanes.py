@@ -95,17 +95,13 @@ def lay(rows: Rows, of: Sequence[IntArray], plans: Sequence[Sequence[IntArray]],
     weights = np.zeros(index.shape, np.float32)
     start = 0
     for lane, (held, plan) in enumerate(zip(of, plans, strict=True)):
-        sizes = [len(positions) for positions in plan]
-        if min(sizes) == width:
-            index[: len(plan), lane] = plan
-            weights[: len(plan), lane] = np.float32(1) / np.float32(width)
-        else:
-            for step, positions in enumerate(plan):
-                index[step, lane, : sizes[step]] = positions
-                index[step, lane, sizes[step] :] = positions[
-                    0
-                ]  # one of its own: an infinite one of another would spread
-                weights[step, lane, : sizes[step]] = np.float32(1) / np.float32(sizes[step])
+        sizes = np.array([len(positions) for positions in plan])
+        step = np.repeat(np.arange(len(plan)), sizes)
+        place = np.arange(len(step)) - np.repeat(sizes.cumsum() - sizes, sizes)
+        # What fills a batch up is a row of its own: another batch's may be infinite.
+        index[: len(plan), lane] = np.array([positions[0] for positions in plan])[:, None]
+        index[step, lane, place] = np.concatenate(plan)
+        weights[step, lane, place] = (np.float32(1) / sizes.astype(np.float32))[step]
         index[:, lane] += start
         start += len(held)
     everything = np.concatenate(of)

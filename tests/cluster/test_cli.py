@@ -68,7 +68,9 @@ def final_state(run_dir):
 @pytest.mark.parametrize("method", ["permfl", pytest.param("fedavg", marks=pytest.mark.exhaustive)])
 def test_a_run_that_was_killed_outright_resumes_to_the_same_hashes(tmp_path, method):
     words = ["run", method, *small_overrides(method, "rounds=60", "checkpoint.every=3", runtime="ray")]
-    finish(start(*[word.replace("runtime=ray", "runtime=inprocess") for word in words], f"output={tmp_path}/whole"))
+    assert (
+        main([word.replace("runtime=ray", "runtime=inprocess") for word in [*words, f"output={tmp_path}/whole"]]) == 0
+    )
     killed = start(*words, f"output={tmp_path}/killed")
     wait_for_rounds(killed, tmp_path / "killed", random.randint(2, 20))
     for pid in family(killed.pid):

@@ -81,7 +81,7 @@ def test_smoothing_by_nothing_is_cross_entropy():
 
 
 def test_only_the_modules_used_last_are_kept(monkeypatch):
-    monkeypatch.setattr("strata.engine.training.sequential.MODULES_KEPT", 2)
+    monkeypatch.setattr("strata.engine.training.modules.MODULES_KEPT", 2)
     cached = Sequential(DATA)
     kept = []
     sizes = [spec(width=width) for width in (3, 4, 5)]
@@ -91,5 +91,5 @@ def test_only_the_modules_used_last_are_kept(monkeypatch):
 
     for number in (0, 1, 0, 2, 0, 1):
         lead(cached, client(sizes[number]), ROWS, ROWS, 0, "client 0")
-        kept.append({sizes.index(model) for model in cached._modules})
+        kept.append({sizes.index(model) for model in cached._modules._kept})
     assert kept == [{0}, {0, 1}, {0, 1}, {0, 2}, {0, 2}, {0, 1}]

@@ -76,3 +76,16 @@ def test_calls_that_any_actor_may_make_go_to_the_one_with_least_to_do(monkeypatc
     asked.clear()
     RayClients(homes).submit(calls)
     assert [actor._actor_id for actor, _ in asked] == ["a"]
+
+
+def test_what_any_actor_may_have_called_is_asked_of_all_and_given_back_to_its_own(monkeypatch):
+    asked = []
+    monkeypatch.setattr(remote, "ask", lambda actor, *message: asked.append((actor._actor_id, *message)) or "ref")
+    monkeypatch.setattr(remote, "answer", lambda ref, where: {})
+    actors = [SimpleNamespace(_actor_id=name) for name in "ab"]
+    pool = RayClients({client: actors[client > 3] for client in range(6)}, work=[1] * 6)
+    pool.states([0, 1])
+    assert asked == [("a", "states", ([0, 1],)), ("b", "states", ([0, 1],))]
+    asked.clear()
+    pool.restore([0, 1], {1: None})
+    assert asked == [("a", "restore", ([0, 1], {1: None})), ("b", "restore", ([0, 1], {}))]

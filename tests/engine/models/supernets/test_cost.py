@@ -27,7 +27,7 @@ def traced_flops(spec, batch):
     return counter.get_total_flops()
 
 
-@pytest.mark.parametrize("shape", [GREY, (3, 32, 32)])
+@pytest.mark.parametrize("shape", [GREY, pytest.param((3, 32, 32), marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("name", NAMES)
 def test_flops_are_those_of_the_whole_step(name, shape):
     chosen = space(name, shape)
