@@ -49,6 +49,7 @@ def build_world(config: RunConfig) -> World:
         teams_plan=_tier_plan(config.teams),
         seed=seed,
         evaluation_batch=config.evaluation.batch_size,
+        evaluated_clients=None if config.evaluation.clients == "all" else config.evaluation.clients,
         batch_clients=_width(config, spec),
         sleep_scale=config.delays.sleep_scale if config.delays.mode == "sleep" else 0.0,
     )

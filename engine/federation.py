@@ -56,6 +56,11 @@ class Federation:
         self._digest = ""
         self._notify = notify
         self.singly: Counter[str] = Counter()
+        if self.world.evaluated_clients is not None:
+            notify(
+                f"evaluation.clients={config.evaluation.clients}: accuracies are those of so many of the "
+                f"{config.clients.count} clients, drawn anew each time"
+            )
         self.runtime = _start(config, self.world, notify)
         self.rounds: Rounds = self.runtime.rounds
 

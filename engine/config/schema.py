@@ -32,9 +32,9 @@ def _check_gpus(path: str, gpus: float) -> None:
         raise ConfigError(f"{path}num_gpus={gpus:g} is out of range: expected a fraction ≤ 1, or a whole number.")
 
 
-def _check_auto(key: str, value: object) -> None:
-    if value != "auto" and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise ConfigError(f"{key}={value!r}: expected auto or a whole number ≥ 1.")
+def _check_count(key: str, value: object, word: str) -> None:
+    if value != word and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise ConfigError(f"{key}={value!r}: expected {word} or a whole number ≥ 1.")
 
 
 def _check_deadline(path: str, mode: str, deadline_s: float) -> None:
@@ -132,15 +132,20 @@ class TrainingConfig(Validated):
 
     def validate(self, path: str) -> None:
         """A number of clients is a whole one."""
-        _check_auto(f"{path}batch_clients", self.batch_clients)
+        _check_count(f"{path}batch_clients", self.batch_clients, "auto")
 
 
 @dataclass(frozen=True)
-class EvaluationConfig:
-    """The group ``evaluation``: in which rounds models are evaluated, and in what batches."""
+class EvaluationConfig(Validated):
+    """The group ``evaluation``: in which rounds models are evaluated, on whose data, and in what batches."""
 
     every: int = option(1, "evaluate every so many global rounds, and after the last", ge=1)
+    clients: Any = option("all", "clients evaluated each time, drawn anew from the seed; all: everybody")
     batch_size: int = option(1024, "samples per forward pass", ge=1)
+
+    def validate(self, path: str) -> None:
+        """A number of clients is a whole one."""
+        _check_count(f"{path}clients", self.clients, "all")
 
 
 @dataclass(frozen=True)
@@ -183,7 +188,7 @@ class RunConfig(Validated):
         Raises:
             ConfigError: naming the key, its value and what was expected.
         """
-        _check_auto(f"{path}clients_per_actor", self.clients_per_actor)
+        _check_count(f"{path}clients_per_actor", self.clients_per_actor, "auto")
         if len(set(self.seeds)) != len(self.seeds):
             raise ConfigError(f"seeds={self.seeds}: every seed may be given once.")
         if self.model.is_family and not self.method_class.takes_families:

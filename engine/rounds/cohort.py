@@ -5,7 +5,7 @@ clients in a round.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -120,9 +120,10 @@ class ClientTier:
             singly=added(reply.singly for reply in step.replies),
         )
 
-    def evaluate(self, shared: Mapping[str, Params]) -> Evaluations:
-        """Evaluate the shared models and the personal ones on every member's test data; scores by client id."""
-        return self._clients.evaluate(EvaluationCall(self._members, shared, self._team))
+    def evaluate(self, shared: Mapping[str, Params], clients: Collection[int]) -> Evaluations:
+        """Evaluate the shared models and the personal ones on the test data of those members; scores by client id."""
+        members = [client for client in self._members if client in clients]
+        return self._clients.evaluate(EvaluationCall(members, shared, self._team))
 
     def states(self) -> dict[int, object]:
         """Private states, by client id, of those members that have one."""

@@ -3,7 +3,7 @@
 Whatever calls a method does so with one torch thread, so that its sums do not depend on the machine's cores.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ from strata.engine.method.calls import CallTable
 from strata.engine.method.messages import Assignment
 from strata.engine.method.situation import Decisions
 from strata.engine.params import Params
-from strata.engine.rounds.cohort import FlatTier, probed
+from strata.engine.rounds.cohort import FlatTier, choose, probed
 from strata.engine.rounds.pools import ClientPool, Evaluations, Outcome, TeamPool
 from strata.engine.rounds.schedules import Moment, Schedule, Step, Tier, schedule_of
 from strata.engine.rounds.team import TeamTier
@@ -63,8 +63,8 @@ class TopTier(Tier[Any], Protocol):
     def finish(self, state: object, moment: Moment) -> None:
         """Do what is due once the server has its state after a round: teams may be formed anew."""
 
-    def evaluate(self, shared: Mapping[str, Params]) -> Evaluations:
-        """Evaluate ``shared`` (the global model) and all others on all clients' test data; scores by client id."""
+    def evaluate(self, shared: Mapping[str, Params], clients: Collection[int]) -> Evaluations:
+        """Evaluate ``shared`` (the global model) and all others on some clients' test data; scores by client id."""
 
     def capture(self, snapshot: Snapshot) -> Snapshot:
         """The snapshot of the server's state, completed with all state below the server."""
@@ -136,9 +136,18 @@ class GlobalServer:
 
     @single_thread()
     def evaluate(self) -> Evaluations:
-        """Evaluate every model on every client's test data; scores by client id. It takes no virtual time."""
+        """Evaluate every model on the test data of all clients, or of as many as are drawn; scores by client id.
+
+        It takes no virtual time.
+        """
         model = self._world.algorithm.global_model(self.state)
-        return self._tier.evaluate({} if model is None else {"GM": model})
+        return self._tier.evaluate({} if model is None else {"GM": model}, self._evaluated())
+
+    def _evaluated(self) -> Collection[int]:
+        everyone = range(len(self._world.data.clients))
+        if self._world.evaluated_clients is None:
+            return everyone
+        return set(choose(everyone, self._world.evaluated_clients, self._world.seed, "evaluation", self.round))
 
     def snapshot(self) -> Snapshot:
         """Snapshot of the server's state and of all state below it."""

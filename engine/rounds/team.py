@@ -1,6 +1,6 @@
 """Team servers: their rounds with their clients; and teams as the children of the global server."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -100,7 +100,7 @@ class TeamServer:
             models["TM"] = self._method.team_model(self._state)
         elif "GM" in shared:
             models["TM"] = shared["GM"]
-        return self._tier(members).evaluate(models)
+        return self._tier(members).evaluate(models, members)
 
     def snapshot(self, members: Sequence[int]) -> tuple[object, dict[int, object]]:
         """The team's state (None before its first round), and its members' private states by client id."""
@@ -227,9 +227,10 @@ class TeamTier:
             # A method may have counted with numpy, whose numbers are not what calls and checkpoints hold.
             self._topology = {int(team): sorted(map(int, members)) for team, members in sorted(formed.items())}
 
-    def evaluate(self, shared: Mapping[str, Params]) -> Evaluations:
-        """Evaluate the shared, the teams' and the personal models on every client's test data; scores by client id."""
-        return self._teams.evaluate(shared, self._topology)
+    def evaluate(self, shared: Mapping[str, Params], clients: Collection[int]) -> Evaluations:
+        """Evaluate the shared, the teams' and the personal models on some clients' test data; scores by client id."""
+        chosen = {team: [c for c in members if c in clients] for team, members in self._topology.items()}
+        return self._teams.evaluate(shared, {team: members for team, members in chosen.items() if members})
 
     def capture(self, snapshot: Snapshot) -> Snapshot:
         """The snapshot of the global state, completed with the teams' and the clients', and with who is in which team.

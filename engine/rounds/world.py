@@ -48,6 +48,7 @@ class World:
         evaluation_batch: samples per forward pass of an evaluation.
         sleep_scale: wall seconds slept per virtual second; 0 computes delays only.
         batch_clients: requests of so many clients are answered as one operation, at most; 1: one by one.
+        evaluated_clients: how many clients each evaluation draws; None: it takes all.
     """
 
     algorithm: Method
@@ -61,6 +62,7 @@ class World:
     evaluation_batch: int = 1024
     sleep_scale: float = 0.0
     batch_clients: int = 1
+    evaluated_clients: int | None = None
 
     @cached_property
     def fingerprint(self) -> str:

@@ -4,7 +4,7 @@ import pytest
 
 from strata.algorithms.permfl import PerMFL, Pulls
 from strata.engine.build import build_world
-from strata.engine.errors import ActionError
+from strata.engine.errors import ActionError, ConfigError
 from strata.engine.federation import Federation
 from strata.engine.method.situation import Decisions
 from strata.engine.tree import fingerprint
@@ -224,3 +224,29 @@ def test_decisions_that_nobody_would_follow_are_refused(method, decisions, messa
         with pytest.raises(ActionError, match=message):
             federation.run_round(Decisions({client: {} for client in range(8)}, **decisions))
         assert federation.round == federation.rounds.snapshot().round == 0
+
+
+@pytest.mark.parametrize("method", ["fedavg", "permfl"])
+def test_an_evaluation_of_some_clients_is_that_of_all_restricted_to_those_drawn(method):
+    def scored(*words):
+        with Federation(small(method, *words)) as federation:
+            return [record.scores for record in federation]
+
+    everybody, some = scored(), scored("evaluation.clients=3")
+    assert scored("evaluation.clients=3") == some
+    drawn = [tuple(scores["GM"].clients) for scores in some]
+    assert [len(clients) for clients in drawn] == [3, 3, 3]
+    assert len(set(drawn)) > 1
+    for whole, part in zip(everybody, some, strict=True):
+        assert part.keys() == whole.keys()
+        for kind, scores in part.items():
+            assert scores.clients == {client: whole[kind].clients[client] for client in scores.clients}
+    assert scored("evaluation.clients=100") == everybody
+
+
+def test_how_many_are_evaluated_is_said():
+    said = []
+    Federation(small("fedavg", "evaluation.clients=3"), said.append).close()
+    assert said == ["evaluation.clients=3: accuracies are those of so many of the 8 clients, drawn anew each time"]
+    with pytest.raises(ConfigError, match=r"evaluation.clients=0: expected all or a whole number ≥ 1"):
+        small("fedavg", "evaluation.clients=0")
