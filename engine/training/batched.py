@@ -22,7 +22,7 @@ from strata.engine.method.requests import Answer, Evaluate, Evaluation, Train
 from strata.engine.params import Params
 from strata.engine.training.batches import Rows, batch_sizes, plan_batches
 from strata.engine.training.descent import Descent, Pulls
-from strata.engine.training.flops import FlopCounts, set_modes
+from strata.engine.training.flops import COUNTS, set_modes
 from strata.engine.training.lanes import LEAST, SHRINK, Lanes, lay, means, padded
 from strata.engine.training.modules import Modules, slots
 from strata.engine.training.sequential import Sequential
@@ -44,7 +44,7 @@ class Batched:
     def __init__(self, dataset: Dataset, device: str = "cpu", evaluation_batch: int = 1024) -> None:
         """``device``: where models and data live; ``evaluation_batch``: samples per forward pass of an evaluation."""
         self._device = torch.device(device)
-        self._rows, self._flops = Rows(dataset, self._device), FlopCounts()
+        self._rows, self._flops = Rows(dataset, self._device), COUNTS
         self._modules, self._operations = Modules(self._device), Operations()
         self._sequential = Sequential(dataset, device, evaluation_batch)
         self._evaluation_batch = evaluation_batch

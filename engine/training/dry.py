@@ -8,7 +8,7 @@ from strata.engine.data.dataset import Dataset
 from strata.engine.method.losses import Batch
 from strata.engine.method.requests import Answer, Evaluation, Represent, Train, Trained
 from strata.engine.training.batches import Rows, batch_sizes
-from strata.engine.training.flops import FlopCounts
+from strata.engine.training.flops import COUNTS
 from strata.engine.training.sequential import Sequential
 from strata.engine.training.trainer import Asked, Broken
 
@@ -22,7 +22,7 @@ class Dry:
 
     def __init__(self, dataset: Dataset) -> None:
         """Keep the data set on the CPU: what requests cost does not depend on the device."""
-        self._rows, self._flops = Rows(dataset, torch.device("cpu")), FlopCounts()
+        self._rows, self._flops = Rows(dataset, torch.device("cpu")), COUNTS
         self._computing = Sequential(dataset)
 
     def answer(self, asked: Sequence[Asked]) -> list[Answer | Broken]:

@@ -45,6 +45,10 @@ class FlopCounts:
         return self._kept[key]
 
 
+COUNTS = FlopCounts()
+"""Of this process: what a step costs does not depend on who asks, and a comparison asks for many runs."""
+
+
 def count_step_flops(request: Train, batch: Batch) -> int:
     """FLOPs of one training step (forward and backward) as :mod:`strata.engine.models.flop_counter` counts them.
 

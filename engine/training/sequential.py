@@ -31,7 +31,7 @@ from strata.engine.models.base import features_of
 from strata.engine.params import Params
 from strata.engine.training.batches import GATHER_SAMPLES, Rows, plan_batches
 from strata.engine.training.descent import Descent, Pulls
-from strata.engine.training.flops import FlopCounts, select_trainable, set_modes
+from strata.engine.training.flops import COUNTS, select_trainable, set_modes
 from strata.engine.training.modules import Modules, slots
 from strata.engine.training.trainer import Asked, Broken, out_of_memory, trained
 
@@ -47,7 +47,7 @@ class Sequential:
         self._device = torch.device(device)
         self._rows = Rows(dataset, self._device)
         self._evaluation_batch, self._classes = evaluation_batch, dataset.classes
-        self._modules, self._flops = Modules(self._device), FlopCounts()
+        self._modules, self._flops = Modules(self._device), COUNTS
 
     def answer(self, asked: Sequence[Asked]) -> list[Answer | Broken]:
         """Answer one request after the other; one that breaks does not keep the others from being answered."""

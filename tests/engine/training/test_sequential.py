@@ -19,6 +19,7 @@ from strata.engine.models.spec import ModelSpec
 from strata.engine.training.batches import plan_batches
 from strata.engine.training.conversation import Conversation
 from strata.engine.training.device import resolve_device
+from strata.engine.training.flops import FlopCounts
 from strata.engine.training.sequential import Sequential
 from strata.engine.tree import fingerprint
 from tests.helpers.training import DATA, ROWS, D, K, N, ask
@@ -88,6 +89,7 @@ def test_what_a_trainer_keeps_is_bounded_and_changes_nothing(monkeypatch):
     monkeypatch.setattr("strata.engine.training.flops.FLOPS_KEPT", 2)
     monkeypatch.setattr("strata.engine.training.modules.MODULES_KEPT", 2)
     trainer = Sequential(DATA)
+    trainer._flops = FlopCounts()
     for size in (1, 2, 3, 4, 1):
         spec = ModelSpec("mlp", (D,), K, (("hidden", (size,)),))
         request = Train(spec, init_params(spec, 0), Sgd(0.1), batch_size=4, length=Length(steps=1))
