@@ -16,7 +16,6 @@ from strata.engine.data.apportion import fill_evenly
 from strata.engine.data.config import DataConfig
 from strata.engine.data.dataset import Dataset, IntArray
 from strata.engine.data.sources.formats import read_local, read_npz, refuse_pickle
-from strata.engine.data.sources.hub import read_hub
 from strata.engine.data.sources.raw import Raw, to_dataset
 from strata.engine.data.sources.synthetic import generate
 from strata.engine.errors import DataError
@@ -70,6 +69,8 @@ def _load_whole(config: DataConfig, clients: int, seed: int) -> Dataset:
     if name == "synthetic":
         return to_dataset(generate(config, clients, seed), f"synthetic({config.alpha:g}, {config.beta:g})", name)
     if name.startswith("hub:"):
+        from strata.engine.data.sources.hub import read_hub  # pandas, half a second that only tables need
+
         return to_dataset(read_hub(name.removeprefix("hub:"), data_root(config), config), name, name)
     path = locate(config)
     title = name if name in KNOWN else re.sub(r"_train$", "", path.stem, flags=re.I)

@@ -17,8 +17,7 @@ from strata.engine.data.sources.images import (
     read_idx,
     read_picture_folders,
 )
-from strata.engine.data.sources.raw import Raw
-from strata.engine.data.sources.tables import TABLE_SUFFIXES, read_table
+from strata.engine.data.sources.raw import TABLE_SUFFIXES, Raw
 from strata.engine.errors import DataError
 
 FORMATS = ("idx", "cifar", "images", "csv", "tsv", "parquet", "jsonl", "npz")
@@ -102,6 +101,8 @@ def read_local(path: Path, config: DataConfig) -> Raw:
     if kind not in FORMATS:
         raise DataError(f"data.format={kind!r} is unknown. Choose one of: auto, {', '.join(FORMATS)}.")
     if kind in TABLE_SUFFIXES:
+        from strata.engine.data.sources.tables import read_table  # pandas, half a second that only tables need
+
         return read_table(path, kind, config)
     if kind == "npz":
         return read_npz(path, config)

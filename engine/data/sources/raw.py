@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from strata.engine.data.dataset import Dataset, IntArray
 from strata.engine.errors import DataError
 
+TABLE_SUFFIXES = {"csv": (".csv",), "tsv": (".tsv",), "parquet": (".parquet",), "jsonl": (".jsonl", ".ndjson")}
+"""How names of tables end, by their format."""
+
 
 @dataclass(frozen=True)
 class Raw:

@@ -13,11 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from strata.engine.data.config import DataConfig
-from strata.engine.data.sources.raw import Raw, split_flags
+from strata.engine.data.sources.raw import TABLE_SUFFIXES, Raw, split_flags
 from strata.engine.data.sources.text import RESERVED, encode, vocabulary_of
 from strata.engine.errors import DataError
 
-TABLE_SUFFIXES = {"csv": (".csv",), "tsv": (".tsv",), "parquet": (".parquet",), "jsonl": (".jsonl", ".ndjson")}
 MAX_CATEGORIES = 256
 MISSING = "(missing)"
 

@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import cut_tree, linkage
-from scipy.spatial.distance import squareform
 
 from strata.engine.data.apportion import label_counts
 from strata.engine.data.config import FormationConfig
@@ -133,6 +131,10 @@ def agglomerated(vectors: NDArray[np.floating], teams: int) -> IntArray:
         return np.zeros(1, np.int64)
     distance_CC = 1.0 - cosines(vectors)
     np.fill_diagonal(distance_CC, 0.0)
+    # Half a second, which only those teams need.
+    from scipy.cluster.hierarchy import cut_tree, linkage
+    from scipy.spatial.distance import squareform
+
     tree = linkage(squareform(distance_CC, checks=False), method="average")
     return np.asarray(cut_tree(tree, n_clusters=teams)[:, 0], np.int64)
 
