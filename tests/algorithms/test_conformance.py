@@ -224,3 +224,29 @@ def test_infos_carry_what_agents_need(world):
 def test_unknown_methods_are_named_with_the_closest():
     with pytest.raises(ConfigError, match="Did you mean permfl"):
         load_method("permlf")
+
+
+def played(method, width, rounds):
+    """Digests, all state, and why requests were answered one by one, of a small run with partial batches."""
+    words = ("clients.count=4", f"rounds={rounds}", "data.limit=330", f"training.batch_clients={width}")
+    with Federation(small(method, *words)) as federation:
+        list(federation)
+        snapshot = federation.rounds.snapshot()
+        return federation.fingerprint(), (snapshot.server, snapshot.teams, snapshot.clients), dict(federation.singly)
+
+
+FALLING_BACK = {"fedtp": "batch norm", "perfedrlnas": "batch norm", "fedproto": "features are averaged"}
+
+
+@pytest.mark.parametrize(
+    "method", [pytest.param(m, marks=[pytest.mark.exhaustive] * (m in ("fedtp", "perfedrlnas"))) for m in METHODS]
+)
+def test_clients_answered_together_come_close_to_one_by_one_whoever_is_beside(method):
+    assert played(method, 4, rounds=2)[0] == played(method, 2, rounds=2)[0]
+    (_, alone, _), (_, together, singly) = played(method, 1, rounds=1), played(method, 4, rounds=1)
+    for (path, one), (_, other) in zip(leaves(alone), leaves(together), strict=True):
+        if isinstance(one, torch.Tensor):
+            torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-4, msg=lambda text, path=path: f"{path}: {text}")
+    expected = FALLING_BACK.get(method)
+    assert all(expected and reason.startswith(expected) for reason in singly)
+    assert bool(singly) == (expected is not None)
