@@ -1,4 +1,7 @@
-"""The optimisers' arithmetic is torch's own, to the bit."""
+"""The optimisers' arithmetic is torch's own, to the bit, without what torch's own classes import."""
+
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -65,3 +68,19 @@ def test_pulls_add_up_and_leave_alone_what_has_no_gradient():
     assert first.tolist() == [10 + 0.5 * 1 + 2 * 0, 20 + 0.5 * 2 + 2 * 1]
     assert second is None
     assert gradient.tolist() == [10.0, 20.0]
+
+
+def test_training_and_counting_do_not_import_torchs_compiler():
+    program = """
+        import sys
+        from strata.engine.federation import Federation
+        from tests.helpers.small import small
+        for width in (1, 8):
+            words = ("rounds=1", "clients.count=2", "model=cnn", "model.width=0.1", f"training.batch_clients={width}")
+            with Federation(small("permfl", *words)) as federation:
+                assert next(iter(federation)).flops > 0
+        assert "torch.optim" in sys.modules
+        assert "torch._dynamo" not in sys.modules
+    """
+    lines = [line.removeprefix("        ") for line in program.splitlines()]
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True, timeout=120)
