@@ -99,6 +99,8 @@ def run_one(config: RunConfig, run_dir: Path, display: Display, resumed: bool = 
             _write_config(config, run_dir)
         with _records(_info(config, run_dir, session.round), summary, _sinks(config, display)) as take:
             _rounds(session, summary, take, display, interrupted)
+    for reason, times in sorted(session.federation.singly.items()):
+        display.message(f"training.batch_clients: {times} requests were answered client by client: {reason}")
     if summary.exit_code == INTERRUPTED:
         display.message(f"Interrupted after round {session.round}. Continue with: strata run resume={run_dir}")
     return summary

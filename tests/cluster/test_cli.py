@@ -255,3 +255,10 @@ def wait_for_port(port):
         except OSError:
             time.sleep(0.1)
     raise AssertionError("the cluster did not start within 30 s")
+
+
+def test_what_was_answered_client_by_client_is_counted(tmp_path, capsys):
+    words = small_overrides("fedproto", "rounds=2", "clients.count=3", f"output={tmp_path}", "training.batch_clients=4")
+    assert main(["run", "fedproto", *words]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "training.batch_clients: 6 requests were answered client by client: features are averaged" in out
