@@ -105,8 +105,14 @@ class ClientHost:
 
     def _make(self, calls: Sequence[ClientCall]) -> Iterator[ClientReply | Failure]:
         ended = converse(self._trainer, map(self._open, calls), self._world.batch_clients)
+        weights: dict[int, int] = {}  # of messages that several clients were sent, by identity
         for call, (result, work) in zip(calls, ended, strict=True):
-            yield Failure(result.error) if isinstance(result, Broken) else self._close(call, result, work)
+            if isinstance(result, Broken):
+                yield Failure(result.error)
+                continue
+            if id(call.down) not in weights:
+                weights[id(call.down)] = count_bytes(call.down)
+            yield self._close(call, weights[id(call.down)], result, work)
 
     def _open(self, call: ClientCall) -> Conversation[Any]:
         """A call's conversation with the trainer."""
@@ -120,9 +126,11 @@ class ClientHost:
             steps = method.client_step(info, self._state(info), call.down, context)
         return Conversation(steps, self._world.data.clients[call.client], seed, _where(info, call))
 
-    def _close(self, call: ClientCall, result: ClientResult[object, object], work: Work) -> ClientReply:
+    def _close(
+        self, call: ClientCall, bytes_down: int, result: ClientResult[object, object], work: Work
+    ) -> ClientReply:
         """What is sent and kept once a call's conversation is over."""
-        made = charge(self._world, call, count_bytes(call.down), count_bytes(result.up), work, result.metrics)
+        made = charge(self._world, call, bytes_down, count_bytes(result.up), work, result.metrics)
         lost = made.status == LOST
         if self._world.algorithm.stateless and result.state is not None:
             info = self._world.info_in(call.client, call.team)
