@@ -110,9 +110,20 @@ class ClientHost:
             if isinstance(result, Broken):
                 yield Failure(result.error)
                 continue
+            if self._world.algorithm.stateless and result.state is not None:
+                yield Failure(self._kept_state(call, result.state))
+                continue
             if id(call.down) not in weights:
                 weights[id(call.down)] = count_bytes(call.down)
             yield self._close(call, weights[id(call.down)], result, work)
+
+    def _kept_state(self, call: ClientCall, state: object) -> StateError:
+        """What is said of a method that calls itself stateless, and has a client keep something."""
+        where = _where(self._world.info_in(call.client, call.team), call)
+        return StateError(
+            f"{where}: {type(self._world.algorithm).__name__} says that its clients are stateless, and one keeps a "
+            f"{type(state).__name__}. Leave stateless out, or keep None."
+        )
 
     def _open(self, call: ClientCall) -> Conversation[Any]:
         """A call's conversation with the trainer."""
@@ -132,12 +143,6 @@ class ClientHost:
         """What is sent and kept once a call's conversation is over."""
         made = charge(self._world, call, bytes_down, count_bytes(result.up), work, result.metrics)
         lost = made.status == LOST
-        if self._world.algorithm.stateless and result.state is not None:
-            info = self._world.info_in(call.client, call.team)
-            raise StateError(
-                f"{_where(info, call)}: {type(self._world.algorithm).__name__} says that its clients are stateless, "
-                f"and the client keeps a {type(result.state).__name__}. Leave stateless out, or keep None."
-            )
         if not lost and not call.probe:
             self._states[call.client] = result.state
         if self._world.sleep_scale:

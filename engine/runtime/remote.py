@@ -3,6 +3,7 @@
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, NoReturn, cast
 
 import ray
@@ -145,8 +146,9 @@ class RayClients:
         if self._work is None:
             return [(actor, own, own) for actor, own in homes]
         own_of = {actor._actor_id: own for actor, own in homes}
-        return [(actor, clients, own_of.get(actor._actor_id, [])) for actor in self._distinct()]
+        return [(actor, clients, own_of.get(actor._actor_id, [])) for actor in self._distinct]
 
+    @cached_property
     def _distinct(self) -> list[Actor]:
         return list({actor._actor_id: actor for actor in self._actors.values()}.values())
 
@@ -155,7 +157,7 @@ class RayClients:
         if self._work is None:
             return self._by_actor(clients)
         work = [self._work[client] for client in clients]
-        actors = self._distinct()
+        actors = self._distinct
         loads = [(0, number) for number in range(len(actors))]
         places: list[list[int]] = [[] for _ in actors]
         for place in sorted(range(len(clients)), key=lambda place: (-work[place], place)):

@@ -32,8 +32,11 @@ from strata.engine.training.trainer import Asked, Broken, out_of_memory, trained
 
 FloatArray = NDArray[np.float64]
 
-GATHER_BYTES = 256 * 2**20
-"""Inputs that are gathered at once, as float32: a cohort with more is answered in several parts."""
+PART_BYTES = 256 * 2**20
+"""Inputs and parameters that are held at once, as float32: a cohort with more is answered in several parts."""
+
+COPIES = 4
+"""How often the parameters are held: values, gradients, an optimiser's state, results."""
 
 Answered = Answer | Broken
 
@@ -78,12 +81,13 @@ class Batched:
         return kind_of(request), train.optimizer, train.batch_size, pulls, padded(n, train.batch_size)
 
     def _parts(self, places: Sequence[int], asked: Sequence[Asked]) -> Iterable[list[int]]:
-        """The places of a group in parts whose data may be gathered at once."""
+        """The places of a group in parts that may be held at once."""
         part: list[int] = []
         held = 0
         for place in places:
-            size = len(asked[place].rows) * self._row_bytes
-            if part and held + size > GATHER_BYTES:
+            one = asked[place]
+            size = len(one.rows) * self._row_bytes + COPIES * sum(value.nbytes for value in _parameters(one).values())
+            if part and held + size > PART_BYTES:
                 yield part
                 part, held = [], 0
             part.append(place)
@@ -217,6 +221,11 @@ class Batched:
             for lane, place in enumerate(order)
         }
         return [made[place] for place in range(len(group))]
+
+
+def _parameters(one: Asked) -> Params:
+    """What a request starts from, or evaluates."""
+    return _train(one).start if isinstance(one.request, Train) else _evaluate(one).params
 
 
 def _train(one: Asked) -> Train:

@@ -1,4 +1,4 @@
-"""Counting the FLOPs of a step, on the meta device, where nothing is computed."""
+"""Counting the FLOPs of a step, by making one on a copy of the model."""
 
 from collections.abc import Sequence
 
@@ -52,21 +52,20 @@ COUNTS = FlopCounts()
 def count_step_flops(request: Train, batch: Batch) -> int:
     """FLOPs of one training step (forward and backward) as :mod:`strata.engine.models.flop_counter` counts them.
 
-    The step is traced on the meta device, where nothing is computed; a model that looks at values, which has none
-    there, is counted on a real copy. An architecture of a search space is the sum of parts that were traced before.
+    The step is made on a fresh copy of the model, where the batch is. An architecture of a search space is the sum of
+    parts that were traced before.
     """
     plain = request.loss is cross_entropy or isinstance(request.loss, SmoothedCrossEntropy)
     if isinstance(request.model, SubnetSpec) and request.trainable is None and plain:
         return cost(request.model, len(batch.y)).flops
-    device = batch.x.device
     with torch_scope(0):
-        module = request.model.build().to(device)
+        module = request.model.build().to(batch.x.device)
         set_modes(module, request.frozen)
         select_trainable(module, request.trainable)
-        constants = {name: value.to(device) for name, value in batch.constants.items()}
+        # A model may change what it is given, which the step itself is still to be given as it is.
+        constants = {name: value.to(batch.x.device, copy=True) for name, value in batch.constants.items()}
         with FlopCounter() as counter:
-            moved = Batch(batch.x.to(device), batch.y.to(device), constants)
-            mean_loss(request.loss, module, moved).backward()
+            mean_loss(request.loss, module, Batch(batch.x.clone(), batch.y.clone(), constants)).backward()
     return int(counter.get_total_flops())
 
 
@@ -99,5 +98,5 @@ def count_feature_flops(model: Buildable, x: Tensor) -> int:
     with torch_scope(0):
         module = model.build().to(x.device).eval()
         with torch.no_grad(), FlopCounter() as counter:
-            features_of(module)(x)
+            features_of(module)(x.clone())
     return int(counter.get_total_flops())

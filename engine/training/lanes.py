@@ -22,7 +22,6 @@ LEAST = 2
 SHRINK = 0.75
 """The share of the lanes still at work below which those that are done are no longer computed along."""
 
-
 SEEN_ONCE = 1.5
 """How often rows are seen on average, at most, for them to be fetched in the order in which they are seen."""
 

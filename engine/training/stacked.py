@@ -102,5 +102,7 @@ class Operations:
         """
         shaped = key, tuple(operand.shape for operand in operands)
         if shaped not in self._kept:
-            self._kept[shaped] = record(make(), operands, model.buffers())
+            # On copies: what it changes in place is to be changed by its replay, once.
+            copies = [operand.clone() for operand in operands]
+            self._kept[shaped] = record(make(), copies, model.buffers())
         return self._kept[shaped]

@@ -1,6 +1,6 @@
 """Which requests can be answered for several clients at once; decided by the request alone, never by the company."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 
 import numpy as np
 import torch
@@ -14,12 +14,13 @@ from strata.engine.method.requests import Evaluate, Request, Train
 from strata.engine.training.batches import Rows
 from strata.engine.training.flops import select_trainable, set_modes
 from strata.engine.training.lanes import LEAST, lay
-from strata.engine.training.modules import Modules, slots
+from strata.engine.training.modules import Modules, require_all, slots
 from strata.engine.training.stacked import Names, gradients, logits
 from strata.engine.training.tape import record
 from strata.engine.training.trainer import Asked
 
 VERDICTS_KEPT = 4096
+"""Verdicts that are kept, the last used ones; one is by kind of request."""
 
 Verdict = tuple[str, tuple[str, ...]]
 """Why a kind of request is answered client by client ("" where it is not), and the parameters that it moves."""
@@ -53,28 +54,41 @@ class Togetherness:
     def _tried(self, asked: Asked) -> Verdict:
         request = asked.request
         assert isinstance(request, Train | Evaluate)
-        module = self._modules.bare(request.model)
-        lanes = lay(self._rows, [asked.rows[:1]] * LEAST, [[np.zeros(1, np.int64)]] * LEAST, LEAST)
-        x, y, weights = lanes.batch(0, LEAST)
         try:
-            if isinstance(request, Evaluate):
-                module.eval()
-                record(logits(module, tuple(slots(module))), [x, *_twice(slots(module))], module.buffers())
-                return "", ()
-            set_modes(module, request.frozen)
-            if any(isinstance(part, _BatchNorm) and part.training for part in module.modules()):
-                return "batch norm takes its statistics over a whole batch, which must not be filled up", ()
-            constants = {name: value.to(x.device) for name, value in request.constants.items()}
-            moving = _touched(module, request, Batch(x[0], y[0], constants))
-            names = Names(moving, tuple(name for name in slots(module) if name not in moving), tuple(constants))
-            held = slots(module)
-            operands = [*(held[name] for name in (*names.moving, *names.still)), *constants.values()]
-            with torch.no_grad():
-                operands = [x, y, weights, *_twice(dict(enumerate(operands)))]
-                record(gradients(module, request.loss, names), operands, module.buffers())
-        except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
-            return f"torch.func cannot batch it ({str(error).strip().splitlines()[0][:120]})", ()
+            return self._try_training(request, asked) if isinstance(request, Train) else self._try_model(request, asked)
+        except Exception as error:  # of torch.func, or of a method's or a user's code: one by one it is what it is
+            return f"torch.func cannot batch it ({(str(error).strip() or repr(error)).splitlines()[0][:120]})", ()
+
+    def _try_model(self, request: Evaluate, asked: Asked) -> Verdict:
+        module = self._modules.bare(request.model).eval()
+        held = slots(module)
+        require_all(held, request.params)
+        x, _, _ = self._row(asked)
+        record(logits(module, tuple(held)), [x, *_twice(held.values())], module.buffers())
+        return "", ()
+
+    def _try_training(self, request: Train, asked: Asked) -> Verdict:
+        module = self._modules.bare(request.model)
+        held = slots(module)
+        require_all(held, request.start)
+        set_modes(module, request.frozen)
+        if any(isinstance(part, _BatchNorm) and part.training for part in module.modules()):
+            return "batch norm takes its statistics over a whole batch, which must not be filled up", ()
+        x, y, weights = self._row(asked)
+        constants = {name: value.to(x.device) for name, value in request.constants.items()}
+        moving = _touched(module, request, Batch(x[0].clone(), y[0], constants))
+        names = Names(moving, tuple(name for name in held if name not in moving), tuple(constants))
+        tensors = _twice([*(held[name] for name in (*names.moving, *names.still)), *constants.values()])
+        with torch.no_grad():
+            record(gradients(module, request.loss, names), [x, y, weights, *tensors], module.buffers())
+        if any(tensor._version for tensor in tensors):  # also of clients that are done, and only computed along
+            return "it changes its buffers, or what it is given, in place", ()
         return "", moving
+
+    def _row(self, asked: Asked) -> tuple[Tensor, Tensor, Tensor]:
+        """A batch of one of the client's rows, twice."""
+        one = [np.zeros(1, np.int64)]
+        return lay(self._rows, [asked.rows[:1]] * LEAST, [one] * LEAST, LEAST).batch(0, LEAST)
 
 
 def kind_of(request: Request) -> Hashable:
@@ -93,5 +107,5 @@ def _touched(module: nn.Module, request: Train, batch: Batch) -> tuple[str, ...]
     return tuple(name for name, gradient in zip(chosen, found, strict=True) if gradient is not None)
 
 
-def _twice(held: dict[str, Tensor] | dict[int, Tensor]) -> list[Tensor]:
-    return [torch.stack([value.detach()] * LEAST) for value in held.values()]
+def _twice(tensors: Iterable[Tensor]) -> list[Tensor]:
+    return [torch.stack([tensor.detach()] * LEAST) for tensor in tensors]

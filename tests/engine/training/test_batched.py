@@ -9,7 +9,7 @@ from torch import nn
 
 from strata.engine.data.dataset import Dataset
 from strata.engine.determinism import single_thread
-from strata.engine.errors import TrainingError
+from strata.engine.errors import LossError, TrainingError
 from strata.engine.method.length import Length
 from strata.engine.method.requests import AdamW, Evaluate, Pull, Represent, Sgd, Train, Work
 from strata.engine.models.base import init_params
@@ -106,7 +106,7 @@ def test_who_is_beside_never_changes_a_bit(model, monkeypatch):
     expected = [fingerprint(one) for one in answers(Batched(DATA), asked)[0]]
     lone = [fingerprint(answers(Batched(DATA), [one])[0][0]) for one in asked]
     turned = [fingerprint(one) for one in answers(Batched(DATA), asked[::-1])[0]]
-    monkeypatch.setattr(batched, "GATHER_BYTES", 4 * 144 * 40)  # forty rows: several parts
+    monkeypatch.setattr(batched, "PART_BYTES", 4 * 144 * 40)  # forty rows: several parts
     parts = [fingerprint(one) for one in answers(Batched(DATA), asked)[0]]
     assert expected == lone == turned[::-1] == parts
     assert len(set(expected)) == len(expected)
@@ -237,6 +237,52 @@ def test_a_parameter_that_the_loss_does_not_touch_stays_as_it_is():
     for one, answer in zip(asked, together, strict=True):
         assert torch.equal(answer.params["unused.weight"], one.request.start["unused.weight"])
         assert not torch.equal(answer.params["used.weight"], one.request.start["used.weight"])
+
+
+class Shifting(Own):
+    """Changes its inputs in place."""
+
+    def forward(self, x):
+        x = x.flatten(1)
+        x.sub_(0.3)
+        return self.head(x)
+
+
+class Counting(Own):
+    """Changes a buffer of its own in place."""
+
+    def __init__(self, shape, classes):
+        super().__init__(shape, classes)
+        self.register_buffer("seen", torch.zeros(144))
+
+    def forward(self, x):
+        self.seen.add_(1)
+        return self.head(x.flatten(1))
+
+
+@pytest.mark.parametrize("kind", [Shifting, Counting])
+@pytest.mark.parametrize("length", [Length(steps=2), Length(epochs=1)])  # rows in their order, and by index
+def test_what_a_model_changes_in_place_is_changed_once_a_step(kind, length):
+    model = ModelSpec(f"{__name__}:{kind.__name__}", SHAPE, K)
+    asked = ask(model, length=length)
+    alone, _ = answers(Sequential(DATA), asked)
+    together, counted = answers(Batched(DATA), asked)
+    assert all(reason.startswith("it changes its buffers") for reason in counted[0].singly)
+    assert bool(counted[0].singly) == (kind is Counting)
+    for one, other in zip(alone, together, strict=True):
+        for name, value in one.params.items():
+            torch.testing.assert_close(other.params[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_a_loss_that_breaks_and_parameters_that_are_missing_are_said_as_one_by_one():
+    asked = ask(MLP, loss=lambda model, batch: model(batch.x).sum())
+    for made, expected in zip(answers(Batched(DATA), asked)[0], answers(Sequential(DATA), asked)[0], strict=True):
+        assert isinstance(made.error, LossError)
+        assert str(made.error) == str(expected.error)
+    few = {"head.bias": torch.zeros(K)}
+    for request in (replace(asked[0].request, start=few), Evaluate(MLP, few)):
+        with pytest.raises(ValueError, match="parameters are missing for the model: features"):
+            Batched(DATA).answer([replace(asked[0], request=request)])
 
 
 class Half(nn.Module):

@@ -126,3 +126,21 @@ def test_gradients_reach_the_named_parameters_only():
     every = select_trainable(module, None)
     assert every == dict(module.named_parameters())
     assert all(value.requires_grad for value in every.values())
+
+
+def test_counting_leaves_what_it_counts_as_it_was():
+    class Shifting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(D, K)
+
+        def forward(self, x):
+            return self.head(x.sub_(1))
+
+    class Spec:
+        def build(self):
+            return Shifting()
+
+    counted = Batch(torch.ones(B, D), torch.zeros(B, dtype=torch.int64))
+    count_step_flops(train(Spec()), counted)
+    assert torch.equal(counted.x, torch.ones(B, D))
