@@ -50,3 +50,20 @@ def small(method: str, *overrides: str, runtime: str = "inprocess") -> RunConfig
 def small_overrides(method: str, *overrides: str, runtime: str = "inprocess") -> Sequence[str]:
     """The overrides behind :func:`small`."""
     return [*SMALL, *FEW_STEPS.get(method, ()), f"runtime={runtime}", *overrides]
+
+
+def rewind_and_replay(federation, folder):
+    """Save after a round, go on, rewind and go on again, to the same end.
+
+    Some clients must be called again after the checkpoint, and some for the first time.
+    """
+    federation.run_round()
+    saved, called = federation.save(folder), set(federation.rounds.snapshot().clients)
+    later = {int(client) for record in federation for client in record.calls.client}
+    expected = federation.fingerprint()
+    assert later & called
+    assert later - called
+    federation.restore(saved)
+    assert set(federation.rounds.snapshot().clients) == called
+    list(federation)
+    assert federation.fingerprint() == expected
