@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from strata.engine.clock.delays import client_profiles, server_profile, team_profile
+from strata.engine.clock.delays import server_profile, team_profile
+from strata.engine.clock.profiles import client_profiles
 from strata.engine.config.schema import ClientsConfig, RunConfig, TeamsConfig
 from strata.engine.data.dataset import ClientData, Dataset
 from strata.engine.data.federated import build

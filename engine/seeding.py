@@ -39,7 +39,7 @@ def uniform(seed: int, *purpose: str | int, member: int) -> float:
     return ((mixed >> 11) + 0.5) * 2.0**-53
 
 
-def uniforms(seed: int, *purpose: str | int, members: Sequence[int]) -> NDArray[np.float64]:
+def uniforms(seed: int, *purpose: str | int, members: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float64]:
     """:func:`uniform` for several members at once, ``(M,)``: the same numbers."""
     mixed = np.uint64(_start(seed, purpose)) + (np.asarray(members, np.uint64) + np.uint64(1)) * np.uint64(_GAMMA)
     for shift, factor in _MIX:

@@ -11,25 +11,22 @@ neither on the order of the calls nor on the process they run in. Units: seconds
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
-from strata.engine.clock.config import DelayConfig, check_mix
-from strata.engine.clock.devices import JitterName, Profile, device_classes, read_trace
-from strata.engine.data.apportion import largest_remainders
-from strata.engine.seeding import generator, uniform, uniforms
+from strata.engine.clock.config import DelayConfig
+from strata.engine.clock.devices import Profile
+from strata.engine.seeding import uniform, uniforms
 
 __all__ = [
     "DelayConfig",
-    "JitterName",
     "Profile",
     "Timing",
     "available",
     "call_timing",
-    "client_profiles",
     "drops_out",
     "jitter_factor",
     "server_profile",
@@ -64,25 +61,6 @@ class Timing:
         download = min(self.download_s, seconds - latency)
         compute = min(self.compute_s, seconds - latency - download)
         return Timing(latency, download, compute, seconds - latency - download - compute)
-
-
-def client_profiles(config: DelayConfig, clients: int, seed: int) -> list[Profile]:
-    """The profile of each client, by client id.
-
-    Raises:
-        ConfigError: for an unknown device class or file.
-        DataError: for a malformed trace.
-    """
-    if config.name == "none":
-        profiles = [Profile("ideal")] * clients
-    elif config.name == "classes":
-        profiles = _from_classes(config, clients, seed)
-    elif config.name == "trace":
-        rows = read_trace(config.trace)
-        profiles = [rows[client % len(rows)] for client in range(clients)]
-    else:
-        profiles = [_drawn(config, client, seed) for client in range(clients)]
-    return [_with_overrides(profile, config) for profile in profiles]
 
 
 def team_profile(config: DelayConfig) -> Profile:
@@ -132,8 +110,8 @@ def transfer_s(nbytes: int, rate_a: float, rate_b: float) -> float:
     return nbytes / min(rate_a, rate_b)
 
 
-def available(availability: NDArray[np.float64], clients: Sequence[int], seed: int, when: Key) -> list[int]:
-    """Which of some clients can be invited now.
+def available(availability: NDArray[np.float64], clients: Sequence[int], seed: int, when: Key) -> NDArray[np.int64]:
+    """Which of some clients can be invited now: ids, in the order given.
 
     Args:
         availability: probability of every client of the run, by id, ``(N,)``.
@@ -141,11 +119,8 @@ def available(availability: NDArray[np.float64], clients: Sequence[int], seed: i
         seed: of the run.
         when: the round, and the team round.
     """
-    chances = availability[clients]
-    if (chances >= 1).all():
-        return list(clients)
-    drawn = uniforms(seed, "available", *when, members=clients)
-    return [client for client, there in zip(clients, drawn < chances, strict=True) if there]
+    members = np.asarray(clients, np.int64)
+    return members[uniforms(seed, "available", *when, members=members) < availability[members]]
 
 
 def drops_out(profile: Profile, seed: int, key: Key) -> float | None:
@@ -160,40 +135,6 @@ def drops_out(profile: Profile, seed: int, key: Key) -> float | None:
 def straggling_s(totals: Sequence[float]) -> float:
     """Straggling latency: max − min over the participants' seconds, 0 for fewer than two."""
     return max(totals) - min(totals) if len(totals) > 1 else 0.0
-
-
-def _from_classes(config: DelayConfig, clients: int, seed: int) -> list[Profile]:
-    """Deal the mix at random, met to within one client per class (largest remainders)."""
-    known = device_classes(config.devices)
-    check_mix(config.classes, known, "delays.")
-    names = sorted(config.classes)  # not as written: a saved configuration may come back in another order
-    exact = np.array([config.classes[name] for name in names]) / sum(config.classes.values()) * clients
-    dealt = np.repeat(names, largest_remainders(exact, clients))
-    return [known[name] for name in dealt[generator(seed, "delays", "classes").permutation(clients)]]
-
-
-def _drawn(config: DelayConfig, client: int, seed: int) -> Profile:
-    rng = generator(seed, "delays", config.name, client)
-    if config.name == "lognormal":
-        slowness = float(rng.lognormal(0.0, config.sigma))
-    elif config.name == "loguniform":
-        slowness = config.spread ** (float(rng.random()) - 0.5)
-    else:
-        # Time, not speed, has the Pareto tail: stragglers are rare and extreme. Divided by its median; numpy's Pareto
-        # starts at 0, not at 1.
-        slowness = float((1 + rng.pareto(config.shape)) / 2 ** (1 / config.shape))
-    speed = config.median_flops_per_s / slowness
-    return Profile(config.name, speed, config.down_bytes_per_s, config.up_bytes_per_s, config.latency_s)
-
-
-def _with_overrides(profile: Profile, config: DelayConfig) -> Profile:
-    return replace(
-        profile,
-        jitter=config.jitter,
-        jitter_scale=config.jitter_scale,
-        availability=profile.availability if config.availability < 0 else config.availability,
-        dropout=profile.dropout if config.dropout < 0 else config.dropout,
-    )
 
 
 def jitter_factor(profile: Profile, seed: int, key: Key) -> float:

@@ -4,11 +4,13 @@
 """
 
 from collections.abc import Sequence
+from heapq import heapify, heappop, heapreplace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from strata.engine.data.dataset import IntArray
+from strata.engine.data.rows import Parts
 
 
 def apportion(total: int, weights: NDArray[np.float64], floor: int = 0) -> IntArray:
@@ -60,33 +62,78 @@ def fill_evenly(total: int, available: IntArray) -> IntArray:
     return counts
 
 
-def deal(rows: IntArray, counts: IntArray) -> list[IntArray]:
-    """Cut ``rows`` ``(n,)`` into consecutive parts of ``counts`` ``(C,)`` rows; those beyond the sum go to nobody."""
-    return list(np.split(rows, np.cumsum(counts))[: len(counts)])
-
-
 def label_counts(y: IntArray, parts: Sequence[IntArray], classes: int) -> IntArray:
     """How many samples of each of K ``classes`` each part holds, ``(C, K)`` int64; parts are rows of ``y`` ``(N,)``."""
-    return np.stack([np.bincount(y[rows], minlength=classes) for rows in parts]).astype(np.int64)
+    held = parts if isinstance(parts, Parts) else Parts.of(parts)
+    cells = held.owners * classes + y[held.rows]
+    return np.bincount(cells, minlength=len(held) * classes).reshape(len(held), classes).astype(np.int64)
 
 
-def top_up(parts: Sequence[IntArray], y: IntArray, classes: int, minimum: int) -> list[IntArray]:
+def top_up(parts: Parts, y: IntArray, classes: int, minimum: int) -> Parts:
     """Move single rows between parts until each has at least ``minimum``; all parts together must have enough.
 
     A short part receives rows of the class that it holds most of, from the part that has most of that class to spare,
     so that its label distribution changes as little as possible.
     """
-    owned, counts_CK = [list(rows) for rows in parts], label_counts(y, parts, classes)
-    for short in range(len(owned)):
-        while len(owned[short]) < minimum:
-            sizes = np.array([len(rows) for rows in owned])
-            spare = np.flatnonzero(sizes > minimum)
-            favourite = int((counts_CK[short] if owned[short] else counts_CK[sizes.argmax()]).argmax())
-            donor = int(spare[np.lexsort((-sizes[spare], -counts_CK[spare, favourite]))[0]])
-            wanted = favourite if counts_CK[donor, favourite] else int(counts_CK[donor].argmax())
-            row = next(row for row in reversed(owned[donor]) if y[row] == wanted)
-            owned[donor].remove(row)
-            owned[short].append(row)
-            counts_CK[donor, wanted] -= 1
-            counts_CK[short, wanted] += 1
-    return [np.array(rows, np.int64) for rows in owned]
+    short = np.flatnonzero(parts.sizes < minimum).tolist()
+    if not short:
+        return parts
+    stock = _Stock(parts, y, classes, minimum)
+    for part in short:
+        stock.fill(part)
+    return Parts.of([stock.rows(part) for part in range(len(parts))])
+
+
+class _Stock:
+    """Parts while rows move between them.
+
+    Who has most to spare of a class is found in a heap. What a part has to spare only shrinks, so an entry that is
+    out of date promises too much: it comes up too early, is corrected then, and never too late.
+    """
+
+    def __init__(self, parts: Parts, y: IntArray, classes: int, minimum: int) -> None:
+        self._parts, self._y, self._minimum = parts, y, minimum
+        self._sizes, self._counts_CK = parts.sizes, label_counts(y, parts, classes)
+        self._heaps: dict[int, list[tuple[int, int, int]]] = {}
+        self._owned: dict[int, list[int]] = {}
+
+    def fill(self, short: int) -> None:
+        """Give a part rows until it has the minimum."""
+        mine = self._own(short)
+        while len(mine) < self._minimum:
+            favourite = int((self._counts_CK[short] if mine else self._counts_CK[self._sizes.argmax()]).argmax())
+            donor = self._donor(favourite)
+            wanted = favourite if self._counts_CK[donor, favourite] else int(self._counts_CK[donor].argmax())
+            theirs = self._own(donor)
+            row = next(row for row in reversed(theirs) if self._y[row] == wanted)
+            theirs.remove(row)
+            mine.append(row)
+            for part, change in ((donor, -1), (short, 1)):
+                self._sizes[part] += change
+                self._counts_CK[part, wanted] += change
+
+    def rows(self, part: int) -> IntArray:
+        """What a part holds now, ``(n,)``."""
+        return np.array(self._owned[part], np.int64) if part in self._owned else self._parts[part]
+
+    def _own(self, part: int) -> list[int]:
+        return self._owned.setdefault(part, self._parts[part].tolist())
+
+    def _donor(self, label: int) -> int:
+        """The part that has most of a class among those above the minimum; of equals the larger, then the first."""
+        if label not in self._heaps:
+            above = np.flatnonzero(self._sizes > self._minimum).tolist()
+            self._heaps[label] = [self._entry(part, label) for part in above]
+            heapify(self._heaps[label])
+        heap = self._heaps[label]
+        while True:
+            part = heap[0][2]
+            if self._sizes[part] <= self._minimum:
+                heappop(heap)
+            elif heap[0] != (now := self._entry(part, label)):
+                heapreplace(heap, now)
+            else:
+                return part
+
+    def _entry(self, part: int, label: int) -> tuple[int, int, int]:
+        return -int(self._counts_CK[part, label]), -int(self._sizes[part]), part

@@ -5,13 +5,14 @@ clients in a round.
 """
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from strata.engine.clock.delays import available, straggling_s
+from strata.engine.data.dataset import IntArray
 from strata.engine.method.algorithm import FlatAlgorithm
 from strata.engine.method.calls import NO_TEAM, CallTable
 from strata.engine.method.messages import Assignment, Context, Received
@@ -36,15 +37,15 @@ from strata.engine.tree import PLAIN, kinds, leaves
 Aggregate = Callable[[object, Sequence[Received[object]], Context], object]
 
 
-def choose(members: Sequence[int], size: int, seed: int, *purpose: str | int) -> list[int]:
+def choose(members: Sequence[int] | IntArray, size: int, seed: int, *purpose: str | int) -> list[int]:
     """Draw ``size`` of the members without replacement (all, if there are fewer); ids in ascending order.
 
     ``purpose`` says what is drawn, e.g. whose cohort and when: the same seed and purpose give the same draw.
     """
     if size >= len(members):
-        return sorted(members)
+        return sorted(map(int, members))
     drawn = generator(seed, *purpose).choice(len(members), size=size, replace=False)
-    return sorted(members[int(i)] for i in drawn)
+    return sorted(int(members[int(i)]) for i in drawn)
 
 
 def cohort_size(plan: TierPlan, children: int) -> int:
@@ -57,7 +58,8 @@ def invite_clients(world: World, members: Sequence[int], round: int, team_round:
 
     Its size is the share of all members, as far as so many are available; empty when nobody is.
     """
-    here = available(world.availability, members, world.seed, (round, team_round))
+    chances = world.availability
+    here = members if chances is None else available(chances, members, world.seed, (round, team_round))
     size = cohort_size(world.clients_plan, len(members))
     return choose(here, size, world.seed, "cohort", round, team_round, team)
 
@@ -101,7 +103,7 @@ class ClientTier:
 
     def received(self, reply: ClientReply) -> Received[object]:
         """A client's upload as the method receives it: with its training samples, and what the client was told."""
-        samples = self._world.infos[reply.client].train_samples
+        samples = int(self._world.train_samples[reply.client])
         return Received(reply.client, samples, reply.up, self._told[reply.client])
 
     def aggregate(self, state: object, ups: Sequence[Received[object]], moment: Moment) -> object:
@@ -120,10 +122,9 @@ class ClientTier:
             singly=added(reply.singly for reply in step.replies),
         )
 
-    def evaluate(self, shared: Mapping[str, Params], clients: Collection[int]) -> Evaluations:
-        """Evaluate the shared models and the personal ones on the test data of those members; scores by client id."""
-        members = [client for client in self._members if client in clients]
-        return self._clients.evaluate(EvaluationCall(members, shared, self._team))
+    def evaluate(self, shared: Mapping[str, Params], clients: Sequence[int]) -> Evaluations:
+        """Evaluate the shared models and the personal ones on the test data of some members; scores by client id."""
+        return self._clients.evaluate(EvaluationCall(clients, shared, self._team))
 
     def states(self) -> dict[int, object]:
         """Private states, by client id, of those members that have one."""
@@ -139,9 +140,9 @@ class FlatTier(ClientTier):
         super().__init__(world, clients, range(len(world.data.clients)), self._method.global_step)
 
     @property
-    def team_of(self) -> Mapping[int, int]:
-        """The team of each client by client id: empty, for there are no teams."""
-        return {}
+    def team_of(self) -> IntArray:
+        """The team of each client, ``(N,)``: none, for there are no teams."""
+        return self._world.team_of
 
     def clients(self, children: Sequence[int]) -> list[int]:
         """The clients of some children of the global server, which in a flat method are these themselves."""
@@ -215,12 +216,10 @@ def assignments_for(
     return defaults if decided is None else {c: {**defaults[c], **decided.get(c, {})} for c in cohort}
 
 
-def probe_calls(
-    world: World, clients: Sequence[int], g: object, round: int, team_of: Mapping[int, int]
-) -> list[ClientCall]:
+def probe_calls(world: World, clients: Sequence[int], g: object, round: int, team_of: IntArray) -> list[ClientCall]:
     """The calls that assess the speed of clients before a round; they come before its first team round.
 
-    ``team_of`` has the team of each client as it is now; it is empty without a team tier.
+    ``team_of`` has the team of each client as it is now, ``(N,)``, or :data:`~strata.engine.method.calls.NO_TEAM`.
 
     Raises:
         ValueError: when the method has no probe.
@@ -228,11 +227,11 @@ def probe_calls(
     down = world.algorithm.probe(g)
     if down is None:
         raise ValueError(f"{type(world.algorithm).__name__} has no probe")
-    return [ClientCall(c, team_of.get(c, NO_TEAM), round, 0, {}, down, probe=True) for c in clients]
+    return [ClientCall(c, int(team_of[c]), round, 0, {}, down, probe=True) for c in clients]
 
 
 def probed(
-    world: World, pool: ClientPool, clients: Sequence[int], g: object, round: int, team_of: Mapping[int, int]
+    world: World, pool: ClientPool, clients: Sequence[int], g: object, round: int, team_of: IntArray
 ) -> CallTable:
     """Let clients make their probes of the method before a round; gives the calls, in the order of ``clients``.
 
@@ -242,7 +241,7 @@ def probed(
         clients: their ids.
         g: the global state, from which the method makes the probe.
         round: the round to come.
-        team_of: the team of each client as it is now.
+        team_of: the team of each client as it is now, ``(N,)``.
 
     Raises:
         StrataError: what broke the first probe that broke.

@@ -6,7 +6,6 @@ from cachetools import LRUCache
 from torch import Tensor
 
 from strata.engine.method.algorithm import TieredAlgorithm
-from strata.engine.method.calls import NO_TEAM
 from strata.engine.method.messages import Assignment, C, ClientStep, Context, Up
 from strata.engine.method.situation import CallCost
 from strata.engine.rounds.cohort import assignments_for, client_calls, probe_calls
@@ -45,7 +44,7 @@ class CallCosts:
         """Bytes and FLOPs of a client's call under an assignment, which lies on top of the method's default."""
         key = (client, *assignment.items())
         if key not in self._known:
-            team = self._world.team_of.get(client, NO_TEAM)
+            team = int(self._world.team_of[client])
             told = assignments_for(self._world, [client], {client: assignment}, team)
             (call,) = client_calls(self._world, self._owner, Moment(1, 1), team, told)
             cost = self._received(call)

@@ -3,10 +3,11 @@
 Whatever calls a method does so with one torch thread, so that its sums do not depend on the machine's cores.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+from strata.engine.data.dataset import IntArray
 from strata.engine.determinism import single_thread
 from strata.engine.errors import ActionError
 from strata.engine.method.algorithm import TieredAlgorithm
@@ -51,8 +52,8 @@ class TopTier(Tier[Any], Protocol):
     plan: TierPlan
 
     @property
-    def team_of(self) -> Mapping[int, int]:
-        """The team of each client as it is now, by client id; empty without a team tier."""
+    def team_of(self) -> IntArray:
+        """The team of each client as it is now, ``(N,)``, by client id; NO_TEAM without a team tier."""
 
     def clients(self, children: Sequence[int]) -> list[int]:
         """The clients that some children are, or that are in them; ids, ascending."""
@@ -63,7 +64,7 @@ class TopTier(Tier[Any], Protocol):
     def finish(self, state: object, moment: Moment) -> None:
         """Do what is due once the server has its state after a round: teams may be formed anew."""
 
-    def evaluate(self, shared: Mapping[str, Params], clients: Collection[int]) -> Evaluations:
+    def evaluate(self, shared: Mapping[str, Params], clients: Sequence[int]) -> Evaluations:
         """Evaluate ``shared`` (the global model) and all others on some clients' test data; scores by client id."""
 
     def capture(self, snapshot: Snapshot) -> Snapshot:
@@ -143,11 +144,11 @@ class GlobalServer:
         model = self._world.algorithm.global_model(self.state)
         return self._tier.evaluate({} if model is None else {"GM": model}, self._evaluated())
 
-    def _evaluated(self) -> Collection[int]:
+    def _evaluated(self) -> Sequence[int]:
         everyone = range(len(self._world.data.clients))
         if self._world.evaluated_clients is None:
             return everyone
-        return set(choose(everyone, self._world.evaluated_clients, self._world.seed, "evaluation", self.round))
+        return choose(everyone, self._world.evaluated_clients, self._world.seed, "evaluation", self.round)
 
     def snapshot(self) -> Snapshot:
         """Snapshot of the server's state and of all state below it."""

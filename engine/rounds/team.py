@@ -1,10 +1,11 @@
 """Team servers: their rounds with their clients; and teams as the children of the global server."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
 from strata.engine.clock.delays import transfer_s
+from strata.engine.data.dataset import IntArray
 from strata.engine.determinism import single_thread
 from strata.engine.errors import TopologyError
 from strata.engine.method.algorithm import TieredAlgorithm
@@ -28,7 +29,7 @@ from strata.engine.rounds.pools import (
     merge,
 )
 from strata.engine.rounds.schedules import Moment, Step, schedule_of
-from strata.engine.rounds.world import World
+from strata.engine.rounds.world import World, teams_by_client
 from strata.engine.seeding import derive
 from strata.engine.state.snapshot import Snapshot
 from strata.engine.tree import count_bytes
@@ -80,7 +81,7 @@ class TeamServer:
         return TeamReply(
             team=self.team,
             up=up,
-            samples=sum(world.infos[client].train_samples for client in senders),
+            samples=int(world.train_samples[sorted(senders)].sum()),
             seconds=seconds + transfer_s(bytes_up, own.up_bytes_per_s, top.down_bytes_per_s),
             straggling=[value for outcome in outcomes for value in outcome.straggling],
             calls=CallTable.joined([outcome.calls for outcome in outcomes]),
@@ -163,6 +164,7 @@ class TeamTier:
         """``teams`` reaches all of them; members are those that teams were formed with, until the method regroups."""
         self._world, self._teams, self._method = world, teams, tiered(world)
         self._topology: Topology = world.data.teams
+        self._team_of = world.team_of
         self.plan = world.teams_plan
 
     def invite(self, moment: Moment) -> list[int]:
@@ -171,9 +173,9 @@ class TeamTier:
         return choose(teams, cohort_size(self.plan, len(teams)), self._world.seed, "teams", moment.round)
 
     @property
-    def team_of(self) -> Mapping[int, int]:
-        """The team of each client as it is now, by client id."""
-        return {client: team for team, members in self._topology.items() for client in members}
+    def team_of(self) -> IntArray:
+        """The team of each client as it is now, ``(N,)``, by client id."""
+        return self._team_of
 
     def clients(self, children: Sequence[int]) -> list[int]:
         """The clients that are now in some teams; ids, ascending."""
@@ -225,11 +227,17 @@ class TeamTier:
             formed = self._method.regroup(state, self._topology, self._context(moment))
             _check(formed, self._topology, moment.round)
             # A method may have counted with numpy, whose numbers are not what calls and checkpoints hold.
-            self._topology = {int(team): sorted(map(int, members)) for team, members in sorted(formed.items())}
+            self._adopt({int(team): sorted(map(int, members)) for team, members in sorted(formed.items())})
 
-    def evaluate(self, shared: Mapping[str, Params], clients: Collection[int]) -> Evaluations:
+    def _adopt(self, topology: Topology) -> None:
+        self._topology = topology
+        self._team_of = teams_by_client(topology, len(self._world.data.clients))
+
+    def evaluate(self, shared: Mapping[str, Params], clients: Sequence[int]) -> Evaluations:
         """Evaluate the shared, the teams' and the personal models on some clients' test data; scores by client id."""
-        chosen = {team: [c for c in members if c in clients] for team, members in self._topology.items()}
+        chosen: dict[int, list[int]] = {team: [] for team in self._topology}
+        for client, team in zip(clients, self._team_of[list(clients)].tolist(), strict=True):
+            chosen[team].append(client)
         return self._teams.evaluate(shared, {team: members for team, members in chosen.items() if members})
 
     def capture(self, snapshot: Snapshot) -> Snapshot:
@@ -244,7 +252,7 @@ class TeamTier:
     def restore(self, snapshot: Snapshot) -> None:
         """Give teams and clients the states of a snapshot; and teams their members, where the snapshot has them."""
         if snapshot.topology is not None:
-            self._topology = snapshot.topology
+            self._adopt(snapshot.topology)
         self._teams.restore(snapshot.teams, snapshot.clients, self._topology)
 
     def _context(self, moment: Moment) -> Context:

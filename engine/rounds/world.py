@@ -10,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strata.engine.clock.devices import Profile
-from strata.engine.data.dataset import FederatedData
+from strata.engine.clock.profiles import Profiles
+from strata.engine.data.dataset import Dataset, FederatedData, IntArray
+from strata.engine.data.rows import ClientRows, Listed
 from strata.engine.method.algorithm import Algorithm
 from strata.engine.method.calls import NO_TEAM
 from strata.engine.method.messages import ClientInfo, TeamInfo
+from strata.engine.on_demand import OnDemand
 
 Method = Algorithm[object, object, object, object]
 """The method of a run: what its states and messages are, only it knows."""
@@ -32,6 +35,36 @@ class TierPlan:
     mode: Literal["sync", "deadline"]
     deadline_s: float
     participation: float
+
+
+class Infos(OnDemand[ClientInfo]):
+    """What servers know of each client, by client id, as teams were formed at the start."""
+
+    def __init__(self, dataset: Dataset, rows: ClientRows, profiles: Sequence[Profile], team_of: IntArray) -> None:
+        """``team_of``: the team of each client, ``(N,)``, or :data:`NO_TEAM`."""
+        super().__init__(len(rows))
+        self._dataset, self._rows, self._profiles, self._team_of = dataset, rows, profiles, team_of
+
+    def made(self, place: int) -> ClientInfo:
+        """What servers know of the client with this id."""
+        rows, profile, team = self._rows[place], self._profiles[place], int(self._team_of[place])
+        return ClientInfo(
+            id=place,
+            team=None if team == NO_TEAM else team,
+            train_samples=len(rows.train),
+            test_samples=len(rows.test),
+            label_counts=np.bincount(self._dataset.y[rows.train], minlength=self._dataset.classes),
+            device=profile.device,
+            flops_per_s=profile.flops_per_s,
+        )
+
+
+def teams_by_client(teams: Mapping[int, Sequence[int]], clients: int) -> IntArray:
+    """The team of each of ``clients`` clients, ``(N,)``, from the members of each team; else :data:`NO_TEAM`."""
+    team_of = np.full(clients, NO_TEAM, np.int64)
+    for team, members in teams.items():
+        team_of[np.asarray(members, np.int64)] = team
+    return team_of
 
 
 @dataclass(frozen=True)
@@ -71,12 +104,21 @@ class World:
         for array in (self.data.dataset.x, self.data.dataset.y):
             digest.update(f"{array.dtype}{array.shape}".encode())
             digest.update(array.data)
-        for rows in self.data.clients:
-            for part in (rows.train, rows.test, rows.validation):
-                digest.update(part.tobytes() + b"/")
-        teams = {team: list(map(int, members)) for team, members in sorted(self.data.teams.items())}
-        digest.update(repr((teams, list(self.profiles), self.team_profile, self.server_profile)).encode())
+        self._rows.digest(digest.update)
+        for team, members in sorted(self.data.teams.items()):
+            digest.update(f"team {team} {len(members)}".encode() + np.asarray(members, np.int64).tobytes())
+        links = Profiles.of(self.profiles).fingerprint, self.team_profile, self.server_profile
+        digest.update(repr(links).encode())
         return digest.hexdigest()
+
+    @cached_property
+    def _rows(self) -> ClientRows:
+        return Listed.of(self.data.clients)
+
+    @property
+    def train_samples(self) -> IntArray:
+        """Training samples of each client, ``(N,)``, by client id."""
+        return self._rows.train_sizes
 
     def info_in(self, client: int, team: int) -> ClientInfo:
         """What servers know of a client while it is in a team (or in none)."""
@@ -85,31 +127,20 @@ class World:
 
     def team_info(self, team: int, members: Sequence[int]) -> TeamInfo:
         """What the global server knows of a team with these members."""
-        return TeamInfo(team, tuple(members), sum(self.infos[client].train_samples for client in members))
+        return TeamInfo(team, tuple(members), int(self.train_samples[list(members)].sum()))
 
     @cached_property
-    def availability(self) -> NDArray[np.float64]:
-        """Probability that a client is there in a round, ``(N,)``, by client id."""
-        return np.array([profile.availability for profile in self.profiles])
+    def availability(self) -> NDArray[np.float64] | None:
+        """Probability that a client is there in a round, ``(N,)``, by client id; None where all always are."""
+        profiles = Profiles.of(self.profiles)
+        return None if profiles.always_there else profiles.availability
 
     @cached_property
-    def team_of(self) -> Mapping[int, int]:
-        """The team of each client by client id, as teams were formed at the start; empty without a team tier."""
-        return {client: team for team, members in self.data.teams.items() for client in members}
+    def team_of(self) -> IntArray:
+        """The team of each client, ``(N,)``, as teams were formed at the start; :data:`NO_TEAM` without a team tier."""
+        return teams_by_client(self.data.teams, len(self.data.clients))
 
     @cached_property
     def infos(self) -> Sequence[ClientInfo]:
         """What servers know of each client, by client id."""
-        labels, classes = self.data.dataset.y, self.data.dataset.classes
-        return [
-            ClientInfo(
-                id=client,
-                team=self.team_of.get(client),
-                train_samples=len(rows.train),
-                test_samples=len(rows.test),
-                label_counts=np.bincount(labels[rows.train], minlength=classes),
-                device=self.profiles[client].device,
-                flops_per_s=self.profiles[client].flops_per_s,
-            )
-            for client, rows in enumerate(self.data.clients)
-        ]
+        return Infos(self.data.dataset, self._rows, self.profiles, self.team_of)

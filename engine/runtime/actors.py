@@ -8,15 +8,18 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
+import numpy as np
 import ray
+from numpy.typing import NDArray
 from ray import ObjectRef
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from strata.engine.data.dataset import IntArray
 from strata.engine.errors import ActorDiedError, ResourceError
 from strata.engine.rounds.clients import ClientHost
 from strata.engine.rounds.server import GlobalServer, Rounds, serve
-from strata.engine.rounds.team import TeamServer, tiered
+from strata.engine.rounds.team import TeamServer
 from strata.engine.rounds.world import World
 from strata.engine.runtime.remote import Actor, RayClients, RayTeams, Remote, raise_cause, reason_of
 from strata.engine.runtime.seats import Seat
@@ -52,17 +55,17 @@ class Actors:
 
     def _start_all(self, world: World, seats: Sequence[Seat], device: str) -> Actor:
         ref = ray.put(world)
-        clients: dict[int, Actor] = {}
-        alike = len({seat.share for seat in seats if seat.tier == "client"}) == 1
-        for seat in (s for s in seats if s.tier == "client"):
-            actor = self._start(seat, client_host, ref, device, seat.share.gpus)
-            clients.update(dict.fromkeys(seat.clients, actor))
+        hosts = [seat for seat in seats if seat.tier == "client"]
+        alike = len({seat.share for seat in hosts}) == 1
+        actors = [self._start(seat, client_host, ref, device, seat.share.gpus) for seat in hosts]
+        homes = np.zeros(len(world.data.clients), np.int32)
+        for number, seat in enumerate(hosts):
+            homes[list(seat.clients)] = number
+        clients = actors, ray.put(homes)
         teams = {}
         for seat in (s for s in seats if s.tier == "team"):
             assert seat.team is not None
-            # Members of a team whose method forms teams anew may be anybody.
-            members = clients if tiered(world).regroups else {c: clients[c] for c in world.data.teams[seat.team]}
-            teams[seat.team] = self._start(seat, team_server, ref, seat.team, members, alike)
+            teams[seat.team] = self._start(seat, team_server, ref, seat.team, clients, alike)
         (top,) = (s for s in seats if s.tier == "server")
         return self._start(top, global_server, ref, clients, teams or None, alike)
 
@@ -108,22 +111,26 @@ def client_host(world: World, device: str, gpus: float) -> ClientHost:
     return ClientHost(world, resolve_device(device, gpus))
 
 
-def team_server(world: World, team: int, clients: Mapping[int, Actor], alike: bool) -> TeamServer:
-    """The server of a team, made in its actor's process; ``clients`` are the client actors it reaches, by client id."""
-    return TeamServer(world, team, RayClients(clients, f" (team {team})", _work(world, alike)))
+Homes = tuple[Sequence[Actor], ObjectRef[NDArray[np.int32]]]
+"""The client actors, and where the column lies that says in which of them each client lives, ``(N,)``."""
 
 
-def global_server(
-    world: World, clients: Mapping[int, Actor], teams: Mapping[int, Actor] | None, alike: bool
-) -> GlobalServer:
+def team_server(world: World, team: int, clients: Homes, alike: bool) -> TeamServer:
+    """The server of a team, made in its actor's process; ``clients`` are the client actors it reaches."""
+    actors, homes = clients
+    return TeamServer(world, team, RayClients(actors, ray.get(homes), f" (team {team})", _work(world, alike)))
+
+
+def global_server(world: World, clients: Homes, teams: Mapping[int, Actor] | None, alike: bool) -> GlobalServer:
     """The global server, made in its actor's process, over team actors by team id; ``teams`` is None for a flat method.
 
-    ``clients`` are the client actors by client id: its children where there are no teams, and always those it probes.
+    ``clients`` are the client actors: its children where there are no teams, and always those it probes.
     """
-    pool = RayClients(clients, work=_work(world, alike))
+    actors, homes = clients
+    pool = RayClients(actors, ray.get(homes), work=_work(world, alike))
     return serve(world, pool, None if teams is None else RayTeams(teams))
 
 
-def _work(world: World, alike: bool) -> list[int] | None:
+def _work(world: World, alike: bool) -> IntArray | None:
     """What a call of each client takes, where any actor may make it: nothing is kept, and actors are ``alike``."""
-    return [info.train_samples for info in world.infos] if alike and world.algorithm.stateless else None
+    return world.train_samples if alike and world.algorithm.stateless else None

@@ -6,11 +6,12 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import ray
 from ray.exceptions import RayError
 
@@ -43,7 +44,7 @@ class RayRuntime(Actors):
             ray.shutdown()
 
 
-def start(config: RunConfig, world: World, shares: Mapping[int, Share], notify: Notify) -> RayRuntime:
+def start(config: RunConfig, world: World, shares: Sequence[Share], notify: Notify) -> RayRuntime:
     """Connect to Ray, check that the actors of a run fit, and start them side by side.
 
     Args:
@@ -124,9 +125,9 @@ def describe(seats: list[Seat]) -> str:
     )
 
 
-def _seats(config: RunConfig, world: World, shares: Mapping[int, Share]) -> list[Seat]:
+def _seats(config: RunConfig, world: World, shares: Sequence[Share]) -> list[Seat]:
     # Clients of one team side by side, so that a team round reaches few actors.
-    order = sorted(shares, key=lambda client: (world.team_of.get(client, 0), client))
+    order = np.argsort(world.team_of, kind="stable").tolist()
     return plan_seats(
         nodes(),
         Share(config.server.num_cpus, config.server.num_gpus),

@@ -3,14 +3,16 @@
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from typing import Any, NoReturn, cast
 
+import numpy as np
 import ray
+from numpy.typing import NDArray
 from ray import ObjectRef
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
+from strata.engine.data.dataset import IntArray
 from strata.engine.errors import ActorDiedError, ClusterError
 from strata.engine.params import Params
 from strata.engine.rounds.pools import (
@@ -52,16 +54,24 @@ class Remote:
 class RayClients:
     """A :class:`~strata.engine.rounds.pools.ClientPool` over client actors."""
 
-    def __init__(self, actors: Mapping[int, Actor], owner: str = "", work: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        actors: Sequence[Actor],
+        homes: Sequence[int] | NDArray[np.integer],
+        owner: str = "",
+        work: Sequence[int] | IntArray | None = None,
+    ) -> None:
         """Reach clients through their actors.
 
         Args:
-            actors: by client id; several clients may share one.
+            actors: of all clients.
+            homes: which of them each client lives in, ``(N,)``.
             owner: follows the clients' names in errors.
             work: how much a call of each client is expected to take, by client id, in any unit, where any actor may
                 make it because nothing is kept between calls; None: each client's own actor makes its calls.
         """
-        self._actors, self._owner, self._work = actors, owner, work
+        self._actors, self._homes = actors, np.asarray(homes)
+        self._owner, self._work = owner, None if work is None else np.asarray(work)
 
     def submit(self, calls: Sequence[ClientCall]) -> list[Pending]:
         """Hand calls over, one task per actor, all side by side; an actor makes its clients' calls one after the other.
@@ -142,22 +152,18 @@ class RayClients:
 
     def _keepers(self, clients: Sequence[int]) -> list[tuple[Actor, Sequence[int], list[int]]]:
         """Each actor that may know one of some clients, those that it may know, and those that live in it."""
-        homes = [(actor, [clients[place] for place in places]) for actor, places in self._by_actor(clients)]
         if self._work is None:
-            return [(actor, own, own) for actor, own in homes]
-        own_of = {actor._actor_id: own for actor, own in homes}
-        return [(actor, clients, own_of.get(actor._actor_id, [])) for actor in self._distinct]
-
-    @cached_property
-    def _distinct(self) -> list[Actor]:
-        return list({actor._actor_id: actor for actor in self._actors.values()}.values())
+            own = ((actor, [clients[place] for place in places]) for actor, places in self._by_actor(clients))
+            return [(actor, mine, mine) for actor, mine in own]
+        homes = self._homes[list(clients)]
+        members = np.asarray(clients)
+        return [(actor, clients, members[homes == number].tolist()) for number, actor in enumerate(self._actors)]
 
     def _dealt(self, clients: Sequence[int]) -> list[tuple[Actor, list[int]]]:
         """Each actor with the places, ascending, of the clients whose calls it is to make."""
         if self._work is None:
             return self._by_actor(clients)
-        work = [self._work[client] for client in clients]
-        actors = self._distinct
+        work, actors = self._work[list(clients)].tolist(), self._actors
         loads = [(0, number) for number in range(len(actors))]
         places: list[list[int]] = [[] for _ in actors]
         for place in sorted(range(len(clients)), key=lambda place: (-work[place], place)):
@@ -166,13 +172,12 @@ class RayClients:
             heapq.heappush(loads, (load + work[place], number))
         return [(actor, sorted(own)) for actor, own in zip(actors, places, strict=True) if own]
 
-    def _by_actor(self, clients: Iterable[int]) -> list[tuple[Actor, list[int]]]:
+    def _by_actor(self, clients: Sequence[int]) -> list[tuple[Actor, list[int]]]:
         """Each actor with the places, in the order given, of its clients."""
-        groups: dict[object, tuple[Actor, list[int]]] = {}
-        for place, client in enumerate(clients):
-            actor = self._actors[client]
-            groups.setdefault(actor._actor_id, (actor, []))[1].append(place)
-        return list(groups.values())
+        groups: dict[int, list[int]] = {}
+        for place, home in enumerate(self._homes[list(clients)].tolist()):
+            groups.setdefault(home, []).append(place)
+        return [(self._actors[home], places) for home, places in groups.items()]
 
 
 class RayTeams:

@@ -11,6 +11,7 @@ from heapq import heapify, heappop, heapreplace
 from itertools import islice, pairwise, repeat
 from typing import Literal
 
+from strata.engine.clock.profiles import Profiles
 from strata.engine.config.schema import ClientsConfig
 from strata.engine.errors import ConfigError, ResourceError
 from strata.engine.rounds.world import World
@@ -52,7 +53,7 @@ class Seat:
     team: int | None = None
 
 
-def _alike(clients: Sequence[int], shares: Mapping[int, Share]) -> dict[Share, list[int]]:
+def _alike(clients: Sequence[int], shares: Sequence[Share]) -> dict[Share, list[int]]:
     """Clients by share, both in the order given."""
     alike: dict[Share, list[int]] = {}
     for client in clients:
@@ -75,7 +76,7 @@ def plan_seats(
     team: Share,
     teams: Sequence[int],
     clients: Sequence[int],
-    shares: Mapping[int, Share],
+    shares: Sequence[Share],
     per_actor: int | Literal["auto"],
     strategy: Strategy = "pack",
 ) -> list[Seat]:
@@ -227,18 +228,19 @@ def _explain(wanted: Sequence[Seat], nodes: Sequence[Node], clients: int) -> str
     )
 
 
-def resources(config: ClientsConfig, world: World) -> dict[int, Share]:
+def resources(config: ClientsConfig, world: World) -> list[Share]:
     """What each client's actor is given, by client id: its device class's share, or the tier's.
 
     Raises:
         ConfigError: when resources are given for a class that no client has.
     """
-    present = {profile.device for profile in world.profiles}
+    profiles = Profiles.of(world.profiles)
     for name in config.classes:
-        if name not in present:
+        if name not in profiles.devices:
             raise ConfigError(
-                f"clients.classes.{name}: no client is of that class. Present: {', '.join(sorted(present))}."
+                f"clients.classes.{name}: no client is of that class. Present: {', '.join(sorted(profiles.devices))}."
             )
     default = Share(config.num_cpus, config.num_gpus)
     by_class = {name: Share(part.num_cpus, part.num_gpus) for name, part in config.classes.items()}
-    return {client: by_class.get(profile.device, default) for client, profile in enumerate(world.profiles)}
+    shares = [by_class.get(kind.device, default) for kind in profiles.kinds]
+    return [shares[kind] for kind in profiles.kind_of.tolist()]

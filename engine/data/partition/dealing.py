@@ -11,17 +11,18 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from strata.engine.data.apportion import apportion, deal, top_up
+from strata.engine.data.apportion import apportion, top_up
 from strata.engine.data.config import DataConfig, PartitionConfig, SizesName
 from strata.engine.data.dataset import ClientData, Dataset, IntArray
 from strata.engine.data.partition.flower import flower_parts
-from strata.engine.data.partition.holdout import published_holdout, published_sides, stratified_holdout, test_flags
+from strata.engine.data.partition.holdout import HeldOut, published_holdout, published_sides, test_flags
 from strata.engine.data.partition.ownership import file_parts, natural_parts
+from strata.engine.data.rows import ClientRows, Parts
 from strata.engine.errors import DataError
 from strata.engine.seeding import generator
 
 
-def partition(dataset: Dataset, clients: int, config: PartitionConfig, data: DataConfig, seed: int) -> list[ClientData]:
+def partition(dataset: Dataset, clients: int, config: PartitionConfig, data: DataConfig, seed: int) -> ClientRows:
     """Deal the samples to clients and hold out each client's test data.
 
     With ``data.split: client`` all samples are dealt and each client's are split by ``data.test_fraction``. With
@@ -44,11 +45,11 @@ def partition(dataset: Dataset, clients: int, config: PartitionConfig, data: Dat
         by_file = config.name == "file"
         owned = file_parts(dataset, clients, config) if by_file else natural_parts(dataset, clients, config, seed)
         _check_sizes(owned, config)
-        return published_sides(dataset, owned) if published else stratified_holdout(dataset, owned, data, seed)
+        return published_sides(dataset, owned) if published else HeldOut(dataset, owned, data.test_fraction, seed)
     pool = np.flatnonzero(~test_flags(dataset)) if published else np.arange(len(dataset.y))
     parts = _deal_pool(dataset, pool, clients, config, seed)
     _check_sizes(parts, config)
-    return published_holdout(dataset, parts, seed) if published else stratified_holdout(dataset, parts, data, seed)
+    return published_holdout(dataset, parts, seed) if published else HeldOut(dataset, parts, data.test_fraction, seed)
 
 
 def _check_request(dataset: Dataset, clients: int, config: PartitionConfig, data: DataConfig) -> None:
@@ -64,26 +65,27 @@ def _check_request(dataset: Dataset, clients: int, config: PartitionConfig, data
         )
 
 
-def _check_sizes(parts: Sequence[IntArray], config: PartitionConfig) -> None:
+def _check_sizes(parts: Parts, config: PartitionConfig) -> None:
     """Refuse clients with too few samples."""
-    short = [client for client, rows in enumerate(parts) if len(rows) < config.min_samples]
+    sizes = parts.sizes
+    short = int((sizes < config.min_samples).sum())
     if short:
-        smallest = min(len(parts[client]) for client in short)
+        smallest = int(sizes.argmin())
         raise DataError(
-            f"{len(short)} of {len(parts)} clients have fewer than partition.min_samples={config.min_samples} samples "
-            f"(the smallest, client {min(short, key=lambda client: len(parts[client]))}, has {smallest}). "
+            f"{short} of {len(parts)} clients have fewer than partition.min_samples={config.min_samples} samples "
+            f"(the smallest, client {smallest}, has {sizes[smallest]}). "
             "Lower partition.min_samples or the number of clients."
         )
 
 
-def _deal_pool(dataset: Dataset, pool: IntArray, clients: int, config: PartitionConfig, seed: int) -> list[IntArray]:
+def _deal_pool(dataset: Dataset, pool: IntArray, clients: int, config: PartitionConfig, seed: int) -> Parts:
     """Return the rows of each client, by the partitions that draw at random."""
     draws = generator(seed, "partition", config.name)
     if config.name == "iid":
-        return deal(draws.permutation(pool), apportion(len(pool), np.ones(clients)))
+        return Parts(draws.permutation(pool), apportion(len(pool), np.ones(clients)))
     if config.name == "quantity":
         weights = size_weights(config.sizes, clients, len(pool), config.skew, draws)
-        return deal(draws.permutation(pool), apportion(len(pool), weights, config.min_samples))
+        return Parts(draws.permutation(pool), apportion(len(pool), weights, config.min_samples))
     if config.name == "dirichlet":
         return dirichlet_parts(dataset, pool, clients, config, draws)
     if config.name == "labels":
@@ -112,28 +114,27 @@ def size_weights(
 
 def dirichlet_parts(
     dataset: Dataset, pool: IntArray, clients: int, config: PartitionConfig, draws: np.random.Generator
-) -> list[IntArray]:
+) -> Parts:
     """Each class is shared out by its own draw p ~ Dir(α·1_C) (Yurochkin et al., 2019; Li et al., 2022).
 
     Clients that come out below ``min_samples`` receive rows of the class they hold most of from those who have most of
     it; without such clients the draw stands as it is. (The usual alternative, drawing again until no client is short,
     needs hopelessly many draws for many clients and small α.)
     """
-    shares: list[list[IntArray]] = [[] for _ in range(clients)]
+    piles, everyone = [], np.arange(clients)
     for label in range(dataset.classes):
         rows = draws.permutation(pool[dataset.y[pool] == label])
         # Gamma draws divided by their sum are Dirichlet; with tiny α all of them may underflow, apportion then shares
         # equally, so one client is drawn to take all, which is the limit of the distribution.
         weights = draws.standard_gamma(config.alpha, clients)
         weights = weights if weights.sum() > 0 else np.eye(clients)[draws.integers(clients)]
-        for client, part in enumerate(deal(rows, apportion(len(rows), weights))):
-            shares[client].append(part)
-    return top_up([np.concatenate(parts) for parts in shares], dataset.y, dataset.classes, config.min_samples)
+        piles.append((rows, everyone, apportion(len(rows), weights)))
+    return top_up(Parts.dealt(piles, clients), dataset.y, dataset.classes, config.min_samples)
 
 
 def label_parts(
     dataset: Dataset, pool: IntArray, clients: int, config: PartitionConfig, draws: np.random.Generator
-) -> list[IntArray]:
+) -> Parts:
     """Client u holds the labels (u+j) mod K, j < ``labels_per_client``; every label is shared out among its holders.
 
     Sizes: see :func:`size_weights`; permfl draws them for each client and label, the others for each client. Labels
@@ -152,7 +153,7 @@ def label_parts(
     client_weights = np.ones(clients)
     if config.sizes != "permfl":
         client_weights = size_weights(config.sizes, clients, len(pool), config.skew, draws)
-    owned: list[list[IntArray]] = [[] for _ in range(clients)]
+    piles = []
     for label in range(classes):
         rows = draws.permutation(pool[dataset.y[pool] == label])
         holders = np.flatnonzero((label - np.arange(clients)) % classes < per_client)
@@ -161,9 +162,8 @@ def label_parts(
         if config.sizes == "permfl":
             weights = size_weights("permfl", len(holders), len(rows), config.skew, draws)
         if len(holders):
-            for client, part in zip(holders, deal(rows, apportion(len(rows), weights, floor)), strict=True):
-                owned[client].append(part)
-    return [np.concatenate(parts) for parts in owned]
+            piles.append((rows, holders, apportion(len(rows), weights, floor)))
+    return Parts.dealt(piles, clients)
 
 
 def _check_label(dataset: Dataset, label: int, rows: int, holders: int, floor: int, config: PartitionConfig) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from strata.engine.data.config import PartitionConfig
 from strata.engine.data.dataset import Dataset, IntArray
+from strata.engine.data.rows import Parts
 from strata.engine.errors import DataError
 from strata.engine.seeding import derive, generator
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 ROW = "row"
 
 
-def flower_parts(dataset: Dataset, pool: IntArray, clients: int, config: PartitionConfig, seed: int) -> list[IntArray]:
+def flower_parts(dataset: Dataset, pool: IntArray, clients: int, config: PartitionConfig, seed: int) -> Parts:
     """Return the rows of each client as ``partition.partitioner`` deals them.
 
     The partitioner sees a table with the columns ``label`` and, where natural clients are known, ``client``; its rows
@@ -49,7 +50,7 @@ def flower_parts(dataset: Dataset, pool: IntArray, clients: int, config: Partiti
     dealt = [np.array(part[ROW][:], np.int64) for part in parts]
     if len(np.unique(np.concatenate(dealt))) != sum(map(len, dealt)):
         raise DataError(f"{config.partitioner} gives a sample to several clients; rows of clients must be disjoint.")
-    return dealt
+    return Parts.of(dealt)
 
 
 def _load_partitions(

@@ -3,14 +3,14 @@
 # C clients, K classes, n rows of one client
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from strata.engine.data.apportion import apportion, deal, label_counts
-from strata.engine.data.config import DataConfig
+from strata.engine.data.apportion import apportion, label_counts
 from strata.engine.data.dataset import ClientData, Dataset, IntArray
+from strata.engine.data.rows import ClientRows, Listed, Parts
 from strata.engine.errors import DataError
 from strata.engine.seeding import derive, generator
 
@@ -26,22 +26,44 @@ def test_flags(dataset: Dataset) -> NDArray[np.bool_]:
     return dataset.natural_test
 
 
-def stratified_holdout(dataset: Dataset, parts: Sequence[IntArray], data: DataConfig, seed: int) -> list[ClientData]:
-    """Hold out ``test_fraction`` of each client's rows, class by class; at least one row stays on each side.
+class HeldOut(ClientRows):
+    """A share of each client's rows held out as its test data, class by class; at least one row stays on each side."""
 
-    Raises:
-        DataError: if a client has fewer than 2 rows.
-    """
-    return [_split_one(dataset, client, rows, data.test_fraction, seed) for client, rows in enumerate(parts)]
+    def __init__(self, dataset: Dataset, parts: Parts, fraction: float, seed: int) -> None:
+        """Hold out the share ``fraction`` of each of the ``parts``.
+
+        Raises:
+            DataError: if a client has fewer than 2 rows.
+        """
+        super().__init__(len(parts))
+        sizes = parts.sizes
+        if (sizes < 2).any():
+            client = int((sizes < 2).argmax())
+            raise DataError(f"client {client} has {sizes[client]} samples; it needs one to train and one to test.")
+        self._y, self._parts, self._fraction, self._seed = dataset.y, parts, fraction, seed
+        self.test_sizes = _held_out(sizes, fraction)
+        self.train_sizes = sizes - self.test_sizes
+
+    def made(self, place: int) -> ClientData:
+        """A client's rows, split by a draw of its own."""
+        return _split_one(self._y, place, self._parts[place], self._fraction, self._seed)
+
+    def digest(self, update: Callable[[bytes], object]) -> None:
+        """Tell a hash, by its ``update``, what the rows follow from; classes, which do so as well, it is told of."""
+        self._parts.digest(update)
+        update(f"held out: {self._fraction!r}, {self._seed}".encode())
 
 
-def _split_one(dataset: Dataset, client: int, rows: IntArray, fraction: float, seed: int) -> ClientData:
-    if len(rows) < 2:
-        raise DataError(f"client {client} has {len(rows)} samples; it needs one to train and one to test.")
+def _held_out(sizes: IntArray, fraction: float) -> IntArray:
+    """How many of ``sizes`` ``(C,)`` rows a share comes to, at least one, and one less than all of them at most."""
+    return np.asarray(np.minimum(np.maximum(np.rint(fraction * sizes).astype(np.int64), 1), sizes - 1))
+
+
+def _split_one(y: IntArray, client: int, rows: IntArray, fraction: float, seed: int) -> ClientData:
     draws = generator(seed, "partition", "split", client)
     shuffled = draws.permutation(np.sort(rows))
-    test_size = min(max(round(fraction * len(rows)), 1), len(rows) - 1)
-    by_class = [shuffled[dataset.y[shuffled] == label] for label in np.unique(dataset.y[shuffled])]
+    test_size = int(_held_out(np.array([len(rows)]), fraction)[0])
+    by_class = [shuffled[y[shuffled] == label] for label in np.unique(y[shuffled])]
     quotas = apportion(test_size, np.array([len(group) for group in by_class], np.float64))
     # A quota exceeds no class: shares are below the class sizes, and rounding up stays within them.
     test = np.concatenate([group[:quota] for group, quota in zip(by_class, quotas, strict=True)])
@@ -49,23 +71,41 @@ def _split_one(dataset: Dataset, client: int, rows: IntArray, fraction: float, s
     return ClientData(np.sort(train), np.sort(test))
 
 
-def with_validation(dataset: Dataset, clients: list[ClientData], fraction: float, seed: int) -> list[ClientData]:
-    """Hold out ``fraction`` of each client's training rows for validation, class by class, at least one row.
+class Validated(ClientRows):
+    """Clients of whose training rows a share is held out for validation, class by class, at least one row.
 
     A client with a single training row keeps it, and has no validation rows.
     """
-    if not fraction:
-        return clients
-    validated = []
-    for client, rows in enumerate(clients):
-        if len(rows.train) > 1:
-            sides = _split_one(dataset, client, rows.train, fraction, derive(seed, "validation"))
-            rows = ClientData(sides.train, rows.test, sides.test)
-        validated.append(rows)
-    return validated
+
+    def __init__(self, dataset: Dataset, clients: ClientRows, fraction: float, seed: int) -> None:
+        """Hold out the share ``fraction`` of the training rows of each of the ``clients``."""
+        super().__init__(len(clients))
+        self._y, self._clients, self._fraction, self._seed = dataset.y, clients, fraction, seed
+        before = clients.train_sizes
+        self.test_sizes = clients.test_sizes
+        self.train_sizes = np.where(before > 1, before - _held_out(before, fraction), before)
+
+    def made(self, place: int) -> ClientData:
+        """A client's rows, its training rows split by a draw of its own."""
+        rows = self._clients[place]
+        if len(rows.train) < 2:
+            return rows
+        sides = _split_one(self._y, place, rows.train, self._fraction, derive(self._seed, "validation"))
+        return ClientData(sides.train, rows.test, sides.test)
+
+    def digest(self, update: Callable[[bytes], object]) -> None:
+        """Tell a hash, by its ``update``, what the rows follow from."""
+        self._clients.digest(update)
+        update(f"validation: {self._fraction!r}, {self._seed}".encode())
 
 
-def published_holdout(dataset: Dataset, parts: Sequence[IntArray], seed: int) -> list[ClientData]:
+def with_validation(dataset: Dataset, clients: Sequence[ClientData], fraction: float, seed: int) -> ClientRows:
+    """The clients as :class:`Validated`, or as they are where the share to be held out is 0."""
+    rows = Listed.of(clients)
+    return Validated(dataset, rows, fraction, seed) if fraction else rows
+
+
+def published_holdout(dataset: Dataset, parts: Parts, seed: int) -> ClientRows:
     """Deal the published test rows: of each class, every client gets the share that it got of the training rows.
 
     Test rows of classes that no client trains on are left out. A client whose shares all round to zero receives one
@@ -76,19 +116,21 @@ def published_holdout(dataset: Dataset, parts: Sequence[IntArray], seed: int) ->
     """
     draws = generator(seed, "partition", "published")
     counts_CK = label_counts(dataset.y, parts, dataset.classes)
-    test: list[list[int]] = [[] for _ in parts]
-    pool = np.flatnonzero(test_flags(dataset))
+    pool, piles = np.flatnonzero(test_flags(dataset)), []
     for label in np.flatnonzero(counts_CK.sum(axis=0)):
         rows = draws.permutation(pool[dataset.y[pool] == label])
-        for client, part in enumerate(deal(rows, apportion(len(rows), counts_CK[:, label].astype(np.float64)))):
-            test[client].extend(part.tolist())
-    _give_everyone_one(dataset, test, counts_CK)
-    return [ClientData(np.sort(rows), np.sort(np.array(own, np.int64))) for rows, own in zip(parts, test, strict=True)]
+        piles.append((rows, np.arange(len(parts)), apportion(len(rows), counts_CK[:, label].astype(np.float64))))
+    test = _give_everyone_one(dataset, Parts.dealt(piles, len(parts)), counts_CK)
+    return Listed(parts.ascending(), test.ascending())
 
 
-def _give_everyone_one(dataset: Dataset, test: list[list[int]], counts_CK: IntArray) -> None:
+def _give_everyone_one(dataset: Dataset, dealt: Parts, counts_CK: IntArray) -> Parts:
     """Move one test row to each client without any."""
-    for client in [client for client, rows in enumerate(test) if not rows]:
+    empty = np.flatnonzero(dealt.sizes == 0).tolist()
+    if not empty:
+        return dealt
+    test = [rows.tolist() for rows in dealt]
+    for client in empty:
         held = [label for label in np.argsort(-counts_CK[client], kind="stable") if counts_CK[client, label]]
         found = next((row for label in held if (row := _spare_row(dataset, test, int(label))) is not None), None)
         if found is None:
@@ -99,6 +141,7 @@ def _give_everyone_one(dataset: Dataset, test: list[list[int]], counts_CK: IntAr
         donor, given = found
         test[donor].remove(given)
         test[client].append(given)
+    return Parts.of([np.array(rows, np.int64) for rows in test])
 
 
 def _spare_row(dataset: Dataset, test: list[list[int]], label: int) -> tuple[int, int] | None:
@@ -110,18 +153,19 @@ def _spare_row(dataset: Dataset, test: list[list[int]], label: int) -> tuple[int
     return None
 
 
-def published_sides(dataset: Dataset, owned: Sequence[IntArray]) -> list[ClientData]:
+def published_sides(dataset: Dataset, owned: Parts) -> ClientRows:
     """Each client's own rows by published split, for partitions that assign the test rows as well.
 
     Raises:
         DataError: if a client has no row in one of the splits.
     """
-    flags = test_flags(dataset)
-    sides = [ClientData(np.sort(rows[~flags[rows]]), np.sort(rows[flags[rows]])) for rows in owned]
-    empty = [client for client, side in enumerate(sides) if not len(side.train) or not len(side.test)]
-    if empty:
+    ordered = owned.ascending()
+    is_test = test_flags(dataset)[ordered.rows]
+    train, test = ordered.where(~is_test), ordered.where(is_test)
+    empty = np.flatnonzero((train.sizes == 0) | (test.sizes == 0))
+    if len(empty):
         raise DataError(
-            f"{len(empty)} of {len(sides)} clients (the first is {empty[0]}) have no row in the published "
-            f"{'training' if not len(sides[empty[0]].train) else 'test'} split. Set data.split=client."
+            f"{len(empty)} of {len(owned)} clients (the first is {empty[0]}) have no row in the published "
+            f"{'training' if not train.sizes[empty[0]] else 'test'} split. Set data.split=client."
         )
-    return sides
+    return Listed(train, test)

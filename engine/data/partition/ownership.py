@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from strata.engine.data.config import PartitionConfig
-from strata.engine.data.dataset import Dataset, IntArray
+from strata.engine.data.dataset import Dataset
+from strata.engine.data.rows import Parts
 from strata.engine.errors import DataError
 from strata.engine.seeding import generator
 
 
-def natural_parts(dataset: Dataset, clients: int, config: PartitionConfig, seed: int) -> list[IntArray]:
+def natural_parts(dataset: Dataset, clients: int, config: PartitionConfig, seed: int) -> Parts:
     """The rows of ``clients`` natural clients (those that the samples come from), in the order of the clients' names.
 
     Where more than that have ``min_samples``, which of them is drawn from the run's seed.
@@ -38,11 +39,12 @@ def natural_parts(dataset: Dataset, clients: int, config: PartitionConfig, seed:
         )
     chosen = np.sort(generator(seed, "partition", "natural").choice(large, clients, replace=False))
     order = np.argsort(owner, kind="stable")
-    starts = np.cumsum(sizes) - sizes
-    return [order[starts[client] : starts[client] + sizes[client]].astype(np.int64) for client in chosen]
+    taken = np.zeros(len(names), np.bool_)
+    taken[chosen] = True
+    return Parts(order[taken[owner[order]]], sizes[chosen])
 
 
-def file_parts(dataset: Dataset, clients: int, config: PartitionConfig) -> list[IntArray]:
+def file_parts(dataset: Dataset, clients: int, config: PartitionConfig) -> Parts:
     """Return the rows of each client as a JSON file ``{"0": [row, ...], ...}`` says.
 
     Raises:
@@ -57,7 +59,7 @@ def file_parts(dataset: Dataset, clients: int, config: PartitionConfig) -> list[
         raise DataError(f"{config.path} lists rows {rows[0]}..{rows[-1]}; {dataset.name} has 0..{len(dataset.y) - 1}.")
     if (counts > 1).any():
         raise DataError(f"{config.path} lists row {rows[counts.argmax()]} {counts.max()} times; a row has one owner.")
-    return parts
+    return Parts.of(parts)
 
 
 def read_json_lists(path: str, key: str) -> dict[int, list[int]]:

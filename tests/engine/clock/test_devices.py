@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from strata.engine.clock.config import DelayConfig
-from strata.engine.clock.delays import client_profiles
 from strata.engine.clock.devices import SHIPPED
+from strata.engine.clock.profiles import client_profiles
 from strata.engine.errors import ConfigError, DataError
 from strata.engine.options import check
 

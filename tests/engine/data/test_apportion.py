@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from strata.engine.clock.config import DelayConfig
-from strata.engine.clock.delays import client_profiles
 from strata.engine.clock.devices import device_classes
+from strata.engine.clock.profiles import client_profiles
 from strata.engine.data.apportion import apportion, fill_evenly, top_up
+from strata.engine.data.rows import Parts
 from strata.engine.seeding import generator
 
 
@@ -58,7 +59,7 @@ def test_shares_are_those_of_the_two_rules_that_this_one_replaced(seed):
 def test_top_up_takes_the_class_that_the_short_client_holds():
     y = np.array([0] * 10 + [1] * 10)
     parts = [np.array([0]), np.arange(1, 10), np.arange(10, 20)]
-    filled = top_up(parts, y, 2, minimum=4)
+    filled = top_up(Parts.of(parts), y, 2, minimum=4)
     assert [len(rows) for rows in filled] == [4, 6, 10]
     assert (y[filled[0]] == 0).all()
 

@@ -38,7 +38,7 @@ def test_a_model_that_goes_to_a_whole_cohort_is_one_message(method):
     if world.data.teams:
         owner = world.algorithm.start_team(world.algorithm.to_team(owner, TEAM, {}, AT), None)
     told = assignments_for(world, range(4), None)
-    calls = client_calls(world, owner, Moment(1, 1), world.team_of.get(0, NO_TEAM), told)
+    calls = client_calls(world, owner, Moment(1, 1), int(world.team_of[0]), told)
     assert len({id(call.down) for call in calls}) == 1
 
 

@@ -143,7 +143,7 @@ def test_a_client_actor_that_dies_ends_the_run_with_its_name(cluster, method):
     config = small(method, "clients.count=4", "clients_per_actor=1", "clients.num_cpus=0.5", "rounds=50", runtime="ray")
     with Federation(config) as federation:
         federation.run_round()
-        team = federation.world.team_of.get(3)
+        team = federation.world.team_of[3]
         victim = federation.runtime.handles[3]
         pid = ray.get(victim.__ray_call__.remote(lambda shell: os.getpid()))
         os.kill(pid, signal.SIGKILL)

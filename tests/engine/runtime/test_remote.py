@@ -36,7 +36,7 @@ def test_an_actor_that_died_is_a_failure_for_each_of_its_calls_and_the_others_an
     answers, _ = tasks
     answers |= {"a": ["reply 0", "reply 1"], "b": RayActorDied(), "c": ["reply 4"]}
     tickets = [("a", 0, "0"), ("b", 0, "clients 2, 3, round 1"), ("b", 1, "clients 2, 3, round 1"), ("a", 1, "1")]
-    results = list(RayClients({}).results([*tickets, ("c", 0, "4")]))
+    results = list(RayClients([], []).results([*tickets, ("c", 0, "4")]))
     assert [r for r in results if isinstance(r, str)] == ["reply 0", "reply 1", "reply 4"]
     lost = [r.error for r in results if isinstance(r, Failure)]
     assert [type(error) for error in lost] == [ActorDiedError] * 2
@@ -66,15 +66,15 @@ def test_calls_that_any_actor_may_make_go_to_the_one_with_least_to_do(monkeypatc
         remote, "ask", lambda actor, verb, arguments, *shared: asked.append((actor, arguments)) or "ref"
     )
     actors = [SimpleNamespace(_actor_id=name) for name in "ab"]
-    homes = {client: actors[client > 3] for client in range(6)}  # four live in one, two in the other
+    homes = [0, 0, 0, 0, 1, 1]
     calls = [ClientCall(client, NO_TEAM, 1, 1, {}) for client in range(4)]
     work = [10, 60, 20, 30, 0, 0]
-    tickets = RayClients(homes, work=work).submit(calls)
+    tickets = RayClients(actors, homes, work=work).submit(calls)
     dealt = {actor._actor_id: [call.client for call in sent] for actor, (sent,) in asked}
     assert dealt == {"a": [1], "b": [0, 2, 3]}  # 60, and 30 + 20 + 10
     assert [number for _, number, _ in tickets] == [0, 0, 1, 2]
     asked.clear()
-    RayClients(homes).submit(calls)
+    RayClients(actors, homes).submit(calls)
     assert [actor._actor_id for actor, _ in asked] == ["a"]
 
 
@@ -83,7 +83,7 @@ def test_what_any_actor_may_have_called_is_asked_of_all_and_given_back_to_its_ow
     monkeypatch.setattr(remote, "ask", lambda actor, *message: asked.append((actor._actor_id, *message)) or "ref")
     monkeypatch.setattr(remote, "answer", lambda ref, where: {})
     actors = [SimpleNamespace(_actor_id=name) for name in "ab"]
-    pool = RayClients({client: actors[client > 3] for client in range(6)}, work=[1] * 6)
+    pool = RayClients(actors, [0, 0, 0, 0, 1, 1], work=[1] * 6)
     pool.states([0, 1])
     assert asked == [("a", "states", ([0, 1],)), ("b", "states", ([0, 1],))]
     asked.clear()
