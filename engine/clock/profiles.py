@@ -42,7 +42,7 @@ class Profiles(OnDemand[Profile]):
 
     def made(self, place: int) -> Profile:
         """A client's profile."""
-        kind = self.kinds[self.kind_of[place]]
+        kind = self.kinds[int(self.kind_of[place])]
         return kind if self._drawn is None else replace(kind, flops_per_s=self._drawn(place))
 
     def __eq__(self, other: object) -> bool:

@@ -21,7 +21,9 @@ class DataConfig:
     )
     root: str = option("", "where local sets are looked for; empty: $STRATA_DATA, else ~/.cache/strata")
     format: str = option(
-        "auto", "of a local set: auto, idx, cifar, images (a folder per class), csv, tsv, parquet, jsonl, npz"
+        "auto",
+        "of a local set: auto, idx, cifar, images (a folder per class), csv, tsv, parquet, jsonl, npz, npy (a folder "
+        "of X.npy, y.npy, ..., which stay on the disk)",
     )
     target: str = option("label", "csv, tsv, parquet, jsonl, hub: the column with the class")
     inputs: str = option("", "csv, tsv, parquet, jsonl, hub: the input columns, comma separated; empty: all others")

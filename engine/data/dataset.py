@@ -34,13 +34,15 @@ class Dataset:
 
     Attributes:
         name: what it is called in tables, e.g. ``fashion_mnist``.
-        x: inputs ``(N, ...)``, C-contiguous. Any shape: images are ``(N, channels, height, width)``, tables
-            ``(N, features)``, series ``(N, channels, length)``, token ids ``(N, length)``. ``uint8`` or ``float32`` or
-            ``int64``. ``uint8`` inputs reach the model as ``(x / 255 - shift) / scale`` in float32, others as they are.
+        x: inputs ``(N, ...)``, C-contiguous, maybe :class:`~strata.engine.data.mapped.Mapped`. Any shape: images are
+            ``(N, channels, height, width)``, tables ``(N, features)``, series ``(N, channels, length)``, token ids
+            ``(N, length)``. ``uint8`` or ``float32`` or ``int64``. ``uint8`` inputs reach the model as
+            ``(x / 255 - shift) / scale`` in float32, others as they are.
         y: class of each sample, ``(N,)`` int64 in ``0..classes-1``.
         classes: number of classes K.
         class_names: K names, for tables and plots.
-        natural: name of the client each sample comes from, ``(N,)`` of str, or None where no client is known.
+        natural: name of the client each sample comes from, ``(N,)`` of str or whole numbers, or None where no client is
+            known.
         natural_test: True for the samples of the published test split, ``(N,)`` bool, or None where there is none.
         shift: see ``x``; 0.5 with ``scale`` 0.5 maps pixels to [-1, 1].
         scale: see ``x``.
@@ -53,7 +55,7 @@ class Dataset:
     y: IntArray
     classes: int
     class_names: Sequence[str] = ()
-    natural: NDArray[np.str_] | None = None
+    natural: NDArray[np.generic] | None = None
     natural_test: NDArray[np.bool_] | None = None
     shift: float = 0.5
     scale: float = 0.5

@@ -1,6 +1,7 @@
 """From configuration to a federation: load, deal, add label noise, form teams."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,7 @@ def build(
     parts = deal_to_clients(clean, clients, partition, data, seed)
     parts = with_validation(clean, parts, data.validation_fraction, seed)
     dataset = with_label_noise(clean, parts, data.label_noise, seed)
+    dataset = replace(dataset, natural=None, natural_test=None)  # as long as the data, and of no use any more
     if teams == 0:
         return FederatedData(dataset, parts)
     make = None if updates is None else lambda: updates(dataset, parts)

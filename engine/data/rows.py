@@ -100,8 +100,8 @@ class ClientRows(OnDemand[ClientData]):
         train_sizes, test_sizes: training and test rows of each client, ``(C,)`` each.
     """
 
-    train_sizes: IntArray
-    test_sizes: IntArray
+    train_sizes: NDArray[np.integer]
+    test_sizes: NDArray[np.integer]
 
     @abstractmethod
     def digest(self, update: Callable[[bytes], object]) -> None:

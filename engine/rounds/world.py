@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from strata.engine.clock.devices import Profile
 from strata.engine.clock.profiles import Profiles
 from strata.engine.data.dataset import Dataset, FederatedData, IntArray
+from strata.engine.data.mapped import chunks
 from strata.engine.data.rows import ClientRows, Listed
 from strata.engine.method.algorithm import Algorithm
 from strata.engine.method.calls import NO_TEAM
@@ -103,7 +104,8 @@ class World:
         digest = hashlib.sha256()
         for array in (self.data.dataset.x, self.data.dataset.y):
             digest.update(f"{array.dtype}{array.shape}".encode())
-            digest.update(array.data)
+            for part in chunks(array):
+                digest.update(part.data)
         self._rows.digest(digest.update)
         for team, members in sorted(self.data.teams.items()):
             digest.update(f"team {team} {len(members)}".encode() + np.asarray(members, np.int64).tobytes())
@@ -116,7 +118,7 @@ class World:
         return Listed.of(self.data.clients)
 
     @property
-    def train_samples(self) -> IntArray:
+    def train_samples(self) -> NDArray[np.integer]:
         """Training samples of each client, ``(N,)``, by client id."""
         return self._rows.train_sizes
 

@@ -15,7 +15,6 @@ from ray import ObjectRef
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from strata.engine.data.dataset import IntArray
 from strata.engine.errors import ActorDiedError, ResourceError
 from strata.engine.rounds.clients import ClientHost
 from strata.engine.rounds.server import GlobalServer, Rounds, serve
@@ -131,6 +130,6 @@ def global_server(world: World, clients: Homes, teams: Mapping[int, Actor] | Non
     return serve(world, pool, None if teams is None else RayTeams(teams))
 
 
-def _work(world: World, alike: bool) -> IntArray | None:
+def _work(world: World, alike: bool) -> NDArray[np.integer] | None:
     """What a call of each client takes, where any actor may make it: nothing is kept, and actors are ``alike``."""
     return world.train_samples if alike and world.algorithm.stateless else None

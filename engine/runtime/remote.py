@@ -12,7 +12,6 @@ from ray import ObjectRef
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
-from strata.engine.data.dataset import IntArray
 from strata.engine.errors import ActorDiedError, ClusterError
 from strata.engine.params import Params
 from strata.engine.rounds.pools import (
@@ -59,7 +58,7 @@ class RayClients:
         actors: Sequence[Actor],
         homes: Sequence[int] | NDArray[np.integer],
         owner: str = "",
-        work: Sequence[int] | IntArray | None = None,
+        work: Sequence[int] | NDArray[np.integer] | None = None,
     ) -> None:
         """Reach clients through their actors.
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from strata.engine.data.dataset import Dataset, IntArray
+from strata.engine.data.mapped import Mapped
 from strata.engine.method.requests import Train
 from strata.engine.seeding import generator
 
@@ -22,6 +23,7 @@ class Rows:
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
             self._x = torch.from_numpy(dataset.x).to(device)
             self._y = torch.from_numpy(dataset.y).to(device)
+        self._mapped = [array for array in (dataset.x, dataset.y) if isinstance(array, Mapped)]
         self._shift, self._scale = dataset.shift, dataset.scale
         self.device = device
 
@@ -31,10 +33,12 @@ class Rows:
         Inputs of uint8 become float32, shifted and scaled as the data set says; others are as they are there.
         """
         index = torch.from_numpy(rows).to(self.device)
-        x = self._x.index_select(0, index)
+        x, y = self._x.index_select(0, index), self._y.index_select(0, index)
+        for array in self._mapped:
+            array.release()  # of a large file much more comes with a row than the row
         if x.dtype == torch.uint8:
             x = x.to(torch.float32).div_(255.0).sub_(self._shift).div_(self._scale)
-        return x, self._y.index_select(0, index)
+        return x, y
 
 
 def plan_batches(n: int, request: Train, seed: int) -> list[IntArray]:

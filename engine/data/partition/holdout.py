@@ -41,8 +41,8 @@ class HeldOut(ClientRows):
             client = int((sizes < 2).argmax())
             raise DataError(f"client {client} has {sizes[client]} samples; it needs one to train and one to test.")
         self._y, self._parts, self._fraction, self._seed = dataset.y, parts, fraction, seed
-        self.test_sizes = _held_out(sizes, fraction)
-        self.train_sizes = sizes - self.test_sizes
+        self.test_sizes = _held_out(sizes, fraction).astype(np.int32)
+        self.train_sizes = (sizes - self.test_sizes).astype(np.int32)
 
     def made(self, place: int) -> ClientData:
         """A client's rows, split by a draw of its own."""
@@ -54,7 +54,7 @@ class HeldOut(ClientRows):
         update(f"held out: {self._fraction!r}, {self._seed}".encode())
 
 
-def _held_out(sizes: IntArray, fraction: float) -> IntArray:
+def _held_out(sizes: NDArray[np.integer], fraction: float) -> IntArray:
     """How many of ``sizes`` ``(C,)`` rows a share comes to, at least one, and one less than all of them at most."""
     return np.asarray(np.minimum(np.maximum(np.rint(fraction * sizes).astype(np.int64), 1), sizes - 1))
 

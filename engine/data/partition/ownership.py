@@ -6,11 +6,13 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from strata.engine.data.config import PartitionConfig
-from strata.engine.data.dataset import Dataset
+from strata.engine.data.dataset import Dataset, IntArray
 from strata.engine.data.rows import Parts
 from strata.engine.errors import DataError
 from strata.engine.seeding import generator
@@ -29,19 +31,29 @@ def natural_parts(dataset: Dataset, clients: int, config: PartitionConfig, seed:
             f"{dataset.name} does not say which client a sample comes from. Set data.client_column to the column that "
             "does, or choose another partition.name."
         )
-    names, owner, sizes = np.unique(dataset.natural, return_inverse=True, return_counts=True)
+    order, sizes = _by_owner(dataset.natural)
     large = np.flatnonzero(sizes >= config.min_samples)
     if len(large) < clients:
         raise DataError(
-            f"{clients} clients were asked for; {dataset.name} has {len(names)} natural clients, {len(large)} of them "
+            f"{clients} clients were asked for; {dataset.name} has {len(sizes)} natural clients, {len(large)} of them "
             f"with partition.min_samples={config.min_samples} samples or more. Lower the number of clients to "
             f"{len(large)}, or partition.min_samples."
         )
     chosen = np.sort(generator(seed, "partition", "natural").choice(large, clients, replace=False))
-    order = np.argsort(owner, kind="stable")
-    taken = np.zeros(len(names), np.bool_)
+    taken = np.zeros(len(sizes), np.bool_)
     taken[chosen] = True
-    return Parts(order[taken[owner[order]]], sizes[chosen])
+    return Parts(order[np.repeat(taken, sizes)], sizes[chosen])
+
+
+def _by_owner(natural: NDArray[np.generic]) -> tuple[IntArray, IntArray]:
+    """Rows ``(N,)`` in the order of their clients' names, and how many each client has, ``(C,)``."""
+    names: NDArray[Any] = natural
+    order = np.arange(len(names))
+    if not np.all(names[:-1] <= names[1:]):
+        order = np.argsort(names, kind="stable")
+        names = names[order]
+    begins = np.flatnonzero(np.concatenate([[True], names[1:] != names[:-1]]))
+    return order, np.diff(begins, append=len(names))
 
 
 def file_parts(dataset: Dataset, clients: int, config: PartitionConfig) -> Parts:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from strata.engine.data.apportion import fill_evenly
 from strata.engine.data.config import DataConfig
 from strata.engine.data.dataset import Dataset, IntArray
-from strata.engine.data.sources.formats import read_local, read_npz, refuse_pickle
+from strata.engine.data.sources.arrays import read_npz
+from strata.engine.data.sources.formats import read_local, refuse_pickle
 from strata.engine.data.sources.raw import Raw, to_dataset
 from strata.engine.data.sources.synthetic import generate
 from strata.engine.errors import DataError
@@ -105,7 +106,11 @@ def locate(config: DataConfig) -> Path:
 def _missing(config: DataConfig, places: list[Path]) -> str:
     _, hub, layout = KNOWN.get(
         config.name,
-        ("", "hub:OWNER/NAME", "IDX, CIFAR binary, a folder of pictures per class, csv, tsv, parquet, jsonl or npz"),
+        (
+            "",
+            "hub:OWNER/NAME",
+            "IDX, CIFAR binary, a folder of pictures per class, csv, tsv, parquet, jsonl, npz or npy",
+        ),
     )
     return (
         f"data set {config.name!r} was not found: there is no {' and no '.join(map(str, places))}. Three ways to get "

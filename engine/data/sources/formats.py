@@ -1,13 +1,10 @@
 """Local sets: which format a path is in, and reading it. Pickle is refused: loading one runs code."""
 
 import re
-import zipfile
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from strata.engine.data.config import DataConfig
+from strata.engine.data.sources.arrays import read_npy, read_npz
 from strata.engine.data.sources.images import (
     cifar_files,
     class_folders,
@@ -20,11 +17,8 @@ from strata.engine.data.sources.images import (
 from strata.engine.data.sources.raw import TABLE_SUFFIXES, Raw
 from strata.engine.errors import DataError
 
-FORMATS = ("idx", "cifar", "images", "csv", "tsv", "parquet", "jsonl", "npz")
+FORMATS = ("idx", "cifar", "images", "csv", "tsv", "parquet", "jsonl", "npz", "npy")
 PICKLES = frozenset({".pkl", ".pickle", ".p", ".pt", ".pth", ".joblib"})
-X_NAMES = ("x", "data", "images", "inputs")
-Y_NAMES = ("y", "label", "labels", "target")
-CLIENT_NAMES = ("client", "subject", "user", "natural")
 
 
 def refuse_pickle(path: Path) -> None:
@@ -60,10 +54,10 @@ def detect(path: Path) -> str:
 
 
 def _kind_of_file(path: Path) -> str | None:
-    """Return the format that a file's suffix says, for tables and npz."""
+    """Return the format that a file's suffix says, for tables and arrays."""
     suffix = path.suffix.lower()
     tables = {ending: kind for kind, endings in TABLE_SUFFIXES.items() for ending in endings}
-    return "npz" if suffix == ".npz" else tables.get(suffix)
+    return suffix[1:] if suffix in (".npz", ".npy") else tables.get(suffix)
 
 
 def _detect_folder(path: Path) -> str:
@@ -104,72 +98,6 @@ def read_local(path: Path, config: DataConfig) -> Raw:
         from strata.engine.data.sources.tables import read_table  # pandas, half a second that only tables need
 
         return read_table(path, kind, config)
-    if kind == "npz":
-        return read_npz(path, config)
+    if kind in ("npz", "npy"):
+        return (read_npz if kind == "npz" else read_npy)(path, config)
     return {"idx": read_idx, "cifar": read_cifar, "images": read_picture_folders}[kind](path)
-
-
-def read_npz(path: Path, config: DataConfig) -> Raw:
-    """Read an .npz file: ``X`` ``(N, ...)``, ``y`` ``(N,)``, optionally ``client`` or ``subject``, and ``test`` flags.
-
-    ``data.client_column`` names the client array if it is called otherwise; ``data.layout: last`` says that channels
-    are the last axis of X and moves them to axis 1.
-
-    Raises:
-        DataError: if an array is not there, has the wrong length, or is a pickled object.
-    """
-    arrays = _npz_arrays(_npz_file(path))
-    x, labels = _pick(arrays, X_NAMES, path), _pick(arrays, Y_NAMES, path)
-    if config.client_column and config.client_column not in arrays:
-        raise DataError(
-            f"{path} has no array {config.client_column!r}. Set data.client_column to one of: {', '.join(arrays)}."
-        )
-    client = arrays.get(config.client_column, _first(arrays, CLIENT_NAMES))
-    test = _first(arrays, ("test",))
-    for name, array in (("y", labels), ("client", client), ("test", test)):
-        if array is not None and array.shape != (len(x),):
-            raise DataError(f"{path}: {name} has shape {array.shape}, expected ({len(x)},) as X has {len(x)} rows.")
-    return Raw(
-        x=np.moveaxis(x, -1, 1) if config.layout == "last" and x.ndim > 2 else x,
-        labels=labels,
-        test=None if test is None else test.astype(np.bool_),
-        natural=None if client is None else client.astype(np.str_),
-    )
-
-
-def _npz_file(path: Path) -> Path:
-    if path.is_file():
-        return path
-    files = sorted(path.glob("*.npz"))
-    if len(files) != 1:
-        raise DataError(f"{path} holds {len(files)} .npz files, expected one. Name the file in data.name.")
-    return files[0]
-
-
-def _npz_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
-    try:
-        # Opened here, because numpy leaves the file open where it is not an archive.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except ValueError as error:
-        if "pickle" not in str(error).lower():
-            raise DataError(f"{path} cannot be read as .npz ({error}).") from error
-        raise DataError(
-            f"{path} holds pickled objects, and loading a pickle runs whatever code it holds, so Strata never does. "
-            "Save plain arrays of numbers or text instead of dtype=object."
-        ) from error
-    except (OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} cannot be read as .npz ({error}).") from error
-
-
-def _first(arrays: dict[str, NDArray[np.generic]], names: tuple[str, ...]) -> NDArray[np.generic] | None:
-    """Return the first array whose name, in any case, is one of ``names``."""
-    lowered = {name.lower(): array for name, array in arrays.items()}
-    return next((lowered[name] for name in names if name in lowered), None)
-
-
-def _pick(arrays: dict[str, NDArray[np.generic]], names: tuple[str, ...], path: Path) -> NDArray[np.generic]:
-    found = _first(arrays, names)
-    if found is None:
-        raise DataError(f"{path} has no array {' or '.join(names)}; it has: {', '.join(arrays) or 'none'}.")
-    return found

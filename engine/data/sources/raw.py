@@ -5,11 +5,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from strata.engine.data.dataset import Dataset, IntArray
+from strata.engine.data.mapped import chunks
 from strata.engine.errors import DataError
 
 TABLE_SUFFIXES = {"csv": (".csv",), "tsv": (".tsv",), "parquet": (".parquet",), "jsonl": (".jsonl", ".ndjson")}
@@ -24,7 +26,7 @@ class Raw:
         x: inputs ``(N, ...)``.
         labels: label of each sample ``(N,)``: strings, booleans or whole numbers.
         test: True for samples of the published test split ``(N,)``, or None.
-        natural: name of each sample's client ``(N,)`` of str, or None.
+        natural: name or number of each sample's client ``(N,)``, of str or whole numbers, or None.
         names: the K class names where the source has them; ``labels`` are then already ``0..K-1``.
         vocabulary: number of token ids where ``x`` holds encoded text, else 0.
     """
@@ -32,7 +34,7 @@ class Raw:
     x: NDArray[np.generic]
     labels: NDArray[np.generic]
     test: NDArray[np.bool_] | None = None
-    natural: NDArray[np.str_] | None = None
+    natural: NDArray[np.generic] | None = None
     names: Sequence[str] = ()
     vocabulary: int = 0
 
@@ -66,8 +68,11 @@ def number_labels(labels: NDArray[np.generic], where: str) -> tuple[IntArray, li
                 "Strata trains classifiers. Choose the column of the class with data.target=COLUMN."
             )
         labels = labels.astype(np.int64)
-    values, classes = np.unique(labels, return_inverse=True)
-    return classes.reshape(-1).astype(np.int64), [str(value) for value in values]
+    values = np.unique(np.concatenate([np.unique(part) for part in chunks(labels)]))
+    names = [str(value) for value in values]
+    if labels.dtype == np.int64 and np.array_equal(values, np.arange(len(values))):
+        return cast(IntArray, labels), names  # numbered already, and maybe on the disk
+    return np.searchsorted(values, labels).astype(np.int64), names
 
 
 def to_dataset(raw: Raw, name: str, where: str) -> Dataset:
@@ -112,10 +117,15 @@ def _plain_inputs(x: NDArray[np.generic], where: str) -> NDArray[np.generic]:
     if x.dtype.kind not in "uifb":
         raise DataError(f"{where}: inputs are of type {x.dtype}; expected numbers.")
     if x.dtype == np.uint8:
-        return np.ascontiguousarray(x)
+        return _contiguous(x, np.uint8)
     if x.dtype.kind in "ui":
-        return np.ascontiguousarray(x, dtype=np.int64)
-    bad = int(x.size - np.isfinite(x).sum())
+        return _contiguous(x, np.int64)
+    bad = sum(part.size - int(np.isfinite(part).sum()) for part in chunks(x))
     if bad:
         raise DataError(f"{where}: {bad} input values are missing or not finite. Fill or remove them.")
-    return np.ascontiguousarray(x, dtype=np.float32)
+    return _contiguous(x, np.float32)
+
+
+def _contiguous(x: NDArray[np.generic], kind: type[np.generic]) -> NDArray[np.generic]:
+    """The same values in C order and of a type; what is so already stays where it is, be it on the disk."""
+    return x if x.flags.c_contiguous and x.dtype == kind else np.ascontiguousarray(x, dtype=kind)
