@@ -52,6 +52,7 @@ def build_world(config: RunConfig) -> World:
         evaluation_batch=config.evaluation.batch_size,
         evaluated_clients=None if config.evaluation.clients == "all" else config.evaluation.clients,
         batch_clients=_width(config, spec),
+        state_cache_mib=config.state.cache_mib,
         sleep_scale=config.delays.sleep_scale if config.delays.mode == "sleep" else 0.0,
     )
 

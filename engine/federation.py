@@ -19,8 +19,8 @@ from types import TracebackType
 from strata.engine.build import build_world
 from strata.engine.config.load import load_config
 from strata.engine.config.schema import RunConfig
-from strata.engine.errors import CheckpointError, StrataWarning
-from strata.engine.identity import identity, state_types
+from strata.engine.errors import StrataWarning
+from strata.engine.identity import identity
 from strata.engine.method.calls import CallTable
 from strata.engine.method.situation import Decisions
 from strata.engine.notify import Notify
@@ -30,8 +30,9 @@ from strata.engine.rounds.server import Rounds
 from strata.engine.rounds.world import World
 from strata.engine.runtime.inprocess import InProcess, Runtime
 from strata.engine.runtime.seats import resources
-from strata.engine.state import checkpoint
+from strata.engine.state.series import Series
 from strata.engine.state.snapshot import Saved
+from strata.engine.state.types import state_types
 from strata.engine.training.device import resolve_device
 from strata.engine.tree import fingerprint
 
@@ -56,6 +57,7 @@ class Federation:
         self._digest = ""
         self._notify = notify
         self.singly: Counter[str] = Counter()
+        self._checkpoints = Series(state_types(self.world.algorithm))
         if self.world.evaluated_clients is not None:
             notify(
                 f"evaluation.clients={config.evaluation.clients}: accuracies are those of so many of the "
@@ -140,9 +142,12 @@ class Federation:
             StateError: when the method's states are of classes that could not be restored.
             CheckpointError: when it cannot be written.
         """
-        saved, run = Saved(self.rounds.snapshot(), self._digest, beside), identity(self.config, self.world)
-        return checkpoint.save(
-            folder, self.round, saved, run, self.config.checkpoint.keep, state_types(self.world.algorithm)
+        return self._checkpoints.save(
+            folder,
+            self.rounds.snapshot,
+            lambda snapshot, clients: Saved(snapshot, clients, self._digest, beside),
+            identity(self.config, self.world),
+            self.config.checkpoint.keep,
         )
 
     def restore(self, path: Path, accept: Callable[[object], None] = lambda beside: None) -> object:
@@ -156,11 +161,12 @@ class Federation:
             CheckpointError: when it is damaged or of another run. After this and what ``accept`` raises the federation
                 is as it was.
         """
-        saved = checkpoint.load(path, identity(self.config, self.world), state_types(self.world.algorithm))
-        if not isinstance(saved, Saved):
-            raise CheckpointError(f"{path}: it holds no federation.")
+        saved, clients = self._checkpoints.load(path, identity(self.config, self.world))
         accept(saved.beside)
         self.rounds.restore(saved.snapshot)
+        for states in clients.portions():
+            self.rounds.give(states)
+        self._checkpoints.went_back_to(path, saved)
         self.round, self.virtual_s, self._digest = saved.snapshot.round, saved.snapshot.virtual_s, saved.digest
         return saved.beside
 

@@ -5,23 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from strata.engine.config.load import to_dict
 from strata.engine.config.schema import RunConfig
-from strata.engine.method.length import Length
-from strata.engine.rounds.world import Method, World
-from strata.engine.state.checkpoint import types_in
-from strata.engine.state.snapshot import Saved, Snapshot
-
-
-def state_types(method: Method) -> dict[str, type]:
-    """What a checkpoint may hold: the engine's own states, and those of the method and of its base classes.
-
-    A method's are called after its class, ``FedAvg.Global``, whatever module that is in.
-    """
-    types: dict[str, type] = {"Snapshot": Snapshot, "Saved": Saved, "Length": Length}
-    for kind in type(method).__mro__:
-        if kind.__module__ not in ("abc", "builtins", "typing"):
-            types |= {name: one for name, one in types_in(kind.__module__, kind.__name__).items() if name not in types}
-    return types
-
+from strata.engine.rounds.world import World
 
 # What decides where and how fast a run is computed, or how far, and never what comes out.
 PLACEMENT_KEYS = (
@@ -31,6 +15,7 @@ PLACEMENT_KEYS = (
     "ray",
     "tracking",
     "checkpoint",
+    "state",
     "rounds",
     "seeds",
     "training",  # but for whether clients are answered together, see below

@@ -157,6 +157,13 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True)
+class StateConfig:
+    """The group ``state``: where private states of clients are kept between their calls."""
+
+    cache_mib: float = option(1024.0, "MiB of them that each process keeps in memory; the others lie on its disk", gt=0)
+
+
+@dataclass(frozen=True)
 class RunConfig(Validated):
     """The configuration of a whole run: what concerns all of it, and one group for each component."""
 
@@ -180,6 +187,7 @@ class RunConfig(Validated):
     training: TrainingConfig = option(TrainingConfig(), "local training")
     evaluation: EvaluationConfig = option(EvaluationConfig(), "evaluation")
     checkpoint: CheckpointConfig = option(CheckpointConfig(), "checkpoints")
+    state: StateConfig = option(StateConfig(), "private states of clients")
     tracking: TrackingConfig = option(TrackingConfig(), "Weights & Biases")
 
     def validate(self, path: str) -> None:

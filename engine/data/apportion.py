@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strata.engine.data.dataset import IntArray
-from strata.engine.data.rows import Parts
+from strata.engine.data.parts import Parts
 
 
 def apportion(total: int, weights: NDArray[np.float64], floor: int = 0) -> IntArray:

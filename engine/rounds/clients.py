@@ -1,7 +1,7 @@
 """The client tier: private states, client calls and evaluations, answered by a trainer. Free of Ray."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from strata.engine.determinism import single_thread
@@ -22,12 +22,17 @@ from strata.engine.rounds.pools import (
 )
 from strata.engine.rounds.world import World
 from strata.engine.seeding import derive
+from strata.engine.state.cache import StateCache
+from strata.engine.state.types import state_types
 from strata.engine.training.batched import Batched
 from strata.engine.training.conversation import Conversation, converse
 from strata.engine.training.device import keep_freed_memory
 from strata.engine.training.sequential import Sequential
 from strata.engine.training.trainer import Broken, Trainer
 from strata.engine.tree import count_bytes
+
+BEFORE = 0
+"""The round of states that were restored: before all that are changed by a call."""
 
 
 class ClientHost:
@@ -39,7 +44,7 @@ class ClientHost:
         self._world = world
         kind = Batched if world.batch_clients > 1 else Sequential
         self._trainer: Trainer = kind(world.data.dataset, device, world.evaluation_batch)
-        self._states: dict[int, object] = {}
+        self._states = StateCache(world.state_cache_mib * 2**20, state_types(world.algorithm))
         self._queue = Queue(self._make, world.batch_clients, lambda call: call.client)
 
     def submit(self, calls: Sequence[ClientCall]) -> Sequence[Ticket]:
@@ -78,27 +83,25 @@ class ClientHost:
             scores[client] = result
         return scores
 
-    def states(self, clients: Iterable[int]) -> dict[int, object]:
-        """Private states, by client id, of those of the given clients that have been called at least once."""
+    def states(self, clients: Container[int], since: int) -> dict[int, object]:
+        """Private states, by client id, of those of the given clients that were changed after the round ``since``."""
         self._queue.finish()
-        return {client: self._states[client] for client in clients if client in self._states}
+        return dict(sorted(self._states.changed(clients, since)))
 
-    def restore(self, clients: Iterable[int], states: Mapping[int, object]) -> None:
+    def restore(self, clients: Container[int], states: Mapping[int, object]) -> None:
         """Give some clients the private states in ``states``, by client id, and the others among them none.
 
         Clients that are not named keep theirs. Calls that were handed over and not made yet are forgotten.
         """
         self._queue.forget()
-        for client in clients:
-            if client in states:
-                self._states[client] = states[client]
-            else:
-                self._states.pop(client, None)
+        self._states.drop(clients)
+        for client, state in states.items():
+            self._states.put(client, state, BEFORE)
 
-    def _state(self, info: ClientInfo) -> object:
+    def _state(self, info: ClientInfo, round: int) -> object:
         if info.id not in self._states:
-            self._states[info.id] = self._first_state(info)
-        return self._states[info.id]
+            self._states.put(info.id, self._first_state(info), round)
+        return self._states.get(info.id)
 
     def _first_state(self, info: ClientInfo) -> object:
         return self._world.algorithm.init_client(info, derive(self._world.seed, "client", info.id))
@@ -134,7 +137,7 @@ class ClientHost:
         if call.probe:
             steps = method.probe_step(info, call.down, context)
         else:
-            steps = method.client_step(info, self._state(info), call.down, context)
+            steps = method.client_step(info, self._state(info, call.round), call.down, context)
         return Conversation(steps, self._world.data.clients[call.client], seed, _where(info, call))
 
     def _close(
@@ -144,15 +147,14 @@ class ClientHost:
         made = charge(self._world, call, bytes_down, count_bytes(result.up), work, result.metrics)
         lost = made.status == LOST
         if not lost and not call.probe:
-            self._states[call.client] = result.state
+            self._states.put(call.client, result.state, call.round)
         if self._world.sleep_scale:
             time.sleep(made.total_s * self._world.sleep_scale)
         return ClientReply(call.client, None if lost else result.up, made, work.singly)
 
     def _open_evaluation(self, client: int, call: EvaluationCall) -> Conversation[Mapping[str, Evaluation]]:
-        info, state = self._world.info_in(client, call.team), self._states.get(client)
-        if state is None:  # never called: as it would start, which is not kept
-            state = self._first_state(info)
+        info = self._world.info_in(client, call.team)
+        state = self._states.get(client) if client in self._states else self._first_state(info)
         steps = self._world.algorithm.client_evaluate(info, state, call.shared)
         return Conversation(steps, self._world.data.clients[client], 0, f"client {client}, evaluation")
 

@@ -126,10 +126,6 @@ class ClientTier:
         """Evaluate the shared models and the personal ones on the test data of some members; scores by client id."""
         return self._clients.evaluate(EvaluationCall(clients, shared, self._team))
 
-    def states(self) -> dict[int, object]:
-        """Private states, by client id, of those members that have one."""
-        return self._clients.states(self._members)
-
 
 class FlatTier(ClientTier):
     """All clients as the children of the global server, in a method without teams."""
@@ -162,12 +158,11 @@ class FlatTier(ClientTier):
         """Do nothing: nothing lies between the server and its clients."""
 
     def capture(self, snapshot: Snapshot) -> Snapshot:
-        """The snapshot of the server's state, completed with the clients' private states."""
-        return replace(snapshot, clients=self.states())
+        """The snapshot as it is: nothing lies between the server and its clients."""
+        return snapshot
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Give the clients the private states of a snapshot; one that has none there has none afterwards."""
-        self._clients.restore(self._members, snapshot.clients)
+        """Do nothing: nothing lies between the server and its clients."""
 
 
 def flat(world: World) -> FlatAlgorithm[object, object, object, object]:

@@ -175,10 +175,13 @@ class ClientPool(Protocol):
     def evaluate(self, call: EvaluationCall) -> Evaluations:
         """Evaluate the shared models and the personal ones on the given clients' own test data; scores by client id."""
 
-    def states(self, clients: Iterable[int]) -> dict[int, object]:
-        """Private states, by client id, of those of the given clients that have one yet."""
+    def states(self, clients: Sequence[int], since: int) -> dict[int, object]:
+        """Private states, by client id, of those of the given clients that were changed after the round ``since``.
 
-    def restore(self, clients: Iterable[int], states: Mapping[int, object]) -> None:
+        With -1 these are all that have one.
+        """
+
+    def restore(self, clients: Sequence[int], states: Mapping[int, object]) -> None:
         """Give some clients the private states in ``states``, by client id; those that it lacks have none any more."""
 
 
@@ -246,11 +249,11 @@ class TeamPool(Protocol):
     def evaluate(self, shared: Mapping[str, Params], topology: Topology) -> Evaluations:
         """Evaluate the shared, the teams' and the personal models on all clients' test data; scores by client id."""
 
-    def snapshot(self, topology: Topology) -> tuple[dict[int, object], dict[int, object]]:
-        """Team states by team id (None before the first round), and private client states by client id."""
+    def snapshot(self) -> dict[int, object]:
+        """Team states by team id; None before the first round."""
 
-    def restore(self, teams: Mapping[int, object], clients: Mapping[int, object], topology: Topology) -> None:
-        """Give each team and client of ``topology`` its state back; whom ``teams`` or ``clients`` lacks has none."""
+    def restore(self, teams: Mapping[int, object]) -> None:
+        """Give each team its state back; one that ``teams`` lacks has none. Calls that were not made are forgotten."""
 
 
 @dataclass(frozen=True)

@@ -39,11 +39,17 @@ class Rounds(Protocol):
     def evaluate(self) -> Evaluations:
         """Evaluate every model on every client's test data; costs no virtual time."""
 
-    def snapshot(self) -> Snapshot:
-        """All state of the federation, wherever it lives, as it is between two rounds."""
+    def snapshot(self, since: int = -1) -> Snapshot:
+        """All state of the federation, wherever it lives, as it is between two rounds.
+
+        Of the clients' private states only those that were changed after the round ``since``.
+        """
 
     def restore(self, snapshot: Snapshot) -> None:
         """Take all state, the number of the round and the clock from a snapshot, and continue from there."""
+
+    def give(self, states: Mapping[int, object]) -> None:
+        """Give some clients private states, by client id, after a snapshot without them was restored."""
 
 
 class TopTier(Tier[Any], Protocol):
@@ -68,10 +74,10 @@ class TopTier(Tier[Any], Protocol):
         """Evaluate ``shared`` (the global model) and all others on some clients' test data; scores by client id."""
 
     def capture(self, snapshot: Snapshot) -> Snapshot:
-        """The snapshot of the server's state, completed with all state below the server."""
+        """The snapshot of the server's state, completed with all state between the server and the clients."""
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Give all that lies below the server the state that a snapshot has for it."""
+        """Give all that lies between the server and the clients the state that a snapshot has for it."""
 
 
 class GlobalServer:
@@ -83,7 +89,7 @@ class GlobalServer:
         Args:
             world: the run.
             tier: the server's children.
-            clients: reaches every client, for probes.
+            clients: reaches every client, for probes and for private states.
         """
         self._world, self._tier, self._clients = world, tier, clients
         self._schedule: Schedule = schedule_of(tier.plan)
@@ -145,20 +151,29 @@ class GlobalServer:
         return self._tier.evaluate({} if model is None else {"GM": model}, self._evaluated())
 
     def _evaluated(self) -> Sequence[int]:
-        everyone = range(len(self._world.data.clients))
         if self._world.evaluated_clients is None:
-            return everyone
-        return choose(everyone, self._world.evaluated_clients, self._world.seed, "evaluation", self.round)
+            return self._everyone
+        return choose(self._everyone, self._world.evaluated_clients, self._world.seed, "evaluation", self.round)
 
-    def snapshot(self) -> Snapshot:
-        """Snapshot of the server's state and of all state below it."""
-        return self._tier.capture(Snapshot(self.round, self.virtual_s, self.state))
+    def snapshot(self, since: int = -1) -> Snapshot:
+        """Snapshot of the server's state and of all state below it; of clients' only what changed after ``since``."""
+        between = self._tier.capture(Snapshot(self.round, self.virtual_s, self.state))
+        return replace(between, clients=self._clients.states(self._everyone, since))
 
     def restore(self, snapshot: Snapshot) -> None:
         """Take all state, the round and the clock from a snapshot; probes for a round to come are forgotten."""
         self.round, self.virtual_s, self.state = snapshot.round, snapshot.virtual_s, snapshot.server
         self._probes = []
         self._tier.restore(snapshot)
+        self._clients.restore(self._everyone, snapshot.clients)
+
+    def give(self, states: Mapping[int, object]) -> None:
+        """Give some clients private states, by client id; the others keep theirs."""
+        self._clients.restore(list(states), states)
+
+    @property
+    def _everyone(self) -> range:
+        return range(len(self._world.data.clients))
 
 
 def _require_teams(world: World, decided: Mapping[int, Assignment], round: int) -> None:

@@ -103,14 +103,13 @@ class TeamServer:
             models["TM"] = shared["GM"]
         return self._tier(members).evaluate(models, members)
 
-    def snapshot(self, members: Sequence[int]) -> tuple[object, dict[int, object]]:
-        """The team's state (None before its first round), and its members' private states by client id."""
-        return self._state, self._tier(members).states()
+    def snapshot(self) -> object:
+        """The team's state; None before its first round."""
+        return self._state
 
-    def restore(self, state: object, members: Sequence[int], clients: Mapping[int, object]) -> None:
-        """Take up again the state and the members' private states (by client id) that :meth:`snapshot` gave."""
+    def restore(self, state: object) -> None:
+        """Take up again a state that :meth:`snapshot` gave."""
         self._state = state
-        self._clients.restore(members, clients)
 
 
 class LocalTeams:
@@ -144,17 +143,16 @@ class LocalTeams:
         self._queue.finish()
         return merge(self._servers[team].evaluate(shared, members) for team, members in topology.items())
 
-    def snapshot(self, topology: Topology) -> tuple[dict[int, object], dict[int, object]]:
-        """Team states by team id (None before the first round), and private client states by client id."""
+    def snapshot(self) -> dict[int, object]:
+        """Team states by team id; None before the first round."""
         self._queue.finish()
-        taken = {team: self._servers[team].snapshot(members) for team, members in topology.items()}
-        return {team: state for team, (state, _) in taken.items()}, merge(clients for _, clients in taken.values())
+        return {team: server.snapshot() for team, server in self._servers.items()}
 
-    def restore(self, teams: Mapping[int, object], clients: Mapping[int, object], topology: Topology) -> None:
-        """Give each team server its state (None: it has none) and the clients the private states that they had."""
+    def restore(self, teams: Mapping[int, object]) -> None:
+        """Give each team server its state, or none; calls that were handed over and not made yet are forgotten."""
         self._queue.forget()
-        for team, members in topology.items():
-            self._servers[team].restore(teams.get(team), members, clients)
+        for team, server in self._servers.items():
+            server.restore(teams.get(team))
 
 
 class TeamTier:
@@ -241,19 +239,18 @@ class TeamTier:
         return self._teams.evaluate(shared, {team: members for team, members in chosen.items() if members})
 
     def capture(self, snapshot: Snapshot) -> Snapshot:
-        """The snapshot of the global state, completed with the teams' and the clients', and with who is in which team.
+        """The snapshot of the global state, completed with the teams', and with who is in which team.
 
         Who is in which team is left out (None) where the method does not regroup: it is as it was formed at the start.
         """
-        teams, clients = self._teams.snapshot(self._topology)
         topology = self._topology if self._method.regroups else None
-        return replace(snapshot, teams=teams, clients=clients, topology=topology)
+        return replace(snapshot, teams=self._teams.snapshot(), topology=topology)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Give teams and clients the states of a snapshot; and teams their members, where the snapshot has them."""
+        """Give teams the states of a snapshot; and their members, where the snapshot has them."""
         if snapshot.topology is not None:
             self._adopt(snapshot.topology)
-        self._teams.restore(snapshot.teams, snapshot.clients, self._topology)
+        self._teams.restore(snapshot.teams)
 
     def _context(self, moment: Moment) -> Context:
         return Context(moment.round, 0, derive(self._world.seed, "server", moment.round))

@@ -4,7 +4,7 @@ Agents whose rewards are latencies are pre-trained on it, at thousands of rounds
 have the seconds and bytes of the real ones, to the bit (a test asserts it).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
 from strata.engine.errors import ConfigError
@@ -48,11 +48,11 @@ class PricedClients:
         """Evaluate nobody: where nothing is learnt there are no scores."""
         return {}
 
-    def states(self, clients: Iterable[int]) -> dict[int, object]:
+    def states(self, clients: Sequence[int], since: int) -> dict[int, object]:
         """Private states: none, because nobody trains."""
         return {}
 
-    def restore(self, clients: Iterable[int], states: Mapping[int, object]) -> None:
+    def restore(self, clients: Sequence[int], states: Mapping[int, object]) -> None:
         """Restore nothing, because nothing is kept."""
 
 

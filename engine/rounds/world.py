@@ -13,7 +13,7 @@ from strata.engine.clock.devices import Profile
 from strata.engine.clock.profiles import Profiles
 from strata.engine.data.dataset import Dataset, FederatedData, IntArray
 from strata.engine.data.mapped import chunks
-from strata.engine.data.rows import ClientRows, Listed
+from strata.engine.data.parts import ClientRows, Listed
 from strata.engine.method.algorithm import Algorithm
 from strata.engine.method.calls import NO_TEAM
 from strata.engine.method.messages import ClientInfo, TeamInfo
@@ -83,6 +83,7 @@ class World:
         sleep_scale: wall seconds slept per virtual second; 0 computes delays only.
         batch_clients: requests of so many clients are answered as one operation, at most; 1: one by one.
         evaluated_clients: how many clients each evaluation draws; None: it takes all.
+        state_cache_mib: MiB of private states that a process keeps in memory; what is beyond lies on its disk.
     """
 
     algorithm: Method
@@ -97,6 +98,7 @@ class World:
     sleep_scale: float = 0.0
     batch_clients: int = 1
     evaluated_clients: int | None = None
+    state_cache_mib: float = 1024.0
 
     @cached_property
     def fingerprint(self) -> str:

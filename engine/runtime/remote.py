@@ -116,47 +116,41 @@ class RayClients:
             asked.append((mine, ask(actor, "evaluate", (replace(call, clients=mine, shared=Slot(0)),), shared)))  # type: ignore[arg-type]
         return merge(answer(ref, f"{names_of(mine)}, evaluation") for mine, ref in asked)
 
-    def states(self, clients: Iterable[int]) -> dict[int, object]:
-        """Private states, by client id, of those of the given clients that have one; fetched from their actors.
+    def states(self, clients: Sequence[int], since: int) -> dict[int, object]:
+        """Private states, by client id, of those of the given clients that were changed after the round ``since``.
+
+        All actors are asked side by side, for any of them may have made a call.
 
         Raises:
             ActorDiedError: when an actor's process ended.
         """
-        everyone = list(clients)
-        asked = []
-        for actor, mine, _ in self._keepers(everyone):
-            asked.append((mine, ask(actor, "states", (mine,))))
-        return merge(answer(ref, f"{names_of(mine)}, checkpoint") for mine, ref in asked)
+        refs = [ask(actor, "states", (clients, since)) for actor in self._actors]
+        return merge(answer(ref, f"{self._hosted(number)}, checkpoint") for number, ref in enumerate(refs))
 
-    def restore(self, clients: Iterable[int], states: Mapping[int, object]) -> None:
+    def restore(self, clients: Sequence[int], states: Mapping[int, object]) -> None:
         """Give some clients the private states in ``states``, by client id, and the others among them none.
 
-        All actors in which such clients live are asked side by side.
+        All actors are asked side by side.
 
         Raises:
             ActorDiedError: when an actor's process ended.
         """
-        everyone = list(clients)
-        asked = []
-        for actor, mine, own in self._keepers(everyone):
-            part = {client: states[client] for client in own if client in states}
-            asked.append((mine, ask(actor, "restore", to_wire((mine, part)))))
-        for mine, ref in asked:
-            answer(ref, f"{names_of(mine)}, resume")
+        parts: list[dict[int, object]] = [{} for _ in self._actors]
+        for client, state in states.items():
+            parts[self._homes[client]][client] = state
+        refs = [
+            ask(actor, "restore", to_wire((clients, part))) for actor, part in zip(self._actors, parts, strict=True)
+        ]
+        for number, ref in enumerate(refs):
+            answer(ref, f"{self._hosted(number)}, resume")
+
+    def _hosted(self, number: int) -> str:
+        return names_of(np.flatnonzero(self._homes == number).tolist())
 
     def _where(self, calls: Sequence[ClientCall]) -> str:
         first = calls[0]
         names = names_of([call.client for call in calls]) + self._owner
         return f"{names}, round {first.round}" + (f", team round {first.team_round}" if self._owner else "")
-
-    def _keepers(self, clients: Sequence[int]) -> list[tuple[Actor, Sequence[int], list[int]]]:
-        """Each actor that may know one of some clients, those that it may know, and those that live in it."""
-        if self._work is None:
-            own = ((actor, [clients[place] for place in places]) for actor, places in self._by_actor(clients))
-            return [(actor, mine, mine) for actor, mine in own]
-        homes = self._homes[list(clients)]
-        members = np.asarray(clients)
-        return [(actor, clients, members[homes == number].tolist()) for number, actor in enumerate(self._actors)]
 
     def _dealt(self, clients: Sequence[int]) -> list[tuple[Actor, list[int]]]:
         """Each actor with the places, ascending, of the clients whose calls it is to make."""
@@ -217,27 +211,22 @@ class RayTeams:
         refs = {team: ask(self._actors[team], "evaluate", (Slot(0), m), wire) for team, m in topology.items()}
         return merge(self._answers(refs, "evaluation").values())
 
-    def snapshot(self, topology: Topology) -> tuple[dict[int, object], dict[int, object]]:
-        """Team states by team id, and private client states by client id; both are fetched from the team servers.
+    def snapshot(self) -> dict[int, object]:
+        """Team states by team id, fetched from the team servers; None before the first round.
 
         Raises:
             ActorDiedError: when an actor's process ended.
         """
-        refs = {team: ask(self._actors[team], "snapshot", (members,)) for team, members in topology.items()}
-        parts = self._answers(refs, "checkpoint")
-        return {team: state for team, (state, _) in parts.items()}, merge(clients for _, clients in parts.values())
+        return self._answers({team: ask(actor, "snapshot", ()) for team, actor in self._actors.items()}, "checkpoint")
 
-    def restore(self, teams: Mapping[int, object], clients: Mapping[int, object], topology: Topology) -> None:
-        """Give each team server its state (None: it has none) and its members' private states, which it passes on.
+    def restore(self, teams: Mapping[int, object]) -> None:
+        """Give each team server its state; None: it has none.
 
         Raises:
             ActorDiedError: when an actor's process ended.
         """
-        refs = {}
-        for team, members in topology.items():
-            own = {client: clients[client] for client in members if client in clients}
-            refs[team] = ask(self._actors[team], "restore", to_wire((teams.get(team), members, own)))
-        self._answers(refs, "resume")
+        sent = {team: to_wire((teams.get(team),)) for team in self._actors}
+        self._answers({team: ask(self._actors[team], "restore", state) for team, state in sent.items()}, "resume")
 
     def _answers(self, refs: Mapping[int, Ref], purpose: str) -> dict[int, Any]:
         return {team: answer(ref, f"team server {team}, {purpose}") for team, ref in refs.items()}

@@ -9,30 +9,24 @@ Only types that the caller names are read back, under the names that it gives th
 module; a tree that holds another type is refused when it is saved.
 """
 
-import dataclasses
 import hashlib
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import Tensor
 
-from strata.engine.errors import CheckpointError, StateError
+from strata.engine.errors import CheckpointError
+from strata.engine.state.encoding import NO_TYPES, StateTypes, decoded, encoded
 
-FORMAT = 2
+FORMAT = 3
 STATE, TENSORS = "state.json", "tensors.safetensors"
-StateTypes = Mapping[str, type]
-"""Dataclasses that a checkpoint may hold, by the names that it has for them."""
-
-NO_TYPES: StateTypes = {}
+NAME = "round-"  # begins the name of a checkpoint's folder
 ASIDE = ".replaced-"  # begins the name of a folder that is about to be replaced
 
 
@@ -53,7 +47,7 @@ def save(
         StateError: when it holds what :func:`load` would refuse or give back as something else; says where and what.
         CheckpointError: when it cannot be written; earlier checkpoints stay as they are.
     """
-    target = folder / f"round-{round:06d}"
+    target = folder / f"{NAME}{round:06d}"
     write(target, tree, {"round": round, "identity": dict(identity)}, types)
     for old in found(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
@@ -73,8 +67,7 @@ def write(target: Path, tree: object, header: Mapping[str, object], types: State
         StateError: when the tree holds what :func:`read` would refuse or give back as something else.
         CheckpointError: when it cannot be written; what was there before stays.
     """
-    tensors: dict[str, Tensor] = {}
-    skeleton = _encode(tree, tensors, {kind: name for name, kind in types.items()})
+    skeleton, tensors = encoded(tree, types)
     payload = save_tensors(tensors)
     digest = hashlib.sha256(payload).hexdigest()
     state = {"format": FORMAT, **header, "tensors_sha256": digest, "state": skeleton}
@@ -119,9 +112,15 @@ def _aside(target: Path) -> Path:
 
 def found(folder: Path) -> list[Path]:
     """The checkpoint folders ``round-*`` in a folder, oldest first; one that was left set aside is put back before."""
-    for aside in folder.glob(f"{ASIDE}round-*"):
+    for aside in folder.glob(f"{ASIDE}{NAME}*"):
         _settle(folder / aside.name.removeprefix(ASIDE))
-    return sorted(path for path in folder.glob("round-*") if path.is_dir())
+    return sorted(path for path in folder.glob(f"{NAME}*") if path.is_dir())
+
+
+def round_of(path: Path) -> int:
+    """The round after which a checkpoint was taken, by the name of its folder; -1 for another name."""
+    number = path.name.removeprefix(NAME)
+    return int(number) if number.isdecimal() else -1
 
 
 def load(path: Path, identity: Mapping[str, str], types: StateTypes) -> object:
@@ -175,7 +174,7 @@ def read(path: Path, check: Callable[[Mapping[str, object]], None], types: State
     if hashlib.sha256(payload).hexdigest() != state.get("tensors_sha256"):
         raise CheckpointError(f"{path}: {TENSORS} is damaged: its SHA-256 is not the one noted in {STATE}.")
     try:
-        return _decode(state["state"], load_tensors(payload), types)
+        return decoded(state["state"], load_tensors(payload), types)
     except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: the state does not fit this version of Strata: {error}.") from None
 
@@ -193,73 +192,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _encode(tree: object, tensors: dict[str, Tensor], names: Mapping[type, str], path: str = "") -> object:
-    if tree is None or isinstance(tree, bool | int | float | str):
-        return tree
-    if isinstance(tree, Tensor):
-        name = f"t{len(tensors)}"
-        # A copy: safetensors refuses tensors that share memory, and states of several owners may.
-        tensors[name] = tree.detach().to("cpu", copy=True).contiguous()
-        return {"tensor": name}
-    if isinstance(tree, list | tuple) and not hasattr(tree, "_fields"):
-        items = [_encode(item, tensors, names, f"{path}[{index}]") for index, item in enumerate(tree)]
-        return {"tuple" if isinstance(tree, tuple) else "list": items}
-    if isinstance(tree, Mapping):
-        for key in tree:
-            if not (key is None or isinstance(key, bool | int | float | str)):
-                raise _refused(path, key, " as a key")
-        return {"dict": [[key, _encode(value, tensors, names, f"{path}[{key}]")] for key, value in tree.items()]}
-    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-        return _encode_dataclass(tree, tensors, names, path)
-    raise _refused(path, tree)
-
-
-def _encode_dataclass(tree: Any, tensors: dict[str, Tensor], names: Mapping[type, str], path: str) -> object:
-    fields = dataclasses.fields(tree)
-    for entry in fields:
-        if not entry.init:
-            raise _refused(path, tree, f", whose field {entry.name} is not given to it when it is made (init=False),")
-    kept = {f.name: _encode(getattr(tree, f.name), tensors, names, f"{path}.{f.name}") for f in fields}
-    return {"type": _name_of(type(tree), names), "fields": kept}
-
-
-def _refused(path: str, what: object, how: str = "") -> StateError:
-    return StateError(
-        f"{path or 'state'}: a {type(what).__name__}{how} could not be restored from a checkpoint as it is. Keep "
-        "tensors, numbers, text, lists, plain tuples, dicts with plain keys, and dataclasses of these in a state."
-    )
-
-
-def _name_of(kind: type, names: Mapping[type, str]) -> str:
-    if kind not in names:
-        raise StateError(
-            f"the state holds an instance of {kind.__qualname__} of module {kind.__module__}, which could not be "
-            "restored from a checkpoint. Define the classes of states at the top level of the module of the method, or "
-            "of one of its base classes."
-        )
-    return names[kind]
-
-
-def _decode(node: object, tensors: Mapping[str, Tensor], types: StateTypes) -> object:
-    if not isinstance(node, dict):
-        return node
-    if "tensor" in node:
-        return tensors[node["tensor"]]
-    if "list" in node:
-        return [_decode(item, tensors, types) for item in node["list"]]
-    if "tuple" in node:
-        return tuple(_decode(item, tensors, types) for item in node["tuple"])
-    if "dict" in node:
-        return {key: _decode(value, tensors, types) for key, value in node["dict"]}
-    if node["type"] not in types:
-        raise ValueError(f"it names the type {node['type']}, which is none of the method's")
-    return types[node["type"]](**{name: _decode(value, tensors, types) for name, value in node["fields"].items()})
-
-
-def types_in(module: str, owner: str = "") -> StateTypes:
-    """The dataclasses at the top level of an imported module, by ``owner.Name``, or by ``Name`` without an owner."""
-    defined = vars(sys.modules[module]).values()
-    kinds = [one for one in defined if isinstance(one, type) and dataclasses.is_dataclass(one)]
-    return {f"{owner}.{kind.__name__}".lstrip("."): kind for kind in kinds if kind.__module__ == module}

@@ -13,7 +13,6 @@ from strata.engine.build import build_world
 from strata.engine.config.load import load_config
 from strata.engine.errors import ConfigError, EmptyCohortError
 from strata.engine.federation import Federation
-from strata.engine.identity import state_types
 from strata.engine.method.algorithm import FlatAlgorithm, TieredAlgorithm
 from strata.engine.method.find import load_method, method_names
 from strata.engine.method.messages import ClientInfo, Context, Received
@@ -21,6 +20,7 @@ from strata.engine.models.spec import Family, ModelSpec
 from strata.engine.rounds.clients import ClientHost
 from strata.engine.rounds.pools import EvaluationCall
 from strata.engine.state import checkpoint
+from strata.engine.state.types import state_types
 from strata.engine.training.sequential import Sequential
 from strata.engine.tree import count_bytes, fingerprint, from_wire, leaves, to_wire
 from tests.helpers.moments import AT, TEAM

@@ -4,14 +4,10 @@ import json
 
 import pytest
 
-from strata.algorithms.fedavg import FedAvg, Global
-from strata.algorithms.fedprox import FedProx
 from strata.engine.build import build_world
 from strata.engine.config.load import load_config
-from strata.engine.identity import identity, state_types
-from strata.engine.method.length import Length
+from strata.engine.identity import identity
 from strata.engine.models.spec import ModelSpec
-from strata.engine.state.snapshot import Saved, Snapshot
 from tests.helpers.small import small
 from tests.helpers.worlds import LABELS, data, world
 
@@ -113,16 +109,3 @@ def test_data_enter_as_they_are():
 
 def test_another_method_with_the_same_settings_is_another_run():
     assert of(method="fedavg")["algorithm"] != of(method="fedprox")["algorithm"]
-
-
-def test_states_are_called_after_the_method_that_defines_them():
-    types = state_types(FedAvg(FedAvg.Config(), MODEL))
-    assert types["FedAvg.Global"] is Global
-    assert (types["Snapshot"], types["Saved"], types["Length"]) == (Snapshot, Saved, Length)
-    assert all("." in name for name in types if name not in ("Snapshot", "Saved", "Length"))
-
-
-def test_a_method_that_is_made_of_another_may_hold_its_states():
-    types = state_types(FedProx(FedProx.Config(), MODEL))
-    assert types["FedAvg.Global"] is Global
-    assert types["FedProx.FedProxConfig"] is FedProx.Config

@@ -17,7 +17,7 @@ from strata.engine.data.dataset import ClientData, Dataset, IntArray
 from strata.engine.data.partition.flower import flower_parts
 from strata.engine.data.partition.holdout import HeldOut, published_holdout, published_sides, test_flags
 from strata.engine.data.partition.ownership import file_parts, natural_parts
-from strata.engine.data.rows import ClientRows, Parts
+from strata.engine.data.parts import ClientRows, Parts
 from strata.engine.errors import DataError
 from strata.engine.seeding import generator
 

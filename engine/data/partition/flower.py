@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from strata.engine.data.config import PartitionConfig
 from strata.engine.data.dataset import Dataset, IntArray
-from strata.engine.data.rows import Parts
+from strata.engine.data.parts import Parts
 from strata.engine.errors import DataError
 from strata.engine.seeding import derive, generator
 

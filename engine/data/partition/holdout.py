@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from strata.engine.data.apportion import apportion, label_counts
 from strata.engine.data.dataset import ClientData, Dataset, IntArray
-from strata.engine.data.rows import ClientRows, Listed, Parts
+from strata.engine.data.parts import ClientRows, Listed, Parts
 from strata.engine.errors import DataError
 from strata.engine.seeding import derive, generator
 

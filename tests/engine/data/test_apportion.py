@@ -7,7 +7,7 @@ from strata.engine.clock.config import DelayConfig
 from strata.engine.clock.devices import device_classes
 from strata.engine.clock.profiles import client_profiles
 from strata.engine.data.apportion import apportion, fill_evenly, top_up
-from strata.engine.data.rows import Parts
+from strata.engine.data.parts import Parts
 from strata.engine.seeding import generator
 
 

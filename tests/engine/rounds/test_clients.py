@@ -1,5 +1,7 @@
 """The clients of a process: each call is made once, in the order in which calls were handed over."""
 
+from dataclasses import replace
+
 import pytest
 
 from strata.engine.build import build_world
@@ -11,6 +13,9 @@ from strata.engine.rounds.pools import ClientCall, EvaluationCall, Failure, Queu
 from tests.helpers.small import small
 
 BROKEN = 5
+
+
+ALL = -1  # changed after the round before the first
 
 
 @pytest.fixture
@@ -59,7 +64,7 @@ def test_calls_are_made_in_the_order_in_which_they_were_handed_over(made):
 
 @pytest.mark.parametrize(
     "look",
-    [lambda host: host.states([4]), lambda host: host.evaluate(EvaluationCall([4], {}))],
+    [lambda host: host.states([4], ALL), lambda host: host.evaluate(EvaluationCall([4], {}))],
     ids=["states", "scores"],
 )
 def test_a_call_for_whose_result_nobody_asks_is_made_all_the_same(made, look):
@@ -67,7 +72,7 @@ def test_a_call_for_whose_result_nobody_asks_is_made_all_the_same(made, look):
     host.submit([call(4)])
     look(host)
     assert order == [4]
-    assert host.states([4]) == {4: 1}
+    assert host.states([4], ALL) == {4: 1}
 
 
 def test_a_call_that_breaks_is_one_failure_and_the_others_go_on(made):
@@ -82,7 +87,7 @@ def test_calls_that_were_not_made_are_forgotten_when_the_clients_are_rewound(mad
     host, order = made
     tickets = host.submit([call(1)])
     host.restore(range(8), {2: "kept"})
-    assert host.states(range(8)) == {2: "kept"}
+    assert host.states(range(8), ALL) == {2: "kept"}
     with pytest.raises(ValueError, match="was handed over before the states were restored"):
         list(host.results(tickets))
     assert order == []
@@ -107,3 +112,15 @@ def test_a_stateless_method_may_not_keep_a_state(made, monkeypatch):
     (failure,) = host.run([call(1)])
     with pytest.raises(StateError, match="client 1, round 1: FedAvg says that its clients are stateless"):
         raise failure.error
+
+
+def test_states_that_have_changed_since_a_round_are_those_of_the_clients_called_after_it(made):
+    host, _ = made
+    later = [replace(call(client), round=2) for client in (2, 3)]
+    list(host.results(host.submit([call(1), call(2), *later])))
+    assert host.states(range(8), ALL) == {1: 1, 2: 3, 3: 4}
+    assert host.states(range(8), 1) == {2: 3, 3: 4}
+    assert host.states([3, 1], 1) == {3: 4}
+    host.restore(range(8), {1: "restored", 2: "too"})
+    assert host.states(range(8), 0) == {}
+    assert host.states(range(8), ALL) == {1: "restored", 2: "too"}

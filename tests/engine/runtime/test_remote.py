@@ -84,8 +84,8 @@ def test_what_any_actor_may_have_called_is_asked_of_all_and_given_back_to_its_ow
     monkeypatch.setattr(remote, "answer", lambda ref, where: {})
     actors = [SimpleNamespace(_actor_id=name) for name in "ab"]
     pool = RayClients(actors, [0, 0, 0, 0, 1, 1], work=[1] * 6)
-    pool.states([0, 1])
-    assert asked == [("a", "states", ([0, 1],)), ("b", "states", ([0, 1],))]
+    pool.states([0, 1], 3)
+    assert asked == [("a", "states", ([0, 1], 3)), ("b", "states", ([0, 1], 3))]
     asked.clear()
     pool.restore([0, 1], {1: None})
     assert asked == [("a", "restore", ([0, 1], {1: None})), ("b", "restore", ([0, 1], {}))]

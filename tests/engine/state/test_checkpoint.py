@@ -15,6 +15,7 @@ from strata.cluster.cli import main
 from strata.engine.errors import CheckpointError, StateError
 from strata.engine.federation import Federation
 from strata.engine.state import checkpoint
+from strata.engine.state.encoding import types_in
 from strata.engine.tree import fingerprint
 from tests.helpers.small import small, small_overrides
 
@@ -28,7 +29,7 @@ class State:
 
 TREE = State({"a": torch.randn(3, 2), "n": torch.arange(4)}, (1, 2.5, "x", True, [torch.zeros(0)], {7: "seven"}))
 ME = {"seed": "1"}
-TYPES = checkpoint.types_in(__name__)
+TYPES = types_in(__name__)
 
 
 def saved(tmp_path, **options):

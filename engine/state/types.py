@@ -1,0 +1,21 @@
+"""Which types the states of a run may hold, and under which names they are kept."""
+
+from typing import Any
+
+from strata.engine.method.algorithm import Algorithm
+from strata.engine.method.length import Length
+from strata.engine.state.archive import Archived
+from strata.engine.state.encoding import types_in
+from strata.engine.state.snapshot import Saved, Snapshot
+
+
+def state_types(method: Algorithm[Any, Any, Any, Any]) -> dict[str, type]:
+    """What a checkpoint may hold: the engine's own states, and those of the method and of its base classes.
+
+    A method's are called after its class, ``FedAvg.Global``, whatever module that is in.
+    """
+    types: dict[str, type] = {"Snapshot": Snapshot, "Saved": Saved, "Archived": Archived, "Length": Length}
+    for kind in type(method).__mro__:
+        if kind.__module__ not in ("abc", "builtins", "typing"):
+            types |= {name: one for name, one in types_in(kind.__module__, kind.__name__).items() if name not in types}
+    return types

@@ -1,0 +1,24 @@
+"""The names that states have in checkpoints."""
+
+from strata.algorithms.fedavg import FedAvg, Global
+from strata.algorithms.fedprox import FedProx
+from strata.engine.method.length import Length
+from strata.engine.models.spec import ModelSpec
+from strata.engine.state.archive import Archived
+from strata.engine.state.snapshot import Saved, Snapshot
+from strata.engine.state.types import state_types
+
+OWN = {"Snapshot": Snapshot, "Saved": Saved, "Archived": Archived, "Length": Length}
+MODEL = ModelSpec("mclr", (2,), 3, ())
+
+
+def test_states_are_called_after_the_method_that_defines_them():
+    types = state_types(FedAvg(FedAvg.Config(), MODEL))
+    assert types["FedAvg.Global"] is Global
+    assert {name: kind for name, kind in types.items() if "." not in name} == OWN
+
+
+def test_a_method_that_is_made_of_another_may_hold_its_states():
+    types = state_types(FedProx(FedProx.Config(), MODEL))
+    assert types["FedAvg.Global"] is Global
+    assert types["FedProx.FedProxConfig"] is FedProx.Config
