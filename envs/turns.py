@@ -84,17 +84,18 @@ class Memory:
     def situation(self, round: int, clients: Sequence[int]) -> Situation:
         """What the server knows of the invited clients when a round begins."""
         rows = np.asarray(clients, np.int64)
+        down, up = self.s_per_byte_down[rows], self.s_per_byte_up[rows]
         return Situation(
             round=round,
             clients=clients,
             latency_s=self.latency_s[rows],
             s_per_flop=self.s_per_flop[rows],
             # A probe uploads nothing: until a client has, its download stands for its upload.
-            s_per_byte_down=self.s_per_byte_down[rows],
-            s_per_byte_up=np.where(np.isnan(self.s_per_byte_up), self.s_per_byte_down, self.s_per_byte_up)[rows],
+            s_per_byte_down=down,
+            s_per_byte_up=np.where(np.isnan(up), down, up),
             metrics={name: values[rows] for name, values in self.metrics.items()},
             accuracy=self.accuracy,
-            everyone={name: values.copy() for name, values in self.metrics.items()},
+            everyone={name: _shown(values) for name, values in self.metrics.items()},
         )
 
 
@@ -153,9 +154,9 @@ class Turns:
         report = self.rounds.play(self.control.decide(situation, chosen))
         if report.accuracy is not None and self.memory.accuracy is not None:
             report = replace(report, gain=report.accuracy - self.memory.accuracy)
-        self.memory.learn(report)
         rewards = dict(self.control.rewards(situation, chosen, report))
         described = {f"{AGENTS}{name}": value for name, value in self.control.describe(situation, chosen).items()}
+        self.memory.learn(report)
         return Played(rewards, report, {**_average(rewards), **described})
 
     def _checked(self, actions: Actions, turn: Turn) -> dict[AgentId, NDArray[np.generic]]:
@@ -180,17 +181,33 @@ class Turns:
         return taken
 
     def state(self) -> dict[str, object]:
-        """What is remembered, as a tree of numbers, between two rounds."""
+        """What is remembered, as a tree of numbers, between two rounds; only of clients of whom something is known."""
         known = self.memory
-        lists = {name: getattr(known, name).tolist() for name in MEASURED}
-        return {**lists, "metrics": {n: v.tolist() for n, v in known.metrics.items()}, "accuracy": known.accuracy}
+        clients = np.flatnonzero(~np.isnan(known.latency_s))
+        lists = {name: getattr(known, name)[clients].tolist() for name in MEASURED}
+        metrics = {name: values[clients].tolist() for name, values in known.metrics.items()}
+        return {"clients": clients.tolist(), **lists, "metrics": metrics, "accuracy": known.accuracy}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from what :meth:`state` gave."""
-        metrics = {name: np.array(values, np.float64) for name, values in state["metrics"].items()}
-        measured = {name: np.array(state[name], np.float64) for name in MEASURED}
+        everyone = len(self.memory.latency_s)
+
+        def spread(values: Sequence[float]) -> FloatArray:
+            column = np.full(everyone, np.nan)
+            column[state["clients"]] = values
+            return column
+
+        metrics = {name: spread(values) for name, values in state["metrics"].items()}
+        measured = {name: spread(state[name]) for name in MEASURED}
         self.memory = Memory(**measured, metrics=metrics, accuracy=state["accuracy"])
         self._turn = None
+
+
+def _shown(values: FloatArray) -> FloatArray:
+    """The same numbers, which whoever is shown them cannot change."""
+    view = values.view()
+    view.flags.writeable = False
+    return view
 
 
 def _average(rewards: Mapping[AgentId, float], limit: int = 8) -> dict[str, float]:

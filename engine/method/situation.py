@@ -58,7 +58,8 @@ class Situation:
         latency_s, s_per_flop, s_per_byte_down, s_per_byte_up: as last measured, ``(k,)``; NaN where never.
         metrics: what clients last reported, by name, ``(k,)`` each; NaN where never.
         accuracy: of the last evaluated round, None before the first.
-        everyone: ``metrics`` of all N clients of the federation, ``(N,)`` each, by client id.
+        everyone: ``metrics`` of all N clients of the federation, ``(N,)`` each, by client id. These are read-only, and
+            show what is learnt later as well: copies, in each round, would be the work of all N.
     """
 
     round: int

@@ -8,7 +8,7 @@ from strata.engine.errors import ActionError
 from strata.engine.method.control import AgentSpec, Control
 from strata.engine.method.features import pad_rows
 from strata.engine.method.situation import CallCost, Decisions
-from strata.envs.turns import Memory, Turns
+from strata.envs.turns import MEASURED, Memory, Turns
 from tests.helpers.calls import report as report_of
 
 K, N = 2, 4
@@ -228,6 +228,43 @@ def test_what_is_remembered_can_be_put_back():
     assert other.rounds.probed == [(1, [3])]
     np.testing.assert_array_equal(one.situation.s_per_flop, two.situation.s_per_flop)
     assert two.situation.accuracy == 0.5
+
+
+def test_only_of_clients_that_were_called_something_is_kept():
+    turns = Turns(Script([[0, 1], [1, 3]], accuracies=[0.5]), TwoStages(), N)
+    played(turns)
+    kept = turns.state()
+    assert kept["clients"] == [0, 1]
+    assert {len(kept[name]) for name in MEASURED} == {2}
+
+
+def test_what_everyone_has_reported_cannot_be_changed_by_who_sees_it():
+    memory = Memory.empty(N)
+    memory.learn(report([0, 1], metrics={"acc": np.array([0.5, 0.6])}))
+    shown = memory.situation(2, [0]).everyone["acc"]
+    np.testing.assert_array_equal(shown[:3], [0.5, 0.6, np.nan])
+    with pytest.raises(ValueError, match="read-only"):
+        shown[0] = 1.0
+
+
+def test_rewards_see_what_was_known_when_the_round_began():
+    seen = []
+
+    class Looks(TwoStages):
+        def rewards(self, situation, chosen, report):
+            seen.append({name: values.copy() for name, values in situation.everyone.items()})
+            return super().rewards(situation, chosen, report)
+
+    class Reports(Script):
+        def play(self, decisions):
+            self.round += 1
+            return report([0, 1], metrics={"acc": np.array([0.75, 0.75])})
+
+    turns = Turns(Reports([[0, 1]]), Looks(), N)
+    turns.memory.learn(report([1], metrics={"acc": np.array([0.25])}))
+    played(turns)
+    np.testing.assert_array_equal(seen[0]["acc"][:3], [np.nan, 0.25, np.nan])
+    np.testing.assert_array_equal(turns.memory.metrics["acc"][:3], [0.75, 0.75, np.nan])
 
 
 def test_control_without_agents_probes_nobody():
