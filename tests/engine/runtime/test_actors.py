@@ -4,6 +4,7 @@ import os
 import signal
 import time
 
+import numpy as np
 import pytest
 import ray
 import torch
@@ -76,6 +77,19 @@ def test_placement_never_changes_a_result(cluster, method):
     assert expected == packed == spread
     other, _, _ = run(method, *noisy, "seed=1", runtime="inprocess")
     assert other["models"] != expected["models"]
+
+
+def test_data_and_states_that_lie_on_the_disk_have_the_same_bits_on_three_nodes(cluster, tmp_path):
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "X.npy", rng.normal(size=(240, 6)).astype(np.float32))
+    np.save(tmp_path / "y.npy", rng.integers(0, 3, 240))
+    np.save(tmp_path / "client.npy", np.repeat(np.arange(8), 30))
+    words = (f"data={tmp_path}", "data.limit=0", "partition=natural", "clients.participation=0.5", "model=mlp")
+    expected, _, _ = run("lg_fedavg", *words, runtime="inprocess")
+    spread = ("clients_per_actor=2", "clients.num_cpus=0.5", "ray.placement=spread", "state.cache_mib=0.0001")
+    found, _, lines = run("lg_fedavg", *words, *spread)
+    assert "on 3 nodes" in lines[0]
+    assert found == expected
 
 
 def test_logical_gpus_schedule_fractions(cluster):
