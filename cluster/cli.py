@@ -30,6 +30,7 @@ examples:
   strata run permfl clients.num_gpus=0.1              ten clients share a GPU and its memory
   strata run permfl runtime=inprocess                 without Ray, for a debugger
   strata run permfl ray.address=auto                  on a Ray cluster that runs already
+  strata run permfl --profile                         say where the wall seconds of the rounds went
   strata run my.yaml                                  a file of your own: `algorithm: permfl` and what differs
   strata run resume=runs/permfl-20260101-120000-seed0 continue after Ctrl-C, a crash or a kill
   strata compare permfl hsgd fedavg rounds=20         several methods on the same clients, in one table

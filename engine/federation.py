@@ -9,11 +9,12 @@ Example::
             print(record.round, record.scores["PM"].accuracy)
 """
 
-import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from types import TracebackType
 
 from strata.engine.build import build_world
@@ -33,6 +34,7 @@ from strata.engine.runtime.seats import resources
 from strata.engine.state.series import Series
 from strata.engine.state.snapshot import Saved
 from strata.engine.state.types import state_types
+from strata.engine.stopwatch import EVALUATION, TRACKING, Seconds, Stopwatch
 from strata.engine.training.device import resolve_device
 from strata.engine.tree import fingerprint
 
@@ -51,7 +53,9 @@ class Federation:
             StrataError: when the data, the model or the resources do not allow the run; nothing is left behind.
         """
         self.config = config
+        began = perf_counter()
         self.world = build_world(config)
+        data_s = perf_counter() - began
         self.round = 0
         self.virtual_s = 0.0
         self._digest = ""
@@ -65,6 +69,8 @@ class Federation:
             )
         self.runtime = _start(config, self.world, notify)
         self.rounds: Rounds = self.runtime.rounds
+        self.started: Seconds = {"loading data": data_s, **self.runtime.started}
+        self._before = Stopwatch()  # invitations and probes, which belong to the round to come
 
     @classmethod
     def from_config(
@@ -95,11 +101,13 @@ class Federation:
 
     def invite(self) -> list[int]:
         """Who is invited to the next round, by client id; asking again gives the same."""
-        return self.rounds.invite()
+        with self._before:
+            return self.rounds.invite()
 
     def probe(self, clients: Sequence[int]) -> CallTable:
         """Assess the speed of clients by the method's probe; the next round becomes longer by the slowest of them."""
-        return self.rounds.probe(clients)
+        with self._before:
+            return self.rounds.probe(clients)
 
     def run_round(self, decisions: Decisions | None = None) -> RoundRecord:
         """One global round, evaluated if its turn has come; without decisions the method's defaults hold.
@@ -107,16 +115,19 @@ class Federation:
         Raises:
             StrataError: what broke it, e.g. a loss that is not finite, or an actor that died.
         """
-        started = time.perf_counter()
+        began = perf_counter()
         outcome = self.rounds.run_round(decisions)
+        ended = perf_counter()
         self.round, self.virtual_s = outcome.round, outcome.virtual_s
         self._tell_singly(outcome.singly)
         last = self.round == self.config.rounds
         due = self.round % self.config.evaluation.every == 0 or last
         scores = score_all(self.rounds.evaluate()) if due else {}
-        made = record(self.round, self.virtual_s, outcome, scores, time.perf_counter() - started)
+        scored = perf_counter()
+        made = record(self.round, self.virtual_s, outcome, scores, scored - began)
         self._digest = chain(self._digest, made)
-        return made
+        parts = outcome.spent.split(self._before.take() + ended - began)
+        return replace(made, seconds={**parts, EVALUATION: scored - ended, TRACKING: perf_counter() - scored})
 
     def _tell_singly(self, singly: Mapping[str, int]) -> None:
         """Count requests that were answered one by one, and say why when a reason is new."""
@@ -167,6 +178,7 @@ class Federation:
         for states in clients.portions():
             self.rounds.give(states)
         self._checkpoints.went_back_to(path, saved)
+        self._before.take()
         self.round, self.virtual_s, self._digest = saved.snapshot.round, saved.snapshot.virtual_s, saved.digest
         return saved.beside
 

@@ -19,9 +19,10 @@ RESUME = "resume="
 
 
 def add(parser: ArgumentParser) -> None:
-    """Declare what to run, its settings, and a picture of the terminal."""
+    """Declare what to run, its settings, a profile, and a picture of the terminal."""
     parser.add_argument("source", metavar="METHOD|FILE.yaml|resume=RUN_DIR")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parser.add_argument("--profile", action="store_true", help="say where the wall seconds of the rounds went")
     parser.add_argument("--svg", type=Path, help="also save what the terminal showed as an SVG picture")
 
 
@@ -30,24 +31,24 @@ def act(arguments: Namespace) -> int:
     source, overrides = arguments.source, list(arguments.overrides)
     with recording(arguments.svg) as console:
         if source.startswith(RESUME):
-            return _resume(Path(source.removeprefix(RESUME)), overrides, console)
-        return _run(_load(source, overrides), console)
+            return _resume(Path(source.removeprefix(RESUME)), overrides, console, arguments.profile)
+        return _run(_load(source, overrides), console, arguments.profile)
 
 
-def _resume(run_dir: Path, overrides: Sequence[str], console: "Console") -> int:
+def _resume(run_dir: Path, overrides: Sequence[str], console: "Console", profile: bool) -> int:
     from strata.cluster.run.runner import resume
     from strata.cluster.sinks.display import display_for
     from strata.engine.config.load import parse_overrides
 
     display = display_for(console)
-    return resume(run_dir, parse_overrides(overrides), display).exit_code
+    return resume(run_dir, parse_overrides(overrides), display, profile).exit_code
 
 
-def _run(config: "RunConfig", console: "Console") -> int:
+def _run(config: "RunConfig", console: "Console", profile: bool) -> int:
     from strata.cluster.run.runner import run_all
     from strata.cluster.sinks.display import display_for, seeds_table
 
-    summaries = run_all(config, display_for(console))
+    summaries = run_all(config, display_for(console), profile)
     if len(summaries) > 1:
         results = {seed: summary.last for seed, summary in zip(config.seeds, summaries, strict=False)}
         console.print(seeds_table(results))

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
 
+from strata.cluster.run.profiling import Profile
 from strata.cluster.run.session import AGENTS, Session
 from strata.cluster.run.summary import RunSummary
 from strata.cluster.sinks.architectures import ArchitecturesSink
@@ -50,24 +51,25 @@ def _write_config(config: RunConfig, run_dir: Path) -> None:
     partial.replace(run_dir / CONFIG)
 
 
-def run_all(config: RunConfig, display: Display) -> list[RunSummary]:
-    """One run per seed; ends early when one is interrupted."""
+def run_all(config: RunConfig, display: Display, profile: bool = False) -> list[RunSummary]:
+    """One run per seed, each with its profile if asked for; ends early when one is interrupted."""
     summaries = []
     for seed in config.seeds or [config.seed]:
         one = for_seed(config, seed)
-        summaries.append(run_one(one, new_run_dir(one), display))
+        summaries.append(run_one(one, new_run_dir(one), display, profile=profile))
         if summaries[-1].exit_code:
             break
     return summaries
 
 
-def resume(run_dir: Path, overrides: Plain, display: Display) -> RunSummary:
+def resume(run_dir: Path, overrides: Plain, display: Display, profile: bool = False) -> RunSummary:
     """Continue a run where its newest checkpoint left it, or from the start where there is none yet.
 
     Args:
         run_dir: folder of the run.
         overrides: plain nested keys to change: the number of rounds, or anything about placement.
         display: where to show it.
+        profile: see :func:`run_one`.
 
     Raises:
         CheckpointError: when there is no run there, or its checkpoint is refused.
@@ -75,7 +77,7 @@ def resume(run_dir: Path, overrides: Plain, display: Display) -> RunSummary:
     if not (run_dir / CONFIG).is_file():
         raise CheckpointError(f"{run_dir}: no run was found there ({CONFIG} is missing).")
     config = config_from_dict(_merged(read_yaml(run_dir / CONFIG), overrides), str(run_dir / CONFIG))
-    return run_one(config, run_dir, display, resumed=True)
+    return run_one(config, run_dir, display, resumed=True, profile=profile)
 
 
 def _merged(base: Plain, changes: Plain) -> Plain:
@@ -86,24 +88,38 @@ def _merged(base: Plain, changes: Plain) -> Plain:
     return result
 
 
-def run_one(config: RunConfig, run_dir: Path, display: Display, resumed: bool = False) -> RunSummary:
+def run_one(
+    config: RunConfig, run_dir: Path, display: Display, resumed: bool = False, profile: bool = False
+) -> RunSummary:
     """One run of one seed, resumed when its folder holds a checkpoint.
 
-    Ctrl-C ends it after the round under way, with a checkpoint; a second one ends it at once.
+    Ctrl-C ends it after the round under way, with a checkpoint; a second one ends it at once. ``profile`` shows where
+    the wall seconds of the rounds went, and writes it into the folder.
     """
     session = Session(config, display.message, fresh=not checkpoint.found(run_dir / CHECKPOINTS))
-    summary = RunSummary(run_dir)
+    summary, spent = RunSummary(run_dir), Profile(session.started)
     with session, _interrupts() as interrupted:
         _restore(session, run_dir, display)
         if resumed:  # accepted: what was changed holds for the next resume too
             _write_config(config, run_dir)
         with _records(_info(config, run_dir, session.round), summary, _sinks(config, display)) as take:
-            _rounds(session, summary, take, display, interrupted)
+            _rounds(session, summary, spent, take, display, interrupted)
     for reason, times in sorted(session.federation.singly.items()):
         display.message(f"training.batch_clients: {times} requests were answered client by client: {reason}")
+    if profile:
+        _tell(spent, run_dir, display)
     if summary.exit_code == INTERRUPTED:
         display.message(f"Interrupted after round {session.round}. Continue with: strata run resume={run_dir}")
     return summary
+
+
+def _tell(spent: Profile, run_dir: Path, display: Display) -> None:
+    display.show(spent.table())
+    display.message(spent.start())
+    try:
+        spent.write(run_dir)
+    except OSError as error:
+        display.message(f"warning: the profile cannot be written: {error}")
 
 
 def _info(config: RunConfig, run_dir: Path, resumed_round: int) -> RunInfo:
@@ -155,6 +171,7 @@ def _restore(session: Session, run_dir: Path, display: Display) -> None:
 def _rounds(
     session: Session,
     summary: RunSummary,
+    spent: Profile,
     take: Callable[[RoundRecord], None],
     display: Display,
     interrupted: Callable[[], bool],
@@ -162,11 +179,13 @@ def _rounds(
     """Run the rounds that are left, with their checkpoints; an interrupted run ends after the round under way."""
     config, every = session.config, session.config.checkpoint.every
     while session.round < config.rounds:
+        began = time.perf_counter()
         record = session.run_round()
         take(record)
         stop, last = interrupted(), record.round == config.rounds
         if stop or (every and (record.round % every == 0 or last)):
             _save(session, summary.run_dir, display, final=stop or last)
+        spent.add(record, time.perf_counter() - began)
         if stop and not last:
             summary.exit_code = INTERRUPTED
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from strata.engine.config.schema import RunConfig
@@ -11,6 +12,8 @@ from strata.engine.errors import CheckpointError
 from strata.engine.federation import Federation
 from strata.engine.notify import Notify
 from strata.engine.rounds.records import RoundRecord
+from strata.engine.stopwatch import AGENTS as DECIDING
+from strata.engine.stopwatch import Seconds
 from strata.engine.tree import fingerprint
 
 if TYPE_CHECKING:
@@ -41,12 +44,15 @@ class Session:
         self._turns: Turns | None = None
         self._driver: Driver | None = None
         self._policies: Policies | None = None
+        self.started: Seconds = self.federation.started
         if config.agents.policy != "none":
+            began = perf_counter()
             try:
                 self._attach(notify, fresh)
             except BaseException:
                 self.federation.close()
                 raise
+            self.started = {**self.started, "making agents": perf_counter() - began}
 
     def _attach(self, notify: Notify, fresh: bool) -> None:
         # What agents need is imported only where they decide, and RLlib (seconds, and not always installed) only where
@@ -70,9 +76,12 @@ class Session:
         """Run the next round, with the decisions of the agents if there are any; returns its record."""
         if self._driver is None:
             return self.federation.run_round()
+        began = perf_counter()
         result = self._driver.run_round()
         record: RoundRecord = self._turns.rounds.record  # type: ignore[union-attr]
-        return replace(record, metrics={**record.metrics, **result.metrics}, agents_wall_s=result.agents_s)
+        seconds = {**record.seconds, DECIDING: perf_counter() - began - sum(record.seconds.values())}
+        metrics = {**record.metrics, **result.metrics}
+        return replace(record, metrics=metrics, agents_wall_s=result.agents_s, seconds=seconds)
 
     def save(self, folder: Path) -> Path:
         """Write a checkpoint of federation and agents; returns its path."""

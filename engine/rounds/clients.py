@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 from strata.engine.determinism import single_thread
@@ -24,6 +25,7 @@ from strata.engine.rounds.world import World
 from strata.engine.seeding import derive
 from strata.engine.state.cache import StateCache
 from strata.engine.state.types import state_types
+from strata.engine.stopwatch import Spent, Stopwatch, here
 from strata.engine.training.batched import Batched
 from strata.engine.training.conversation import Conversation, converse
 from strata.engine.training.device import keep_freed_memory
@@ -45,7 +47,7 @@ class ClientHost:
         kind = Batched if world.batch_clients > 1 else Sequential
         self._trainer: Trainer = kind(world.data.dataset, device, world.evaluation_batch)
         self._states = StateCache(world.state_cache_mib * 2**20, state_types(world.algorithm))
-        self._queue = Queue(self._make, world.batch_clients, lambda call: call.client)
+        self._queue = Queue(self._timed, world.batch_clients, lambda call: call.client)
 
     def submit(self, calls: Sequence[ClientCall]) -> Sequence[Ticket]:
         """Note the calls; they are made in this order, once something is asked for that rests on them."""
@@ -105,6 +107,13 @@ class ClientHost:
 
     def _first_state(self, info: ClientInfo) -> object:
         return self._world.algorithm.init_client(info, derive(self._world.seed, "client", info.id))
+
+    def _timed(self, calls: Sequence[ClientCall]) -> Iterator[ClientReply | Failure]:
+        """Make calls, and note the wall seconds; those of calls that are made together are the first one's."""
+        watch = Stopwatch()
+        for result in watch.over(self._make(calls)):
+            spent = Spent({here(): watch.take()})
+            yield result if isinstance(result, Failure) else replace(result, spent=spent)
 
     def _make(self, calls: Sequence[ClientCall]) -> Iterator[ClientReply | Failure]:
         ended = converse(self._trainer, map(self._open, calls), self._world.batch_clients)

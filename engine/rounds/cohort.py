@@ -32,6 +32,7 @@ from strata.engine.rounds.schedules import Moment, Step
 from strata.engine.rounds.world import TierPlan, World
 from strata.engine.seeding import derive, generator
 from strata.engine.state.snapshot import Snapshot
+from strata.engine.stopwatch import Stopwatch, together
 from strata.engine.tree import PLAIN, kinds, leaves
 
 Aggregate = Callable[[object, Sequence[Received[object]], Context], object]
@@ -76,6 +77,7 @@ class ClientTier:
         self._told: dict[int, Assignment] = {}
         self._invited: tuple[tuple[int, int], list[int]] = ((0, 0), [])
         self.plan = world.clients_plan
+        self.waited = Stopwatch()  # from handing calls over to their last reply
 
     def invite(self, moment: Moment) -> list[int]:
         """The cohort; of those invited, the clients for whom something was decided, if anything was."""
@@ -91,7 +93,9 @@ class ClientTier:
         """Call the clients of a cohort, each under what was decided for it, on top of the method's default."""
         decided = None if moment.decisions is None else moment.decisions.clients
         self._told = assignments_for(self._world, children, decided, self._team)
-        return self._clients.submit(self.calls(state, moment, self._told))
+        calls = self.calls(state, moment, self._told)
+        with self.waited:
+            return self._clients.submit(calls)
 
     def calls(self, state: object, moment: Moment, told: Mapping[int, Assignment]) -> list[ClientCall]:
         """The calls of a cohort: what the method sends each client, given the server's state and what it is told."""
@@ -99,7 +103,7 @@ class ClientTier:
 
     def results(self, tickets: Sequence[Ticket]) -> Iterator[ClientReply | Failure]:
         """The replies of the clients that were called, in the order in which they come."""
-        return self._clients.results(tickets)
+        return self.waited.over(self._clients.results(tickets))
 
     def received(self, reply: ClientReply) -> Received[object]:
         """A client's upload as the method receives it: with its training samples, and what the client was told."""
@@ -120,6 +124,7 @@ class ClientTier:
             calls=CallTable.of([reply.call for reply in step.replies]),
             counted=step.counted,
             singly=added(reply.singly for reply in step.replies),
+            spent=together(reply.spent for reply in step.replies),
         )
 
     def evaluate(self, shared: Mapping[str, Params], clients: Sequence[int]) -> Evaluations:
@@ -227,8 +232,8 @@ def probe_calls(world: World, clients: Sequence[int], g: object, round: int, tea
 
 def probed(
     world: World, pool: ClientPool, clients: Sequence[int], g: object, round: int, team_of: IntArray
-) -> CallTable:
-    """Let clients make their probes of the method before a round; gives the calls, in the order of ``clients``.
+) -> list[ClientReply]:
+    """Let clients make their probes of the method before a round; gives the replies, in the order of ``clients``.
 
     Args:
         world: the run.
@@ -246,5 +251,5 @@ def probed(
     for result in pool.results(pool.submit(probe_calls(world, clients, g, round, team_of))):
         if isinstance(result, Failure):
             raise result.error
-        made[result.client] = result.call
-    return CallTable.of([made[client] for client in clients])
+        made[result.client] = result
+    return [made[client] for client in clients]

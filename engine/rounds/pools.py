@@ -14,6 +14,7 @@ from strata.engine.method.messages import Assignment
 from strata.engine.method.requests import Evaluation
 from strata.engine.method.situation import Decisions
 from strata.engine.params import Params
+from strata.engine.stopwatch import Spent
 
 K = TypeVar("K")
 R = TypeVar("R")
@@ -120,12 +121,14 @@ class ClientReply:
         up: its upload, None when it was lost on the way.
         call: what it cost.
         singly: requests that were answered by themselves though several at once were asked for, by the reason.
+        spent: wall seconds that it took where the client lives.
     """
 
     client: int
     up: object
     call: Call
     singly: Mapping[str, int] = field(default_factory=dict)
+    spent: Spent = field(default=Spent(), compare=False)
 
     @property
     def sender(self) -> int:
@@ -209,6 +212,8 @@ class TeamReply:
         calls: of its clients, in order of team round and client.
         bytes_down, bytes_up: between it and the global server.
         is_late: whether the team tier's deadline dropped it.
+        singly: as of its clients' replies, added up.
+        spent: wall seconds of its clients, and its own.
     """
 
     team: int
@@ -221,6 +226,7 @@ class TeamReply:
     bytes_up: int
     is_late: bool = False
     singly: Mapping[str, int] = field(default_factory=dict)
+    spent: Spent = field(default=Spent(), compare=False)
 
     @property
     def sender(self) -> int:
@@ -269,6 +275,7 @@ class Outcome:
         bytes_team_down, bytes_team_up: between the global server and its teams; 0 in a flat method.
         teams, late_teams: that were invited, and of those, dropped by the team tier's deadline.
         singly: requests of clients that were answered one by one though several at once were asked for, by the reason.
+        spent: wall seconds of all tiers, those of the probes before the round included.
     """
 
     seconds: float
@@ -282,6 +289,7 @@ class Outcome:
     round: int = 0
     virtual_s: float = 0.0
     singly: Mapping[str, int] = field(default_factory=dict)
+    spent: Spent = field(default=Spent(), compare=False)
 
 
 def added(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from strata.engine.method.calls import CallTable
+from strata.engine.stopwatch import Seconds
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,9 @@ class RoundRecord:
         scores: ``PM`` personal, ``TM`` team, ``GM`` global model; empty in rounds without evaluation.
         calls: the client calls one by one, probes included.
         metrics: other numbers by name: of a tiered method the teams invited and late; what agents decided and earned.
-        wall_s: seconds the simulation itself took; agents_wall_s: those spent in the agents, which come on top. Neither
-            enters a result.
+        wall_s: seconds the simulation itself took; agents_wall_s: those spent in the agents, which come on top.
+        seconds: wall seconds by part (:data:`strata.engine.stopwatch.PARTS`) of the round, its probes included, until
+            the record was made. Nothing that is measured enters a result.
     """
 
     round: int
@@ -65,3 +67,4 @@ class RoundRecord:
     metrics: Mapping[str, float] = field(default_factory=dict)
     wall_s: float = 0.0
     agents_wall_s: float = 0.0
+    seconds: Seconds = field(default_factory=dict)

@@ -76,7 +76,7 @@ def record(round: int, virtual_s: float, outcome: Outcome, scores: Mapping[str, 
 def to_plain(value: RoundRecord) -> dict[str, object]:
     """A record as plain JSON, without the fields that differ between equal runs (wall-clock seconds)."""
     plain = {entry.name: getattr(value, entry.name) for entry in dataclasses.fields(value)}
-    del plain["wall_s"], plain["agents_wall_s"]
+    del plain["wall_s"], plain["agents_wall_s"], plain["seconds"]
     scores = {kind: dataclasses.asdict(one) for kind, one in value.scores.items()}
     return {**plain, "scores": scores, "calls": list(value.calls.rows())}
 

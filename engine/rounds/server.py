@@ -22,6 +22,7 @@ from strata.engine.rounds.team import TeamTier
 from strata.engine.rounds.world import TierPlan, World
 from strata.engine.seeding import derive
 from strata.engine.state.snapshot import Snapshot
+from strata.engine.stopwatch import Spent, Stopwatch, together
 
 
 class Rounds(Protocol):
@@ -56,6 +57,7 @@ class TopTier(Tier[Any], Protocol):
     """The children of the global server, clients or teams, and what lies below them."""
 
     plan: TierPlan
+    waited: Stopwatch
 
     @property
     def team_of(self) -> IntArray:
@@ -98,6 +100,8 @@ class GlobalServer:
         self.round = 0
         self.virtual_s = 0.0
         self._probes: list[CallTable] = []  # of the round to come, each table's side by side
+        self._probed: list[Spent] = []
+        self._busy = Stopwatch()
 
     def invite(self) -> list[int]:
         """Who is invited to the next round, by client id; asking again gives the same."""
@@ -106,7 +110,10 @@ class GlobalServer:
     @single_thread()
     def probe(self, clients: Sequence[int]) -> CallTable:
         """Assess the speed of clients; the next round becomes longer by the slowest of them, each time anew."""
-        made = probed(self._world, self._clients, clients, self.state, self.round + 1, self._tier.team_of)
+        with self._busy, self._tier.waited:
+            replies = probed(self._world, self._clients, clients, self.state, self.round + 1, self._tier.team_of)
+        self._probed.append(together(reply.spent for reply in replies))
+        made = CallTable.of([reply.call for reply in replies])
         self._probes += [made] if len(made) else []
         return made
 
@@ -118,6 +125,17 @@ class GlobalServer:
             ActionError: for decisions that nobody would follow; nothing has happened then.
             StrataError: what broke the round.
         """
+        with self._busy:
+            outcome = self._exchange(decisions)
+        return replace(outcome, spent=self._spent(outcome.spent))
+
+    def _spent(self, below: Spent) -> Spent:
+        """The wall seconds of a round and its probes, given those of the round's children."""
+        every, self._probed = together([*self._probed, below]), []
+        waited_s = self._tier.waited.take()
+        return replace(every, waited_s=waited_s, own_s=self._busy.take() - waited_s)
+
+    def _exchange(self, decisions: Decisions | None) -> Outcome:
         if decisions is not None and decisions.teams:
             _require_teams(self._world, decisions.teams, self.round + 1)
         moment = Moment(self.round + 1, 1, decisions)
@@ -164,6 +182,7 @@ class GlobalServer:
         """Take all state, the round and the clock from a snapshot; probes for a round to come are forgotten."""
         self.round, self.virtual_s, self.state = snapshot.round, snapshot.virtual_s, snapshot.server
         self._probes = []
+        self._spent(Spent())  # what was measured before is of other rounds
         self._tier.restore(snapshot)
         self._clients.restore(self._everyone, snapshot.clients)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from time import perf_counter
 from typing import cast
 
 from strata.engine.clock.delays import transfer_s
@@ -32,6 +33,7 @@ from strata.engine.rounds.schedules import Moment, Step, schedule_of
 from strata.engine.rounds.world import World, teams_by_client
 from strata.engine.seeding import derive
 from strata.engine.state.snapshot import Snapshot
+from strata.engine.stopwatch import Spent, Stopwatch, here, together
 from strata.engine.tree import count_bytes
 
 Tiered = TieredAlgorithm[object, object, object, object, object, object, object]
@@ -65,7 +67,13 @@ class TeamServer:
         Raises:
             StrataError: what broke the call of one of its clients.
         """
-        world, method, tier = self._world, self._method, self._tier(call.members)
+        began, tier = perf_counter(), self._tier(call.members)
+        reply = self._run(call, tier)
+        own_s = perf_counter() - began - tier.waited.seconds
+        return replace(reply, spent=Spent(reply.spent.trained, {here(): own_s}))
+
+    def _run(self, call: TeamCall, tier: ClientTier) -> TeamReply:
+        world, method = self._world, self._method
         state = method.start_team(call.down, self._state)
         bytes_down, top, own = count_bytes(call.down), world.server_profile, world.team_profile
         seconds = own.latency_s + transfer_s(bytes_down, own.down_bytes_per_s, top.up_bytes_per_s)
@@ -88,6 +96,7 @@ class TeamServer:
             bytes_down=bytes_down,
             bytes_up=bytes_up,
             singly=added(outcome.singly for outcome in outcomes),
+            spent=together(outcome.spent for outcome in outcomes),
         )
 
     @single_thread()
@@ -164,6 +173,7 @@ class TeamTier:
         self._topology: Topology = world.data.teams
         self._team_of = world.team_of
         self.plan = world.teams_plan
+        self.waited = Stopwatch()  # from handing calls over to their last reply
 
     def invite(self, moment: Moment) -> list[int]:
         """The teams that take part in a global round, by id."""
@@ -187,11 +197,12 @@ class TeamTier:
             info = self._world.team_info(team, self._topology[team])
             down = self._method.to_team(state, info, decided.get(team, {}), self._context(moment))
             calls.append(TeamCall(team, moment.round, self._topology[team], down, moment.decisions))
-        return self._teams.submit(calls)
+        with self.waited:
+            return self._teams.submit(calls)
 
     def results(self, tickets: Sequence[Ticket]) -> Iterator[TeamReply | Failure]:
         """The replies of the teams, in the order in which they come."""
-        return self._teams.results(tickets)
+        return self.waited.over(self._teams.results(tickets))
 
     def received(self, reply: TeamReply) -> Received[object]:
         """A team's upload as the method receives it, with the samples of the clients whose uploads counted."""
@@ -213,6 +224,7 @@ class TeamTier:
             late_teams=sum(reply.is_late for reply in step.replies),
             teams=len(step.replies),
             singly=added(reply.singly for reply in step.replies),
+            spent=together(reply.spent for reply in step.replies),
         )
 
     def finish(self, state: object, moment: Moment) -> None:

@@ -6,6 +6,7 @@ from strata.engine.rounds.clients import ClientHost
 from strata.engine.rounds.server import Rounds, serve
 from strata.engine.rounds.team import LocalTeams
 from strata.engine.rounds.world import World
+from strata.engine.stopwatch import Seconds
 
 
 class Runtime(Protocol):
@@ -13,9 +14,11 @@ class Runtime(Protocol):
 
     Attributes:
         rounds: the federation's verbs (invite, run a round, evaluate, …), wherever its global server is.
+        started: wall seconds of the start, by what was started.
     """
 
     rounds: Rounds
+    started: Seconds
 
     def close(self) -> None:
         """End the processes that were started for the run, if any; its rounds must not be used afterwards."""
@@ -26,6 +29,7 @@ class InProcess:
 
     def __init__(self, world: World, device: str) -> None:
         """Make the tiers of ``world``; ``device`` is torch's name of where the clients train, e.g. ``cpu``."""
+        self.started: Seconds = {}
         clients = ClientHost(world, device)
         self.rounds: Rounds = serve(world, clients, LocalTeams(world, clients) if world.data.teams else None)
 

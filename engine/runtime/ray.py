@@ -21,6 +21,7 @@ from strata.engine.notify import Notify
 from strata.engine.rounds.world import World
 from strata.engine.runtime.actors import Actors
 from strata.engine.runtime.seats import Node, Seat, Share, plan_seats
+from strata.engine.stopwatch import Seconds
 
 LEFT_BEHIND = shutil.ignore_patterns("__pycache__", "embedded")  # data travel with the run
 
@@ -31,6 +32,7 @@ class RayRuntime(Actors):
     def __init__(self, world: World, seats: list[Seat], config: RunConfig, owns_ray: bool) -> None:
         """Start all actors; see :class:`~strata.engine.runtime.actors.Actors`."""
         self._owns_ray = owns_ray
+        self.started: Seconds = {}
         super().__init__(world, seats, config.training.device, config.ray.start_timeout_s)
 
     def close(self) -> None:
@@ -61,6 +63,7 @@ def start(config: RunConfig, world: World, shares: Sequence[Share], notify: Noti
     """
     began = time.perf_counter()
     owns_ray = connect(config.ray, _packages(config))
+    connected = time.perf_counter()
     try:
         seats = _seats(config, world, shares)
         runtime = RayRuntime(world, seats, config, owns_ray)
@@ -68,7 +71,9 @@ def start(config: RunConfig, world: World, shares: Sequence[Share], notify: Noti
         if owns_ray:
             ray.shutdown()
         raise
-    notify(f"{describe(seats)}: started in {time.perf_counter() - began:.1f} s")
+    ended = time.perf_counter()
+    runtime.started = {"starting Ray": connected - began, "starting actors": ended - connected}
+    notify(f"{describe(seats)}: started in {ended - began:.1f} s")
     return runtime
 
 

@@ -13,7 +13,7 @@ from tests.policy.source import FACADE, FACADE_HOME, PACKAGES, Import, Module, i
 # Lowest first: a room imports rooms of its own floor and of those below it.
 FLOORS = (
     "engine.errors engine.options engine.seeding engine.suggest engine.notify engine.lazy engine.on_demand",
-    "engine.tree engine.params engine.determinism",
+    "engine.tree engine.params engine.determinism engine.stopwatch",
     "engine.data engine.clock",
     "engine.models",
     "engine.method",
