@@ -90,19 +90,16 @@ def lay(rows: Rows, of: Sequence[IntArray], plans: Sequence[Sequence[IntArray]],
         width: rows to which each step's batch is filled up.
     """
     steps = [len(plan) for plan in plans]
-    index = np.zeros((max(steps), len(plans), width), np.int64)
+    starts = np.cumsum([0, *map(len, of)])[:-1]
+    index = np.empty((max(steps), len(plans), width), np.int64)
+    index[:] = starts[:, None]
     weights = np.zeros(index.shape, np.float32)
-    start = 0
-    for lane, (held, plan) in enumerate(zip(of, plans, strict=True)):
-        sizes = np.array([len(positions) for positions in plan])
-        step = np.repeat(np.arange(len(plan)), sizes)
-        place = np.arange(len(step)) - np.repeat(sizes.cumsum() - sizes, sizes)
-        # What fills a batch up is a row of its own: another batch's may be infinite.
-        index[: len(plan), lane] = np.array([positions[0] for positions in plan])[:, None]
-        index[step, lane, place] = np.concatenate(plan)
-        weights[step, lane, place] = (np.float32(1) / sizes.astype(np.float32))[step]
-        index[:, lane] += start
-        start += len(held)
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for lane, plan in enumerate(plans):
+        alike.setdefault(tuple(map(len, plan)), []).append(lane)
+    for sizes, lanes in alike.items():
+        seen = np.array([np.concatenate(plans[lane]) for lane in lanes]) + starts[lanes][:, None]
+        _spread(seen, np.array(sizes), lanes, index, weights)
     everything = np.concatenate(of)
     weighed = torch.from_numpy(weights).to(rows.device)
     if index.size <= SEEN_ONCE * len(everything):
@@ -110,6 +107,23 @@ def lay(rows: Rows, of: Sequence[IntArray], plans: Sequence[Sequence[IntArray]],
         return Lanes(x.view(*index.shape, *x.shape[1:]), y.view(index.shape), None, weighed, steps)
     x, y = rows.fetch(everything)
     return Lanes(x, y, torch.from_numpy(index).to(rows.device), weighed, steps)
+
+
+def _spread(
+    seen: IntArray, sizes: IntArray, lanes: Sequence[int], index: IntArray, weights: NDArray[np.float32]
+) -> None:
+    """Write into index and weights ``(S, N, P)`` what lanes see whose batches are of the same ``sizes`` (steps,).
+
+    ``seen`` (lanes, rows) are the rows of all their batches, one after the other.
+    """
+    firsts = sizes.cumsum() - sizes
+    step = np.repeat(np.arange(len(sizes)), sizes)
+    place = np.arange(len(step)) - firsts[step]
+    # What fills a batch up is a row of its own: another batch's may be infinite.
+    index[: len(sizes), lanes] = seen.T[firsts][:, :, None]
+    at = step[:, None], np.asarray(lanes), place[:, None]
+    index[at] = seen.T
+    weights[at] = (np.float32(1) / sizes.astype(np.float32))[step][:, None]
 
 
 def means(values: Tensor, weights: Tensor) -> NDArray[np.float64]:
