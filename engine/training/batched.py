@@ -21,7 +21,7 @@ from strata.engine.errors import TrainingError
 from strata.engine.method.losses import Batch
 from strata.engine.method.requests import Answer, Evaluate, Evaluation, Train
 from strata.engine.params import Params
-from strata.engine.training.batches import Rows, batch_sizes, plan_batches
+from strata.engine.training.batches import Rows, batch_sizes, plan_all
 from strata.engine.training.descent import Descent, Pulls
 from strata.engine.training.flops import COUNTS, set_modes
 from strata.engine.training.lanes import LEAST, SHRINK, Lanes, lay, means, padded
@@ -109,7 +109,7 @@ class Batched:
             return [Broken(out_of_memory(error, f"{first} to {last}, {len(group)} together"))] * len(group)
 
     def _train(self, group: Sequence[Asked]) -> list[Answered]:
-        plans = [plan_batches(len(one.rows), _train(one), one.seed) for one in group]
+        plans = plan_all([(len(one.rows), _train(one), one.seed) for one in group])
         order = sorted(range(len(group)), key=lambda place: -len(plans[place]))
         chosen = _at_least(order)
         ordered = [group[place] for place in chosen]
@@ -117,9 +117,9 @@ class Batched:
         lanes = lay(self._rows, [one.rows for one in ordered], [plans[place] for place in chosen], width)
         held, losses_SN = self._descend(ordered, lanes)
         # Each client gets memory of its own: what it keeps must not keep that of the others.
-        apart = {name: torch.unbind_copy(held[name].cpu()) for name in _train(group[0]).start}
+        apart = {name: _apart(held[name].cpu()) for name in _train(group[0]).start}
         finite = {name: are_finite(held[name]) for name in apart}
-        totals, usual = _sums(losses_SN, lanes.steps), np.isfinite(losses_SN).all(0)
+        totals, usual = _sums(losses_SN, lanes.steps), np.all(np.isfinite(losses_SN), 0).tolist()
         answers: dict[int, Answered] = {}
         for lane, place in enumerate(order):
             one, steps = group[place], lanes.steps[lane]
@@ -261,6 +261,12 @@ def _joined(tensors: Sequence[Tensor]) -> Tensor:
     if all(tensor is first for tensor in tensors):
         return first.expand(len(tensors), *first.shape).contiguous()
     return torch.stack(list(tensors))
+
+
+def _apart(values: Tensor) -> Sequence[Tensor]:
+    """The lanes of values (N, ...), each in memory of its own."""
+    lanes: Sequence[Tensor] = torch.ops.aten.unbind_copy.int(values)
+    return lanes
 
 
 def _sums(losses_SN: FloatArray, steps: Sequence[int]) -> list[float]:
