@@ -97,7 +97,11 @@ def test_what_is_changed_in_place_is_made_anew_in_each_replay():
 
 
 def test_what_is_given_back_and_what_is_drawn_are_made_anew_in_each_replay():
-    replay = record(lambda x: (torch.zeros_like(x), x + torch.rand(2)), [torch.ones(2)])
+    def operation(x):
+        zeros = torch.zeros_like(x)
+        return zeros, zeros + x + torch.rand(2)
+
+    replay = record(operation, [torch.ones(2)])
     (zeros, drawn), (others, again) = (replay(torch.zeros(2)) for _ in range(2))
     assert zeros.data_ptr() != others.data_ptr()
     assert drawn.tolist() != again.tolist()
