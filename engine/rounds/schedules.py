@@ -4,7 +4,7 @@ A tier is a server with its children: a team with its clients, the global server
 schedule knows nothing of what the children are or how they are reached.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, Self, TypeVar
 
@@ -12,6 +12,7 @@ from strata.engine.method.messages import Received
 from strata.engine.method.situation import Decisions
 from strata.engine.rounds.pools import Failure, Ticket
 from strata.engine.rounds.world import TierPlan
+from strata.engine.stopwatch import Stopwatch
 
 
 class Reply(Protocol):
@@ -93,6 +94,36 @@ class Schedule(Protocol):
     def step(self, tier: Tier[R], state: object, moment: Moment) -> Step[R]:
         """One exchange, from the invitations to the server's new state."""
 
+    def exchange(self, tier: Tier[R], state: object, moment: Moment) -> "Pausing[Step[R]]":
+        """The same with a pause once the calls are handed over, in which others may hand over theirs."""
+
+
+Made = TypeVar("Made")
+Pausing = Generator[None, None, Made]
+"""Something that is made with pauses, after each of which whoever makes it goes on."""
+
+
+def at_once(making: Pausing[Made]) -> Made:
+    """Make something without pausing; gives what it comes to."""
+    while True:
+        try:
+            next(making)
+        except StopIteration as stop:
+            made: Made = stop.value
+            return made
+
+
+def watched(watch: Stopwatch, making: Pausing[Made]) -> Pausing[Made]:
+    """Make something with its pauses, in which ``watch`` does not run."""
+    while True:
+        with watch:
+            try:
+                next(making)
+            except StopIteration as stop:
+                made: Made = stop.value
+                return made
+        yield
+
 
 @dataclass(frozen=True)
 class Deadline:
@@ -109,9 +140,19 @@ class Deadline:
         Raises:
             StrataError: the first failure among the children, whatever the others do.
         """
+        return at_once(self.exchange(tier, state, moment))
+
+    def exchange(self, tier: Tier[R], state: object, moment: Moment) -> Pausing[Step[R]]:
+        """The exchange that :meth:`step` makes, with a pause once the children are called.
+
+        Raises:
+            StrataError: the first failure among the children, whatever the others do.
+        """
         children = tier.invite(moment)
+        tickets = tier.submit(children, state, moment)
+        yield
         by_sender: dict[int, R] = {}
-        for result in tier.results(tier.submit(children, state, moment)):
+        for result in tier.results(tickets):
             if isinstance(result, Failure):
                 raise result.error
             by_sender[result.sender] = result

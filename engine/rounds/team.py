@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from time import perf_counter
 from typing import cast
 
 from strata.engine.clock.delays import transfer_s
@@ -29,7 +28,7 @@ from strata.engine.rounds.pools import (
     added,
     merge,
 )
-from strata.engine.rounds.schedules import Moment, Step, schedule_of
+from strata.engine.rounds.schedules import Moment, Pausing, Step, at_once, schedule_of, watched
 from strata.engine.rounds.world import World, teams_by_client
 from strata.engine.seeding import derive
 from strata.engine.state.snapshot import Snapshot
@@ -67,19 +66,26 @@ class TeamServer:
         Raises:
             StrataError: what broke the call of one of its clients.
         """
-        began, tier = perf_counter(), self._tier(call.members)
-        reply = self._run(call, tier)
-        own_s = perf_counter() - began - tier.waited.seconds
-        return replace(reply, spent=Spent(reply.spent.trained, {here(): own_s}))
+        return at_once(self.rounds(call))
 
-    def _run(self, call: TeamCall, tier: ClientTier) -> TeamReply:
+    def rounds(self, call: TeamCall) -> Pausing[TeamReply]:
+        """The rounds that :meth:`run` makes, with a pause in each once its clients are called.
+
+        Raises:
+            StrataError: what broke the call of one of its clients.
+        """
+        tier, busy = self._tier(call.members), Stopwatch()
+        reply = yield from watched(busy, self._rounds(call, tier))
+        return replace(reply, spent=Spent(reply.spent.trained, {here(): busy.seconds - tier.waited.seconds}))
+
+    def _rounds(self, call: TeamCall, tier: ClientTier) -> Pausing[TeamReply]:
         world, method = self._world, self._method
         state = method.start_team(call.down, self._state)
         bytes_down, top, own = count_bytes(call.down), world.server_profile, world.team_profile
         seconds = own.latency_s + transfer_s(bytes_down, own.down_bytes_per_s, top.up_bytes_per_s)
         outcomes, senders = [], set()
         for team_round in range(1, method.team_rounds + 1):
-            step = self._schedule.step(tier, state, Moment(call.round, team_round, call.decisions))
+            step = yield from self._schedule.exchange(tier, state, Moment(call.round, team_round, call.decisions))
             outcomes.append(tier.outcome(state, step))
             senders |= {up.sender for up in step.ups}
             state, seconds = step.state, seconds + step.seconds
@@ -127,25 +133,38 @@ class LocalTeams:
     def __init__(self, world: World, clients: ClientPool) -> None:
         """One :class:`TeamServer` per team, all reaching the same clients."""
         self._servers = {team: TeamServer(world, team, clients) for team in world.data.teams}
-        self._queue = Queue(self._make)
+        self._queue = Queue(self._make, len(self._servers), lambda call: call.team)
 
     def submit(self, calls: Sequence[TeamCall]) -> Sequence[Ticket]:
-        """Note the calls; teams run in this order, once something is asked for that rests on them."""
+        """Note the calls; teams run once something is asked for that rests on them."""
         return self._queue.submit(calls)
 
     def results(self, tickets: Sequence[Ticket]) -> Iterator[TeamReply | Failure]:
-        """Run the teams one after the other as their replies are asked for; a team's round that breaks is a failure.
+        """Run the teams side by side once a reply is asked for; a team's round that breaks is a failure.
 
         Asking again gives the same.
         """
         return self._queue.results(cast(Sequence[Queued[TeamCall, TeamReply]], tickets))
 
-    def _make(self, calls: Sequence[TeamCall]) -> Iterator[TeamReply | Failure]:
-        for call in calls:
-            try:
-                yield self._servers[call.team].run(call)
-            except Exception as error:
-                yield Failure(error)
+    @single_thread()
+    def _make(self, calls: Sequence[TeamCall]) -> list[TeamReply | Failure]:
+        """Let the teams take turns, so that the clients of all can be called before those of the first have to answer.
+
+        Then clients of several teams can be trained as one.
+        """
+        running = {call.team: self._servers[call.team].rounds(call) for call in calls}
+        replies: dict[int, TeamReply | Failure] = {}
+        while running:
+            for team in list(running):
+                try:
+                    next(running[team])
+                    continue
+                except StopIteration as stop:
+                    replies[team] = stop.value
+                except Exception as error:
+                    replies[team] = Failure(error)
+                del running[team]
+        return [replies[call.team] for call in calls]
 
     def evaluate(self, shared: Mapping[str, Params], topology: Topology) -> Evaluations:
         """Evaluate the clients of all teams on their own test data, team by team; scores by client id."""

@@ -12,6 +12,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
+from cachetools import LRUCache
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,7 +21,7 @@ from strata.engine.errors import TrainingError
 from strata.engine.method.losses import Batch
 from strata.engine.method.requests import Answer, Evaluate, Evaluation, Train
 from strata.engine.params import Params
-from strata.engine.training.batches import Rows, batch_sizes, plan_batches
+from strata.engine.training.batches import Rows, batch_sizes, plan_all
 from strata.engine.training.descent import Descent, Pulls
 from strata.engine.training.flops import COUNTS, set_modes
 from strata.engine.training.lanes import LEAST, SHRINK, Lanes, lay, means, padded
@@ -28,7 +29,7 @@ from strata.engine.training.modules import Modules, slots
 from strata.engine.training.sequential import Sequential
 from strata.engine.training.stacked import Names, Operations, gradients, logits
 from strata.engine.training.together import Togetherness, kind_of
-from strata.engine.training.trainer import Asked, Broken, out_of_memory, trained
+from strata.engine.training.trainer import Asked, Broken, are_finite, ended, out_of_memory, refuse_infinite
 
 FloatArray = NDArray[np.float64]
 
@@ -37,6 +38,9 @@ PART_BYTES = 256 * 2**20
 
 COPIES = 4
 """How often the parameters are held: values, gradients, an optimiser's state, results."""
+
+COSTS_KEPT = 4096
+"""FLOPs and samples of requests that are kept, the last used ones; one is by kind, length and number of rows."""
 
 Answered = Answer | Broken
 
@@ -51,6 +55,7 @@ class Batched:
         self._modules, self._operations = Modules(self._device), Operations()
         self._sequential = Sequential(dataset, device, evaluation_batch)
         self._evaluation_batch = evaluation_batch
+        self._costs: LRUCache[Hashable, tuple[int, int]] = LRUCache(COSTS_KEPT)
         self._together = Togetherness(self._modules, self._rows)
         self._row_bytes = 4 * max(1, dataset.x[0].size if len(dataset.x) else 1)
 
@@ -104,42 +109,45 @@ class Batched:
             return [Broken(out_of_memory(error, f"{first} to {last}, {len(group)} together"))] * len(group)
 
     def _train(self, group: Sequence[Asked]) -> list[Answered]:
-        plans = [plan_batches(len(one.rows), _train(one), one.seed) for one in group]
+        plans = plan_all([(len(one.rows), _train(one), one.seed) for one in group])
         order = sorted(range(len(group)), key=lambda place: -len(plans[place]))
         chosen = _at_least(order)
         ordered = [group[place] for place in chosen]
         width = padded(len(group[0].rows), _train(group[0]).batch_size)
         lanes = lay(self._rows, [one.rows for one in ordered], [plans[place] for place in chosen], width)
         held, losses_SN = self._descend(ordered, lanes)
-        finite = {name: torch.isfinite(value).flatten(1).all(1).tolist() for name, value in held.items()}
         # Each client gets memory of its own: what it keeps must not keep that of the others.
-        apart = {name: [value.clone() for value in held[name].cpu().unbind()] for name in _train(group[0]).start}
+        apart = {name: _apart(held[name].cpu()) for name in _train(group[0]).start}
+        finite = {name: are_finite(held[name]) for name in apart}
+        totals, usual = _sums(losses_SN, lanes.steps), np.all(np.isfinite(losses_SN), 0).tolist()
         answers: dict[int, Answered] = {}
-        costs: dict[Hashable, tuple[int, int]] = {}
         for lane, place in enumerate(order):
-            one = group[place]
-            self._count(one, costs)
+            one, steps = group[place], lanes.steps[lane]
+            self._count(one)
             params = {name: values[lane] for name, values in apart.items()}
             infinite = [name for name in params if not finite[name][lane]]
             try:
-                answers[place] = trained(params, infinite, losses_SN[: lanes.steps[lane], lane], one.work, one.where)
+                if infinite or not usual[lane]:
+                    refuse_infinite(losses_SN[:steps, lane], infinite, one.where)
+                answers[place] = ended(params, steps, totals[lane], one.work)
             except TrainingError as error:
                 answers[place] = Broken(error)
         return [answers[place] for place in range(len(group))]
 
-    def _count(self, one: Asked, known: dict[Hashable, tuple[int, int]]) -> None:
-        """Add a client's samples and FLOPs to its work; ``known`` are those of others of its group, by their length."""
+    def _count(self, one: Asked) -> None:
+        """Add a client's samples and FLOPs to its work; they are counted once for clients of its length."""
         request, n = _train(one), len(one.rows)
-        key = n, request.length
-        if key not in known:
+        key = kind_of(request), request.batch_size, request.repeat_batch, request.length, n
+        if key not in self._costs:
             flops = samples = 0
             for size, count in batch_sizes(n, request).items():
                 batch = Batch(*self._rows.fetch(one.rows[:size]), request.constants)
                 flops += count * self._flops.step(request, batch)
                 samples += count * size
-            known[key] = flops, samples
-        one.work.flops += known[key][0]
-        one.work.samples += known[key][1]
+            self._costs[key] = flops, samples
+        flops, samples = self._costs[key]
+        one.work.flops += flops
+        one.work.samples += samples
 
     def _descend(self, group: Sequence[Asked], lanes: Lanes) -> tuple[Params, FloatArray]:
         """Train; gives the parameters ``(N, ...)`` by name after each lane's last step, and the losses ``(S, N)``."""
@@ -178,8 +186,7 @@ class Batched:
     def _stacked(self, like: Mapping[str, Tensor], params: Sequence[Params | Mapping[str, Tensor]]) -> Params:
         """The tensors of several clients by name, as one each; of the types of ``like``, on the device."""
         return {
-            name: torch.stack([one[name] for one in params]).to(self._device, value.dtype)
-            for name, value in like.items()
+            name: _joined([one[name] for one in params]).to(self._device, value.dtype) for name, value in like.items()
         }
 
     def _pull(
@@ -246,6 +253,29 @@ def _at_least(order: list[int]) -> list[int]:
 def _in_order(n: int, width: int) -> list[IntArray]:
     """Positions 0..n-1, ``width`` at a time."""
     return [np.arange(first, min(n, first + width)) for first in range(0, n, width)]
+
+
+def _joined(tensors: Sequence[Tensor]) -> Tensor:
+    """Tensors of several clients as one ``(N, ...)``, in memory of its own."""
+    first = tensors[0]
+    if all(tensor is first for tensor in tensors):
+        return first.expand(len(tensors), *first.shape).contiguous()
+    return torch.stack(list(tensors))
+
+
+def _apart(values: Tensor) -> Sequence[Tensor]:
+    """The lanes of values (N, ...), each in memory of its own."""
+    lanes: Sequence[Tensor] = torch.ops.aten.unbind_copy.int(values)
+    return lanes
+
+
+def _sums(losses_SN: FloatArray, steps: Sequence[int]) -> list[float]:
+    """The sum of each lane's losses, as numpy adds up those of a single client."""
+    losses_NS = np.ascontiguousarray(losses_SN.T)
+    if steps[-1] == steps[0]:
+        sums: list[float] = losses_NS.sum(1).tolist()
+        return sums
+    return [float(losses[:count].sum()) for losses, count in zip(losses_NS, steps, strict=True)]
 
 
 def _to_width(rows: Tensor, lanes: int) -> Tensor:

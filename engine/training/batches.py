@@ -1,16 +1,24 @@
 """A client's samples, in batches: which rows make up each step, and how they are fetched."""
 
 import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
 
+import numpy as np
 import torch
+from cachetools import LRUCache
 from torch import Tensor
 
 from strata.engine.data.dataset import Dataset, IntArray
 from strata.engine.data.mapped import Mapped
 from strata.engine.method.requests import Train
-from strata.engine.seeding import generator
+from strata.engine.seeding import generator, generators
 
 GATHER_SAMPLES = 4096  # rows fetched at once: large enough to cost little per step, small enough to stay in cache
+
+
+GATHERED_BYTES = 32 * 2**20
+"""Inputs of cohorts, as models take them, that are kept from one call to the next, at most."""
 
 
 class Rows:
@@ -26,13 +34,14 @@ class Rows:
         self._mapped = [array for array in (dataset.x, dataset.y) if isinstance(array, Mapped)]
         self._shift, self._scale = dataset.shift, dataset.scale
         self.device = device
+        self._kept: LRUCache[bytes, tuple[Tensor, Tensor]] = LRUCache(GATHERED_BYTES, lambda kept: int(kept[0].nbytes))
 
-    def fetch(self, rows: IntArray) -> tuple[Tensor, Tensor]:
+    def fetch(self, rows: IntArray | Tensor) -> tuple[Tensor, Tensor]:
         """The samples of ``rows`` (n,): inputs (n, ...) ready for a model, and classes (n,), on the trainer's device.
 
         Inputs of uint8 become float32, shifted and scaled as the data set says; others are as they are there.
         """
-        index = torch.from_numpy(rows).to(self.device)
+        index = rows if isinstance(rows, Tensor) else torch.from_numpy(rows).to(self.device)
         x, y = self._x.index_select(0, index), self._y.index_select(0, index)
         for array in self._mapped:
             array.release()  # of a large file much more comes with a row than the row
@@ -40,11 +49,37 @@ class Rows:
             x = x.to(torch.float32).div_(255.0).sub_(self._shift).div_(self._scale)
         return x, y
 
+    def gathered(self, rows: IntArray) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        """A function like :meth:`fetch` by positions among ``rows`` (n,), all of which are fetched now.
+
+        They are kept for the next time as long as there is room: a cohort is often the same again.
+        """
+        key = rows.tobytes()
+        if key not in self._kept:
+            x, y = self.fetch(rows)
+            if x.nbytes > GATHERED_BYTES:
+                return partial(_select, x, y)
+            self._kept[key] = x, y
+        return partial(_select, *self._kept[key])
+
+
+def _select(x: Tensor, y: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    return x.index_select(0, positions), y.index_select(0, positions)
+
 
 def plan_batches(n: int, request: Train, seed: int) -> list[IntArray]:
     """Positions 0..n-1 of each step's batch: shuffled passes over the data, the last batch of a pass may be smaller."""
+    return _planned(n, request, generator(seed, "batches"))
+
+
+def plan_all(asked: Sequence[tuple[int, Train, int]]) -> list[list[IntArray]]:
+    """The plans of several requests, of which each is what :func:`plan_batches` takes; they cost a third together."""
+    rngs = generators([seed for *_, seed in asked], "batches")
+    return [_planned(n, request, rng) for (n, request, _), rng in zip(asked, rngs, strict=True)]
+
+
+def _planned(n: int, request: Train, rng: np.random.Generator) -> list[IntArray]:
     steps = request.length.in_steps(-(-n // request.batch_size))
-    rng = generator(seed, "batches")
     if request.repeat_batch:
         return [rng.permutation(n)[: request.batch_size]] * steps
     batches: list[IntArray] = []

@@ -3,7 +3,7 @@
 # N lanes, S steps of the longest lane, P rows of a filled batch
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,7 +23,7 @@ SHRINK = 0.75
 """The share of the lanes still at work below which those that are done are no longer computed along."""
 
 SEEN_ONCE = 1.5
-"""How often rows are seen on average, at most, for them to be fetched in the order in which they are seen."""
+"""How often rows are seen on average, at most, for each step to fetch its own; else all are fetched at once."""
 
 
 def padded(n: int, most: int) -> int:
@@ -51,27 +51,22 @@ class Lanes:
     """What several clients see in which step; those with more steps come first.
 
     Attributes:
-        x: inputs as a model takes them; ``y``: classes. Where most rows are seen once, in the order in which they are
-            seen, ``(S, N, P, ...)``, else each row once, ``(R, ...)``.
-        index: ``(S, N, P)`` int64: which of those rows; None where they lie in their order.
+        index: ``(S, N, P)`` int64: which samples.
+        fetch: gives samples by flat numbers out of ``index``: inputs as a model takes them, and classes.
         weights: ``(S, N, P)`` float32, see :class:`Weighed`.
         steps: of each lane, descending.
     """
 
-    x: Tensor
-    y: Tensor
-    index: Tensor | None
+    index: Tensor
+    fetch: Callable[[Tensor], tuple[Tensor, Tensor]]
     weights: Tensor
     steps: Sequence[int]
 
     def batch(self, step: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
         """Inputs (width, P, ...), classes and weights (width, P) of a step of the first ``width`` lanes."""
-        if self.index is None:
-            return self.x[step, :width], self.y[step, :width], self.weights[step, :width]
         index = self.index[step, :width]
-        flat = index.reshape(-1)
-        x = self.x.index_select(0, flat).view(*index.shape, *self.x.shape[1:])
-        return x, self.y.index_select(0, flat).view(index.shape), self.weights[step, :width]
+        x, y = self.fetch(index.reshape(-1))
+        return x.view(*index.shape, *x.shape[1:]), y.view(index.shape), self.weights[step, :width]
 
     @cached_property
     def active(self) -> list[int]:
@@ -90,26 +85,38 @@ def lay(rows: Rows, of: Sequence[IntArray], plans: Sequence[Sequence[IntArray]],
         width: rows to which each step's batch is filled up.
     """
     steps = [len(plan) for plan in plans]
-    index = np.zeros((max(steps), len(plans), width), np.int64)
+    starts = np.cumsum([0, *map(len, of)])[:-1]
+    index = np.empty((max(steps), len(plans), width), np.int64)
+    index[:] = starts[:, None]
     weights = np.zeros(index.shape, np.float32)
-    start = 0
-    for lane, (held, plan) in enumerate(zip(of, plans, strict=True)):
-        sizes = np.array([len(positions) for positions in plan])
-        step = np.repeat(np.arange(len(plan)), sizes)
-        place = np.arange(len(step)) - np.repeat(sizes.cumsum() - sizes, sizes)
-        # What fills a batch up is a row of its own: another batch's may be infinite.
-        index[: len(plan), lane] = np.array([positions[0] for positions in plan])[:, None]
-        index[step, lane, place] = np.concatenate(plan)
-        weights[step, lane, place] = (np.float32(1) / sizes.astype(np.float32))[step]
-        index[:, lane] += start
-        start += len(held)
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for lane, plan in enumerate(plans):
+        alike.setdefault(tuple(map(len, plan)), []).append(lane)
+    for sizes, lanes in alike.items():
+        seen = np.array([np.concatenate(plans[lane]) for lane in lanes]) + starts[lanes][:, None]
+        _spread(seen, np.array(sizes), lanes, index, weights)
     everything = np.concatenate(of)
     weighed = torch.from_numpy(weights).to(rows.device)
     if index.size <= SEEN_ONCE * len(everything):
-        x, y = rows.fetch(everything[index.reshape(-1)])
-        return Lanes(x.view(*index.shape, *x.shape[1:]), y.view(index.shape), None, weighed, steps)
-    x, y = rows.fetch(everything)
-    return Lanes(x, y, torch.from_numpy(index).to(rows.device), weighed, steps)
+        return Lanes(torch.from_numpy(everything[index]).to(rows.device), rows.fetch, weighed, steps)
+    return Lanes(torch.from_numpy(index).to(rows.device), rows.gathered(everything), weighed, steps)
+
+
+def _spread(
+    seen: IntArray, sizes: IntArray, lanes: Sequence[int], index: IntArray, weights: NDArray[np.float32]
+) -> None:
+    """Write into index and weights ``(S, N, P)`` what lanes see whose batches are of the same ``sizes`` (steps,).
+
+    ``seen`` (lanes, rows) are the rows of all their batches, one after the other.
+    """
+    firsts = sizes.cumsum() - sizes
+    step = np.repeat(np.arange(len(sizes)), sizes)
+    place = np.arange(len(step)) - firsts[step]
+    # What fills a batch up is a row of its own: another batch's may be infinite.
+    index[: len(sizes), lanes] = seen.T[firsts][:, :, None]
+    at = step[:, None], np.asarray(lanes), place[:, None]
+    index[at] = seen.T
+    weights[at] = (np.float32(1) / sizes.astype(np.float32))[step][:, None]
 
 
 def means(values: Tensor, weights: Tensor) -> NDArray[np.float64]:

@@ -33,7 +33,7 @@ from strata.engine.training.batches import GATHER_SAMPLES, Rows, plan_batches
 from strata.engine.training.descent import Descent, Pulls
 from strata.engine.training.flops import COUNTS, select_trainable, set_modes
 from strata.engine.training.modules import Modules, slots
-from strata.engine.training.trainer import Asked, Broken, out_of_memory, trained
+from strata.engine.training.trainer import Asked, Broken, are_finite, out_of_memory, trained
 
 
 class Sequential:
@@ -89,7 +89,7 @@ class Sequential:
                 work.samples += len(y)
         params = _take(module, request.start)
         means = torch.stack(losses).cpu().numpy() if losses else np.zeros(0)
-        infinite = [name for name, value in params.items() if not bool(torch.isfinite(value).all())]
+        infinite = [name for name, value in params.items() if not are_finite(value[None])[0]]
         return trained(params, infinite, means, work, where)
 
     def _pull(

@@ -21,6 +21,18 @@ ATEN = torch.ops.aten
 SAME = {ATEN.expand.default, ATEN.view.default, ATEN._unsafe_view.default, ATEN.detach.default, ATEN.alias.default}
 """Operations that change nothing where the shape stays."""
 
+LIKE = {
+    ATEN.ones_like.default,
+    ATEN.zeros_like.default,
+    ATEN.new_zeros.default,
+    ATEN.new_ones.default,
+    ATEN.new_full.default,
+}
+"""Operations whose results rest on a tensor's shape alone."""
+
+MOST_FIXED = 2**16
+"""Values of a result that is kept with the recording, at most, instead of being made in each replay."""
+
 
 def record(operation: Operation, operands: Sequence[Tensor], constants: Iterable[Tensor] = ()) -> Operation:
     """The recording of an operation, for operands of these shapes.
@@ -48,6 +60,8 @@ class _Tape(TorchDispatchMode):
         self._alive: list[Tensor] = []  # or another tensor would be made where one was
         self._held: dict[str, Tensor] = {}
         self._constants = {_place(constant) for constant in constants}
+        self._fixed: dict[Node, Tensor] = {}  # results that no operand's value enters
+        self._in_place = False
         for number, operand in enumerate(operands):
             self._keep(operand, self._graph.placeholder(f"operand{number}"))
 
@@ -62,16 +76,23 @@ class _Tape(TorchDispatchMode):
         if func in (ATEN.lift_fresh.default, ATEN.lift_fresh_copy.default):  # a number that the code turns to a tensor
             self._constants.update(_place(arg) for arg in args if isinstance(arg, Tensor))
         node = self._graph.call_function(func, *tree_map(self._node, (args, kwargs or {})))
+        self._in_place |= func._schema.is_mutable
         if isinstance(made, Tensor):
             self._keep(made, node)
+            if func in LIKE or self._rests_on_nothing(node):
+                self._fixed[node] = made
         else:
             for number, part in enumerate(made):
                 if isinstance(part, Tensor):
                     self._keep(part, self._graph.call_function(operator.getitem, (node, number)))
         return made
 
+    def _rests_on_nothing(self, node: Node) -> bool:
+        drawn = torch.Tag.nondeterministic_seeded in node.target.tags  # type: ignore[union-attr]
+        return not drawn and all(before in self._fixed for before in node.all_input_nodes)
+
     def _keep(self, tensor: Tensor, node: Node) -> None:
-        node.meta["shape"] = tuple(tensor.shape)
+        node.meta["shape"], node.meta["dtype"] = tuple(tensor.shape), tensor.dtype
         self._alive.append(tensor)
         self._nodes[_place(tensor)] = node
 
@@ -90,8 +111,32 @@ class _Tape(TorchDispatchMode):
     def finish(self, made: Sequence[Tensor]) -> Operation:
         self._graph.output(tuple(self._nodes[_place(tensor)] for tensor in made))
         simplified(self._graph)
+        if not self._in_place:
+            self._fold()
         replay: Operation = GraphModule(self._held, self._graph).forward
         return replay
+
+    def _fold(self) -> None:
+        """Keep with the recording what is the same in every replay, and leave out what nothing rests on."""
+        for number, (node, value) in enumerate(self._fixed.items()):
+            if value.numel() <= MOST_FIXED and any(user.op != "output" for user in node.users):
+                self._held[f"fixed{number}"] = value
+                with self._graph.inserting_before(node):
+                    kept = self._graph.get_attr(f"fixed{number}")
+                kept.meta["shape"] = _shape(node)
+                node.replace_all_uses_with(kept, lambda user: user.op != "output")
+                if bool((value == 1).all()):
+                    _leave_out_products(kept, value)
+        self._graph.eliminate_dead_code()
+
+
+def _leave_out_products(ones: Node, value: Tensor) -> None:
+    """Leave out the products with a tensor of ones that are the other factor, of equal shape and type."""
+    for node in list(ones.users):
+        if node.target == ATEN.mul.Tensor:
+            (other,) = [factor for factor in node.args if factor is not ones] or [ones]
+            if isinstance(other, Node) and _shape(other) == _shape(node) and other.meta.get("dtype") == value.dtype:
+                node.replace_all_uses_with(other)
 
 
 def _place(tensor: Tensor) -> Hashable:

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from strata.engine.data.dataset import IntArray
 from strata.engine.errors import ResourceError, StrataError, TrainingError
@@ -60,6 +61,16 @@ def trained(params: Params, infinite: Sequence[str], losses: NDArray[np.float64]
     Raises:
         TrainingError: when a loss or a parameter is not finite; it names the step.
     """
+    refuse_infinite(losses, infinite, where)
+    return ended(params, len(losses), float(losses.sum()), work)
+
+
+def refuse_infinite(losses: NDArray[np.float64], infinite: Sequence[str], where: str) -> None:
+    """Refuse losses of steps ``(S,)``, and parameters of these names, that are not finite; see :func:`trained`.
+
+    Raises:
+        TrainingError: naming the step.
+    """
     broken = np.flatnonzero(~np.isfinite(losses))
     if len(broken):
         step = int(broken[0])
@@ -71,10 +82,23 @@ def trained(params: Params, infinite: Sequence[str], losses: NDArray[np.float64]
             f"{where}: parameter {infinite[0]} is not finite after step {len(losses)}. Lower the learning rate or the "
             "pull."
         )
-    total = float(losses.sum())
-    work.steps += len(losses)
+
+
+def ended(params: Params, steps: int, total: float, work: Work) -> Trained:
+    """The answer to a request for training whose ``steps`` had losses of this ``total``, all of them finite."""
+    work.steps += steps
     work.loss_sum += total
-    return Trained(params, total / len(losses) if len(losses) else float("nan"))
+    return Trained(params, total / steps if steps else float("nan"))
+
+
+def are_finite(values: Tensor) -> list[bool]:
+    """Whether all values of each lane are finite; ``values`` (N, ...)."""
+    flat = values.reshape(len(values), -1)
+    # A sum that is finite has no part that is not; to look at each value takes thirty times as long.
+    if bool(torch.isfinite(flat.sum(1)).all()):
+        return [True] * len(values)
+    found: list[bool] = torch.isfinite(flat).all(1).tolist()
+    return found
 
 
 def out_of_memory(error: torch.cuda.OutOfMemoryError, where: str) -> ResourceError:

@@ -1,10 +1,12 @@
 """Numbers counted from a purpose: the same one by one and all at once, uniform, independent."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from strata.engine.seeding import derive, generator, uniform, uniforms
+from strata.engine.seeding import derive, generator, generators, uniform, uniforms
 
 N = 20_000
 MEMBERS = range(N)
@@ -81,3 +83,20 @@ def test_parts_of_a_purpose_are_told_apart_by_kind_and_place():
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert derive(1, "a", np.int64(5)) == derive(1, "a", 5)  # ids come as numpy's integers, too
     assert generator(1, "a").random() == generator(1, "a").random() != generator(2, "a").random()
+
+
+@pytest.mark.parametrize("purpose", [("batches",), ("cohort", 3, 1)])
+def test_generators_are_numpys_for_each_seed(purpose):
+    seeds = [0, 1, 2**31, 2**32 - 1, 2**32, 2**63 - 1, *(derive(0, "seed", member) for member in range(50))]
+    for seed, made in zip(seeds, generators(seeds, *purpose), strict=True):
+        own = np.random.PCG64(np.random.SeedSequence(derive(seed, *purpose)))
+        assert made.bit_generator.state == own.state
+        assert made.permutation(9).tolist() == generator(seed, *purpose).permutation(9).tolist()
+    assert generators([], *purpose) == []
+
+
+def test_a_seed_is_the_hash_of_the_parts_each_with_the_letter_of_its_type():
+    text = b"i5/sstep/i3/i-1/s%s"
+    digest = hashlib.blake2b(text, digest_size=8).digest()
+    assert derive(5, "step", 3, -1, "%s") == int.from_bytes(digest, "big") // 2
+    assert derive(5, "1") != derive(5, 1)

@@ -14,6 +14,7 @@ from strata.engine.method.situation import Decisions
 from strata.engine.rounds.clients import ClientHost
 from strata.engine.rounds.pools import Failure, TeamCall
 from strata.engine.rounds.team import LocalTeams, TeamServer
+from strata.engine.training.batched import Batched
 from tests.helpers.calls import call_rows
 from tests.helpers.regrouping import Regrouping
 from tests.helpers.small import small
@@ -94,13 +95,15 @@ def test_a_servers_draws_follow_the_seed():
 def test_a_team_that_breaks_is_one_failure_and_the_others_run_once_each(monkeypatch):
     world, made = build_world(config()), []
 
-    def run(self, call):
+    def rounds(self, call):
         made.append(call.team)
+        yield
         if call.team == 0:
             raise TopologyError("no neighbours")
+        yield
         return call.team
 
-    monkeypatch.setattr(TeamServer, "run", run)
+    monkeypatch.setattr(TeamServer, "rounds", rounds)
     teams = LocalTeams(world, ClientHost(world, "cpu"))
     tickets = teams.submit([TeamCall(team, 1, members, None) for team, members in world.data.teams.items()])
     broken, reply = teams.results(tickets)
@@ -108,6 +111,24 @@ def test_a_team_that_breaks_is_one_failure_and_the_others_run_once_each(monkeypa
     assert (str(broken.error), reply) == ("no neighbours", 1)
     assert list(teams.results(tickets)) == [broken, reply]
     assert made == [0, 1]
+
+
+def test_teams_take_turns_so_that_the_clients_of_all_are_trained_as_one(monkeypatch):
+    together, answer = [], Batched.answer
+    monkeypatch.setattr(Batched, "answer", lambda self, asked: together.append(len(asked)) or answer(self, asked))
+
+    def played(*words):
+        together.clear()
+        with Federation(config("rounds=2", "training.batch_clients=8", *words)) as federation:
+            for _ in federation:
+                pass
+            return federation.fingerprint()
+
+    side_by_side = played()
+    assert max(together) == 8
+    plain = LocalTeams._make
+    monkeypatch.setattr(LocalTeams, "_make", lambda self, calls: [made for c in calls for made in plain(self, [c])])
+    assert (played(), max(together)) == (side_by_side, 4)
 
 
 def test_whatever_a_client_is_asked_for_after_a_regroup_knows_its_team_of_now(monkeypatch):

@@ -1,0 +1,57 @@
+"""Rows as models take them, and batches planned for many clients at once."""
+
+import numpy as np
+import pytest
+import torch
+
+from strata.engine.data.dataset import Dataset
+from strata.engine.method.length import Length
+from strata.engine.method.requests import Sgd, Train
+from strata.engine.models.spec import ModelSpec
+from strata.engine.training import batches
+from strata.engine.training.batches import Rows, plan_all, plan_batches
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (40, 1, 3, 3), np.uint8)
+DATA = Dataset("made", PIXELS, np.arange(40) % 7, 7)
+
+
+@pytest.fixture
+def rows():
+    return Rows(DATA, torch.device("cpu"))
+
+
+def test_plans_made_together_are_those_made_one_by_one():
+    request = Train(ModelSpec("mclr", (1, 3, 3), 7), {}, Sgd(0.1), 4, Length(epochs=2))
+    asked = [(n, request, 100 + n) for n in (3, 4, 9, 20)]
+    for made, one in zip(plan_all(asked), asked, strict=True):
+        assert [part.tolist() for part in made] == [part.tolist() for part in plan_batches(*one)]
+
+
+@pytest.mark.parametrize("room", [0, 10**6])
+def test_gathered_rows_are_those_fetched_whether_there_is_room_to_keep_them_or_not(rows, monkeypatch, room):
+    monkeypatch.setattr(batches, "GATHERED_BYTES", room)
+    held, positions = np.array([7, 30, 2]), torch.tensor([2, 2, 0])
+    for _ in range(2):
+        x, y = rows.gathered(held)(positions)
+        expected = (torch.from_numpy(PIXELS[[2, 2, 7]]).float() / 255 - DATA.shift) / DATA.scale
+        assert torch.equal(x, expected)
+        assert y.tolist() == [2, 2, 0]
+
+
+def test_a_cohort_that_comes_again_is_not_fetched_again(rows, monkeypatch):
+    fetched = []
+    fetch = rows.fetch
+    monkeypatch.setattr(rows, "fetch", lambda wanted: fetched.append(wanted.tolist()) or fetch(wanted))
+    for cohort in ([1, 2], [3, 4], [1, 2]):
+        rows.gathered(np.array(cohort))
+    assert fetched == [[1, 2], [3, 4]]
+
+
+def test_of_cohorts_that_are_kept_the_last_used_stay_as_far_as_there_is_room(monkeypatch):
+    monkeypatch.setattr(batches, "GATHERED_BYTES", 2 * 2 * 9 * 4)  # two cohorts of two rows of nine float32
+    rows, fetched = Rows(DATA, torch.device("cpu")), []
+    fetch = rows.fetch
+    monkeypatch.setattr(rows, "fetch", lambda wanted: fetched.append(wanted.tolist()) or fetch(wanted))
+    for cohort in ([1, 2], [3, 4], [1, 2], [5, 6], [1, 2], [3, 4]):
+        rows.gathered(np.array(cohort))
+    assert fetched == [[1, 2], [3, 4], [5, 6], [3, 4]]
