@@ -22,6 +22,7 @@ from rich.text import Text
 
 from strata.algorithms.controls.searching import ACCURACY, BUDGET_MIB, MEMORY_MIB, agent_of
 from strata.cluster.humanise import NOTHING, humanise_accuracy, humanise_seconds
+from strata.cluster.sinks.by_client import calls_by_round
 from strata.cluster.sinks.jsonl import CONFIG, METRICS, read_metrics
 from strata.cluster.sinks.sink import Plain
 from strata.engine.config.load import read_yaml
@@ -176,7 +177,7 @@ def read_architectures(run_dir: Path) -> Architectures:
     name = str(read_yaml(run_dir / CONFIG).get("algorithm"))
     method, rounds = load_method(name), read_metrics(run_dir / METRICS)
     try:
-        found = gather(run_dir, method, rounds)
+        found = gather(run_dir, method, rounds, calls_by_round(run_dir))
     except (KeyError, TypeError, AttributeError) as error:
         raise StrataError(f"{run_dir / METRICS}: not the rounds of a run: {error}.") from None
     if not found.clients:
@@ -187,14 +188,16 @@ def read_architectures(run_dir: Path) -> Architectures:
     return found
 
 
-def gather(run_dir: Path, method: Method, rounds: Sequence[Plain]) -> Architectures:
-    """Collect what the clients ended with from the lines of ``metrics.jsonl``, as plain values."""
+def gather(
+    run_dir: Path, method: Method, rounds: Sequence[Plain], calls: Mapping[int, Sequence[Plain]]
+) -> Architectures:
+    """Collect what the clients ended with from the lines of ``metrics.jsonl`` and the calls of each round."""
     slots: dict[str, set[float]] = {}
     clients: dict[int, Choice] = {}
     entropies: dict[int, dict[int, float]] = {}
     for plain in rounds:
-        number = plain["round"]
-        for call in plain["calls"]:
+        number, metrics = plain["round"], plain["metrics"]
+        for call in calls.get(number, ()):
             client = call["client"]
             options = {name: value for name, value in call["metrics"].items() if method.is_choice(name)}
             if not options:
@@ -202,7 +205,7 @@ def gather(run_dir: Path, method: Method, rounds: Sequence[Plain]) -> Architectu
             for slot, option in options.items():
                 slots.setdefault(slot, set()).add(option)
             before = clients.get(client)
-            entropy = plain["metrics"].get(curve_of(agent_of(client), ENTROPY))
+            entropy = metrics.get(curve_of(agent_of(client), ENTROPY))
             clients[client] = Choice(
                 call, number, before.calls + 1 if before else 1, options, math.nan if entropy is None else entropy
             )

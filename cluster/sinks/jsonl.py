@@ -1,6 +1,7 @@
-"""The metric files of a run directory, one round a line: writing them, and reading them back.
+"""The metric files of a run directory: writing them, and reading them back.
 
-``metrics.jsonl`` is the run's own result: a failure to write it is an error. Every other sink is wrapped in a
+``metrics.jsonl``, one round a line, is the run's own result, as are the tables of single clients beside it
+(:mod:`~strata.cluster.sinks.by_client`): a failure to write them is an error. Every other sink is wrapped in a
 :class:`~strata.cluster.sinks.sink.GuardedSink`, so that a broken tracker or display never stops a run.
 """
 
@@ -13,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, SupportsFloat, TextIO
 
+from strata.cluster.sinks.by_client import ClientTables
 from strata.cluster.sinks.sink import Plain, RunInfo
 from strata.engine.errors import StrataError, StrataWarning
 from strata.engine.method.calls import CallTable
@@ -23,7 +25,7 @@ CONFIG, METRICS, TIMING = "config.yaml", "metrics.jsonl", "timing.jsonl"
 
 
 class JsonlSink:
-    """Writes ``metrics.jsonl``, one round a line with all its client calls, and ``timing.jsonl``.
+    """Writes ``metrics.jsonl``, one round a line, ``timing.jsonl``, and the tables of single clients.
 
     Equal runs write equal bytes to ``metrics.jsonl``: the wall-clock seconds, which never repeat, go to
     ``timing.jsonl``. A resumed run first drops the rounds that it is about to repeat, and ends with the same file as
@@ -33,9 +35,10 @@ class JsonlSink:
     def __init__(self) -> None:
         self._files: list[TextIO] = []
         self._dir = Path()
+        self._clients: ClientTables | None = None
 
     def start(self, run: RunInfo) -> None:
-        """Open both files behind round ``run.resumed_round``.
+        """Open all files behind round ``run.resumed_round``.
 
         Raises:
             StrataError: when they cannot be written.
@@ -45,16 +48,19 @@ class JsonlSink:
             for name in (METRICS, TIMING):
                 _truncate(run.run_dir / name, run.resumed_round)
                 self._files.append((run.run_dir / name).open("a", encoding="utf8"))
+            self._clients = ClientTables(run.run_dir, run.resumed_round)
 
     def round(self, record: RoundRecord) -> None:
-        """Append a line to each file and hand it to the operating system: a killed run loses nothing.
+        """Write a round and hand it to the operating system: a killed run loses nothing.
 
         Raises:
             StrataError: when it cannot be written, e.g. on a full disk.
         """
         timing = {"round": record.round, "wall_s": record.wall_s, "agents_wall_s": record.agents_wall_s}
+        assert self._clients is not None, "start comes first"
         with _explained(self._dir):
-            for file, plain in zip(self._files, (to_plain(record), timing), strict=True):
+            self._clients.add(record)
+            for file, plain in zip(self._files, (_lean(to_plain(record)), timing), strict=True):
                 file.write(json.dumps(_strict(plain), allow_nan=False) + "\n")
                 file.flush()
 
@@ -76,6 +82,12 @@ def _explained(folder: Path) -> Iterator[None]:
             f"{folder}: the metrics cannot be written: {error}. Free the disk, or choose another folder with output=…; "
             f"afterwards continue with: strata run resume={folder}"
         ) from error
+
+
+def _lean(plain: Plain) -> Plain:
+    """A record without what it tells of single clients, which has tables of its own."""
+    scores = {kind: {k: v for k, v in own.items() if k != "clients"} for kind, own in plain["scores"].items()}
+    return {**{name: value for name, value in plain.items() if name != "calls"}, "scores": scores}
 
 
 def _strict(value: object) -> object:
@@ -122,14 +134,10 @@ def read_metrics(path: Path) -> list[Plain]:
 
 
 def record_from_plain(plain: Plain) -> RoundRecord:
-    """Rebuild the record that a line of ``metrics.jsonl`` was made of (``wall_s`` is 0, null scores are NaN)."""
-    scores = {kind: Scores(**{**_numbers(s), "clients": _by_client(s)}) for kind, s in plain["scores"].items()}
-    return RoundRecord(**{**plain, "scores": scores, "calls": CallTable.from_rows(plain["calls"])})
+    """Rebuild the record that a line of ``metrics.jsonl`` was made of, but for single clients; null scores are NaN."""
+    scores = {kind: Scores(**{**_numbers(s), "clients": {}}) for kind, s in plain["scores"].items()}
+    return RoundRecord(**{**plain, "scores": scores, "calls": CallTable.of([])})
 
 
 def _numbers(scores: Plain) -> dict[str, Any]:
     return {key: math.nan if value is None else value for key, value in scores.items()}
-
-
-def _by_client(scores: Plain) -> dict[int, float]:
-    return {int(client): accuracy for client, accuracy in scores["clients"].items()}

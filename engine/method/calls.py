@@ -159,23 +159,6 @@ class CallTable:
             row["metrics"] = {name: values[index] for name, values in metrics.items() if not np.isnan(values[index])}
             yield row
 
-    @classmethod
-    def from_rows(cls, rows: Sequence[Mapping[str, Any]]) -> "CallTable":
-        """The table that :meth:`rows` was made of."""
-        return cls.of(
-            [
-                Call(
-                    **{
-                        **row,
-                        "team": NO_TEAM if row["team"] is None else row["team"],
-                        "status": STATUSES.index(row["status"]),
-                        "loss": np.nan if row["loss"] is None else row["loss"],
-                    }
-                )
-                for row in rows
-            ]
-        )
-
 
 PLAIN = tuple(entry.name for entry in fields(CallTable) if entry.name != "metrics")
 KINDS = tuple(

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from strata.cluster.cli import main
+from strata.cluster.sinks.by_client import calls_by_round
 from strata.engine.config.load import load_config
 from tests.bench.processes import family
 from tests.helpers.small import small_overrides
@@ -146,8 +147,8 @@ def test_compare_runs_on_the_same_clients_and_prints_one_table(tmp_path, capsys)
     assert "permfl" in table
     assert "fedavg" in table
     metrics = tmp_path.glob("*/metrics.jsonl")
-    runs = {path.parent.name.split("-")[0]: json.loads(path.read_text()) for path in metrics}
-    devices = {name: [call["device"] for call in run["calls"][:8]] for name, run in runs.items()}
+    runs = {path.parent.name.split("-")[0]: calls_by_round(path.parent)[1] for path in metrics}
+    devices = {name: [call["device"] for call in calls[:8]] for name, calls in runs.items()}
     assert devices["permfl"][:4] == devices["fedavg"][:4]
     assert main(["compare", "rounds=1"]) == 1
 

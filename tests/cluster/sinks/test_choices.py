@@ -14,6 +14,7 @@ from rich.console import Console
 
 from strata.cluster.cli import main
 from strata.cluster.run.runner import resume, run_all
+from strata.cluster.sinks.by_client import calls_by_round
 from strata.cluster.sinks.choices import TABLE, chooses, gather, notation, read_architectures, slot_notation
 from strata.cluster.sinks.choices_plot import present
 from strata.cluster.sinks.display import PlainDisplay
@@ -52,7 +53,7 @@ def last_calls(run_dir):
     """By client: the round and the call that came last, and how many there were."""
     calls, count = {}, {}
     for line in rounds_of(run_dir):
-        for one in line["calls"]:
+        for one in calls_by_round(run_dir)[line["round"]]:
             calls[one["client"]] = (line, one)
             count[one["client"]] = count.get(one["client"], 0) + 1
     return calls, count
@@ -119,6 +120,7 @@ def test_the_command_makes_the_same_files_from_the_folder_alone(done, tmp_path, 
     run_dir, printed = done
     for name in ("config.yaml", "metrics.jsonl"):
         shutil.copy(run_dir / name, tmp_path)
+    shutil.copytree(run_dir / "clients", tmp_path / "clients")
     assert main(["architectures", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     for name in ("architectures.csv", "architectures.png"):
@@ -165,13 +167,17 @@ def by_hand(round, choices, entropies):
     return {**vars(record(round)), "calls": list(CallTable.of(calls).rows()), "metrics": metrics}
 
 
+def gathered(run_dir, rounds):
+    return gather(Path(run_dir), load_method("perfedrlnas"), rounds, {one["round"]: one["calls"] for one in rounds})
+
+
 def test_shares_and_entropies_by_hand():
     rounds = [
         by_hand(1, {0: 8.0, 1: 8.0}, {0: 4.0, 1: 2.0}),
         by_hand(2, {1: 16.0, 2: 16.0}, {1: 1.0, 2: 4.0}),
         by_hand(3, {3: 16.0}, {3: None}),  # a NaN, as it is stored
     ]
-    found = gather(Path("x"), load_method("perfedrlnas"), rounds)
+    found = gathered("x", rounds)
     assert found.shares("stage1.width") == {8.0: 0.25, 16.0: 0.75}
     assert found.shares("last.width") == {64.0: 1.0}
     assert found.uniform == pytest.approx(math.log(2))  # one of two widths, and no choice
@@ -183,7 +189,7 @@ def test_shares_and_entropies_by_hand():
 
 def test_no_more_than_twenty_rows_in_the_terminal():
     rounds = [by_hand(1, dict.fromkeys(range(30), 8.0), {})]
-    found = gather(Path("run"), load_method("perfedrlnas"), rounds)
+    found = gathered("run", rounds)
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         Console(width=120).print(found.table())

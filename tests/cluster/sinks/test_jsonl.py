@@ -1,15 +1,17 @@
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from strata.cluster.sinks.by_client import calls_by_round, read_calls, read_scores
 from strata.cluster.sinks.jsonl import JsonlSink, read_metrics, record_from_plain
 from strata.engine.errors import StrataError, StrataWarning
 from strata.engine.method.calls import CallTable
-from tests.helpers.records import SUMMARY, call, record, run_info
+from tests.helpers.records import SUMMARY, record, run_info
 
 
 def write(run_dir: Path, rounds: range, **changes: Any) -> bytes:
@@ -21,14 +23,15 @@ def write(run_dir: Path, rounds: range, **changes: Any) -> bytes:
     return (run_dir / "metrics.jsonl").read_bytes()
 
 
-def test_a_line_is_a_round_with_its_calls(tmp_path: Path) -> None:
+def test_a_line_is_a_round_without_its_clients(tmp_path: Path) -> None:
     lines = write(tmp_path, range(1, 4)).decode().splitlines()
     second = json.loads(lines[1])
     assert len(lines) == 3
     assert (second["round"], second["virtual_s"], second["straggling_s"]) == (2, 1920.0, 12.5)
     assert second["scores"]["PM"]["accuracy"] == 1 - 1 / 3
-    assert [c["status"] for c in second["calls"]] == ["ok", "late"]
-    assert second["calls"][0]["bytes_up"] == 50
+    assert "calls" not in second
+    assert "clients" not in second["scores"]["PM"]
+    assert [call["status"] for call in calls_by_round(tmp_path)[2]] == ["ok", "late"]
 
 
 def test_equal_runs_write_equal_bytes_whatever_time_they_took(tmp_path: Path) -> None:
@@ -59,7 +62,9 @@ def test_a_resumed_run_ends_with_the_file_of_an_undisturbed_one(tmp_path: Path, 
     assert write(killed, range(4, 8)) == whole
     timing = (killed / "timing.jsonl").read_text().splitlines()
     assert [json.loads(line)["round"] for line in timing] == [1, 2, 3, 4, 5, 6, 7]
-    assert sorted(path.name for path in killed.iterdir()) == ["metrics.jsonl", "timing.jsonl"]
+    assert sorted(path.name for path in killed.iterdir()) == ["clients", "metrics.jsonl", "timing.jsonl"]
+    assert read_calls(killed) == read_calls(tmp_path / "whole")
+    assert read_scores(killed) == read_scores(tmp_path / "whole")
 
 
 def test_a_fresh_start_drops_what_was_there(tmp_path: Path) -> None:
@@ -82,17 +87,17 @@ def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path) -> None:
 
 
 def test_numbers_that_json_does_not_have_become_null(tmp_path: Path) -> None:
-    calls = CallTable.of([call(0, loss=math.nan)])
-    written = write(tmp_path, range(1, 2), calls=calls, train_loss=math.inf, metrics={"x": np.float32(0.5)})
+    written = write(tmp_path, range(1, 2), train_loss=math.inf, metrics={"x": np.float32(0.5)})
     plain = json.loads(written, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
-    assert (plain["train_loss"], plain["calls"][0]["loss"], plain["metrics"]) == (None, None, {"x": 0.5})
+    assert (plain["train_loss"], plain["metrics"]) == (None, {"x": 0.5})
 
 
 def test_a_line_becomes_the_record_again(tmp_path: Path) -> None:
     write(tmp_path, range(1, 3))
     back = [record_from_plain(plain) for plain in read_metrics(tmp_path / "metrics.jsonl")]
-    assert back == [record(1, wall_s=0.0), record(2, wall_s=0.0)]
-    assert back[0].scores["PM"].clients == {0: 0.5, 10: 0.25}
+    lean = CallTable.of([])
+    scores = [{kind: replace(one, clients={}) for kind, one in record(n).scores.items()} for n in (1, 2)]
+    assert back == [record(n, wall_s=0.0, calls=lean, scores=own) for n, own in zip((1, 2), scores, strict=True)]
 
 
 def test_a_full_disk_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:

@@ -76,9 +76,9 @@ def test_what_is_found_of_clients_later_lies_beside_what_they_reported():
     np.testing.assert_array_equal(table.metrics["c"], [nan, 6.0, nan, 7.0])
 
 
-def test_rows_are_plain_and_make_the_table_again():
+def test_rows_are_plain():
     rows = list(CallTable.of(CALLS).rows())
     assert rows[0] == {**CALLS[0]._asdict(), "team": None, "status": "probe", "loss": None}
     assert [row["status"] for row in rows] == ["probe", "ok", "late", "lost"]
     assert [row["metrics"] for row in rows] == [dict(one.metrics) for one in CALLS]
-    assert CallTable.from_rows(json.loads(json.dumps(rows, allow_nan=False))) == CallTable.of(CALLS)
+    assert json.loads(json.dumps(rows, allow_nan=False)) == rows

@@ -1,0 +1,155 @@
+"""What a run tells of single clients, in columns: every call, and every accuracy, as parquet files.
+
+``RUN/clients/calls`` and ``RUN/clients/scores`` are folders that are read as one table each
+(``pandas.read_parquet("RUN/clients/calls")``). Every round is a file of its own as soon as it is done; each 64 rounds
+are then joined, so that a long run does not end with thousands of files.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from strata.engine.method.calls import NO_TEAM, PLAIN, STATUSES, CallTable
+from strata.engine.rounds.records import RoundRecord, Scores
+
+FOLDER, CALLS, SCORES = "clients", "calls", "scores"
+JOINED = 64
+METRIC = "metrics."
+
+
+class Part(NamedTuple):
+    """A file, and the rounds that it holds, first and last."""
+
+    path: Path
+    first: int
+    last: int
+
+
+class ClientTables:
+    """Writes both tables of a run, round by round; a resumed run first drops the rounds that it is about to repeat."""
+
+    def __init__(self, run_dir: Path, resumed_round: int) -> None:
+        """Open the tables behind round ``resumed_round``.
+
+        Raises:
+            OSError: when they cannot be written.
+        """
+        self._folders = [run_dir / FOLDER / name for name in (CALLS, SCORES)]
+        for folder in self._folders:
+            folder.mkdir(parents=True, exist_ok=True)
+            valid = list(_parts(folder))
+            for path in {*folder.glob("*.parquet")} - {part.path for part in valid}:
+                path.unlink()
+            for part in valid:
+                if part.last > resumed_round:
+                    _shorten(part, resumed_round)
+
+    def add(self, record: RoundRecord) -> None:
+        """Write what a round tells of its clients.
+
+        Raises:
+            OSError: when it cannot be written, e.g. on a full disk.
+        """
+        tables = _calls(record.round, record.calls), _scores(record.round, record.scores)
+        for folder, table in zip(self._folders, tables, strict=True):
+            if len(table):
+                _write(table, folder, record.round, record.round)
+            if record.round % JOINED == 0:
+                _join([part for part in _parts(folder) if part.first > record.round - JOINED], folder)
+
+
+def read_calls(run_dir: Path) -> pa.Table:
+    """Every client call of a run: its round, and the columns of a :class:`~strata.engine.method.calls.CallTable`.
+
+    What clients reported is in columns ``metrics.NAME``; statuses are names; null stands for what is not there.
+    """
+    return _read(run_dir / FOLDER / CALLS)
+
+
+def read_scores(run_dir: Path) -> pa.Table:
+    """Accuracy of every client in every evaluated round: ``round``, ``client``, and a column for each kind of model."""
+    return _read(run_dir / FOLDER / SCORES)
+
+
+def calls_by_round(run_dir: Path) -> Mapping[int, Sequence[Mapping[str, Any]]]:
+    """The calls of each round as plain values, as :meth:`~strata.engine.method.calls.CallTable.rows` gives them."""
+    found: dict[int, list[Mapping[str, Any]]] = {}
+    for row in read_calls(run_dir).to_pylist():
+        plain = {name: value for name, value in row.items() if not name.startswith(METRIC) and name != "round"}
+        told = {name.removeprefix(METRIC): value for name, value in row.items() if name.startswith(METRIC)}
+        plain["metrics"] = {name: value for name, value in told.items() if value is not None}
+        found.setdefault(row["round"], []).append(plain)
+    return found
+
+
+def _calls(round: int, calls: CallTable) -> pa.Table:
+    columns: dict[str, Any] = {name: getattr(calls, name) for name in PLAIN}
+    arrays = {name: pa.array(values, from_pandas=True) for name, values in columns.items()}  # NaN: null
+    arrays["team"] = pa.array(calls.team, mask=calls.team == NO_TEAM)
+    arrays["status"] = pa.array([STATUSES[status] for status in calls.status])
+    told = {f"{METRIC}{name}": pa.array(values, from_pandas=True) for name, values in calls.metrics.items()}
+    return _of_round(round, len(calls), {**arrays, **told})
+
+
+def _scores(round: int, scores: Mapping[str, Scores]) -> pa.Table:
+    clients = sorted({client for one in scores.values() for client in one.clients})
+    columns = {
+        kind: pa.array([one.clients.get(client) for client in clients], pa.float64()) for kind, one in scores.items()
+    }
+    return _of_round(round, len(clients), {"client": pa.array(clients, pa.int64()), **columns})
+
+
+def _of_round(round: int, rows: int, columns: Mapping[str, pa.Array]) -> pa.Table:
+    return pa.table({"round": pa.array([round] * rows, pa.int64()), **columns})
+
+
+def _parts(folder: Path) -> Iterator[Part]:
+    """The files of a table, in the order of rounds; not those whose rounds are in another as well, after a kill."""
+    found = (Part(path, *map(int, path.stem.split("-"))) for path in folder.glob("*-*.parquet"))
+    covered = 0
+    for part in sorted(found, key=lambda part: (part.first, -part.last)):
+        if part.last > covered:
+            covered = part.last
+            yield part
+
+
+def _read(folder: Path) -> pa.Table:
+    tables = [pq.read_table(part.path) for part in _parts(folder)]
+    empty = pa.table({"round": pa.array([], pa.int64()), "client": pa.array([], pa.int64())})
+    return pa.concat_tables(tables, promote_options="default").combine_chunks() if tables else empty
+
+
+def _write(table: pa.Table, folder: Path, first: int, last: int) -> Path:
+    path = folder / f"{first:06d}-{last:06d}.parquet"
+    aside = folder / f".{path.name}.tmp"
+    try:
+        pq.write_table(table, aside)
+        os.replace(aside, path)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _join(parts: Sequence[Part], folder: Path) -> None:
+    """Make one file of several."""
+    if len(parts) < 2:
+        return
+    tables = pa.concat_tables([pq.read_table(part.path) for part in parts], promote_options="default")
+    made = _write(tables.combine_chunks(), folder, parts[0].first, parts[-1].last)
+    for part in parts:
+        if part.path != made:
+            part.path.unlink()
+
+
+def _shorten(part: Part, last: int) -> None:
+    """Keep only the rounds up to ``last`` of a file."""
+    if part.first <= last:
+        table = pq.read_table(part.path)
+        _write(table.filter(pc.field("round") <= last), part.path.parent, part.first, last)
+    part.path.unlink()
