@@ -2,8 +2,9 @@
 
 import os
 
-from tests.bench import engine_costs, throughput
+from tests.bench import engine_costs, population, throughput
 
 os.environ["PYTHONWARNINGS"] = "ignore"
 throughput.main([])
 engine_costs.main()
+population.main([])
