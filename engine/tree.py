@@ -51,7 +51,7 @@ def kinds(tree: object) -> Iterator[object]:
     """
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
         yield type(tree)
-        for name in _field_names(type(tree)):
+        for name in field_names(type(tree)):
             yield from kinds(getattr(tree, name))
     elif isinstance(tree, Mapping):
         yield type(tree), tuple(tree)
@@ -73,7 +73,7 @@ def replaced(tree: object, kind: type[L] | tuple[type[L], ...], change: Callable
     if isinstance(tree, kind):
         return change(tree)
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-        names = _field_names(type(tree))
+        names = field_names(type(tree))
         before = [getattr(tree, name) for name in names]
         after = [replaced(value, kind, change) for value in before]
         return type(tree)(**dict(zip(names, after, strict=True))) if _differ(before, after) else tree
@@ -87,7 +87,8 @@ def replaced(tree: object, kind: type[L] | tuple[type[L], ...], change: Callable
 
 
 @lru_cache(maxsize=1024)
-def _field_names(kind: type) -> tuple[str, ...]:
+def field_names(kind: type) -> tuple[str, ...]:
+    """The names of a dataclass's fields, in their order."""
     return tuple(field.name for field in dataclasses.fields(kind))
 
 
@@ -114,6 +115,10 @@ def _bytes(part: object) -> int:
         return 0
     if isinstance(part, Tensor):
         return int(part.nbytes)
+    if isinstance(part, dict):  # before the interfaces, which take longer to ask for
+        return sum(map(_bytes, part.values()))
+    if dataclasses.is_dataclass(part) and not isinstance(part, type):
+        return sum(_bytes(getattr(part, name)) for name in field_names(type(part)))
     if isinstance(part, str):
         return len(part.encode())
     if isinstance(part, bool):
@@ -124,8 +129,6 @@ def _bytes(part: object) -> int:
         return sum(map(_bytes, part.values()))
     if isinstance(part, Sequence):
         return sum(map(_bytes, part))
-    if dataclasses.is_dataclass(part) and not isinstance(part, type):
-        return sum(_bytes(getattr(part, name)) for name in _field_names(type(part)))
     raise TypeError(f"a {type(part).__name__} cannot cross the network; use tensors and numbers")
 
 

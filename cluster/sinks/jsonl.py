@@ -85,9 +85,9 @@ def _explained(folder: Path) -> Iterator[None]:
 
 
 def _lean(plain: Plain) -> Plain:
-    """A record without what it tells of single clients, which has tables of its own."""
+    """A plain record without what it tells of single clients, which has tables of its own."""
     scores = {kind: {k: v for k, v in own.items() if k != "clients"} for kind, own in plain["scores"].items()}
-    return {**{name: value for name, value in plain.items() if name != "calls"}, "scores": scores}
+    return {**plain, "scores": scores}
 
 
 def _strict(value: object) -> object:

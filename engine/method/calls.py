@@ -3,7 +3,7 @@
 # n client calls
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
@@ -146,6 +146,15 @@ class CallTable:
             added = [found.get(client, {}).get(name) for client in self.client.tolist()]
             metrics[name] = np.array([o if a is None else a for o, a in zip(old, added, strict=True)], np.float64)
         return replace(self, metrics=metrics)
+
+    def digest(self, update: Callable[[bytes], object]) -> None:
+        """Tell a hash, by its ``update``, every value of the table; of what is not there, that it is not."""
+        update(f"{len(self)} {sorted(self.metrics)}".encode())
+        update("\0".join(self.device.tolist()).encode())
+        numbers = [getattr(self, name) for name in PLAIN if name != "device"]
+        for column in [*numbers, *(self.metrics[name] for name in sorted(self.metrics))]:
+            is_there = column == column  # a NaN has many forms
+            update(np.where(is_there, column, np.nan).tobytes() if column.dtype.kind == "f" else column.tobytes())
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """The calls one by one, as plain JSON: statuses by name, None for what is not there."""

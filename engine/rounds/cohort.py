@@ -33,7 +33,7 @@ from strata.engine.rounds.world import TierPlan, World
 from strata.engine.seeding import derive, generator
 from strata.engine.state.snapshot import Snapshot
 from strata.engine.stopwatch import Stopwatch, together
-from strata.engine.tree import PLAIN, kinds, leaves
+from strata.engine.tree import PLAIN, field_names, kinds, leaves
 
 Aggregate = Callable[[object, Sequence[Received[object]], Context], object]
 
@@ -197,9 +197,9 @@ def _parts(down: object) -> object:
     """Equal for messages of the same objects, which are the same without a look into these."""
     if type(down) in PLAIN:
         return type(down), repr(down)
-    if not dataclasses.is_dataclass(down):
+    if not dataclasses.is_dataclass(down) or isinstance(down, type):
         return id(down)
-    return type(down), tuple(_parts(getattr(down, field.name)) for field in dataclasses.fields(down))
+    return type(down), tuple([_parts(getattr(down, name)) for name in field_names(type(down))])
 
 
 def _key(down: object) -> object:

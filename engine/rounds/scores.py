@@ -74,14 +74,14 @@ def record(round: int, virtual_s: float, outcome: Outcome, scores: Mapping[str, 
 
 
 def to_plain(value: RoundRecord) -> dict[str, object]:
-    """A record as plain JSON, without the fields that differ between equal runs (wall-clock seconds)."""
+    """A record as plain JSON, without its calls, and without what differs between equal runs (wall-clock seconds)."""
     plain = {entry.name: getattr(value, entry.name) for entry in dataclasses.fields(value)}
-    del plain["wall_s"], plain["agents_wall_s"], plain["seconds"]
-    scores = {kind: dataclasses.asdict(one) for kind, one in value.scores.items()}
-    return {**plain, "scores": scores, "calls": list(value.calls.rows())}
+    del plain["calls"], plain["wall_s"], plain["agents_wall_s"], plain["seconds"]
+    return {**plain, "scores": {kind: dataclasses.asdict(one) for kind, one in value.scores.items()}}
 
 
 def chain(digest: str, value: RoundRecord) -> str:
     """SHA-256 in hexadecimal over a record and the digest of all records before it, which is empty for the first."""
-    text = json.dumps(to_plain(value), sort_keys=True)
-    return hashlib.sha256((digest + text).encode()).hexdigest()
+    made = hashlib.sha256((digest + json.dumps(to_plain(value), sort_keys=True)).encode())
+    value.calls.digest(made.update)
+    return made.hexdigest()
