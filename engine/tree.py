@@ -6,7 +6,8 @@ in one fixed order, so bytes, hashes and files do not depend on how a tree was b
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TypeVar
 
@@ -68,22 +69,31 @@ def replaced(tree: object, kind: type[L] | tuple[type[L], ...], change: Callable
 
     Named tuples are left as they are: they hold numbers, and a round has hundreds.
     """
-    if type(tree) in PLAIN:
+    own: type = type(tree)
+    if own in PLAIN:
         return tree
     if isinstance(tree, kind):
         return change(tree)
-    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-        names = field_names(type(tree))
+    if dataclasses.is_dataclass(own):
+        names = field_names(own)
         before = [getattr(tree, name) for name in names]
-        after = [replaced(value, kind, change) for value in before]
-        return type(tree)(**dict(zip(names, after, strict=True))) if _differ(before, after) else tree
+        after = _all_replaced(before, kind, change)
+        return own(**dict(zip(names, after, strict=True))) if _differ(before, after) else tree
     if isinstance(tree, Mapping):
-        items = {key: replaced(value, kind, change) for key, value in tree.items()}
-        return items if _differ(list(tree.values()), list(items.values())) else tree
+        items = tree.values()
+        changed = _all_replaced(items, kind, change)
+        return dict(zip(tree, changed, strict=True)) if _differ(items, changed) else tree
     if isinstance(tree, list | tuple) and not hasattr(tree, "_fields"):
-        after = [replaced(item, kind, change) for item in tree]
-        return type(tree)(after) if _differ(tree, after) else tree
+        after = _all_replaced(tree, kind, change)
+        return own(after) if _differ(tree, after) else tree
     return tree
+
+
+def _all_replaced(
+    parts: Iterable[object], kind: type[L] | tuple[type[L], ...], change: Callable[[L], object]
+) -> list[object]:
+    # What is plain is not asked twice: most parts are.
+    return [part if type(part) in PLAIN else replaced(part, kind, change) for part in parts]
 
 
 @lru_cache(maxsize=1024)
@@ -92,8 +102,8 @@ def field_names(kind: type) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(kind))
 
 
-def _differ(before: Sequence[object], after: Sequence[object]) -> bool:
-    return any(a is not b for a, b in zip(before, after, strict=True))
+def _differ(before: Iterable[object], after: Iterable[object]) -> bool:
+    return not all(map(operator.is_, before, after))
 
 
 def count_bytes(message: object) -> int:

@@ -1,17 +1,24 @@
-"""What messages weigh."""
+"""What messages weigh, and how their tensors are replaced on the wire."""
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import pytest
 import torch
+from torch import Tensor
 
-from strata.engine.tree import count_bytes
+from strata.engine.tree import OnWire, count_bytes, from_wire, replaced, to_wire
 
 
 @dataclass(frozen=True)
 class Message:
     tensors: dict
     rest: tuple
+
+
+class Pair(NamedTuple):
+    first: Any
+    second: int
 
 
 def test_bytes_are_counted_part_by_part():
@@ -22,3 +29,30 @@ def test_bytes_are_counted_part_by_part():
 def test_what_is_neither_tensor_nor_number_is_refused_with_its_place():
     with pytest.raises(TypeError, match=r"\.rest\[1\]: a set cannot cross the network"):
         count_bytes(Message({}, (1, {2})))
+
+
+def test_what_is_replaced_is_replaced_wherever_it_is_and_the_rest_stays_what_it_was():
+    whole, kept = Message({"a": 1, "b": "text"}, (2, [3])), Message({}, (None, 1.5))
+    tree = {"x": [whole, kept], "y": (torch.ones(2), 7)}
+    made = replaced(tree, Tensor, lambda tensor: tensor.sum().item())
+    assert made == {"x": [whole, kept], "y": (2.0, 7)}
+    assert made["x"] is tree["x"]
+    assert type(tree["y"][0]) is torch.Tensor
+    half = replaced(tree, Message, lambda message: len(message.rest))
+    assert half["x"] == [2, 2]
+    assert half["y"] is tree["y"]
+
+
+def test_a_named_tuple_is_left_as_it_is():
+    pair = Pair(torch.ones(1), 2)
+    assert replaced([pair], Tensor, lambda tensor: None)[0] is pair
+
+
+def test_tensors_cross_the_wire_as_writable_tensors_of_their_own():
+    sent = Message({"w": torch.arange(6.0).view(2, 3)}, (torch.tensor(3), 1))
+    array = to_wire(sent).tensors["w"].array
+    array.flags.writeable = False
+    came = from_wire(Message({"w": OnWire(array)}, ()))
+    came.tensors["w"].add_(1)
+    assert sent.tensors["w"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert torch.equal(came.tensors["w"], sent.tensors["w"] + 1)
