@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from strata.engine.config.schema import RayConfig, RunConfig
 from strata.engine.errors import ClusterError
 from strata.engine.notify import Notify
 from strata.engine.rounds.world import World
+from strata.engine.runtime import local_ray
 from strata.engine.runtime.actors import Actors
 from strata.engine.runtime.seats import Node, Seat, Share, plan_seats
 from strata.engine.stopwatch import Seconds
@@ -87,11 +87,9 @@ def connect(config: RayConfig, packages: Sequence[str]) -> bool:
     """
     if ray.is_initialized():
         return False
-    init = partial(ray.init, log_to_driver=False, logging_level=logging.ERROR)
     if not config.address:
-        cpus, gpus = config.num_cpus or None, config.num_gpus or None
         try:
-            init(address="local", include_dashboard=False, num_cpus=cpus, num_gpus=gpus)
+            local_ray.start(config.num_cpus, config.num_gpus)
         except (OSError, ValueError, RuntimeError, RayError) as error:
             first = str(error).strip().splitlines()[0]
             raise ClusterError(f"a local Ray could not be started: {first} runtime=inprocess needs none.") from None
@@ -99,7 +97,8 @@ def connect(config: RayConfig, packages: Sequence[str]) -> bool:
     try:
         _require_listener(config.address)
         with _own_folder() as own:  # which Ray reads when it connects
-            init(address=config.address, runtime_env={"py_modules": [own, *_folders(packages)]})
+            env = {"py_modules": [own, *_folders(packages)]}
+            ray.init(address=config.address, runtime_env=env, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError, RayError) as error:
         first = str(error).strip().splitlines()[0]
         raise ClusterError(

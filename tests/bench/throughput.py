@@ -1,16 +1,20 @@
-"""Clients per second, side by side: ``python -m tests.bench.throughput``.
+"""Clients per second, side by side: ``python -m tests.bench.throughput [WORD ...] [--pfl PYTHON] [--flower PYTHON]``.
 
 A plain single-thread loop, Strata in-process and on Ray with two actors, each one by one and batched, take turns in one
-run; the figures are medians. Efficiency is a share of what the plain loop would reach on all cores at once.
+run; the figures are medians. Efficiency is a share of what the plain loop would reach on all cores at once. Words choose
+the settings whose names hold one of them; pfl-research and Flower take part where they are given a Python of their own
+(:mod:`tests.bench.peers`).
 """
 
+import argparse
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +27,7 @@ from strata.engine.build import build_world
 from strata.engine.config.load import load_config
 from strata.engine.federation import Federation
 from strata.engine.models.factory import spec_of
+from tests.bench.peers import driver
 from tests.bench.plain import PlainLoop
 
 CORES = 2
@@ -57,6 +62,7 @@ SETTINGS = (
     Setting("CNN of 21 k parameters, 100 of 1,000 clients, 5 steps", CNN_29K, 1000, 100, 50, 5, 1),
 )
 BATCH = 10
+Rounds = AbstractContextManager[Callable[[int], float]]
 
 
 def written(folder: str, setting: Setting) -> str:
@@ -110,7 +116,19 @@ def strata(federation: Federation) -> Callable[[], float]:
     return seconds
 
 
-def measure(setting: Setting, folder: str) -> dict[str, list[float]]:
+def peers(setting: Setting, folder: str, pythons: Mapping[str, str]) -> Iterator[tuple[str, Rounds]]:
+    """Each peer that has a Python, ready for its first round."""
+    data = written(folder, setting)
+    config = load_config("fedavg", [*words(setting, data), "runtime=inprocess"])
+    train = {"data": data, "clients": setting.clients, "cohort": setting.cohort, "samples": setting.samples}
+    train |= {"batch": BATCH, "steps": setting.steps, "lr": 0.01}
+    work = driver.written(Path(folder), spec_of(config.model, (1, 28, 28), 10), train)
+    starts = {"pfl-research": driver.pfl, "Flower": driver.flower}
+    for name, python in pythons.items():
+        yield f"{name}, {CORES} processes", starts[name](python, work, CORES)
+
+
+def measure(setting: Setting, folder: str, pythons: Mapping[str, str]) -> dict[str, list[float]]:
     """Seconds per round of each arm, one value per repetition; the arms take turns."""
     overrides = words(setting, written(folder, setting))
     with ExitStack() as stack:
@@ -118,6 +136,8 @@ def measure(setting: Setting, folder: str) -> dict[str, list[float]]:
         for name, own in ARMS.items():
             config = load_config("fedavg", [*overrides, *own])
             arms[name] = strata(stack.enter_context(Federation(config)))
+        for name, peer in peers(setting, folder, pythons):
+            arms[name] = partial(stack.enter_context(peer), 1)
         for seconds in arms.values():  # the first rounds load and record
             for _ in range(3):
                 seconds()
@@ -140,14 +160,21 @@ def show(console: Console, setting: Setting, times: dict[str, list[float]]) -> N
     console.print(table)
 
 
-def main(chosen: list[str]) -> None:
+def main(arguments: list[str]) -> None:
     """Measure and print all settings, or those whose names hold one of the words given."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("chosen", nargs="*", metavar="WORD")
+    parser.add_argument("--pfl", help="a Python that has pfl-research")
+    parser.add_argument("--flower", help="a Python that has Flower")
+    given = parser.parse_args(arguments)
+    chosen = given.chosen
+    pythons = {name: path for name, path in {"pfl-research": given.pfl, "Flower": given.flower}.items() if path}
     ray.init(address="local", num_cpus=CORES * len(ARMS), include_dashboard=False, log_to_driver=False)
     console = Console(width=110)
     with tempfile.TemporaryDirectory() as folder:
         for setting in SETTINGS:
             if not chosen or any(word in setting.name for word in chosen):
-                show(console, setting, measure(setting, folder))
+                show(console, setting, measure(setting, folder, pythons))
     ray.shutdown()
 
 
