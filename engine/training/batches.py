@@ -17,7 +17,7 @@ from strata.engine.seeding import generator, generators
 GATHER_SAMPLES = 4096  # rows fetched at once: large enough to cost little per step, small enough to stay in cache
 
 
-GATHERED_BYTES = 32 * 2**20
+GATHERED_BYTES = 40 * 2**20
 """Inputs of cohorts, as models take them, that are kept from one call to the next, at most."""
 
 

@@ -93,7 +93,7 @@ def ended(params: Params, steps: int, total: float, work: Work) -> Trained:
 
 def are_finite(values: Tensor) -> list[bool]:
     """Whether all values of each lane are finite; ``values`` (N, ...)."""
-    flat = values.reshape(len(values), -1)
+    flat = values.flatten(1) if values.dim() > 1 else values.unsqueeze(1)
     # A sum that is finite has no part that is not; to look at each value takes thirty times as long.
     if bool(torch.isfinite(flat.sum(1)).all()):
         return [True] * len(values)

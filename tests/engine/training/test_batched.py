@@ -292,3 +292,13 @@ class Half(nn.Module):
 
     def forward(self, x):
         return self.used(x.flatten(1))
+
+
+@pytest.mark.parametrize("steps", [1, 5, 7, 8, 9, 20, 127, 128, 129, 300])
+def test_losses_of_many_clients_are_added_up_as_those_of_one(steps):
+    losses_SN = np.random.default_rng(steps).random((steps, 6)) * 10 ** np.random.default_rng(1).uniform(-6, 6, 6)
+    alone = [float(losses_SN[:, lane].copy().sum()) for lane in range(6)]
+    assert batched._sums(losses_SN, [steps] * 6) == alone
+    fewer = [steps, steps, steps, max(1, steps // 2), 1, 1]
+    cut = [float(losses_SN[:count, lane].copy().sum()) for lane, count in enumerate(fewer)]
+    assert batched._sums(losses_SN, fewer) == cut
