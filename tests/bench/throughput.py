@@ -1,9 +1,9 @@
 """Clients per second, side by side: ``python -m tests.bench.throughput [WORD ...] [--pfl PYTHON] [--flower PYTHON]``.
 
-A plain single-thread loop, Strata in-process and on Ray with two actors, each one by one and batched, take turns in one
-run; the figures are medians. Efficiency is a share of what the plain loop would reach on all cores at once. Words choose
-the settings whose names hold one of them; pfl-research and Flower take part where they are given a Python of their own
-(:mod:`tests.bench.peers`).
+A plain single-thread loop, Strata in-process and on Ray with two actors, each one by one and batched, take turns in
+one run; the figures are medians. Efficiency is a share of what the plain loop would reach on all cores at once. Words
+choose the settings whose names hold one of them; pfl-research and Flower take part where they are given a Python of
+their own (:mod:`tests.bench.peers`).
 """
 
 import argparse
