@@ -4,12 +4,10 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, Generic, TypeVar, overload
 
-from cachetools import LRUCache
-
 E = TypeVar("E")
 
 KEPT = 2**14
-"""How many entries of a :class:`OnDemand` sequence are kept, the last used ones."""
+"""How many entries of a :class:`OnDemand` sequence are kept, those that were made last."""
 
 
 class OnDemand(Sequence[E], Generic[E]):
@@ -21,7 +19,7 @@ class OnDemand(Sequence[E], Generic[E]):
     def __init__(self, length: int) -> None:
         """``length``: number of entries."""
         self._length = length
-        self._kept: LRUCache[int, E] = LRUCache(KEPT)
+        self._kept: dict[int, E] = {}
 
     @abstractmethod
     def made(self, place: int) -> E:
@@ -38,14 +36,18 @@ class OnDemand(Sequence[E], Generic[E]):
 
     def __getitem__(self, place: int | slice) -> E | list[E]:
         """An entry; or, of a slice, a list of them."""
+        found = self._kept.get(place) if isinstance(place, int) else None
+        if found is not None:  # a round asks for thousands
+            return found
         where = range(self._length)[place]
         return [self._one(one) for one in where] if isinstance(where, range) else self._one(where)
 
     def _one(self, place: int) -> E:
-        found = self._kept.get(place)
-        if found is None:
-            found = self._kept[place] = self.made(place)
-        return found
+        if place not in self._kept:
+            if len(self._kept) >= KEPT:
+                del self._kept[next(iter(self._kept))]
+            self._kept[place] = self.made(place)
+        return self._kept[place]
 
     def __iter__(self) -> Iterator[E]:
         """All entries; none is kept, so that going over a large sequence does not fill the memory."""
@@ -53,4 +55,4 @@ class OnDemand(Sequence[E], Generic[E]):
 
     def __getstate__(self) -> dict[str, Any]:
         """What pickle keeps: all but the entries."""
-        return {**vars(self), "_kept": LRUCache(KEPT)}
+        return {**vars(self), "_kept": {}}

@@ -108,12 +108,15 @@ class ClientHost:
     def _first_state(self, info: ClientInfo) -> object:
         return self._world.algorithm.init_client(info, derive(self._world.seed, "client", info.id))
 
-    def _timed(self, calls: Sequence[ClientCall]) -> Iterator[ClientReply | Failure]:
-        """Make calls, and note the wall seconds; those of calls that are made together are the first one's."""
-        watch = Stopwatch()
-        for result in watch.over(self._make(calls)):
-            spent = Spent({here(): watch.take()})
-            yield result if isinstance(result, Failure) else replace(result, spent=spent)
+    def _timed(self, calls: Sequence[ClientCall]) -> list[ClientReply | Failure]:
+        """Make calls together, and note the wall seconds with the first that is answered."""
+        with Stopwatch() as watch:
+            results = list(self._make(calls))
+        for place, result in enumerate(results):
+            if isinstance(result, ClientReply):
+                results[place] = replace(result, spent=Spent({here(): watch.seconds}))
+                break
+        return results
 
     def _make(self, calls: Sequence[ClientCall]) -> Iterator[ClientReply | Failure]:
         ended = converse(self._trainer, map(self._open, calls), self._world.batch_clients)

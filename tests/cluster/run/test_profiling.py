@@ -12,7 +12,8 @@ from strata.algorithms.fedavg import FedAvg
 from strata.algorithms.permfl import PerMFL
 from strata.cluster.cli import main
 from strata.cluster.run.profiling import PROFILE, Profile
-from strata.cluster.sinks.jsonl import JsonlSink, read_metrics, record_from_plain
+from strata.cluster.sinks.by_client import read_calls
+from strata.cluster.sinks.jsonl import JsonlSink
 from strata.engine.federation import Federation
 from strata.engine.rounds.clients import ClientHost
 from strata.engine.rounds.server import GlobalServer
@@ -135,8 +136,9 @@ def test_actors_report_their_own_seconds(tmp_path, method):
     words = ["delays.mode=sleep", "delays.sleep_scale=1", "clients_per_actor=4"]
     found = profile_of(tmp_path, method, *words, runtime="ray")
     parts = seconds_of(found)
-    (path,) = tmp_path.glob("*/metrics.jsonl")
-    slept_s = sum(float(record_from_plain(plain).calls.total_s.sum()) for plain in read_metrics(path))
+    (run_dir,) = tmp_path.glob("*/")
+    calls = read_calls(run_dir).to_pandas()
+    slept_s = calls[["latency_s", "download_s", "compute_s", "upload_s"]].to_numpy().sum()
     assert parts[TRAINING] >= slept_s / 2 > 0  # the busiest of two actors has at least half of it
     assert parts[HANDOVER] > 0
     assert parts[SERVER] > 0
