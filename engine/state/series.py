@@ -79,7 +79,7 @@ class Series:
         self._last, self._pruned = None if branches else (folder, saved.clients), NEVER
 
     def _before(self, folder: Path) -> Archived:
-        if self._last is not None and self._last[0] == folder:
+        if self._last is not None and self._last[0] == folder and (folder / self._last[1].file).is_file():
             return self._last[1]
         self._pruned = NEVER
         numbers = [int(path.stem.removeprefix("clients-")) for path in folder.glob(ARCHIVES)]

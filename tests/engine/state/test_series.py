@@ -1,5 +1,6 @@
 """Checkpoints of a run one after the other: each writes what has changed, and every one that is kept can be resumed."""
 
+import shutil
 import sqlite3
 from contextlib import closing
 
@@ -108,6 +109,18 @@ def test_an_archive_that_no_checkpoint_needs_is_deleted(tmp_path):
         fresh.run_round()
         fresh.save(tmp_path)
     assert archives(tmp_path) == ["clients-2.db"]
+
+
+def test_a_folder_that_was_emptied_is_filled_again(tmp_path):
+    with federation() as run:
+        run.run_round()
+        run.save(tmp_path / "checkpoints")
+        shutil.rmtree(tmp_path / "checkpoints")
+        run.run_round()
+        path, expected = run.save(tmp_path / "checkpoints"), run.fingerprint()
+    with federation() as again:
+        again.restore(path)
+        assert again.fingerprint() == expected
 
 
 def test_damaged_states_leave_the_federation_as_it_was(tmp_path):
