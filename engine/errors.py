@@ -46,6 +46,10 @@ class CheckpointError(StrataError):
     """A checkpoint is missing, damaged, or belongs to another run."""
 
 
+class OutdatedError(CheckpointError):
+    """A checkpoint is of another version of Strata."""
+
+
 class StateError(CheckpointError):
     """A method's state holds what could not be restored from a checkpoint; saving again later does not help."""
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from strata.cluster.report.holdings_plot import plot
 from strata.engine.data.dataset import FederatedData
+from strata.engine.data.parts import Listed
 from strata.engine.data.teams.formation import held_counts
 
 __all__ = ["label_entropy_bits", "plot", "summary", "table"]
@@ -66,8 +67,8 @@ def _team_cell(federated: FederatedData, text: str) -> list[str]:
 
 def _sizes(federated: FederatedData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Training and test samples of each client, ``(C,)`` each."""
-    train = np.array([len(client.train) for client in federated.clients], np.int64)
-    return train, np.array([len(client.test) for client in federated.clients], np.int64)
+    rows = Listed.of(federated.clients)
+    return rows.train_sizes.astype(np.int64), rows.test_sizes.astype(np.int64)
 
 
 def _add_quantiles(result: Table, federated: FederatedData) -> None:
@@ -81,6 +82,8 @@ def _add_quantiles(result: Table, federated: FederatedData) -> None:
 
 
 def _add_teams(result: Table, federated: FederatedData) -> None:
+    if not federated.teams:
+        return
     counts_CK = held_counts(federated.dataset, federated.clients)
     train, test = _sizes(federated)
     for team, members in list(federated.teams.items())[:TEAM_ROWS]:
@@ -90,13 +93,12 @@ def _add_teams(result: Table, federated: FederatedData) -> None:
         result.add_row(f"{len(rows)} clients", str(team), *numbers, *_holding_cells(counts_K))
     if len(federated.teams) > TEAM_ROWS:
         result.add_row("...", f"+{len(federated.teams) - TEAM_ROWS}")
-    if federated.teams:
-        result.add_section()
+    result.add_section()
 
 
 def _add_clients(result: Table, federated: FederatedData, rows: int) -> None:
     team_of = {client: team for team, members in federated.teams.items() for client in members}
-    shown = list(federated.clients)[:rows]
+    shown = federated.clients[:rows]
     counts_CK = held_counts(federated.dataset, shown)
     for client, (data, counts_K) in enumerate(zip(shown, counts_CK, strict=True)):
         team = _team_cell(federated, str(team_of.get(client, "")))

@@ -20,7 +20,7 @@ from strata.cluster.sinks.sink import GuardedSink, Plain, RunInfo, Sink
 from strata.cluster.sinks.weights_and_biases import WandbSink
 from strata.engine.config.load import config_from_dict, read_yaml, to_dict, to_yaml
 from strata.engine.config.schema import RunConfig, for_seed
-from strata.engine.errors import CheckpointError, StateError, StrataError
+from strata.engine.errors import CheckpointError, OutdatedError, StateError, StrataError
 from strata.engine.rounds.records import RoundRecord
 from strata.engine.state import checkpoint
 
@@ -117,7 +117,8 @@ def _tell(spent: Profile, run_dir: Path, display: Display) -> None:
     display.show(spent.table())
     display.message(spent.start())
     try:
-        spent.write(run_dir)
+        if spent.plain()["rounds"]:  # a run that was over keeps the profile of its rounds
+            spent.write(run_dir)
     except OSError as error:
         display.message(f"warning: the profile cannot be written: {error}")
 
@@ -162,6 +163,8 @@ def _restore(session: Session, run_dir: Path, display: Display) -> None:
     if saved:
         try:
             session.restore(saved[-1])
+        except OutdatedError:  # as all others of the run are
+            raise
         except CheckpointError as error:
             before = f"from {saved[-2]}" if len(saved) > 1 else "from the start"
             raise CheckpointError(f"{error} To continue {before} instead, delete {saved[-1]}.") from None

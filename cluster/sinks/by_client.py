@@ -6,6 +6,7 @@ are then joined, so that a long run does not end with thousands of files.
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,12 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from strata.engine.errors import StrataError
 from strata.engine.method.calls import NO_TEAM, PLAIN, STATUSES, CallTable
 from strata.engine.rounds.records import RoundRecord, Scores
 
 FOLDER, CALLS, SCORES = "clients", "calls", "scores"
 JOINED = 64
 METRIC = "metrics."
+PART = re.compile(r"(\d+)-(\d+)\.parquet")
 
 
 class Part(NamedTuple):
@@ -38,16 +41,22 @@ class ClientTables:
 
         Raises:
             OSError: when they cannot be written.
+            StrataError: for a file that is damaged.
         """
         self._folders = [run_dir / FOLDER / name for name in (CALLS, SCORES)]
         for folder in self._folders:
             folder.mkdir(parents=True, exist_ok=True)
             valid = list(_parts(folder))
-            for path in {*folder.glob("*.parquet")} - {part.path for part in valid}:
-                path.unlink()
+            for path in folder.iterdir():
+                if PART.fullmatch(path.name) and path not in {part.path for part in valid}:
+                    path.unlink()
             for part in valid:
-                if part.last > resumed_round:
+                if part.first > resumed_round:
+                    part.path.unlink()
+                elif part.last > resumed_round:
                     _shorten(part, resumed_round)
+                elif resumed_round:
+                    _table(part.path)
 
     def add(self, record: RoundRecord) -> None:
         """Write what a round tells of its clients.
@@ -108,9 +117,19 @@ def _of_round(round: int, rows: int, columns: Mapping[str, pa.Array]) -> pa.Tabl
     return pa.table({"round": pa.array([round] * rows, pa.int64()), **columns})
 
 
+def _table(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path)
+    except pa.ArrowException as error:
+        raise StrataError(
+            f"{path}: it is damaged: {error}. It holds what single clients did in those rounds, and no other file "
+            "does; delete it to go on without."
+        ) from None
+
+
 def _parts(folder: Path) -> Iterator[Part]:
     """The files of a table, in the order of rounds; not those whose rounds are in another as well, after a kill."""
-    found = (Part(path, *map(int, path.stem.split("-"))) for path in folder.glob("*-*.parquet"))
+    found = [Part(path, int(m[1]), int(m[2])) for path in folder.iterdir() if (m := PART.fullmatch(path.name))]
     covered = 0
     for part in sorted(found, key=lambda part: (part.first, -part.last)):
         if part.last > covered:
@@ -119,7 +138,9 @@ def _parts(folder: Path) -> Iterator[Part]:
 
 
 def _read(folder: Path) -> pa.Table:
-    tables = [pq.read_table(part.path) for part in _parts(folder)]
+    if not folder.is_dir():
+        raise StrataError(f"{folder} is missing: expected the tables of a run's clients.")
+    tables = [_table(part.path) for part in _parts(folder)]
     empty = pa.table({"round": pa.array([], pa.int64()), "client": pa.array([], pa.int64())})
     return pa.concat_tables(tables, promote_options="default").combine_chunks() if tables else empty
 
@@ -140,7 +161,7 @@ def _join(parts: Sequence[Part], folder: Path) -> None:
     """Make one file of several."""
     if len(parts) < 2:
         return
-    tables = pa.concat_tables([pq.read_table(part.path) for part in parts], promote_options="default")
+    tables = pa.concat_tables([_table(part.path) for part in parts], promote_options="default")
     made = _write(tables.combine_chunks(), folder, parts[0].first, parts[-1].last)
     for part in parts:
         if part.path != made:
@@ -149,7 +170,5 @@ def _join(parts: Sequence[Part], folder: Path) -> None:
 
 def _shorten(part: Part, last: int) -> None:
     """Keep only the rounds up to ``last`` of a file."""
-    if part.first <= last:
-        table = pq.read_table(part.path)
-        _write(table.filter(pc.field("round") <= last), part.path.parent, part.first, last)
+    _write(_table(part.path).filter(pc.field("round") <= last), part.path.parent, part.first, last)
     part.path.unlink()

@@ -1,4 +1,4 @@
-"""Which architectures the clients of a run ended with, read from its ``metrics.jsonl``: a table, a CSV and a picture.
+"""Which architectures the clients of a run ended with, read from its folder: a table, a CSV and a picture.
 
 For every method whose clients report the options that were chosen for them (:meth:`Algorithm.is_choice`). What a client
 ended with is what was chosen at its last call. Everything comes from the rounds on disk, so a run that was resumed
@@ -43,7 +43,7 @@ class Choice:
     """What was chosen for a client at its last call.
 
     Attributes:
-        call: its last call for which an architecture was chosen, as ``metrics.jsonl`` has it.
+        call: its last call for which an architecture was chosen, as plain values.
         round: of that call.
         calls: how many such calls there were.
         options: chosen, by slot.

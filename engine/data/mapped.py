@@ -3,6 +3,7 @@
 They travel between processes as the names of their files, which every node must have.
 """
 
+import hashlib
 import mmap
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,8 +23,15 @@ class Mapped(np.memmap[Any, Any]):
     def __reduce_ex__(self, protocol: Any) -> Any:
         """What pickle keeps: the name of the file; of a part, its values."""
         if isinstance(self.base, mmap.mmap):
-            return open_mapped, (Path(str(self.filename)),)
+            return _opened_again, (Path(str(self.filename)), self._trace())
         return np.asarray(self).__reduce_ex__(protocol)
+
+    def _trace(self) -> tuple[str, tuple[int, ...], str]:
+        """What tells another file under the same name: type, shape, and a hash of the first and the last MiB."""
+        size = self.dtype.itemsize * self.size
+        with Path(str(self.filename)).open("rb") as file:
+            ends = [(file.seek(self.offset + at), file.read(2**20))[1] for at in (0, max(0, size - 2**20))]
+        return str(self.dtype), self.shape, hashlib.sha256(b"".join(ends)).hexdigest()
 
     def release(self) -> None:
         """Give the pages that were read back; the system still has them, and hands them out again without the disk."""
@@ -48,6 +56,16 @@ def open_mapped(path: Path) -> Mapped:
     if found.ndim > 1 and not found.flags.c_contiguous:
         raise DataError(f"{path} is in Fortran order. Save it with numpy.save(path, numpy.ascontiguousarray(array)).")
     return Mapped(path.absolute(), found.dtype, "r", found.offset, found.shape)
+
+
+def _opened_again(path: Path, trace: tuple[str, tuple[int, ...], str]) -> Mapped:
+    made = open_mapped(path)
+    if made._trace() != trace:
+        raise DataError(
+            f"{path} is another file here than where the run was started: data on the disk must be the same on every "
+            "node, and stay as they are while a run goes on."
+        )
+    return made
 
 
 def chunks(array: NDArray[np.generic]) -> Iterator[NDArray[np.generic]]:

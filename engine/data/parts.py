@@ -107,6 +107,11 @@ class ClientRows(OnDemand[ClientData]):
     def digest(self, update: Callable[[bytes], object]) -> None:
         """Tell a hash, by its ``update``, all that the rows follow from."""
 
+    @property
+    def held(self) -> Parts:
+        """The training and test rows of each client together."""
+        return Parts.of([np.concatenate([rows.train, rows.test]) for rows in self])
+
 
 class Listed(ClientRows):
     """Rows that are known already, as columns."""

@@ -1,7 +1,7 @@
 """The client tier: private states, client calls and evaluations, answered by a trainer. Free of Ray."""
 
 import time
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -90,7 +90,7 @@ class ClientHost:
         self._queue.finish()
         return dict(sorted(self._states.changed(clients, since)))
 
-    def restore(self, clients: Container[int], states: Mapping[int, object]) -> None:
+    def restore(self, clients: Collection[int], states: Mapping[int, object]) -> None:
         """Give some clients the private states in ``states``, by client id, and the others among them none.
 
         Clients that are not named keep theirs. Calls that were handed over and not made yet are forgotten.

@@ -17,6 +17,7 @@ from strata.engine.state.encoding import StateTypes, pack, unpack
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS states (client INTEGER, round INTEGER, sha BLOB, state BLOB, PRIMARY KEY (client, round));
 CREATE INDEX IF NOT EXISTS by_round ON states (round);
+CREATE TABLE IF NOT EXISTS notes (round INTEGER PRIMARY KEY, count INTEGER, digest TEXT);
 """
 LATEST = "SELECT client, MAX(round), sha FROM states WHERE round <= ? GROUP BY client"
 PRESENT = "SELECT sha FROM states WHERE client = ? ORDER BY round DESC LIMIT 1"
@@ -46,7 +47,8 @@ def append(folder: Path, before: Archived, round: int, states: Mapping[int, obje
 
     Args:
         folder: where the archive lies.
-        before: what that checkpoint noted; rows behind its round are of a branch that was left, and are deleted.
+        before: what that checkpoint noted, see :func:`goes_on_from`; rows behind its round are of a branch that was
+            left, and are deleted.
         round: of the new checkpoint.
         states: those that changed, by client id.
         types: the dataclasses that may occur in them, by name.
@@ -59,14 +61,30 @@ def append(folder: Path, before: Archived, round: int, states: Mapping[int, obje
     with suppress(OSError):  # where it cannot be made, opening says so
         folder.mkdir(parents=True, exist_ok=True)
     with _opened(folder / before.file) as file, file:  # one transaction
-        file.execute("DELETE FROM states WHERE round > ?", (before.round,))
+        for table in ("states", "notes"):
+            file.execute(f"DELETE FROM {table} WHERE round > ?", (before.round,))
         for client, state in states.items():
             data = pack(state, types, f".clients[{client}]")
             sha = _sha(client, data)
             old = file.execute(PRESENT, (client,)).fetchone()
             count, total = count + (old is None), total + _number(sha) - (0 if old is None else _number(old[0]))
             file.execute("INSERT INTO states VALUES (?, ?, ?, ?)", (client, round, sha, data))
-    return Archived(before.file, round, count, f"{total % MODULUS:x}")
+        note = Archived(before.file, round, count, f"{total % MODULUS:x}")
+        file.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (note.round, note.count, note.digest))
+    return note
+
+
+def goes_on_from(folder: Path, note: Archived) -> bool:
+    """Whether an archive is there, and is the one in which a checkpoint noted its states.
+
+    Raises:
+        CheckpointError: when it is there, and cannot be read.
+    """
+    if not (folder / note.file).is_file():
+        return False
+    with _opened(folder / note.file) as file:
+        found = file.execute("SELECT count, digest FROM notes WHERE round = ?", (note.round,)).fetchone()
+    return bool(found == (note.count, note.digest))
 
 
 def prune(folder: Path, file: str, oldest: int, since: int) -> None:
@@ -137,7 +155,13 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
             connection.executescript(SCHEMA)
             yield connection
     except sqlite3.Error as error:
-        raise CheckpointError(f"{path}: {error}. Free some space, or check the file, and resume the run.") from None
+        raise CheckpointError(f"{path}: {error}. {_remedy(error)}") from None
+
+
+def _remedy(error: sqlite3.Error) -> str:
+    if "full" in str(error) or "open" in str(error):
+        return "Free some space, or make the folder writable, and resume the run."
+    return "Resume from another checkpoint, or from a copy of this file."
 
 
 def _sha(client: int, data: bytes) -> bytes:

@@ -6,7 +6,7 @@ ends.
 
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Container, Iterator, Sequence
 
 from strata.engine.errors import StateError
 from strata.engine.state.encoding import StateTypes, pack, unpack
@@ -68,9 +68,11 @@ class StateCache:
         self._changed[client] = round
         self._hold(client, state)
 
-    def drop(self, clients: Container[int]) -> None:
+    def drop(self, clients: Collection[int]) -> None:
         """Leave some clients without a state."""
-        for client in [client for client in self._changed if client in clients]:
+        named = clients if isinstance(clients, range) else set(clients)
+        few, many = (named, self._changed) if len(named) < len(self._changed) else (self._changed, named)
+        for client in [client for client in few if client in many]:
             del self._changed[client]
             self._resting.discard(client)
             self.memory_bytes -= self._memory.pop(client, (None, 0))[1]
@@ -96,16 +98,23 @@ class StateCache:
 
     def _rest(self) -> None:
         """Send states to the disk until there is room again; the one that was used last stays."""
-        leaving = []
-        while len(self._memory) > 1 and self.memory_bytes > LEFT * self._limit:
-            client, (state, size) = self._memory.popitem(last=False)
-            self.memory_bytes -= size
-            if client not in self._resting:
-                leaving.append((client, pack(state, self._types, f"the state of client {client}: ")))
-                self._resting.add(client)
+        leaving, leaving_bytes = [], 0
+        for client in list(self._memory)[:-1]:
+            if self.memory_bytes - leaving_bytes <= LEFT * self._limit:
+                break
+            leaving.append(client)
+            leaving_bytes += self._memory[client][1]
+        self._write([client for client in leaving if client not in self._resting])
+        for client in leaving:
+            del self._memory[client]
+        self.memory_bytes -= leaving_bytes
+        self._resting.update(leaving)
+
+    def _write(self, clients: Sequence[int]) -> None:
+        packed = ((c, pack(self._memory[c][0], self._types, f"the state of client {c}: ")) for c in clients)
         try:
             with self._connection() as disk:
-                disk.executemany("INSERT OR REPLACE INTO states VALUES (?, ?)", leaving)
+                disk.executemany("INSERT OR REPLACE INTO states VALUES (?, ?)", packed)
         except sqlite3.Error as error:
             raise StateError(
                 f"private states beyond state.cache_mib cannot be kept on the disk: {error}. Free the temporary "
@@ -115,7 +124,7 @@ class StateCache:
     def _connection(self) -> sqlite3.Connection:
         if self._disk is None:
             self._disk = sqlite3.connect("", check_same_thread=False)  # nameless: deleted by the system at the end
-            self._disk.execute("PRAGMA journal_mode = OFF")
+            self._disk.execute("PRAGMA journal_mode = MEMORY")
             self._disk.execute("CREATE TABLE states (client INTEGER PRIMARY KEY, state BLOB)")
         return self._disk
 

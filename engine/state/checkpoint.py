@@ -21,10 +21,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from strata.engine.errors import CheckpointError
+from strata.engine.errors import CheckpointError, OutdatedError
 from strata.engine.state.encoding import NO_TYPES, StateTypes, decoded, encoded
 
-FORMAT = 3
+FORMAT = 2
+RUN_FORMAT = 2  # of what :func:`save` writes, beside the form of trees
 STATE, TENSORS = "state.json", "tensors.safetensors"
 NAME = "round-"  # begins the name of a checkpoint's folder
 ASIDE = ".replaced-"  # begins the name of a folder that is about to be replaced
@@ -48,9 +49,10 @@ def save(
         CheckpointError: when it cannot be written; earlier checkpoints stay as they are.
     """
     target = folder / f"{NAME}{round:06d}"
-    write(target, tree, {"round": round, "identity": dict(identity)}, types)
+    write(target, tree, {"round": round, "run_format": RUN_FORMAT, "identity": dict(identity)}, types)
     for old in found(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+        if old != target:
+            shutil.rmtree(old, ignore_errors=True)
     return target
 
 
@@ -136,6 +138,11 @@ def load(path: Path, identity: Mapping[str, str], types: StateTypes) -> object:
     """
 
     def check(header: Mapping[str, object]) -> None:
+        if header.get("run_format") != RUN_FORMAT:
+            raise OutdatedError(
+                f"{path}: it was made by another version of Strata (format {header.get('run_format', 1)}, expected "
+                f"{RUN_FORMAT}). Continue it with that version, or start a new run."
+            )
         found = header.get("identity")
         noted = found if isinstance(found, Mapping) else {}
         for key in {**identity, **noted}:

@@ -5,6 +5,7 @@ while a later one is there leaves that one's archive alone, and begins another.
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -16,7 +17,7 @@ from strata.engine.state.archive import Archived, ArchivedStates
 from strata.engine.state.encoding import StateTypes
 from strata.engine.state.snapshot import Saved, Snapshot
 
-ARCHIVES = "clients-*.db"
+ARCHIVE = re.compile(r"clients-(\d+)\.db")
 NEVER = -1
 
 
@@ -79,17 +80,16 @@ class Series:
         self._last, self._pruned = None if branches else (folder, saved.clients), NEVER
 
     def _before(self, folder: Path) -> Archived:
-        if self._last is not None and self._last[0] == folder and (folder / self._last[1].file).is_file():
+        if self._last is not None and self._last[0] == folder and archive.goes_on_from(folder, self._last[1]):
             return self._last[1]
         self._pruned = NEVER
-        numbers = [int(path.stem.removeprefix("clients-")) for path in folder.glob(ARCHIVES)]
-        return Archived(f"clients-{max(numbers, default=0) + 1}.db", NEVER)
+        return Archived(f"clients-{max(_archives(folder), default=0) + 1}.db", NEVER)
 
     def _tidy(self, folder: Path, current: str) -> None:
         """Delete what no checkpoint needs any more; what cannot be deleted now will be with the next one."""
         kept = checkpoint.found(folder)
         oldest = checkpoint.round_of(kept[0])
-        others = [path for path in folder.glob(ARCHIVES) if path.name != current]
+        others = [path for path in _archives(folder).values() if path.name != current]
         with suppress(CheckpointError, OSError):
             archive.prune(folder, current, oldest, self._pruned)
             self._pruned = oldest
@@ -98,6 +98,12 @@ class Series:
                 for path in others:
                     if path.name not in needed:
                         path.unlink()
+
+
+def _archives(folder: Path) -> dict[int, Path]:
+    """The archives in a folder, by number."""
+    found = ((ARCHIVE.fullmatch(path.name), path) for path in folder.glob("clients-*.db"))
+    return {int(match[1]): path for match, path in found if match}
 
 
 def _archive_of(path: Path) -> str | None:

@@ -48,6 +48,11 @@ class HeldOut(ClientRows):
         """A client's rows, split by a draw of its own."""
         return _split_one(self._y, place, self._parts[place], self._fraction, self._seed)
 
+    @property
+    def held(self) -> Parts:
+        """The rows of each client before they were split."""
+        return self._parts
+
     def digest(self, update: Callable[[bytes], object]) -> None:
         """Tell a hash, by its ``update``, what the rows follow from; classes, which do so as well, it is told of."""
         self._parts.digest(update)

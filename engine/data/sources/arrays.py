@@ -44,7 +44,9 @@ def read_npy(path: Path, config: DataConfig) -> Raw:
         DataError: if an array is not there, has the wrong length, or is a pickled object.
     """
     folder = path if path.is_dir() else path.parent
-    return _raw({file.stem: open_mapped(file) for file in sorted(folder.glob("*.npy"))}, folder, config)
+    wanted = {*X_NAMES, *Y_NAMES, *CLIENT_NAMES, "test", config.client_column.lower()}
+    files = [file for file in sorted(folder.glob("*.npy")) if file.stem.lower() in wanted]
+    return _raw({file.stem: open_mapped(file) for file in files}, folder, config)
 
 
 def _raw(arrays: Arrays, path: Path, config: DataConfig) -> Raw:
@@ -53,6 +55,8 @@ def _raw(arrays: Arrays, path: Path, config: DataConfig) -> Raw:
         raise DataError(
             f"{path} has no array {config.client_column!r}. Set data.client_column to one of: {', '.join(arrays)}."
         )
+    if x.ndim < 2:
+        raise DataError(f"{path}: X has shape {x.shape}, expected (N, ...): one input a row.")
     client = arrays.get(config.client_column, _first(arrays, CLIENT_NAMES))
     test = _first(arrays, ("test",))
     for name, array in (("y", labels), ("client", client), ("test", test)):
@@ -68,6 +72,8 @@ def _raw(arrays: Arrays, path: Path, config: DataConfig) -> Raw:
 
 def _names(client: NDArray[np.generic]) -> NDArray[np.generic]:
     """Names of clients as text; those of a mapped array of whole numbers stay numbers, a tenth of the memory."""
+    if client.dtype.kind == "f" and np.isnan(client).any():
+        raise DataError(f"{int(np.isnan(client).sum())} samples have no client (NaN). Name or drop them.")
     return np.asarray(client) if isinstance(client, np.memmap) and client.dtype.kind in "iu" else client.astype(np.str_)
 
 

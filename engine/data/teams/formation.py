@@ -15,6 +15,7 @@ from strata.engine.data.apportion import label_counts
 from strata.engine.data.config import FormationConfig
 from strata.engine.data.dataset import ClientData, Dataset, IntArray
 from strata.engine.data.partition.ownership import read_json_lists
+from strata.engine.data.parts import Listed
 from strata.engine.data.teams.clusters import cosine_clusters, cosines
 from strata.engine.errors import DataError
 from strata.engine.seeding import generator
@@ -69,8 +70,7 @@ def form_teams(
 
 def held_counts(dataset: Dataset, clients: Sequence[ClientData]) -> IntArray:
     """Samples of each class that each client holds, ``(C, K)``: training and test rows, not those for validation."""
-    rows = [np.concatenate([client.train, client.test]) for client in clients]
-    return label_counts(dataset.y, rows, dataset.classes)
+    return label_counts(dataset.y, Listed.of(clients).held, dataset.classes)
 
 
 def _blocks(order: Iterable[int], teams: int) -> Teams:

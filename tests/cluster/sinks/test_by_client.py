@@ -8,6 +8,7 @@ import pytest
 
 from strata.cluster.sinks import by_client
 from strata.cluster.sinks.by_client import ClientTables, calls_by_round, read_calls, read_scores
+from strata.engine.errors import StrataError
 from strata.engine.method.calls import LOST, NO_TEAM, CallTable
 from tests.helpers.records import call, record, scores
 
@@ -96,3 +97,27 @@ def test_a_kill_while_files_are_joined_leaves_no_round_twice(tmp_path, monkeypat
     written(tmp_path / "killed", [5], resumed=4)
     assert read_calls(tmp_path / "killed") == read_calls(tmp_path / "whole")
     assert len(files(tmp_path / "killed")) == 2
+
+
+@pytest.mark.parametrize("damage", [b"", b"PAR1 cut off"])
+def test_a_damaged_file_is_named_when_the_run_resumes(tmp_path, damage):
+    written(tmp_path, range(1, 4))
+    (tmp_path / "clients" / "calls" / "000002-000002.parquet").write_bytes(damage)
+    with pytest.raises(StrataError, match=r"000002-000002\.parquet: it is damaged: .* delete it to go on without"):
+        ClientTables(tmp_path, 3)
+    written(tmp_path, [2], resumed=1)  # where its rounds are repeated, it is of no use
+    assert read_calls(tmp_path)["round"].to_pylist() == [1, 1, 2, 2]
+
+
+def test_other_files_are_left_alone(tmp_path):
+    written(tmp_path, [1])
+    own = tmp_path / "clients" / "calls" / "a-b.parquet"
+    own.write_text("one's own")
+    written(tmp_path, [2], resumed=1)
+    assert own.exists()
+    assert read_calls(tmp_path)["round"].to_pylist() == [1, 1, 2, 2]
+
+
+def test_a_run_without_tables_is_named(tmp_path):
+    with pytest.raises(StrataError, match="clients/calls is missing"):
+        read_calls(tmp_path)

@@ -154,6 +154,9 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(StrataError, match=r"metrics\.jsonl is missing"):
         read_architectures(tmp_path)
     (tmp_path / "metrics.jsonl").write_text('{"round": 1}\n')
+    with pytest.raises(StrataError, match=r"clients/calls is missing"):
+        read_architectures(tmp_path)
+    (tmp_path / "clients" / "calls").mkdir(parents=True)
     with pytest.raises(StrataError, match="not the rounds of a run"):
         read_architectures(tmp_path)
 

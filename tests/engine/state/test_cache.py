@@ -102,6 +102,33 @@ def test_a_full_disk_is_an_error_that_says_what_to_do(monkeypatch):
         fill(cache, 300)
 
 
+def test_after_a_failure_every_state_is_still_there():
+    cache = StateCache(900.0, TYPES)
+    fill(cache, 2)
+    cache.put(7, {"w": torch.zeros(100), "seen": {1, 2}}, 1)
+    with pytest.raises(StateError, match="the state of client 7"):
+        fill(cache, 20)
+    assert fingerprint(cache.get(0)) == fingerprint(state(0))
+    assert fingerprint(cache.get(1)) == fingerprint(state(1))
+    assert cache.get(7)["seen"] == {1, 2}
+
+
+def test_few_clients_among_many_are_dropped_without_a_look_at_the_others():
+    cache = StateCache(math.inf, TYPES)
+    for client in range(1000):
+        cache.put(client, None, 1)
+    looked = []
+
+    class Few(list):
+        def __contains__(self, client):
+            looked.append(client)
+            return super().__contains__(client)
+
+    cache.drop(Few([3, 5]))
+    assert len(looked) <= 2
+    assert {client for client, _ in cache.changed(EVERYBODY, -1)} == set(EVERYBODY) - {3, 5}
+
+
 @pytest.mark.parametrize("method", ["lg_fedavg", "pfedlora"])
 def test_a_run_whose_states_lie_on_the_disk_has_the_same_bits(method):
     prints = []

@@ -1,12 +1,13 @@
 """Checkpoints of a run one after the other: each writes what has changed, and every one that is kept can be resumed."""
 
+import json
 import shutil
 import sqlite3
 from contextlib import closing
 
 import pytest
 
-from strata.engine.errors import CheckpointError
+from strata.engine.errors import CheckpointError, OutdatedError
 from strata.engine.federation import Federation
 from tests.helpers.small import small
 
@@ -134,3 +135,49 @@ def test_damaged_states_leave_the_federation_as_it_was(tmp_path):
         with pytest.raises(CheckpointError, match="is damaged: the state of client"):
             run.restore(path)
         assert run.fingerprint() == before
+
+
+def test_two_federations_in_one_folder_keep_checkpoints_that_can_be_restored(tmp_path):
+    with federation("checkpoint.keep=1") as one, federation("checkpoint.keep=1") as other:
+        for run in (one, other, other):
+            run.run_round()
+            run.save(tmp_path)
+        one.run_round()
+        one.run_round()
+        path, expected = one.save(tmp_path), one.fingerprint()
+    with federation() as again:
+        again.restore(path)
+        assert again.fingerprint() == expected
+
+
+def test_other_files_of_a_like_name_are_left_alone(tmp_path):
+    (tmp_path / "clients-old.db").write_text("a copy of one's own")
+    with federation() as run:
+        run.run_round()
+        run.save(tmp_path)
+    assert archives(tmp_path) == ["clients-1.db", "clients-old.db"]
+
+
+def test_what_was_written_last_is_never_deleted(tmp_path):
+    with federation("checkpoint.keep=1") as run:
+        run.run_round()
+        early = run.save(tmp_path / "early")
+        for _ in range(3):
+            run.run_round()
+        run.save(tmp_path)
+        run.restore(early)
+        run.run_round()
+        assert run.save(tmp_path).is_dir()
+
+
+def test_a_checkpoint_of_another_version_says_so_and_no_more(tmp_path):
+    with federation() as run:
+        run.run_round()
+        path = run.save(tmp_path)
+        state = json.loads((path / "state.json").read_text())
+        del state["run_format"]
+        (path / "state.json").write_text(json.dumps(state))
+        with pytest.raises(
+            OutdatedError, match=r"another version of Strata \(format 1, expected 2\)\. Continue it with"
+        ):
+            run.restore(path)

@@ -46,6 +46,12 @@ def test_other_types_are_converted_in_memory(tmp_path):
         assert np.array_equal(getattr(mapped, name), getattr(read, name))
 
 
+def test_arrays_that_nobody_asks_for_are_not_opened(tmp_path):
+    folder, _ = written(tmp_path)
+    np.save(tmp_path / "npy" / "notes.npy", np.array([{}], dtype=object))
+    assert len(load(DataConfig(name=folder), 8, 0).y) == 400
+
+
 def test_labels_that_are_not_numbered_from_zero_are_numbered(tmp_path):
     np.save(tmp_path / "X.npy", np.zeros((4, 2), np.float32))
     np.save(tmp_path / "y.npy", np.array([7, 3, 3, 9]))
@@ -71,6 +77,12 @@ def test_a_run_on_the_disk_has_the_bits_of_one_in_memory(tmp_path):
     [
         ({"X": np.zeros((3, 2), np.float32)}, "has no array y or label or labels or target; it has: X"),
         ({"X": np.zeros((3, 2), np.float32), "y": np.zeros(2, int)}, r"y has shape \(2,\), expected \(3,\)"),
+        ({"X": np.zeros(3, np.float32), "y": np.arange(3)}, r"X has shape \(3,\), expected \(N, \.\.\.\)"),
+        ({"X": np.float32(1), "y": np.arange(3)}, r"X has shape \(\), expected \(N, \.\.\.\)"),
+        (
+            {"X": np.zeros((3, 2), np.float32), "y": np.arange(3), "client": np.array([1, np.nan, 2])},
+            r"1 samples have no client \(NaN\)",
+        ),
         ({"X": np.full((3, 2), np.nan, np.float32), "y": np.arange(3)}, "6 input values are missing or not finite"),
     ],
 )
