@@ -8,6 +8,7 @@
     ├── ResourceError            what was asked for does not fit the machine or the cluster
     ├── ClusterError             a Ray cluster cannot be reached, or does not answer
     ├── CheckpointError          a checkpoint that is missing, damaged or of another run
+    │   ├── OutdatedError        one of another version of Strata
     │   └── StateError           a state that no checkpoint could give back
     ├── LossError                a loss is not one value per sample
     ├── TopologyError            a method formed teams that are none

@@ -26,6 +26,8 @@ def build(
 ) -> FederatedData:
     """Load the data set, deal it to ``clients`` clients and put these into ``teams`` teams.
 
+    Whom samples come from, and which were published as test data, is left out of what is returned.
+
     Args:
         data: which data set.
         partition: how samples are dealt to clients.

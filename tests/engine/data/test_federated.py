@@ -3,6 +3,7 @@ import pytest
 
 from strata.engine.data.config import DataConfig, FormationConfig, PartitionConfig
 from strata.engine.data.federated import build
+from strata.engine.data.sources.catalogue import load
 from strata.engine.errors import DataError
 from strata.engine.options import check
 
@@ -52,8 +53,10 @@ def test_updates_are_asked_for_once_with_the_data_that_clients_train_on():
 def test_synthetic_with_its_natural_clients():
     config = DataConfig(name="synthetic", split="client")
     federated = build(config, PartitionConfig("natural"), FormationConfig(), 12, 3, 0)
+    assert federated.dataset.natural is None  # as long as the data, and of no use once they are dealt
+    natural = load(config, 12, 0).natural
     for index, client in enumerate(federated.clients):
-        assert set(federated.dataset.natural[np.r_[client.train, client.test]]) == {f"{index:02d}"}
+        assert set(natural[np.r_[client.train, client.test]]) == {f"{index:02d}"}
 
 
 def test_same_seed_same_federation():
