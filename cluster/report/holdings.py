@@ -49,10 +49,11 @@ def table(federated: FederatedData) -> Table:
         result.add_column(header, justify="right", no_wrap=True)
     result.add_column("entropy", justify="right", no_wrap=True)
     result.add_column("largest", no_wrap=True)
+    counts_CK = held_counts(federated.dataset, federated.clients)
     if many:
-        _add_quantiles(result, federated)
-        _add_teams(result, federated)
-    _add_clients(result, federated, FIRST_ROWS if many else len(federated.clients))
+        _add_quantiles(result, federated, counts_CK)
+        _add_teams(result, federated, counts_CK)
+    _add_clients(result, federated, counts_CK[:FIRST_ROWS] if many else counts_CK)
     return result
 
 
@@ -71,8 +72,7 @@ def _sizes(federated: FederatedData) -> tuple[NDArray[np.int64], NDArray[np.int6
     return rows.train_sizes.astype(np.int64), rows.test_sizes.astype(np.int64)
 
 
-def _add_quantiles(result: Table, federated: FederatedData) -> None:
-    counts_CK = held_counts(federated.dataset, federated.clients)
+def _add_quantiles(result: Table, federated: FederatedData, counts_CK: NDArray[np.int64]) -> None:
     train, test = _sizes(federated)
     held, entropy = (counts_CK > 0).sum(axis=1), label_entropy_bits(counts_CK)
     for name, q in QUANTILES:
@@ -81,10 +81,9 @@ def _add_quantiles(result: Table, federated: FederatedData) -> None:
     result.add_section()
 
 
-def _add_teams(result: Table, federated: FederatedData) -> None:
+def _add_teams(result: Table, federated: FederatedData, counts_CK: NDArray[np.int64]) -> None:
     if not federated.teams:
         return
-    counts_CK = held_counts(federated.dataset, federated.clients)
     train, test = _sizes(federated)
     for team, members in list(federated.teams.items())[:TEAM_ROWS]:
         rows = list(members)
@@ -96,14 +95,14 @@ def _add_teams(result: Table, federated: FederatedData) -> None:
     result.add_section()
 
 
-def _add_clients(result: Table, federated: FederatedData, rows: int) -> None:
+def _add_clients(result: Table, federated: FederatedData, counts_CK: NDArray[np.int64]) -> None:
+    """Add the first clients, as many as there are counts."""
     team_of = {client: team for team, members in federated.teams.items() for client in members}
-    shown = federated.clients[:rows]
-    counts_CK = held_counts(federated.dataset, shown)
+    shown = federated.clients[: len(counts_CK)]
     for client, (data, counts_K) in enumerate(zip(shown, counts_CK, strict=True)):
         team = _team_cell(federated, str(team_of.get(client, "")))
         result.add_row(str(client), *team, str(len(data.train)), str(len(data.test)), *_holding_cells(counts_K))
-    if rows < len(federated.clients):
+    if len(shown) < len(federated.clients):
         result.add_row("...")
 
 

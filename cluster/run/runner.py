@@ -117,7 +117,7 @@ def _tell(spent: Profile, run_dir: Path, display: Display) -> None:
     display.show(spent.table())
     display.message(spent.start())
     try:
-        if spent.plain()["rounds"]:  # a run that was over keeps the profile of its rounds
+        if spent.rounds:  # a run that was over keeps the profile of its rounds
             spent.write(run_dir)
     except OSError as error:
         display.message(f"warning: the profile cannot be written: {error}")

@@ -47,9 +47,8 @@ class ClientTables:
         for folder in self._folders:
             folder.mkdir(parents=True, exist_ok=True)
             valid = list(_parts(folder))
-            for path in folder.iterdir():
-                if PART.fullmatch(path.name) and path not in {part.path for part in valid}:
-                    path.unlink()
+            for part in set(_files(folder)) - set(valid):
+                part.path.unlink()
             for part in valid:
                 if part.first > resumed_round:
                     part.path.unlink()
@@ -127,11 +126,14 @@ def _table(path: Path) -> pa.Table:
         ) from None
 
 
+def _files(folder: Path) -> list[Part]:
+    return [Part(path, int(m[1]), int(m[2])) for path in folder.iterdir() if (m := PART.fullmatch(path.name))]
+
+
 def _parts(folder: Path) -> Iterator[Part]:
     """The files of a table, in the order of rounds; not those whose rounds are in another as well, after a kill."""
-    found = [Part(path, int(m[1]), int(m[2])) for path in folder.iterdir() if (m := PART.fullmatch(path.name))]
     covered = 0
-    for part in sorted(found, key=lambda part: (part.first, -part.last)):
+    for part in sorted(_files(folder), key=lambda part: (part.first, -part.last)):
         if part.last > covered:
             covered = part.last
             yield part

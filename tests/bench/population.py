@@ -17,14 +17,18 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from tests.bench.processes import family, proportional_memory
+
+if TYPE_CHECKING:
+    from strata.engine.federation import Federation
 
 SAMPLES, FEATURES, CLASSES, COHORT = 10, 60, 10, 50
 SIZES = (100, 1_000, 10_000, 100_000, 1_000_000)
@@ -100,7 +104,7 @@ def run(method: str, words: Sequence[str]) -> None:
         input()
 
 
-def checkpoint(federation) -> dict[str, float]:  # type: ignore[no-untyped-def]
+def checkpoint(federation: "Federation") -> dict[str, float]:
     """What the second checkpoint of a run takes: the first one has everything to write."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -117,7 +121,7 @@ def weight(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def timed(action) -> float:  # type: ignore[no-untyped-def]
+def timed(action: Callable[[], object]) -> float:
     """Seconds of an action."""
     began = time.perf_counter()
     action()
