@@ -127,7 +127,7 @@ class TrainingConfig(Validated):
 
     device: Literal["auto", "cpu", "cuda"] = option("auto", "auto: CUDA where the actor has a share of a GPU")
     batch_clients: Any = option(
-        "auto", "clients trained as one operation at most, 1: one by one; auto: 64 for small dense models and on GPUs"
+        "auto", "clients trained as one operation at most, 1: one by one; auto: 64 for small dense models, 256 on GPUs"
     )
 
     def validate(self, path: str) -> None:

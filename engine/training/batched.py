@@ -33,7 +33,7 @@ from strata.engine.training.trainer import Asked, Broken, are_finite, ended, out
 
 FloatArray = NDArray[np.float64]
 
-PART_BYTES = 256 * 2**20
+PART_BYTES = {"cpu": 256 * 2**20, "cuda": 2**30}
 """Inputs and parameters that are held at once, as float32: a cohort with more is answered in several parts."""
 
 COPIES = 4
@@ -92,7 +92,7 @@ class Batched:
         for place in places:
             one = asked[place]
             size = len(one.rows) * self._row_bytes + COPIES * sum(value.nbytes for value in _parameters(one).values())
-            if part and held + size > PART_BYTES:
+            if part and held + size > PART_BYTES[self._device.type]:
                 yield part
                 part, held = [], 0
             part.append(place)
@@ -117,7 +117,7 @@ class Batched:
         lanes = lay(self._rows, [one.rows for one in ordered], [plans[place] for place in chosen], width)
         held, losses_SN = self._descend(ordered, lanes)
         # Each client gets memory of its own: what it keeps must not keep that of the others.
-        apart = {name: _apart(held[name].cpu()) for name in _train(group[0]).start}
+        apart = {name: _apart(held[name]) for name in _train(group[0]).start}
         finite = {name: are_finite(held[name]) for name in apart}
         totals, usual = _sums(losses_SN, lanes.steps), np.all(np.isfinite(losses_SN), 0).tolist()
         answers: dict[int, Answered] = {}
@@ -185,9 +185,7 @@ class Batched:
 
     def _stacked(self, like: Mapping[str, Tensor], params: Sequence[Params | Mapping[str, Tensor]]) -> Params:
         """The tensors of several clients by name, as one each; of the types of ``like``, on the device."""
-        return {
-            name: _joined([one[name] for one in params]).to(self._device, value.dtype) for name, value in like.items()
-        }
+        return {name: _joined([one[name] for one in params], self._device, value.dtype) for name, value in like.items()}
 
     def _pull(
         self, requests: Sequence[Train], number: int, held: Params, moving: Sequence[str]
@@ -255,16 +253,18 @@ def _in_order(n: int, width: int) -> list[IntArray]:
     return [np.arange(first, min(n, first + width)) for first in range(0, n, width)]
 
 
-def _joined(tensors: Sequence[Tensor]) -> Tensor:
-    """Tensors of several clients as one ``(N, ...)``, in memory of its own."""
+def _joined(tensors: Sequence[Tensor], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Tensors of several clients as one ``(N, ...)`` on a device, in memory of its own; a shared one is moved once."""
     first = tensors[0]
     if all(tensor is first for tensor in tensors):
-        return first.expand(len(tensors), *first.shape).contiguous()
-    return torch.stack(list(tensors))
+        return first.to(device, dtype).expand(len(tensors), *first.shape).contiguous()
+    return torch.stack(list(tensors)).to(device, dtype)
 
 
 def _apart(values: Tensor) -> Sequence[Tensor]:
-    """The lanes of values (N, ...), each in memory of its own."""
+    """The lanes of values (N, ...), on the CPU, each in memory of its own."""
+    if values.is_cuda:  # into memory that the system does not move, or it would take fifteen times as long
+        values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values)
     lanes: Sequence[Tensor] = torch.ops.aten.unbind_copy.int(values)
     return lanes
 

@@ -1,7 +1,7 @@
 """What a step is for many clients at once: gradients by :mod:`torch.func`.
 
 ``vmap`` and autograd cost a millisecond of Python per step, more than a small model's arithmetic. So the operations
-that they come to are recorded once (:mod:`~strata.engine.training.tape`), and replayed in the steps that follow.
+that they come to are recorded once (:mod:`~strata.engine.training.replay.tape`), and replayed in the steps that follow.
 
 # N lanes, P rows of a filled batch
 """
@@ -16,7 +16,7 @@ from torch.func import functional_call, vmap
 
 from strata.engine.method.losses import Loss, sample_losses
 from strata.engine.training.lanes import Weighed
-from strata.engine.training.tape import Operation, record
+from strata.engine.training.replay.tape import Operation, record
 
 OPERATIONS_KEPT = 256
 """Recorded operations that are kept, the last used ones; one is by request, number of lanes and rows."""

@@ -15,8 +15,8 @@ from strata.engine.training.batches import Rows
 from strata.engine.training.flops import select_trainable, set_modes
 from strata.engine.training.lanes import LEAST, lay
 from strata.engine.training.modules import Modules, require_all, slots
+from strata.engine.training.replay.tape import record
 from strata.engine.training.stacked import Names, gradients, logits
-from strata.engine.training.tape import record
 from strata.engine.training.trainer import Asked
 
 VERDICTS_KEPT = 4096

@@ -105,5 +105,5 @@ def out_of_memory(error: torch.cuda.OutOfMemoryError, where: str) -> ResourceErr
     """What is said when a GPU is too small for what a client asks."""
     return ResourceError(
         f"{where}: out of GPU memory ({str(error).splitlines()[0]}). Raise clients.num_gpus, the share of a GPU that "
-        "each client actor may fill, or lower the batch size."
+        "each client actor may fill, or lower training.batch_clients or the batch size."
     )

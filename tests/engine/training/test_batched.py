@@ -106,7 +106,7 @@ def test_who_is_beside_never_changes_a_bit(model, monkeypatch):
     expected = [fingerprint(one) for one in answers(Batched(DATA), asked)[0]]
     lone = [fingerprint(answers(Batched(DATA), [one])[0][0]) for one in asked]
     turned = [fingerprint(one) for one in answers(Batched(DATA), asked[::-1])[0]]
-    monkeypatch.setattr(batched, "PART_BYTES", 4 * 144 * 40)  # forty rows: several parts
+    monkeypatch.setitem(batched.PART_BYTES, "cpu", 4 * 144 * 40)  # forty rows: several parts
     parts = [fingerprint(one) for one in answers(Batched(DATA), asked)[0]]
     assert expected == lone == turned[::-1] == parts
     assert len(set(expected)) == len(expected)

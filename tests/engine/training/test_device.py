@@ -28,3 +28,16 @@ def test_the_share_of_memory_is_enforced():
         with pytest.raises(torch.cuda.OutOfMemoryError):
             torch.empty(int(total * 0.2), dtype=torch.uint8, device="cuda")
     torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+@pytest.mark.parametrize("model", ["model=mclr", "model=cnn", "model=cnn_permfl_fmnist"])
+def test_a_cohort_trained_as_one_learns_what_its_clients_learn_one_by_one(model):
+    learnt = []
+    for width in (1, 8):
+        words = ("clients.num_gpus=0.5", model, "rounds=1", f"training.batch_clients={width}")
+        with Federation(small("fedavg", *words)) as federation:
+            federation.run_round()
+            learnt.append(federation.rounds.snapshot().server.w)
+            assert not federation.singly
+    for name, alone in learnt[0].items():
+        torch.testing.assert_close(learnt[1][name], alone, rtol=1e-4, atol=1e-5)

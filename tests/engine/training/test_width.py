@@ -3,7 +3,7 @@
 import pytest
 
 from strata.engine.models.spec import ModelSpec
-from strata.engine.training.width import TOGETHER, width_of
+from strata.engine.training.width import TOGETHER, TOGETHER_ON_GPU, width_of
 
 MCLR = ModelSpec("mclr", (1, 28, 28), 10)
 MLP = ModelSpec("mlp", (1, 28, 28), 10, (("hidden", (64, 32)),))
@@ -19,7 +19,7 @@ CNN = ModelSpec("cnn", (1, 28, 28), 10, (("depth", 2), ("width", 0.25)))
         ([WIDE], False, 1),
         ([CNN], False, 1),
         ([MLP, CNN], False, 1),
-        ([CNN], True, TOGETHER),
+        ([CNN], True, TOGETHER_ON_GPU),
     ],
 )
 def test_auto_rests_on_the_architectures_and_the_gpu(specs, on_gpu, width):

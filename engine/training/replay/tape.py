@@ -2,7 +2,8 @@
 
 For what is computed again and again in equal shapes: Python's, autograd's and :mod:`torch.func`'s share of the work,
 which for small models is most of it, is done once. A replay makes the same operations in the same order, so the bits
-are those of the computation itself, but for :func:`simplified`, which says what it changes.
+are those of the computation itself, but for :func:`simplified`, which says what it changes, and, on a GPU, for
+:mod:`~strata.engine.training.replay.products`.
 """
 
 import operator
@@ -14,6 +15,8 @@ from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
+
+from strata.engine.training.replay.products import with_products
 
 Operation = Callable[..., Sequence[Tensor]]
 
@@ -113,6 +116,8 @@ class _Tape(TorchDispatchMode):
         simplified(self._graph)
         if not self._in_place:
             self._fold()
+        if any(isinstance(tensor, Tensor) and tensor.is_cuda for tensor in made):
+            with_products(self._graph)
         replay: Operation = GraphModule(self._held, self._graph).forward
         return replay
 

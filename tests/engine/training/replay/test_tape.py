@@ -6,7 +6,7 @@ from torch import nn
 from torch.func import functional_call, vmap
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from strata.engine.training.tape import record
+from strata.engine.training.replay.tape import record
 
 
 def gradient(x, w):

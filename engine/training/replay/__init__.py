@@ -1,0 +1,1 @@
+"""Recordings of steps, and what makes their replays fast."""
