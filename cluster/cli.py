@@ -7,8 +7,6 @@ import warnings
 from collections.abc import Sequence
 from typing import Protocol, TextIO
 
-from rich.console import Console
-
 from strata.cluster.commands import (
     compare_methods,
     list_methods,
@@ -18,6 +16,7 @@ from strata.cluster.commands import (
     show_data,
     train_agents,
 )
+from strata.cluster.terminal import errors
 from strata.engine.errors import StrataError, StrataWarning
 
 DESCRIPTION = "Simulate personalised, heterogeneous, multi-tier federated learning."
@@ -73,22 +72,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code (0 done, 1 failed, 2 wrong usage, 130 interrupted)."""
     _show_warnings_briefly()
     parsed = _parse(_parser(), arguments)
-    errors = Console(stderr=True, highlight=False)
+    shown = errors()
     try:
         code: int = parsed.act(parsed)
         return code
     except StrataError as error:
-        errors.print("[bold red]error:[/]", end=" ")
-        errors.print(str(error), markup=False, soft_wrap=True)
+        shown.print("[bold red]error:[/]", end=" ")
+        shown.print(str(error), markup=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
-        errors.print("stopped; the last checkpoint can be resumed.")
+        shown.print("stopped; the last checkpoint can be resumed.")
         return 130
     except BrokenPipeError:
         return 1
     except Exception:
         traceback.print_exc()
-        errors.print("This is a defect in Strata or in a method of your own, not in your configuration.")
+        shown.print("This is a defect in Strata or in a method of your own, not in your configuration.")
         return 1
 
 
@@ -129,7 +128,7 @@ def _show_warnings_briefly() -> None:
         line: str | None = None,
     ) -> None:
         if issubclass(category, StrataWarning):
-            Console(stderr=True, highlight=False).print(f"warning: {message}", markup=False, soft_wrap=True)
+            errors().print(f"warning: {message}", markup=False, soft_wrap=True)
         else:
             plain(message, category, filename, lineno, file, line)
 

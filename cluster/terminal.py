@@ -1,8 +1,10 @@
 """The terminal that a command prints to."""
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -11,10 +13,34 @@ from strata.engine.errors import StrataError
 WIDTH = 120  # letters, in pipes and files: wide enough for the tables
 
 
+class Terminal(Console):
+    """A console whose reader may leave: a closed pipe, or a terminal that is gone, ends the output and nothing else."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as rich does, while there is somebody to read it."""
+        try:
+            super().print(*objects, **options)
+        except OSError:  # of a terminal that is gone; a pipe has a method of its own
+            self.on_broken_pipe()
+
+    def on_broken_pipe(self) -> None:
+        """Print nothing from now on, neither from here nor, when Python flushes it in the end, from anywhere else."""
+        self.quiet = True
+        with suppress(OSError, ValueError):  # a file without a descriptor has none to redirect
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.file.fileno())
+            os.close(nowhere)
+
+
 def console(*, recorded: bool = False) -> Console:
     """Standard output; what is printed can be exported as a picture where it is recorded."""
-    found = Console(record=recorded, highlight=False)
-    return found if found.is_terminal else Console(record=recorded, highlight=False, width=WIDTH)
+    found = Terminal(record=recorded, highlight=False)
+    return found if found.is_terminal else Terminal(record=recorded, highlight=False, width=WIDTH)
+
+
+def errors() -> Console:
+    """Standard error."""
+    return Terminal(stderr=True, highlight=False)
 
 
 @contextmanager

@@ -15,6 +15,7 @@
     ├── EmptyCohortError         an aggregation was asked for without a single participant
     ├── TrainingError            local training broke: a loss or a parameter is not finite
     ├── ActorDiedError           the process of a client or a server ended during a round
+    │   └── ActorStartError      its own start raised something
     ├── ActionError              an agent's action lies outside its space, or nobody would follow a decision
     └── AgentCheckpointError     saved agents do not fit the run that wants them
 
@@ -73,6 +74,10 @@ class TrainingError(StrataError):
 
 class ActorDiedError(StrataError):
     """The process of a client or a server ended during a round."""
+
+
+class ActorStartError(ActorDiedError):
+    """What an actor is made of could not be made: to start it again would not help."""
 
 
 class ActionError(StrataError):

@@ -20,7 +20,7 @@ from types import TracebackType
 from strata.engine.build import build_world
 from strata.engine.config.load import load_config
 from strata.engine.config.schema import RunConfig
-from strata.engine.errors import StrataWarning
+from strata.engine.errors import ResourceError, StrataWarning
 from strata.engine.identity import identity
 from strata.engine.method.calls import CallTable
 from strata.engine.method.situation import Decisions
@@ -182,6 +182,21 @@ class Federation:
         self.round, self.virtual_s, self._digest = saved.snapshot.round, saved.snapshot.virtual_s, saved.digest
         return saved.beside
 
+    def restart(self) -> None:
+        """Start all tiers anew, on the nodes that are alive now, as they were before the first round.
+
+        :meth:`restore` then takes them to a checkpoint.
+
+        Raises:
+            StrataError: as the constructor does.
+        """
+        self.runtime.close()
+        self.runtime = _start_again(self.config, self.world, self._notify)
+        self.rounds = self.runtime.rounds
+        self._checkpoints = Series(state_types(self.world.algorithm))
+        self._before.take()
+        self.round, self.virtual_s, self._digest = 0, 0.0, ""
+
     def close(self) -> None:
         """End the actors, and the local Ray if this run started it."""
         self.runtime.close()
@@ -203,3 +218,14 @@ def _start(config: RunConfig, world: World, notify: Notify) -> Runtime:
     from strata.engine.runtime.ray import start  # Ray is imported only where it is used
 
     return start(config, world, resources(config.clients, world), notify)
+
+
+def _start_again(config: RunConfig, world: World, notify: Notify) -> Runtime:
+    """Start the tiers on what is left of the nodes; with more clients per actor where as few as before do not fit."""
+    try:
+        return _start(config, world, notify)
+    except ResourceError as error:
+        if config.clients_per_actor == "auto":
+            raise
+        notify(f"clients_per_actor={config.clients_per_actor} does not fit what is alive, so auto is tried: {error}")
+        return _start(replace(config, clients_per_actor="auto"), world, notify)

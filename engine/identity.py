@@ -16,6 +16,8 @@ PLACEMENT_KEYS = (
     "tracking",
     "checkpoint",
     "state",
+    "on_failure",
+    "faults",
     "rounds",
     "seeds",
     "training",  # but for whether clients are answered together, see below

@@ -5,12 +5,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
 
 from strata.cluster.run.profiling import Profile
+from strata.cluster.run.recovery import LOST, Recovery
 from strata.cluster.run.session import AGENTS, Session
 from strata.cluster.run.summary import RunSummary
 from strata.cluster.sinks.architectures import ArchitecturesSink
@@ -26,6 +27,12 @@ from strata.engine.state import checkpoint
 
 CHECKPOINTS = "checkpoints"
 INTERRUPTED = 130  # what a shell reports for Ctrl-C
+STOPPING = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGXCPU")  # not all systems have all of them
+    if hasattr(signal, name)
+]
+"""Ctrl-C, the end of a job, a terminal that hangs up, a batch system's warning, the end of the CPU's time."""
 
 
 def new_run_dir(config: RunConfig) -> Path:
@@ -96,14 +103,16 @@ def run_one(
     Ctrl-C ends it after the round under way, with a checkpoint; a second one ends it at once. ``profile`` shows where
     the wall seconds of the rounds went, and writes it into the folder.
     """
-    session = Session(config, display.message, fresh=not checkpoint.found(run_dir / CHECKPOINTS))
-    summary, spent = RunSummary(run_dir), Profile(session.started)
-    with session, _interrupts() as interrupted:
+    fresh = not checkpoint.found(run_dir / CHECKPOINTS)
+    recovery = Recovery(config, run_dir / CHECKPOINTS, display.message)
+    session = recovery.started(lambda: Session(config, display.message, fresh=fresh))
+    summary, spent = RunSummary(run_dir, failures=recovery.survived), Profile(session.started)
+    with closing(recovery), session, _interrupts() as interrupted:
         _restore(session, run_dir, display)
         if resumed:  # accepted: what was changed holds for the next resume too
             _write_config(config, run_dir)
         with _records(_info(config, run_dir, session.round), summary, _sinks(config, display)) as take:
-            _rounds(session, summary, spent, take, display, interrupted)
+            _rounds(session, recovery, summary, spent, take, display, interrupted)
     for reason, times in sorted(session.federation.singly.items()):
         display.message(f"training.batch_clients: {times} requests were answered client by client: {reason}")
     if profile:
@@ -140,6 +149,8 @@ def _records(run: RunInfo, summary: RunSummary, sinks: Sequence[Sink]) -> Iterat
     """Where the rounds of a run go: into its summary and all sinks, which are started before and finished after."""
 
     def take(record: RoundRecord) -> None:
+        if record.round <= summary.rounds:  # made again, after something was lost
+            return
         summary.add(record)
         for sink in sinks:
             sink.round(record)
@@ -173,21 +184,32 @@ def _restore(session: Session, run_dir: Path, display: Display) -> None:
 
 def _rounds(
     session: Session,
+    recovery: Recovery,
     summary: RunSummary,
     spent: Profile,
     take: Callable[[RoundRecord], None],
     display: Display,
     interrupted: Callable[[], bool],
 ) -> None:
-    """Run the rounds that are left, with their checkpoints; an interrupted run ends after the round under way."""
+    """Run the rounds that are left, with their checkpoints; an interrupted run ends after the round under way.
+
+    The last checkpoint belongs to the last round: a run whose actors die while it is written goes back and on.
+    """
     config, every = session.config, session.config.checkpoint.every
     while session.round < config.rounds:
         began = time.perf_counter()
-        record = session.run_round()
-        take(record)
-        stop, last = interrupted(), record.round == config.rounds
-        if stop or (every and (record.round % every == 0 or last)):
-            _save(session, summary.run_dir, display, final=stop or last)
+        try:
+            record = session.run_round()
+            take(record)
+            stop, last = interrupted(), record.round == config.rounds
+            if stop or (every and (record.round % every == 0 or last)):
+                _save(session, summary.run_dir, display, final=stop or last)
+        except LOST as error:
+            if interrupted():  # what stops a job may have ended all of its processes
+                summary.exit_code = INTERRUPTED
+                return
+            recovery.recover(session, error)
+            continue
         spent.add(record, time.perf_counter() - began)
         if stop and not last:
             summary.exit_code = INTERRUPTED
@@ -219,17 +241,18 @@ def _sinks(config: RunConfig, display: Display) -> list[Sink]:
 
 @contextmanager
 def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Turns the first Ctrl-C (or SIGTERM) into a question that the round loop asks; the second one is immediate."""
+    """Turns the first of :data:`STOPPING` into a question that the round loop asks; the second one is immediate."""
     seen: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         if seen:
             raise KeyboardInterrupt
         seen.append(number)
-        sys.stderr.write("\nFinishing this round, then saving. Press Ctrl-C again to stop at once.\n")
+        with suppress(OSError):  # whoever hung up does not read it
+            sys.stderr.write("\nFinishing this round, then saving. Press Ctrl-C again to stop at once.\n")
 
     try:
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, note) for number in STOPPING}
     except ValueError:  # not the main thread, e.g. in a notebook's executor: leave signals to their owner
         yield lambda: False
         return

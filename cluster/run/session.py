@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -44,6 +45,7 @@ class Session:
         self._turns: Turns | None = None
         self._driver: Driver | None = None
         self._policies: Policies | None = None
+        self._first: Any = None  # the agents before the first round, where they may have to go back to it
         self.started: Seconds = self.federation.started
         if config.agents.policy != "none":
             began = perf_counter()
@@ -64,6 +66,8 @@ class Session:
 
         turns = self._turns = full_turns(self.federation)
         self._policies = make_policies(self.config, turns.control, notify, fresh)
+        if self.config.on_failure == "retry" and self.config.runtime == "ray":
+            self._first = deepcopy(self._agents_now())
         # Windows of one round: the next one is opened, and its clients probed, only when it is run.
         self._driver = Driver(StagedRounds({"turns": turns, "rounds": 1}), self._policies)
 
@@ -85,10 +89,13 @@ class Session:
 
     def save(self, folder: Path) -> Path:
         """Write a checkpoint of federation and agents; returns its path."""
-        beside = None
-        if self._turns is not None and self._policies is not None:
-            beside = {"memory": self._turns.state(), "policies": self._policies.state()}
-        return self.federation.save(folder, beside)
+        return self.federation.save(folder, self._agents_now())
+
+    def _agents_now(self) -> object:
+        """What the agents have learnt and remember, as it is between two rounds; None without agents."""
+        if self._turns is None or self._policies is None:
+            return None
+        return {"memory": self._turns.state(), "policies": self._policies.state()}
 
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint, agents included.
@@ -105,7 +112,20 @@ class Session:
             if not isinstance(beside, dict):
                 raise CheckpointError(f"{path}: it holds no agents.")
 
-        beside: Any = self.federation.restore(path, require_agents)
+        self._take_agents(self.federation.restore(path, require_agents))
+
+    def restart(self) -> None:
+        """Start all tiers anew on what is alive, and go back to before the first round, agents included.
+
+        Raises:
+            StrataError: when the actors cannot be started.
+        """
+        self.federation.restart()
+        if self._turns is not None:
+            self._take_agents(deepcopy(self._first))
+
+    def _take_agents(self, beside: Any) -> None:
+        assert self._turns is not None and self._policies is not None and self._driver is not None  # noqa: PT018
         self._turns.restore(beside["memory"])
         self._policies.restore(beside["policies"])
         self._driver.forget()

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
+from strata.cluster.run.recovery import Survived
 from strata.engine.rounds.records import RoundRecord
 
 
@@ -25,6 +26,7 @@ class RunSummary:
     agents_wall_s: float = 0.0
     timed: int = 0
     straggling: list[float] = field(default_factory=list)
+    failures: list[Survived] = field(default_factory=list)
 
     def add(self, record: RoundRecord) -> None:
         """Count one more round of the run."""
@@ -56,7 +58,14 @@ class RunSummary:
             "bytes": self.bytes_total,
             "flops": self.flops,
             **self._trends(),
+            **self._survived(),
         }
+
+    def _survived(self) -> dict[str, float]:
+        """How many failures the run went on after, and what it took to start again; nothing where there were none."""
+        if not self.failures:
+            return {}
+        return {"failures": len(self.failures), "recovery_wall_s": sum(one.seconds for one in self.failures)}
 
     def _trends(self) -> dict[str, float]:
         """Straggling at both ends of the run, and what a round takes on the wall, for runs that agents decided."""

@@ -217,7 +217,15 @@ def _totals(summary: Mapping[str, object]) -> dict[str, str]:
     }
     numbers = {name: (summary.get(key), form) for name, (key, form) in forms.items()}
     totals = {name: form(value) for name, (value, form) in numbers.items() if isinstance(value, int | float)}
-    return {**totals, **_agents(summary)}
+    return {**totals, **_agents(summary), **_failures(summary)}
+
+
+def _failures(summary: Mapping[str, object]) -> dict[str, str]:
+    """What the run went on after, and what it took."""
+    failures, seconds = summary.get("failures"), summary.get("recovery_wall_s")
+    if not isinstance(failures, int) or not isinstance(seconds, float):
+        return {}
+    return {"failures survived": f"{failures}, {humanise_seconds(seconds)} to start again"}
 
 
 def _agents(summary: Mapping[str, object]) -> dict[str, str]:

@@ -164,6 +164,13 @@ class StateConfig:
 
 
 @dataclass(frozen=True)
+class FaultsConfig:
+    """The group ``faults``: how often a run goes on after a process or a node was lost."""
+
+    retries: int = option(3, "on_failure=retry: times that one and the same round is tried again", ge=0)
+
+
+@dataclass(frozen=True)
 class RunConfig(Validated):
     """The configuration of a whole run: what concerns all of it, and one group for each component."""
 
@@ -174,6 +181,9 @@ class RunConfig(Validated):
     runtime: Literal["ray", "inprocess"] = option("ray", "ray: actors; inprocess: this process, without Ray")
     clients_per_actor: Any = option("auto", "auto: one actor per client while they fit, packed beyond; or a number")
     output: str = option("runs", "folder in which each run makes its own")
+    on_failure: Literal["retry", "stop"] = option(
+        "retry", "a lost process or node: retry from the last checkpoint on what is alive, or stop, to be resumed"
+    )
     method: Any = field(default=None, metadata={"help": "the method's own settings"})
     data: DataConfig = option(DataConfig(), "the data set")
     partition: PartitionConfig = option(PartitionConfig(), "how samples are dealt to clients")
@@ -188,6 +198,7 @@ class RunConfig(Validated):
     evaluation: EvaluationConfig = option(EvaluationConfig(), "evaluation")
     checkpoint: CheckpointConfig = option(CheckpointConfig(), "checkpoints")
     state: StateConfig = option(StateConfig(), "private states of clients")
+    faults: FaultsConfig = option(FaultsConfig(), "lost processes and nodes")
     tracking: TrackingConfig = option(TrackingConfig(), "Weights & Biases")
 
     def validate(self, path: str) -> None:

@@ -15,12 +15,12 @@ from ray import ObjectRef
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from strata.engine.errors import ActorDiedError, ResourceError
+from strata.engine.errors import ActorDiedError, ActorStartError, ResourceError
 from strata.engine.rounds.clients import ClientHost
 from strata.engine.rounds.server import GlobalServer, Rounds, serve
 from strata.engine.rounds.team import TeamServer
 from strata.engine.rounds.world import World
-from strata.engine.runtime.remote import Actor, RayClients, RayTeams, Remote, raise_cause, reason_of
+from strata.engine.runtime.remote import Actor, RayClients, RayTeams, Remote, raise_cause, raised_at_start, reason_of
 from strata.engine.runtime.seats import Seat
 from strata.engine.runtime.shells import Shell
 from strata.engine.training.device import resolve_device
@@ -41,6 +41,7 @@ class Actors:
         Raises:
             ResourceError: when actors cannot be scheduled in time.
             StrataError: what an actor's start was refused for, e.g. because there is no CUDA.
+            ActorStartError: when an actor's own start raises something else.
             ActorDiedError: when an actor's process ends while it starts, with the reason.
         """
         self.handles: list[Actor] = []
@@ -98,7 +99,8 @@ class Actors:
         except RayTaskError as error:
             raise_cause(error)
         except RayActorError as error:
-            raise ActorDiedError(f"an actor died while it started: {reason_of(error)}") from None
+            kind = ActorStartError if raised_at_start(error) else ActorDiedError
+            raise kind(f"an actor died while it started: {reason_of(error)}") from None
 
 
 def client_host(world: World, device: str, gpus: float) -> ClientHost:

@@ -15,10 +15,15 @@ class Runtime(Protocol):
     Attributes:
         rounds: the federation's verbs (invite, run a round, evaluate, …), wherever its global server is.
         started: wall seconds of the start, by what was started.
+        head: address of the head of the cluster, without which no round can be made; empty where there is none.
     """
 
     rounds: Rounds
     started: Seconds
+    head: str
+
+    def abandon(self) -> None:
+        """End what can be ended once the head is gone; then the process itself has to end."""
 
     def close(self) -> None:
         """End the processes that were started for the run, if any; its rounds must not be used afterwards."""
@@ -30,8 +35,12 @@ class InProcess:
     def __init__(self, world: World, device: str) -> None:
         """Make the tiers of ``world``; ``device`` is torch's name of where the clients train, e.g. ``cpu``."""
         self.started: Seconds = {}
+        self.head = ""
         clients = ClientHost(world, device)
         self.rounds: Rounds = serve(world, clients, LocalTeams(world, clients) if world.data.teams else None)
+
+    def abandon(self) -> None:
+        """Do nothing: there is no head that could be lost."""
 
     def close(self) -> None:
         """Do nothing: objects in this process need not be ended."""

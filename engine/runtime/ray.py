@@ -34,6 +34,12 @@ class RayRuntime(Actors):
         self._owns_ray = owns_ray
         self.started: Seconds = {}
         super().__init__(world, seats, config.training.device, config.ray.start_timeout_s)
+        self.head: str = ray.get_runtime_context().gcs_address
+
+    def abandon(self) -> None:
+        """End what can be ended once the head is gone, when Ray itself would wait for it: a local Ray's processes."""
+        if self._owns_ray:
+            local_ray.abandon()
 
     def close(self) -> None:
         """End the actors; shut down the local Ray if this run started it, else leave the cluster as it is.

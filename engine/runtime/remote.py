@@ -299,15 +299,11 @@ def fetch(ref: Ref, where: str) -> object:
     except RayTaskError as error:
         raise_cause(error)
     except RayActorError as error:
-        raise ActorDiedError(
-            f"{where}: the actor's process ended: {reason_of(error)}. Nothing of this round was kept; the last "
-            "checkpoint can be resumed."
-        ) from None
+        raise ActorDiedError(f"{where}: the actor's process ended: {reason_of(error)}.") from None
     except RayError as error:
         reason = str(error).strip().splitlines()[0]
         raise ClusterError(
-            f"{where}: Ray lost or could not keep what it held ({type(error).__name__}: {reason}). The "
-            "last checkpoint can be resumed."
+            f"{where}: Ray lost or could not keep what it held ({type(error).__name__}: {reason})."
         ) from None
 
 
@@ -319,14 +315,20 @@ def raise_cause(error: RayTaskError) -> NoReturn:
     raise error
 
 
+def raised_at_start(error: RayActorError) -> bool:
+    """Whether an actor died of what its own start raised."""
+    return "in its creation task" in str(error)
+
+
 def reason_of(error: RayActorError) -> str:
     """Why an actor died, in a few words from Ray's message; a guess where it gives no reason."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if any("in its creation task" in line for line in lines):
-        return lines[-1]  # what the actor's own start raised
+    if raised_at_start(error):
+        return lines[-1]  # what was raised
     for text in lines:
         if text.startswith("The actor is dead because"):
-            return text.removeprefix("The actor is dead because ").rstrip(".")
+            # What follows are Ray's guesses, which fill a screen.
+            return text.removeprefix("The actor is dead because ").partition(" Some common causes")[0].rstrip(".")
     return "it was killed or crashed (out of memory is the usual cause)"
 
 

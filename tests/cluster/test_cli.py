@@ -106,6 +106,56 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(tmp_path):
     assert rounds_written(tmp_path) == done + 2
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGXCPU"])
+def test_other_signals_do_too(tmp_path, name):
+    words = ["run", "permfl", *small_overrides("permfl", "rounds=4000", "evaluation.every=100", "checkpoint.every=0")]
+    process = start(*words, f"output={tmp_path}")
+    wait_for_rounds(process, tmp_path, 2)
+    process.send_signal(getattr(signal, name))
+    assert "Continue with: strata run resume=" in finish(process, code=130)
+    assert list(only_run(tmp_path).glob("checkpoints/round-*"))
+
+
+def test_nobody_needs_to_read_what_a_run_prints(tmp_path):
+    words = ["run", "permfl", *small_overrides("permfl", "rounds=30"), f"output={tmp_path}"]
+    process = start(*words)
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=60) == 0
+    assert rounds_written(tmp_path) == 30
+    assert list(only_run(tmp_path).glob("checkpoints/round-000030"))
+
+
+@pytest.mark.slow
+def test_a_head_that_dies_ends_the_run_at_once_with_what_to_do(tmp_path):
+    words = ["run", "fedavg", *small_overrides("fedavg", "rounds=4000", "clients_per_actor=4", runtime="ray")]
+    process = start(*words, f"output={tmp_path}")
+    wait_for_rounds(process, tmp_path, 2)
+    started = family(process.pid)
+    (head,) = [pid for pid in started if b"gcs_server" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    os.kill(head, signal.SIGKILL)
+    out, _ = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert f"Continue with: strata run resume={only_run(tmp_path)}" in out
+    assert none_is_left(started)
+
+
+def none_is_left(pids):
+    """Whether the processes end within ten seconds; what nobody has asked for its exit code has ended all the same."""
+    for _ in range(100):
+        if not any(is_running(pid) for pid in pids):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 def test_a_damaged_checkpoint_is_refused_with_its_reason(tmp_path, capsys):
     words = small_overrides("permfl", "rounds=2", f"output={tmp_path}")
     assert main(["run", "permfl", *words]) == 0

@@ -1,0 +1,123 @@
+"""Going on after a process, an actor's node or an object of a run was lost.
+
+A run is deterministic: whatever died, all tiers are started anew on what is alive, taken back to the last checkpoint,
+and the rounds since then are made again, to the same bits.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from strata.cluster.run.session import Session
+from strata.engine.config.schema import RunConfig
+from strata.engine.errors import ActorDiedError, ActorStartError, ClusterError, ResourceError, StrataError
+from strata.engine.notify import Notify
+from strata.engine.runtime.head import HeadWatch
+from strata.engine.runtime.inprocess import Runtime
+from strata.engine.state import checkpoint
+
+LOST = (ActorDiedError, ClusterError)
+"""What can happen to any run, and need not happen again."""
+
+PAUSE_S = 1.0
+"""Wall seconds before actors are started once more; each further time in a row twice as long. Ray may need some to
+know that a node is gone."""
+
+
+@dataclass(frozen=True)
+class Survived:
+    """A failure that a run went on after: the round under way, what was lost, and the round that it went back to."""
+
+    round: int
+    reason: str
+    back_to: int
+    seconds: float
+
+
+class Recovery:
+    """Takes a session back to its last checkpoint when something of it was lost, as often as the run allows."""
+
+    def __init__(self, config: RunConfig, folder: Path, notify: Notify) -> None:
+        """``folder``: where the run's checkpoints lie, in the run's own."""
+        self._retries = config.faults.retries if config.on_failure == "retry" else 0
+        self._folder, self._notify = folder, notify
+        self._watch: HeadWatch | None = None
+        self._failed = 0, 0  # the furthest round under way in which something was lost, and how often
+        self.survived: list[Survived] = []
+
+    def started(self, start: Callable[[], Session]) -> Session:
+        """A session, started again where a process dies meanwhile.
+
+        Raises:
+            StrataError: what the start was refused for; what was lost, once it has happened too often.
+        """
+        while True:
+            try:
+                session = start()
+                self._watch_head(session)
+                return session
+            except LOST as error:
+                self._count(error, 1)
+                self._notify(f"{error} Starting again.")
+
+    def recover(self, session: Session, error: StrataError) -> None:
+        """Start all tiers anew and go back to the last checkpoint, or to before the first round.
+
+        Raises:
+            StrataError: the failure, where the run ends with one, and once it has happened too often in one round;
+                what the new start was refused for.
+        """
+        began, round = time.perf_counter(), session.round + 1
+        while True:
+            self._count(error, round)
+            self._notify(f"lost: {error}")
+            try:
+                self._go_back(session)
+                break
+            except (*LOST, ResourceError) as again:  # a dead node may still be offered
+                error = again
+        self.survived.append(Survived(round, str(error), session.round, time.perf_counter() - began))
+        self._notify(f"going on from round {session.round}: all actors were started again")
+
+    def _count(self, error: StrataError, round: int) -> None:
+        furthest, times = self._failed
+        times = times + 1 if round <= furthest else 1
+        self._failed = max(round, furthest), times
+        if isinstance(error, ActorStartError) or times > self._retries:
+            tried = f" It was tried {times} times (faults.retries={self._retries})." * (times > 1)
+            error.args = (f"{error}{tried} Continue with: strata run resume={self._folder.parent}",)
+            raise error
+        time.sleep(PAUSE_S * 2 ** (times - 1))
+
+    def close(self) -> None:
+        """Watch over nothing any more."""
+        if self._watch is not None:
+            self._watch.stop()
+
+    def _watch_head(self, session: Session) -> None:
+        runtime = session.federation.runtime
+        self.close()
+        self._watch = HeadWatch(runtime.head, partial(self._end, runtime)) if runtime.head else None
+
+    def _end(self, runtime: Runtime) -> None:
+        """End this process, whose calls of Ray would hang until Ray ends it without a word of what to do."""
+        with suppress(OSError):
+            sys.stderr.write(
+                f"\nerror: the head of the Ray cluster at {runtime.head} is gone, and nothing can go on without it. "
+                f"Continue with: strata run resume={self._folder.parent}\n"
+            )
+            sys.stderr.flush()
+        runtime.abandon()
+        os._exit(1)
+
+    def _go_back(self, session: Session) -> None:
+        session.restart()
+        self._watch_head(session)
+        saved = checkpoint.found(self._folder)
+        if saved:
+            session.restore(saved[-1])

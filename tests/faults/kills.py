@@ -1,0 +1,202 @@
+"""Processes killed at random moments of a run, which must end as if nothing had happened.
+
+``python -m tests.faults.kills --kills 30 --seed 7`` plays a longer schedule than the tests do, and prints what it did.
+"""
+
+import argparse
+import os
+import random
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+import ray
+from ray.cluster_utils import Cluster
+
+from strata.cluster.run import runner
+from strata.cluster.run.runner import new_run_dir, run_one
+from strata.cluster.run.session import Session
+from strata.cluster.sinks.display import PlainDisplay
+from strata.cluster.terminal import console
+from strata.engine.config.schema import RunConfig
+from tests.helpers.small import small
+
+MOMENTS = ("round", "evaluation", "checkpoint")
+VICTIMS = ("client actor", "team server", "global server", "node")
+LONGEST_S = 0.3  # from the moment's begin to the kill
+ROUNDS = 12
+
+
+@dataclass(frozen=True)
+class Kill:
+    """What is killed, in which round, and when: so many seconds after a part of the round begins."""
+
+    round: int
+    moment: str
+    victim: str
+    after_s: float
+
+
+def schedule(rng: random.Random, kills: int, victims: Sequence[str]) -> list[Kill]:
+    """Kills in distinct rounds; the first may come before anything was learnt."""
+    rounds = sorted(rng.sample(range(1, ROUNDS), kills))
+    return [Kill(r, rng.choice(MOMENTS), rng.choice(victims), rng.uniform(0, LONGEST_S)) for r in rounds]
+
+
+@contextmanager
+def three_nodes() -> Iterator[Cluster]:
+    """A cluster of three nodes on this machine; the head has no room for actors that take CPUs."""
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    for _ in range(2):
+        nodes.add_node(num_cpus=2)
+    ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
+    try:
+        yield nodes
+    finally:
+        ray.shutdown()
+        nodes.shutdown()
+
+
+class Killer:
+    """Kills what a schedule says while a run goes on, each once."""
+
+    def __init__(self, nodes: Cluster, kills: Sequence[Kill]) -> None:
+        self._nodes, self._left = nodes, list(kills)
+        self.done: list[str] = []
+        self._threads: list[threading.Thread] = []
+
+    def at(self, moment: str, session: Session) -> None:
+        """A part of a round begins: arm the kill that is due in it, if there is one."""
+        due = [
+            kill for kill in self._left if (kill.round, kill.moment) == (session.round + (moment == "round"), moment)
+        ]
+        for kill in due:
+            self._left.remove(kill)
+            strike = self._node() if kill.victim == "node" else self._actor(kill.victim, session)
+            thread = threading.Thread(target=lambda kill=kill, strike=strike: (time.sleep(kill.after_s), strike()))
+            thread.start()
+            self._threads.append(thread)
+            self.done.append(f"{kill.victim}, {kill.after_s * 1e3:.0f} ms into the {kill.moment} of round {kill.round}")
+
+    def _actor(self, tier: str, session: Session):
+        pids, teams = pids_of(session.federation.runtime.handles), len(session.federation.world.data.teams)
+        pids = {"client actor": pids[: -1 - teams], "team server": pids[-1 - teams : -1], "global server": pids[-1:]}[
+            tier
+        ]
+        pid = random.Random(len(self.done)).choice(pids)
+        return lambda: os.kill(pid, signal.SIGKILL)
+
+    def _node(self):
+        node = self._nodes.worker_nodes
+        victim = sorted(node, key=lambda node: node.node_id)[0]
+
+        self._nodes.add_node(num_cpus=2)  # which the actors are seated on once they are started again
+
+        def strike() -> None:
+            self._nodes.remove_node(victim, allow_graceful=False)
+
+        return strike
+
+    def wait(self) -> None:
+        """Until all that was armed has been killed."""
+        for thread in self._threads:
+            thread.join()
+
+
+def pids_of(handles) -> list[int]:
+    """Process ids of actors."""
+    return ray.get([handle.__ray_call__.remote(lambda shell: os.getpid()) for handle in handles])
+
+
+def played(config: RunConfig, folder: Path, killer: Killer | None) -> tuple[dict[str, str], bytes, str]:
+    """A run's fingerprint, its metrics, and what it printed; with a killer, while that kills."""
+    ends: list[dict[str, str]] = []
+
+    class Watched(Session):
+        def run_round(self):
+            rounds = self.federation.rounds
+            if killer is not None:
+                killer.at("round", self)
+                evaluate = type(rounds).__getattr__(rounds, "evaluate")
+                rounds.evaluate = lambda: (killer.at("evaluation", self), evaluate())[1]
+            record = super().run_round()
+            return record
+
+        def save(self, folder):
+            if killer is not None:
+                killer.at("checkpoint", self)
+            return super().save(folder)
+
+        def close(self):
+            if self.round == self.config.rounds:
+                ends.append(self.fingerprint())
+            super().close()
+
+    with (folder / "shown.txt").open("w+") as shown, mock.patch.object(runner, "Session", Watched):
+        terminal = console()
+        terminal.file = shown
+        run_dir = new_run_dir(config)
+        summary = run_one(config, run_dir, PlainDisplay(terminal))
+        if killer is not None:
+            killer.wait()
+        assert summary.exit_code == 0
+        shown.seek(0)
+        return ends[-1], (run_dir / "metrics.jsonl").read_bytes(), shown.read()
+
+
+def config_of(method: str, output: Path, *words: str, runtime: str = "ray") -> RunConfig:
+    """A small run of twelve rounds that is saved after every second one."""
+    own = (f"rounds={ROUNDS}", "checkpoint.every=2", f"output={output}", "clients_per_actor=auto", *words)
+    return small(method, *own, runtime=runtime)
+
+
+CASES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("permfl", ("clients.count=4",)),
+    ("fedavg", ("clients.count=6", "clients.participation=0.5")),
+    ("hapfl", ("clients.count=4", "agents.policy=rllib")),
+)
+
+
+def main() -> None:
+    """Play kills drawn from a seed, case after case, and say for each run whether it ended as the undisturbed one."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    rng, left, number = random.Random(given.seed), given.kills, 0
+    with tempfile.TemporaryDirectory() as folder, three_nodes() as nodes:
+        while left > 0:
+            method, words = CASES[number % len(CASES)]
+            kills = min(left, rng.randint(1, 5))
+            survive(nodes, Path(folder) / str(number), method, words, rng, kills)
+            left, number = left - kills, number + 1
+
+
+def survive(
+    nodes: Cluster, folder: Path, method: str, words: Sequence[str], rng: random.Random, kills: int
+) -> list[str]:
+    """Play a run twice, undisturbed in this process and with kills on Ray, and compare all that is left of both."""
+    folder.mkdir()
+    victims = [victim for victim in VICTIMS if victim != "team server" or method == "permfl"]
+    killer = Killer(nodes, schedule(rng, kills, victims))
+    whole, metrics, _ = played(config_of(method, folder / "whole", *words, runtime="inprocess"), folder, None)
+    began = time.perf_counter()
+    prints, found, shown = played(config_of(method, folder / "killed", *words), folder, killer)
+    print(
+        f"{method}: {len(killer.done)} kills in {time.perf_counter() - began:.0f} s: {'; '.join(killer.done)}",
+        flush=True,
+    )
+    assert len(killer.done) == kills, shown
+    assert prints == whole, shown
+    assert found == metrics, shown
+    return killer.done
+
+
+if __name__ == "__main__":
+    main()
