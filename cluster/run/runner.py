@@ -12,12 +12,12 @@ from types import FrameType
 
 from strata.cluster.run.profiling import Profile
 from strata.cluster.run.recovery import LOST, Recovery
-from strata.cluster.run.session import AGENTS, Session
+from strata.cluster.run.session import Session
 from strata.cluster.run.summary import RunSummary
 from strata.cluster.sinks.architectures import ArchitecturesSink
 from strata.cluster.sinks.display import Display
 from strata.cluster.sinks.jsonl import CONFIG, METRICS, JsonlSink, read_metrics, record_from_plain
-from strata.cluster.sinks.sink import GuardedSink, Plain, RunInfo, Sink
+from strata.cluster.sinks.sink import CHECKPOINTS, LEARNT, GuardedSink, Plain, RunInfo, Sink
 from strata.cluster.sinks.weights_and_biases import WandbSink
 from strata.engine.config.load import config_from_dict, read_yaml, to_dict, to_yaml
 from strata.engine.config.schema import RunConfig, for_seed
@@ -25,7 +25,6 @@ from strata.engine.errors import CheckpointError, OutdatedError, StateError, Str
 from strata.engine.rounds.records import RoundRecord
 from strata.engine.state import checkpoint
 
-CHECKPOINTS = "checkpoints"
 INTERRUPTED = 130  # what a shell reports for Ctrl-C
 STOPPING = [
     getattr(signal, name)
@@ -220,7 +219,7 @@ def _save(session: Session, run_dir: Path, display: Display, final: bool) -> Non
     try:
         session.save(run_dir / CHECKPOINTS)
         if final:
-            session.save_agents(run_dir / AGENTS)
+            session.save_agents(run_dir / LEARNT)
     except CheckpointError as error:
         if final or isinstance(error, StateError):  # a state that cannot be kept now never will be
             raise

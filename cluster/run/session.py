@@ -13,16 +13,13 @@ from strata.engine.errors import CheckpointError
 from strata.engine.federation import Federation
 from strata.engine.notify import Notify
 from strata.engine.rounds.records import RoundRecord
-from strata.engine.stopwatch import AGENTS as DECIDING
-from strata.engine.stopwatch import Seconds
+from strata.engine.stopwatch import AGENTS, Seconds
 from strata.engine.tree import fingerprint
 
 if TYPE_CHECKING:
     from strata.agents.driver import Driver
     from strata.agents.policies import Policies
     from strata.envs.turns import Turns
-
-AGENTS = "agents"  # folder of a run directory
 
 
 class Session:
@@ -83,7 +80,7 @@ class Session:
         began = perf_counter()
         result = self._driver.run_round()
         record: RoundRecord = self._turns.rounds.record  # type: ignore[union-attr]
-        seconds = {**record.seconds, DECIDING: perf_counter() - began - sum(record.seconds.values())}
+        seconds = {**record.seconds, AGENTS: perf_counter() - began - sum(record.seconds.values())}
         metrics = {**record.metrics, **result.metrics}
         return replace(record, metrics=metrics, agents_wall_s=result.agents_s, seconds=seconds)
 

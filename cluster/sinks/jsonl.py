@@ -139,5 +139,12 @@ def record_from_plain(plain: Plain) -> RoundRecord:
     return RoundRecord(**{**plain, "scores": scores, "calls": CallTable.of([])})
 
 
+def read_records(run_dir: Path) -> Iterator[RoundRecord]:
+    """The rounds of a run directory as records, with their wall seconds, but for single clients."""
+    timing = {plain["round"]: plain for plain in read_metrics(run_dir / TIMING)} if (run_dir / TIMING).exists() else {}
+    for plain in read_metrics(run_dir / METRICS):
+        yield record_from_plain({**plain, **timing.get(plain["round"], {})})
+
+
 def _numbers(scores: Plain) -> dict[str, Any]:
     return {key: math.nan if value is None else value for key, value in scores.items()}

@@ -9,6 +9,9 @@ from typing import Any, Protocol
 
 from strata.engine.rounds.records import RoundRecord
 
+CHECKPOINTS, LEARNT = "checkpoints", "agents"
+"""Folders of a run directory."""
+
 Plain = Mapping[str, Any]
 """Nested plain values, as JSON and YAML files hold them."""
 

@@ -10,16 +10,19 @@ import math
 import netrc
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from strata.cluster.sinks.sink import RunInfo, to_stderr
+from strata.cluster.sinks.jsonl import read_records
+from strata.cluster.sinks.sink import CHECKPOINTS, LEARNT, RunInfo, to_stderr
 from strata.engine.config.tracking import TrackingConfig
 from strata.engine.method.control import AGENTS
 from strata.engine.rounds.records import RoundRecord
+from strata.engine.state.series import newest
 
 if TYPE_CHECKING:
     import wandb
@@ -50,6 +53,7 @@ class WandbSink:
     def __init__(self, config: TrackingConfig, report: Callable[[str], None] = to_stderr) -> None:
         self._config, self._report = config, report
         self._run: wandb.Run | None = None
+        self._dir = Path()
 
     def start(self, run: RunInfo) -> None:
         """Begin or continue the W&B run; within seconds, also when the service cannot be reached."""
@@ -66,6 +70,29 @@ class WandbSink:
             self._run.define_metric(axis)
             for name in names:
                 self._run.define_metric(name, step_metric=axis)
+        self._dir = run.run_dir
+        if run.resumed_round and self._run.settings.mode == "offline":
+            self._tell_again(run)
+
+    def _tell_again(self, run: RunInfo) -> None:
+        """Log the rounds before a resume once more, and let go of the files that hold them now.
+
+        ``wandb sync`` does not join parts: what a killed process had not written out would be missing. Where a part
+        was uploaded already, W&B has its rounds, and goes on behind them.
+        """
+        folder, name = run.run_dir / "wandb", stored_id(run.run_dir)
+        parts = [path for path in folder.glob(f"offline-run-*-{name}") if path.resolve() != self._own_folder()]
+        if any(folder.glob(f"run-*-{name}")) or any(folder.glob(f"offline-run-*-{name}/*.synced")):
+            return
+        for record in read_records(run.run_dir):
+            if record.round <= run.resumed_round:
+                self.round(record)
+        for part in parts:
+            shutil.rmtree(part, ignore_errors=True)
+
+    def _own_folder(self) -> Path:
+        assert self._run is not None
+        return Path(self._run.dir).resolve().parent
 
     def round(self, record: RoundRecord) -> None:
         """Log a round. It is handed to W&B's own process, so a slow network costs no time here."""
@@ -81,7 +108,22 @@ class WandbSink:
             return
         run, self._run = self._run, None
         run.summary.update(flatten(summary, "final/"))
+        if self._config.artifacts:
+            self._store(run)
         run.finish(exit_code=exit_code)
+
+    def _store(self, run: "wandb.Run") -> None:
+        """Store the run's newest checkpoint, with all that it needs, and its agents, as artifacts of the run."""
+        import wandb
+
+        for kind, folders in {"checkpoint": newest(self._dir / CHECKPOINTS), "agents": [self._dir / LEARNT]}.items():
+            found = [path for path in folders if path.exists()]
+            if found:
+                artifact = wandb.Artifact(f"{kind}-{run.id}", type=kind)
+                for path in found:
+                    add = artifact.add_dir if path.is_dir() else artifact.add_file
+                    add(str(path), name=path.name)
+                run.log_artifact(artifact)
 
     def _mode(self) -> Mode:
         import wandb

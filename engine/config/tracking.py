@@ -18,4 +18,5 @@ class TrackingConfig:
     group: str = option("", "group of runs, e.g. one experiment over several seeds; empty: none")
     name: str = option("", "name of the run; empty: the name of its folder")
     tags: list[str] = option([], "tags of the run")
+    artifacts: bool = option(False, "also store the last checkpoint and the agents as artifacts, at the end of a run")
     per_client: bool = option(False, "also log tables with every client call and every client's accuracy")

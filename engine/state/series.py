@@ -100,6 +100,12 @@ class Series:
                         path.unlink()
 
 
+def newest(folder: Path) -> list[Path]:
+    """What the newest checkpoint in a folder lies in: its own folder, and its clients' archive; empty where none is."""
+    saved = checkpoint.found(folder)
+    return [saved[-1], folder / str(_archive_of(saved[-1]))] if saved else []
+
+
 def _archives(folder: Path) -> dict[int, Path]:
     """The archives in a folder, by number."""
     found = ((ARCHIVE.fullmatch(path.name), path) for path in folder.glob("clients-*.db"))

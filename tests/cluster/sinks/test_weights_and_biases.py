@@ -16,6 +16,7 @@ from PIL import Image
 from wandb.proto.wandb_internal_pb2 import Record
 
 from strata.cluster.sinks import weights_and_biases as tracking
+from strata.cluster.sinks.jsonl import JsonlSink
 from strata.cluster.sinks.sink import RunInfo
 from strata.cluster.sinks.weights_and_biases import ComparisonSink, WandbSink, flatten, has_key, metrics_of, stored_id
 from strata.engine.config.tracking import TrackingConfig
@@ -66,6 +67,7 @@ class Logged:
         self.config: dict[str, Any] = {}
         self.summary: dict[str, Any] = {}
         self.axes: dict[str, str] = {}
+        self.artifacts: dict[str, set[str]] = {}
         self.run = self.exit_code = None
         for message in messages(file):
             self.run = message.run if message.HasField("run") else self.run
@@ -75,6 +77,11 @@ class Logged:
                 self.history.append(values(message.history.item) | {"step": message.history.step.num})
             if message.HasField("metric"):
                 self.axes[message.metric.glob_name or message.metric.name] = message.metric.step_metric
+            if message.HasField("request") and message.request.HasField("log_artifact"):
+                artifact = message.request.log_artifact.artifact
+                self.artifacts[artifact.name] = {entry.path for entry in artifact.manifest.contents}
+            if message.HasField("artifact"):
+                self.artifacts[message.artifact.name] = {entry.path for entry in message.artifact.manifest.contents}
             if message.HasField("exit"):
                 self.exit_code = message.exit.exit_code
 
@@ -179,14 +186,58 @@ def test_a_disabled_comparison_writes_nothing(tmp_path: Path, monkeypatch: pytes
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_resumed_run_goes_on_under_the_same_id(tmp_path: Path) -> None:
-    drive(WandbSink(TrackingConfig()), run_info(tmp_path), range(1, 6), exit_code=130)
+def write_metrics(run_dir: Path, rounds: range) -> None:
+    sink = JsonlSink()
+    sink.start(run_info(run_dir))
+    for number in rounds:
+        sink.round(record(number, evaluated=number % 2 == 0))
+    sink.finish({}, 0)
+
+
+def test_an_offline_run_that_was_killed_is_whole_once_it_is_resumed(tmp_path: Path) -> None:
+    """Whatever a killed part holds or has lost: the rounds before the resume come from the run's own file."""
+    write_metrics(tmp_path, range(1, 5))
+    killed = WandbSink(TrackingConfig())
+    killed.start(run_info(tmp_path))
+    killed.round(record(1))
+    (part,) = tmp_path.glob("wandb/offline-run-*")
+    wandb.teardown()
     time.sleep(1.1)  # W&B names the folder of each part by the second
     drive(WandbSink(TrackingConfig()), run_info(tmp_path, resumed_round=4), range(5, 7))
-    first, second = logged(tmp_path)
-    assert first.run.run_id == second.run.run_id == (tmp_path / "wandb_id").read_text().strip()
-    assert (first.exit_code, second.exit_code) == (130, 0)
-    assert [row["step"] for row in second.history] == [5, 6]  # the same steps: W&B stores the repeated one once
+    assert not part.exists()
+    (found,) = logged(tmp_path)
+    assert found.run.run_id == (tmp_path / "wandb_id").read_text().strip()
+    assert [row["step"] for row in found.history] == [1, 2, 3, 4, 5, 6]
+    expected = metrics_of(record(4, evaluated=True))
+    assert {name: found.history[3][name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    "uploaded", ["run-20260101_000000-{id}/x", "offline-run-20260101_000000-{id}/run.wandb.synced"]
+)
+def test_what_was_uploaded_before_is_not_logged_again(tmp_path: Path, uploaded: str) -> None:
+    write_metrics(tmp_path, range(1, 5))
+    there = tmp_path / "wandb" / uploaded.format(id=stored_id(tmp_path))
+    there.parent.mkdir(parents=True)
+    there.touch()
+    drive(WandbSink(TrackingConfig()), run_info(tmp_path, resumed_round=4), range(5, 7))
+    assert there.exists()
+    assert [row["step"] for row in logged(tmp_path)[-1].history] == [5, 6]
+
+
+def test_checkpoints_and_agents_are_stored_where_that_is_asked_for(tmp_path: Path) -> None:
+    state = tmp_path / "checkpoints" / "round-000002" / "state.json"
+    state.parent.mkdir(parents=True)
+    state.write_text('{"state": {"fields": {"clients": {"fields": {"file": "clients-1.db"}}}}}')
+    (tmp_path / "checkpoints" / "clients-1.db").write_bytes(b"rows")
+    (tmp_path / "agents").mkdir()
+    (tmp_path / "agents" / "weights.safetensors").write_bytes(b"weights")
+    drive(WandbSink(TrackingConfig(wandb="offline", artifacts=True)), run_info(tmp_path), range(1, 3))
+    (found,) = logged(tmp_path)
+    assert found.artifacts == {
+        f"checkpoint-{stored_id(tmp_path)}": {"clients-1.db", "round-000002/state.json"},
+        f"agents-{stored_id(tmp_path)}": {"agents/weights.safetensors"},
+    }
 
 
 def test_ids_differ_by_directory_and_move_with_it(tmp_path: Path) -> None:
