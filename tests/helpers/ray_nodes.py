@@ -37,7 +37,6 @@ class Nodes:
     def start_head(self, **environment):
         port = self.address.partition(":")[2]
         self._start("--head", "--node-ip-address=127.0.0.1", f"--port={port}", f"--temp-dir={self.folder}", environment)
-        self._await_listener(int(port))
 
     def start_worker(self, ip="127.0.0.1", **environment):
         self._start(f"--address={self.address}", f"--node-ip-address={ip}", environment)
@@ -49,15 +48,15 @@ class Nodes:
         with (self.folder / f"node{len(self._started)}.log").open("w") as log:
             started = subprocess.Popen(command, env=whole, stdout=log, stderr=subprocess.STDOUT, **settings)
         self._started.append(started)
+        self._await_start(started, Path(log.name))  # one after the other: they might take the same ports
 
-    def _await_listener(self, port):
-        for _ in range(300):
-            assert self._started[0].poll() is None, (self.folder / "node0.log").read_text()
-            with socket.socket() as probe:
-                if not probe.connect_ex(("127.0.0.1", port)):
-                    return
+    def _await_start(self, started, log):
+        for _ in range(600):
+            if "--block" in log.read_text():
+                return
+            assert started.poll() is None, log.read_text()
             time.sleep(0.1)
-        raise AssertionError("Ray's head does not answer")
+        raise AssertionError(log.read_text())
 
     def run(self, *words, **environment):
         """Run the ``strata`` command on it, from an empty folder; gives the finished process."""
