@@ -18,8 +18,14 @@ while [[ $1 == --* ]]; do
   shift
 done
 tasks=()
-trap 'kill "${tasks[@]}"' TERM  # as srun, which hands signals on
-for ((i = 0; i < count; i++)); do "$@" & tasks+=($!); done
+trap 'kill "${tasks[@]}" 2>/dev/null' TERM  # as srun, which hands signals on
+nodes() { ls "/tmp/ray-$SLURM_JOB_ID/session_latest/sockets" 2>/dev/null | grep -c '^raylet'; }
+for ((i = 0; i < count; i++)); do
+  # Nodes of one machine share this folder, and two that start at a time would take one name in it.
+  while [[ -n ${STUB_ONE_BY_ONE:-} && "$*" == "ray start --address"* ]] && (($(nodes) < i + 1)); do sleep 0.1; done
+  "$@" &
+  tasks+=($!)
+done
 code=0
 for task in "${tasks[@]}"; do wait "$task" || code=$?; done
 wait
@@ -39,6 +45,7 @@ class Slurm:
             (programs / name).write_text(text)
             (programs / name).chmod(0o755)
         self.log.touch()
+        self._started = []
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
@@ -62,14 +69,19 @@ class Slurm:
         return folder.parent
 
     def start(self, script, **environment):
-        return subprocess.Popen(
-            ["bash", script],
-            env={**self.environment, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=self.folder,
+        whole, pipe = {**self.environment, **environment}, subprocess.PIPE
+        where = {"cwd": self.folder, "text": True}
+        self._started.append(
+            subprocess.Popen(["bash", script], env=whole, stdout=pipe, stderr=subprocess.STDOUT, **where)
         )
+        return self._started[-1]
+
+    def close(self):
+        """End what a failed test left, as a cancelled job would be."""
+        for job in self._started:
+            if job.poll() is None:
+                job.terminate()
+                job.communicate(timeout=60)
 
     def asked(self):
         return self.log.read_text().splitlines()

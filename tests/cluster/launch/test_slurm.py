@@ -17,6 +17,20 @@ from tests.helpers.small import small_overrides
 ADDRESS = "127.0.0.1"
 
 
+@pytest.fixture
+def cluster_of(tmp_path):
+    """Makes a Slurm of so many nodes, with a job in it that ends with the test."""
+    made = []
+
+    def make(nodes):
+        made.append(Slurm(tmp_path, nodes, free_port()))
+        return made[-1]
+
+    yield make
+    for slurm in made:
+        slurm.close()
+
+
 def script(folder, *words, method="permfl"):
     path = folder / "job.slurm"
     assert main(["launch", "slurm", method, *words, "--name", "strata-test", "--output", str(path)]) == 0
@@ -50,14 +64,14 @@ def alive(pid):
 
 
 @pytest.mark.slow
-def test_three_ray_nodes_make_a_run_that_is_out_of_time_and_goes_on_to_the_bits_of_one_process(tmp_path):
+def test_three_ray_nodes_make_a_run_that_is_out_of_time_and_goes_on_to_the_bits_of_one_process(tmp_path, cluster_of):
     words = small_overrides("permfl", "rounds=60", "clients.count=3", "checkpoint.every=100", "evaluation.every=20")
     assert main(["run", "permfl", *words, f"output={tmp_path}/here"]) == 0
     joined = [word for word in words if word != "runtime=inprocess"]
-    slurm = Slurm(tmp_path, nodes=3, job=free_port())
+    slurm = cluster_of(3)
     batch = script(tmp_path, *joined, "clients.num_cpus=0.5", "ray.placement=spread", "--nodes", "3", "--cpus", "2")
 
-    job = slurm.start(batch)
+    job = slurm.start(batch, STUB_ONE_BY_ONE="1")
     wait_until(lambda: list(slurm.work.glob("*/metrics.jsonl")), job)
     (token,) = slurm.work.glob(".ray*")
     assert token.stat().st_mode & 0o077 == 0
@@ -72,7 +86,7 @@ def test_three_ray_nodes_make_a_run_that_is_out_of_time_and_goes_on_to_the_bits_
     assert not token.exists()
     assert len((next(slurm.work.glob("*/metrics.jsonl"))).read_text().splitlines()) < 60
 
-    out = finished(slurm.start(batch), code=0)
+    out = finished(slurm.start(batch, STUB_ONE_BY_ONE="1"), code=0)
     assert "Resumed after round" in out
     assert slurm.asked().count(f"scontrol requeue {slurm.job}") == 1
     assert last_state(slurm.work) == last_state(tmp_path / "here")
@@ -82,18 +96,22 @@ def test_three_ray_nodes_make_a_run_that_is_out_of_time_and_goes_on_to_the_bits_
 LISTENER = "exec {python} -c 'import socket, time; s = socket.create_server((\"127.0.0.1\", {port})); time.sleep(60)'"
 
 
-def quick(tmp_path, nodes=1, ray=None, strata="exit 0", more=()):
-    """A job whose Ray is a socket that listens, and whose run is a line of bash."""
-    job = free_port()
-    slurm = Slurm(tmp_path, nodes, job)
-    listener = LISTENER.format(python=sys.executable, port=20000 + job % 20000)
-    head_only = f'if [[ "$*" == *--head* ]]; then {listener}; fi; exec sleep 60'
-    venv = slurm.environment_with(ray=head_only if ray is None else ray, strata=strata)
-    return slurm, script(tmp_path, "--nodes", str(nodes), "--venv", str(venv), *more)
+@pytest.fixture
+def quick(tmp_path, cluster_of):
+    """Makes a job whose Ray is a socket that listens, and whose run is a line of bash."""
+
+    def make(nodes=1, ray=None, strata="exit 0", more=()):
+        slurm = cluster_of(nodes)
+        listener = LISTENER.format(python=sys.executable, port=20000 + slurm.job % 20000)
+        head_only = f'if [[ "$*" == *--head* ]]; then {listener}; fi; exec sleep 60'
+        venv = slurm.environment_with(ray=head_only if ray is None else ray, strata=strata)
+        return slurm, script(tmp_path, "--nodes", str(nodes), "--venv", str(venv), *more)
+
+    return make
 
 
-def test_the_run_is_told_where_ray_is_and_its_exit_code_is_the_jobs(tmp_path):
-    slurm, batch = quick(tmp_path, nodes=3, strata='sleep 1; printf "<%s>" "$@"; exit 7', more=["model.name=mlp", "seeds=[1,2]"])
+def test_the_run_is_told_where_ray_is_and_its_exit_code_is_the_jobs(tmp_path, quick):
+    slurm, batch = quick(nodes=3, strata='sleep 1; printf "<%s>" "$@"; exit 7', more=["model.name=mlp", "seeds=[1,2]"])
     out = finished(slurm.start(batch), code=7)
     port = 20000 + slurm.job % 20000
     said = ["run", "permfl", "ray.start_timeout_s=300", "model.name=mlp", "seeds=[1,2]", "--continue"]
@@ -107,9 +125,9 @@ def test_the_run_is_told_where_ray_is_and_its_exit_code_is_the_jobs(tmp_path):
     assert not any("requeue" in line for line in slurm.asked())
 
 
-def test_a_run_that_fails_of_itself_is_not_queued_again_and_one_that_was_cancelled_neither(tmp_path):
+def test_a_run_that_fails_of_itself_is_not_queued_again_and_one_that_was_cancelled_neither(tmp_path, quick):
     patient = 'trap "echo saved; exit 130" TERM; touch began; while :; do sleep 0.1; done'
-    slurm, batch = quick(tmp_path, strata=patient)
+    slurm, batch = quick(strata=patient)
     job = slurm.start(batch)
     wait_until((tmp_path / "began").exists, job)
     job.send_signal(signal.SIGTERM)
@@ -117,8 +135,8 @@ def test_a_run_that_fails_of_itself_is_not_queued_again_and_one_that_was_cancell
     assert not any("requeue" in line for line in slurm.asked())
 
 
-def test_processes_are_ended_with_the_job(tmp_path):
-    slurm, batch = quick(tmp_path, ray="echo $$ >> pids; exec sleep 60", more=["--nodes", "1"])
+def test_processes_are_ended_with_the_job(tmp_path, quick):
+    slurm, batch = quick(ray="echo $$ >> pids; exec sleep 60", more=["--nodes", "1"])
     job = slurm.start(batch, STRATA_WAIT_S="2")
     out = finished(job, code=1)
     assert f"strata-test: Ray's head did not answer at {ADDRESS}:{20000 + slurm.job % 20000} within 2 s" in out
@@ -126,29 +144,29 @@ def test_processes_are_ended_with_the_job(tmp_path):
     assert not alive(pid)
 
 
-def test_a_head_that_ends_as_it_starts_ends_the_job_with_its_words(tmp_path):
-    slurm, batch = quick(tmp_path, ray="echo 'no space left'; exit 3")
+def test_a_head_that_ends_as_it_starts_ends_the_job_with_its_words(tmp_path, quick):
+    slurm, batch = quick(ray="echo 'no space left'; exit 3")
     out = finished(slurm.start(batch), code=1)
     assert "no space left" in out
     assert "strata-test: Ray's head ended as it started" in out
 
 
-def test_fewer_nodes_than_the_file_was_written_for_are_refused(tmp_path):
-    slurm, batch = quick(tmp_path, nodes=3)
+def test_fewer_nodes_than_the_file_was_written_for_are_refused(tmp_path, quick):
+    slurm, batch = quick(nodes=3)
     assert "expected 3 nodes, the job has 2: node1 node2" in finished(slurm.start(batch, STUB_NODES="2"), code=1)
 
 
-def test_an_environment_without_strata_is_named(tmp_path):
-    slurm, batch = quick(tmp_path)
+def test_an_environment_without_strata_is_named(tmp_path, quick):
+    slurm, batch = quick()
     os.remove(tmp_path / "venv/bin/strata")
     out = finished(slurm.start(batch, PATH="/usr/bin:/bin"), code=1)
     assert f"no strata in {tmp_path}/venv/bin" in out
 
 
-def test_only_the_run_has_the_key_of_weights_and_biases(tmp_path):
+def test_only_the_run_has_the_key_of_weights_and_biases(tmp_path, quick):
     (tmp_path / "key").write_text("k3y\n")
     listens = f'echo "node $WANDB_API_KEY."; {LISTENER}'
-    slurm, batch = quick(tmp_path, strata='echo "run $WANDB_API_KEY."', more=["--wandb-secret", str(tmp_path / "key")])
+    slurm, batch = quick(strata='echo "run $WANDB_API_KEY."', more=["--wandb-secret", str(tmp_path / "key")])
     ray = tmp_path / "venv/bin/ray"
     ray.write_text("#!/bin/bash\n" + listens.format(python=sys.executable, port=20000 + slurm.job % 20000))
     out = finished(slurm.start(batch), code=0)
