@@ -30,7 +30,7 @@ $(RAY_VENV)/.installed: pyproject.toml setup.py constraints.txt
 	touch $@
 
 test-ray: $(RAY_VENV)/.installed
-	$(RAY_VENV)/bin/python -m pytest $(CLUSTER_TESTS)
+	$(RAY_VENV)/bin/python -m pytest -W ignore::ResourceWarning -W ignore::pytest.PytestUnraisableExceptionWarning $(CLUSTER_TESTS)  # older versions of Ray leave files open
 
 lint: .venv/.installed
 	$(BIN)/ruff check

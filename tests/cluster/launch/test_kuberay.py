@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 
 from strata.cluster.cli import main
 from strata.engine.config.load import load_config
-from tests.helpers.kuberay_schema import SCHEMAS
+from tests.helpers.launching.kuberay_schema import SCHEMAS
 
 BOTH = pytest.mark.parametrize("standing", [[], ["--standing"]], ids=["job", "cluster"])
 WHOLE = ["--nodes", "3", "--cpus", "8", "--gpus", "2", "--wandb-secret", "wandb-key", "--name", "mine"]

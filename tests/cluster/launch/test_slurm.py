@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from strata.cluster.cli import main
-from tests.helpers.ray_nodes import free_port
-from tests.helpers.slurm import Slurm
+from tests.helpers.launching.ray_nodes import free_port
+from tests.helpers.launching.slurm_programs import Slurm
 from tests.helpers.small import small_overrides
 
 ADDRESS = "127.0.0.1"

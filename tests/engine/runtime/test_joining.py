@@ -9,7 +9,7 @@ import pytest
 
 import strata.engine
 from strata.cluster.cli import main
-from tests.helpers.ray_nodes import ray_nodes
+from tests.helpers.launching.ray_nodes import ray_nodes
 from tests.helpers.small import small_overrides
 
 pytestmark = pytest.mark.slow
