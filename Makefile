@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test test-all lint bench clean
+.PHONY: run test test-all test-ray lint bench clean
 
 .venv/.installed: pyproject.toml setup.py constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -18,6 +18,20 @@ test: .venv/.installed
 test-all: .venv/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+# The cluster tests on another version of Ray, in an environment of its own: make test-ray RAY=2.52.1
+RAY ?= 2.60.0
+RAY_VENV := .venv-ray-$(RAY)
+CLUSTER_TESTS := tests/engine/runtime tests/cluster/launch
+
+$(RAY_VENV)/.installed: pyproject.toml setup.py constraints.txt
+	test -x $(RAY_VENV)/bin/python || $(PYTHON) -m venv $(RAY_VENV)
+	grep -v -E '^(ray|gymnasium|ormsgpack)==' constraints.txt > $(RAY_VENV)/constraints.txt  # which Ray pins itself
+	$(RAY_VENV)/bin/python -m pip install --quiet --constraint $(RAY_VENV)/constraints.txt --editable ".[dev]" "ray[rllib]==$(RAY)"
+	touch $@
+
+test-ray: $(RAY_VENV)/.installed
+	$(RAY_VENV)/bin/python -m pytest -W ignore::ResourceWarning -W ignore::pytest.PytestUnraisableExceptionWarning $(CLUSTER_TESTS)  # older versions of Ray leave files open
+
 lint: .venv/.installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -30,4 +44,4 @@ bench: .venv/.installed
 	$(BIN)/python -m tests.bench
 
 clean:
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-ray-* build *.egg-info .mypy_cache .ruff_cache .pytest_cache

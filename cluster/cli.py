@@ -9,6 +9,7 @@ from typing import Protocol, TextIO
 
 from strata.cluster.commands import (
     compare_methods,
+    launch_run,
     list_methods,
     run_method,
     show_architectures,
@@ -35,6 +36,7 @@ examples:
   strata compare permfl hsgd fedavg rounds=20         several methods on the same clients, in one table
   strata train-agents hapfl --rounds 2000             learn policies without training models; then
   strata run hapfl agents.checkpoint=runs/agents-hapfl/agents agents.mode=freeze
+  strata launch slurm permfl --nodes 3 --cpus 16      write the file that makes a run elsewhere: slurm, kuberay, ray-up
   strata architectures runs/perfedrlnas-20260101-120000-seed0   which architectures its clients ended with
   strata data partition=dirichlet --plot who.png      who holds what
   strata config permfl                                every setting, with its meaning and its range
@@ -61,6 +63,7 @@ COMMANDS: Sequence[Command] = (
     run_method,
     compare_methods,
     train_agents,
+    launch_run,
     show_architectures,
     show_data,
     show_config,

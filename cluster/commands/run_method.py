@@ -22,6 +22,9 @@ def add(parser: ArgumentParser) -> None:
     """Declare what to run, its settings, a profile, and a picture of the terminal."""
     parser.add_argument("source", metavar="METHOD|FILE.yaml|resume=RUN_DIR")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parser.add_argument(
+        "--continue", dest="onward", action="store_true", help="go on with the newest such run in `output`, if there is"
+    )
     parser.add_argument("--profile", action="store_true", help="say where the wall seconds of the rounds went")
     parser.add_argument("--svg", type=Path, help="also save what the terminal showed as an SVG picture")
 
@@ -32,7 +35,7 @@ def act(arguments: Namespace) -> int:
     with recording(arguments.svg) as console:
         if source.startswith(RESUME):
             return _resume(Path(source.removeprefix(RESUME)), overrides, console, arguments.profile)
-        return _run(_load(source, overrides), console, arguments.profile)
+        return _run(_load(source, overrides), console, arguments.profile, arguments.onward)
 
 
 def _resume(run_dir: Path, overrides: Sequence[str], console: "Console", profile: bool) -> int:
@@ -44,11 +47,11 @@ def _resume(run_dir: Path, overrides: Sequence[str], console: "Console", profile
     return resume(run_dir, parse_overrides(overrides), display, profile).exit_code
 
 
-def _run(config: "RunConfig", console: "Console", profile: bool) -> int:
-    from strata.cluster.run.runner import run_all
+def _run(config: "RunConfig", console: "Console", profile: bool, onward: bool) -> int:
+    from strata.cluster.run.runner import newest_run, run_all
     from strata.cluster.sinks.display import display_for, seeds_table
 
-    summaries = run_all(config, display_for(console), profile)
+    summaries = run_all(config, display_for(console), profile, newest_run if onward else None)
     if len(summaries) > 1:
         results = {seed: summary.last for seed, summary in zip(config.seeds, summaries, strict=False)}
         console.print(seeds_table(results))

@@ -57,15 +57,30 @@ def _write_config(config: RunConfig, run_dir: Path) -> None:
     partial.replace(run_dir / CONFIG)
 
 
-def run_all(config: RunConfig, display: Display, profile: bool = False) -> list[RunSummary]:
-    """One run per seed, each with its profile if asked for; ends early when one is interrupted."""
+def run_all(
+    config: RunConfig, display: Display, profile: bool = False, begun: Callable[[RunConfig], Path | None] | None = None
+) -> list[RunSummary]:
+    """One run per seed, each with its profile if asked for; ends early when one is interrupted.
+
+    ``begun`` says of a run of one seed where it lies if it was begun before, and is then gone on with.
+    """
     summaries = []
     for seed in config.seeds or [config.seed]:
         one = for_seed(config, seed)
-        summaries.append(run_one(one, new_run_dir(one), display, profile=profile))
+        found = begun(one) if begun else None
+        folder = found or new_run_dir(one)
+        summaries.append(run_one(one, folder, display, resumed=found is not None, profile=profile))
         if summaries[-1].exit_code:
             break
     return summaries
+
+
+def newest_run(config: RunConfig) -> Path | None:
+    """The newest folder under ``config.output`` of a run of this method and seed; None where there is none."""
+    name = config.algorithm.rsplit(".", 1)[-1]
+    found = Path(config.output).glob(f"{name}-*-seed{config.seed}*/{CONFIG}")
+    ours = [path for path in found if read_yaml(path).get("seed") == config.seed]
+    return max(ours, key=lambda path: path.stat().st_mtime_ns).parent if ours else None
 
 
 def resume(run_dir: Path, overrides: Plain, display: Display, profile: bool = False) -> RunSummary:

@@ -109,7 +109,7 @@ class ServerConfig(Validated):
 
 
 @dataclass(frozen=True)
-class RayConfig:
+class RayConfig(Validated):
     """The group ``ray``: the Ray on which the actors run, and how they are laid out on its nodes."""
 
     address: str = option(
@@ -118,7 +118,20 @@ class RayConfig:
     num_cpus: int = option(0, "local Ray: CPUs it may use; 0: all", ge=0)
     num_gpus: int = option(0, "local Ray: GPUs it may use, logical ones where there is no CUDA; 0: those found", ge=0)
     placement: Literal["pack", "spread"] = option("pack", "fill a node before the next, or spread over the nodes")
-    start_timeout_s: float = option(60.0, "wall seconds within which all actors must have started", gt=0)
+    nodes: int = option(0, "join a cluster: wait until it has so many nodes; 0: take those that are there", ge=0)
+    start_timeout_s: float = option(60.0, "wall seconds for which nodes, and then actors, are waited for", gt=0)
+
+    def validate(self, path: str) -> None:
+        """Refuse to wait for nodes of a local Ray, which has one; ``path`` prefixes the keys in errors.
+
+        Raises:
+            ConfigError: for several nodes without an address.
+        """
+        if self.nodes > 1 and not self.address:
+            raise ConfigError(
+                f"{path}nodes={self.nodes}: a local Ray has one node. Name the cluster, e.g. {path}address=auto, or "
+                f"leave {path}nodes out."
+            )
 
 
 @dataclass(frozen=True)

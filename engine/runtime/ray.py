@@ -1,13 +1,7 @@
 """Starting the tiers on Ray: connecting, counting resources, seating actors."""
 
-import importlib
-import logging
-import shutil
-import socket
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +9,16 @@ import ray
 from ray.exceptions import RayError
 
 from strata.engine.config.schema import RayConfig, RunConfig
+from strata.engine.data.dataset import Dataset
+from strata.engine.data.mapped import Mapped
 from strata.engine.errors import ClusterError
 from strata.engine.notify import Notify
 from strata.engine.rounds.world import World
 from strata.engine.runtime import local_ray
 from strata.engine.runtime.actors import Actors
+from strata.engine.runtime.joining import await_nodes, join
 from strata.engine.runtime.seats import Node, Seat, Share, plan_seats
 from strata.engine.stopwatch import Seconds
-
-LEFT_BEHIND = shutil.ignore_patterns("__pycache__", "embedded")  # data travel with the run
 
 
 class RayRuntime(Actors):
@@ -68,7 +63,7 @@ def start(config: RunConfig, world: World, shares: Sequence[Share], notify: Noti
         ActorDiedError: when one dies while it starts.
     """
     began = time.perf_counter()
-    owns_ray = connect(config.ray, _packages(config))
+    owns_ray = connect(config.ray, _packages(config), notify)
     connected = time.perf_counter()
     try:
         seats = _seats(config, world, shares)
@@ -80,18 +75,22 @@ def start(config: RunConfig, world: World, shares: Sequence[Share], notify: Noti
     ended = time.perf_counter()
     runtime.started = {"starting Ray": connected - began, "starting actors": ended - connected}
     notify(f"{describe(seats)}: started in {ended - began:.1f} s")
+    if (nodes := len({seat.node for seat in seats})) > 1:
+        notify(f"data: {describe_data(world.data.dataset, nodes)}")
     return runtime
 
 
-def connect(config: RayConfig, packages: Sequence[str]) -> bool:
-    """Join the configured cluster, or start a local Ray; True when it was started here.
+def connect(config: RayConfig, packages: Sequence[str], notify: Notify) -> bool:
+    """Join the configured cluster, or start a local Ray; True where Ray is to be shut down after the run.
 
-    A Ray that this process is connected to already is used as it is. ``packages`` are shipped to a cluster's nodes.
+    A Ray that this process is connected to already is used as it is, once it has ``ray.nodes`` nodes. The nodes of a
+    cluster that is joined are sent the code of Strata and of ``packages`` where they lack it.
 
     Raises:
-        ClusterError: when there is no such cluster.
+        ClusterError: when there is no such cluster, or its nodes are too few or unfit.
     """
     if ray.is_initialized():
+        await_nodes(config)
         return False
     if not config.address:
         try:
@@ -100,26 +99,8 @@ def connect(config: RayConfig, packages: Sequence[str]) -> bool:
             first = str(error).strip().splitlines()[0]
             raise ClusterError(f"a local Ray could not be started: {first} runtime=inprocess needs none.") from None
         return True
-    try:
-        _require_listener(config.address)
-        with _own_folder() as own:  # which Ray reads when it connects
-            env = {"py_modules": [own, *_folders(packages)]}
-            ray.init(address=config.address, runtime_env=env, log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, ValueError, RuntimeError, RayError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise ClusterError(
-            f"ray.address={config.address}: no Ray cluster answers there: {first.rstrip('.')}. Start one with "
-            "`ray start --head`, give this machine its token (~/.ray/auth_token, or RAY_AUTH_TOKEN), or leave "
-            "ray.address empty for a local Ray."
-        ) from None
+    join(config, packages, notify)
     return True
-
-
-def _require_listener(address: str) -> None:
-    # Ray itself keeps trying a dead address for many minutes.
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if colon and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
 
 
 def describe(seats: list[Seat]) -> str:
@@ -133,6 +114,17 @@ def describe(seats: list[Seat]) -> str:
         + [f"{teams} team server{'s' * (teams > 1)}"] * bool(teams)
         + [f"1 global server on {nodes} node{'s' * (nodes > 1)}"]
     )
+
+
+def describe_data(dataset: Dataset, nodes: int) -> str:
+    """How ``nodes`` nodes come by the data, in a line for people, with bytes."""
+    arrays = (dataset.x, dataset.y)
+    sent = sum(array.nbytes for array in arrays if not isinstance(array, Mapped))
+    there = sum(array.nbytes for array in arrays if isinstance(array, Mapped))
+    folders = dict.fromkeys(str(Path(str(array.filename)).parent) for array in arrays if isinstance(array, Mapped))
+    said = [f"{there:,} bytes are read by each node from its own {', '.join(folders)}"] * bool(there)
+    said += [f"{sent:,} bytes went through the object store, once to each of {nodes} nodes"] * bool(sent)
+    return "; ".join(said)
 
 
 def _seats(config: RunConfig, world: World, shares: Sequence[Share]) -> list[Seat]:
@@ -162,28 +154,3 @@ def _packages(config: RunConfig) -> list[str]:
     own = [config.algorithm] if "." in config.algorithm else []
     own += [member.name.partition(":")[0] for member in config.model.members() if ":" in member.name]
     return list(dict.fromkeys(name.split(".")[0] for name in own if not name.startswith("strata.")))
-
-
-def _folder(package: str) -> Path:
-    return Path(next(iter(importlib.import_module(package).__path__)))
-
-
-@contextmanager
-def _own_folder() -> Iterator[str]:
-    """Strata as one folder, laid together for a while where the installation is a link into a clone."""
-    installed = _folder("strata.engine")
-    if (installed.parent / "__init__.py").is_file():  # a clone has none at its top, and may be called strata
-        yield str(installed.parent)
-        return
-    with tempfile.TemporaryDirectory(prefix="strata-") as folder:
-        whole = Path(folder) / "strata"
-        shutil.copytree(_folder("strata"), whole, ignore=LEFT_BEHIND)
-        for room in ("engine", "algorithms"):
-            shutil.copytree(_folder(f"strata.{room}"), whole / room, ignore=LEFT_BEHIND)
-        yield str(whole)
-
-
-def _folders(packages: Sequence[str]) -> list[str]:
-    """Where those packages lie; a module that is a single file is shipped as that file."""
-    modules = [importlib.import_module(name) for name in packages]
-    return [str(next(iter(m.__path__))) if hasattr(m, "__path__") else str(m.__file__) for m in modules]

@@ -15,7 +15,8 @@ from strata.engine.errors import StrataWarning
 from tests.policy.source import PACKAGES, ROOT
 
 ROOM_PAGES = [f"{folder}/README.md" for folder in (*PACKAGES, "tests")]
-PAGES = ["README.md", "RESULTS.md", "CONTRIBUTING.md", "CHANGELOG.md", *ROOM_PAGES]
+LAUNCHES = "cluster/launch/README.md"
+PAGES = ["README.md", "RESULTS.md", "CONTRIBUTING.md", "CHANGELOG.md", LAUNCHES, *ROOM_PAGES]
 RESUMED = re.compile(r"resume=|.*\.yaml$")  # of a run or file that the reader has
 
 
@@ -44,6 +45,8 @@ def check_command(command: str) -> None:
         warnings.simplefilter("ignore", StrataWarning)  # lambda_team=20 is outside the theorems, and says so
         if words[0] == "compare" and not parsed.report:
             resolve(parsed.words)
+        elif words[0] == "launch" and parsed.kind != "docker":
+            load_config(parsed.source, parsed.overrides)
         elif words[0] in ("run", "config", "train-agents") and not RESUMED.match(words[1]):
             load_config(words[1], [word for word in words[2:] if "=" in word])
 

@@ -13,10 +13,10 @@ from tests.policy import pages
 from tests.policy.source import PACKAGES, ROOT, Module, imports
 
 
-@pytest.mark.parametrize("page", ["README.md", "RESULTS.md"])
-def test_every_command_parses(page):
+@pytest.mark.parametrize(("page", "least"), [("README.md", 8), ("RESULTS.md", 8), (pages.LAUNCHES, 6)])
+def test_every_command_parses(page, least):
     every = pages.commands(page)
-    assert len(every) >= 8
+    assert len(every) >= least
     for command in every:
         pages.check_command(command)
 
@@ -59,6 +59,7 @@ def test_an_import_past_the_engines_exports_is_seen():
         ("run permfll", "permfl"),
         ("compare permfl fedavgg", "fedavg"),
         ("config permfl clients.count=-1", "clients.count"),
+        ("launch slurm permfl rouns=5 --nodes 2", "rouns"),
     ],
 )
 def test_a_command_that_does_not_work_is_seen(command, says):

@@ -1,13 +1,12 @@
-"""Closing a federation of actors, and what is shipped to nodes, with Ray's own calls noted: no Ray is started."""
+"""Closing a federation of actors, with Ray's own calls noted, and what is said of data: no Ray is started."""
 
-from pathlib import Path
-
+import numpy as np
 import pytest
 import ray
 
-from strata.engine.config.schema import RayConfig
-from strata.engine.runtime import ray as runtime
-from strata.engine.runtime.ray import RayRuntime
+from strata.engine.data.dataset import Dataset
+from strata.engine.data.mapped import open_mapped
+from strata.engine.runtime.ray import RayRuntime, describe_data
 
 
 @pytest.fixture
@@ -42,47 +41,15 @@ def test_closing_after_rays_end_starts_no_new_one(ray_calls):
     assert ray_calls == []
 
 
-ROOMS = ("engine", "algorithms")
-
-
-@pytest.fixture
-def shipped(monkeypatch):
-    """Join a cluster that answers at once: gives the files of the first folder that it is sent, and the others."""
-
-    def connect(folders, packages=()):
-        sent = []
-
-        def init(address, runtime_env, **options):
-            own, *others = runtime_env["py_modules"]
-            files = {path.relative_to(Path(own).parent).as_posix() for path in Path(own).rglob("*.py")}
-            sent.extend([files, others])
-
-        monkeypatch.setattr(runtime, "_folder", folders.__getitem__)
-        monkeypatch.setattr(runtime, "_require_listener", lambda address: None)
-        monkeypatch.setattr(ray, "is_initialized", lambda: False)
-        monkeypatch.setattr(ray, "init", init)
-        runtime.connect(RayConfig(address="there:1"), packages)
-        return sent
-
-    return connect
-
-
-def planted(top, *paths):
-    for path in paths:
-        (top / path).parent.mkdir(parents=True, exist_ok=True)
-        (top / path).touch()
-
-
-def test_an_installed_package_is_shipped_as_it_lies(tmp_path, shipped):
-    top = tmp_path / "strata"
-    planted(top, "__init__.py", "engine/tree.py", "algorithms/fedavg.py")
-    files, _ = shipped({"strata": top, **{f"strata.{room}": top / room for room in ROOMS}})
-    assert files == {"strata/__init__.py", "strata/engine/tree.py", "strata/algorithms/fedavg.py"}
-
-
-@pytest.mark.parametrize("clone", ["strata", "my-clone"])
-def test_a_clone_is_laid_together_whatever_its_folder_is_called(tmp_path, shipped, clone):
-    top = tmp_path / clone
-    planted(top, "setup.py", "tests/test_a.py", "engine/tree.py", "algorithms/fedavg.py", "cluster/api/__init__.py")
-    files, _ = shipped({"strata": top / "cluster/api", **{f"strata.{room}": top / room for room in ROOMS}})
-    assert files == {"strata/__init__.py", "strata/engine/tree.py", "strata/algorithms/fedavg.py"}
+def test_how_data_reach_nodes_is_said_with_bytes(tmp_path):
+    x, y = np.zeros((5, 3), np.float32), np.zeros(5, np.int64)
+    assert (
+        describe_data(Dataset("made", x, y, 2), 3) == "100 bytes went through the object store, once to each of 3 nodes"
+    )
+    np.save(tmp_path / "X.npy", x)
+    lies = open_mapped(tmp_path / "X.npy")
+    said = describe_data(Dataset("made", lies, y, 2), 2)
+    assert said == (
+        f"60 bytes are read by each node from its own {tmp_path}; "
+        "40 bytes went through the object store, once to each of 2 nodes"
+    )

@@ -1,0 +1,1 @@
+"""Files that start a run elsewhere: on Slurm, on Kubernetes, by Ray's cluster launcher, in a container."""
