@@ -222,6 +222,7 @@ def _start(config: RunConfig, world: World, notify: Notify) -> Runtime:
 
 def _start_again(config: RunConfig, world: World, notify: Notify) -> Runtime:
     """Start the tiers on what is left of the nodes; with more clients per actor where as few as before do not fit."""
+    config = replace(config, ray=replace(config.ray, nodes=0))  # so many need not be left
     try:
         return _start(config, world, notify)
     except ResourceError as error:

@@ -25,8 +25,7 @@ LOST = (ActorDiedError, ClusterError)
 """What can happen to any run, and need not happen again."""
 
 PAUSE_S = 1.0
-"""Wall seconds before actors are started once more; each further time in a row twice as long. Ray may need some to
-know that a node is gone."""
+"""Wall seconds before actors are started once more."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,7 @@ class Recovery:
     def __init__(self, config: RunConfig, folder: Path, notify: Notify) -> None:
         """``folder``: where the run's checkpoints lie, in the run's own."""
         self._retries = config.faults.retries if config.on_failure == "retry" else 0
+        self._patience_s = config.ray.start_timeout_s
         self._folder, self._notify = folder, notify
         self._watch: HeadWatch | None = None
         self._failed = 0, 0  # the furthest round under way in which something was lost, and how often
@@ -73,26 +73,37 @@ class Recovery:
                 what the new start was refused for.
         """
         began, round = time.perf_counter(), session.round + 1
-        while True:
-            self._count(error, round)
-            self._notify(f"lost: {error}")
-            try:
-                self._go_back(session)
-                break
-            except (*LOST, ResourceError) as again:  # a dead node may still be offered
-                error = again
+        self._count(error, round)
+        self._notify(f"lost: {error}")
+        self._go_back_in_time(session)
         self.survived.append(Survived(round, str(error), session.round, time.perf_counter() - began))
         self._notify(f"going on from round {session.round}: all actors were started again")
+
+    def _go_back_in_time(self, session: Session) -> None:
+        """Go back, again and again for a while: Ray needs some seconds to know that a node is gone."""
+        end = time.monotonic() + self._patience_s
+        while True:
+            try:
+                self._go_back(session)
+                return
+            except (*LOST, ResourceError) as error:
+                if isinstance(error, ActorStartError) or time.monotonic() > end:
+                    raise self._final(error) from None
+                self._notify(f"not yet: {error}")
+                time.sleep(PAUSE_S)
 
     def _count(self, error: StrataError, round: int) -> None:
         furthest, times = self._failed
         times = times + 1 if round <= furthest else 1
         self._failed = max(round, furthest), times
         if isinstance(error, ActorStartError) or times > self._retries:
-            tried = f" It was tried {times} times (faults.retries={self._retries})." * (times > 1)
-            error.args = (f"{error}{tried} Continue with: strata run resume={self._folder.parent}",)
-            raise error
-        time.sleep(PAUSE_S * 2 ** (times - 1))
+            raise self._final(error, f" It was tried {times} times (faults.retries={self._retries})." * (times > 1))
+        time.sleep(PAUSE_S)
+
+    def _final(self, error: StrataError, tried: str = "") -> StrataError:
+        """The error that ends the run, with how to go on."""
+        error.args = (f"{error}{tried} Continue with: strata run resume={self._folder.parent}",)
+        return error
 
     def close(self) -> None:
         """Watch over nothing any more."""

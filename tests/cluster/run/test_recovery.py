@@ -70,6 +70,13 @@ def test_a_start_that_breaks_too_is_tried_again(made):
     assert session.done == ["restart"] * 3
 
 
+def test_a_start_that_breaks_for_long_ends_the_run(made):
+    session = Restarted(2, [ClusterError("a dead node")] * 1000)
+    with pytest.raises(ClusterError, match=r"^a dead node Continue with: strata run resume="):
+        made("ray.start_timeout_s=0.01").recover(session, ActorDiedError("lost"))
+    assert len(session.done) > 1
+
+
 def test_the_same_round_is_tried_so_often_and_no_more(made, tmp_path):
     session, kept = Restarted(4), made("faults.retries=2", saved=(4,))
     for _ in range(2):
