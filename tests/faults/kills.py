@@ -31,6 +31,7 @@ MOMENTS = ("round", "evaluation", "checkpoint")
 VICTIMS = ("client actor", "team server", "global server", "node")
 LONGEST_S = 0.3  # from the moment's begin to the kill
 ROUNDS = 12
+EVERY = 2  # rounds between two checkpoints
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,11 @@ class Kill:
 
 
 def schedule(rng: random.Random, kills: int, victims: Sequence[str]) -> list[Kill]:
-    """Kills in distinct rounds; the first may come before anything was learnt."""
+    """Kills in distinct rounds, before anything was learnt among them; there are checkpoints of every second round."""
     rounds = sorted(rng.sample(range(1, ROUNDS), kills))
-    return [Kill(r, rng.choice(MOMENTS), rng.choice(victims), rng.uniform(0, LONGEST_S)) for r in rounds]
+    moments = [rng.choice(MOMENTS if r % EVERY == 0 else MOMENTS[:-1]) for r in rounds]
+    parts = zip(rounds, moments, strict=True)
+    return [Kill(r, moment, rng.choice(victims), rng.uniform(0, LONGEST_S)) for r, moment in parts]
 
 
 @contextmanager
@@ -152,7 +155,7 @@ def played(config: RunConfig, folder: Path, killer: Killer | None) -> tuple[dict
 
 def config_of(method: str, output: Path, *words: str, runtime: str = "ray") -> RunConfig:
     """A small run of twelve rounds that is saved after every second one."""
-    own = (f"rounds={ROUNDS}", "checkpoint.every=2", f"output={output}", "clients_per_actor=auto", *words)
+    own = (f"rounds={ROUNDS}", f"checkpoint.every={EVERY}", f"output={output}", "clients_per_actor=auto", *words)
     return small(method, *own, runtime=runtime)
 
 
