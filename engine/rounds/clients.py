@@ -47,6 +47,9 @@ class ClientHost:
         kind = Batched if world.batch_clients > 1 else Sequential
         self._trainer: Trainer = kind(world.data.dataset, device, world.evaluation_batch)
         self._states = StateCache(world.state_cache_mib * 2**20, state_types(world.algorithm))
+        # Of clients whose call is made and not yet taken in by its server; without a state there is nothing to hold.
+        self._waits = world.clients_plan.mode == "async" and not world.algorithm.stateless
+        self._made: dict[int, object] = {}
         self._queue = Queue(self._timed, world.batch_clients, lambda call: call.client)
 
     def submit(self, calls: Sequence[ClientCall]) -> Sequence[Ticket]:
@@ -85,6 +88,12 @@ class ClientHost:
             scores[client] = result
         return scores
 
+    def settle(self, clients: Sequence[int], round: int) -> None:
+        """What the last calls of some clients made of them is their state, from this round on."""
+        for client in clients:
+            if client in self._made:
+                self._states.put(client, self._made.pop(client), round)
+
     def states(self, clients: Container[int], since: int) -> dict[int, object]:
         """Private states, by client id, of those of the given clients that were changed after the round ``since``."""
         self._queue.finish()
@@ -97,6 +106,7 @@ class ClientHost:
         """
         self._queue.forget()
         self._states.drop(clients)
+        self._made = {client: state for client, state in self._made.items() if client not in clients}
         for client, state in states.items():
             self._states.put(client, state, BEFORE)
 
@@ -159,10 +169,16 @@ class ClientHost:
         made = charge(self._world, call, bytes_down, count_bytes(result.up), work, result.metrics)
         lost = made.status == LOST
         if not lost and not call.probe:
-            self._states.put(call.client, result.state, call.round)
+            self._keep(call, result.state)
         if self._world.sleep_scale:
             time.sleep(made.total_s * self._world.sleep_scale)
         return ClientReply(call.client, None if lost else result.up, made, work.singly)
+
+    def _keep(self, call: ClientCall, state: object) -> None:
+        if self._waits:
+            self._made[call.client] = state
+        else:
+            self._states.put(call.client, state, call.round)
 
     def _open_evaluation(self, client: int, call: EvaluationCall) -> Conversation[Mapping[str, Evaluation]]:
         info = self._world.info_in(client, call.team)

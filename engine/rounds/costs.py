@@ -1,13 +1,17 @@
 """What client calls will cost, counted without training: the basis of expected times, and of the timing fidelity."""
 
 import hashlib
+from dataclasses import replace
+from functools import cached_property
 
 from cachetools import LRUCache
 from torch import Tensor
 
 from strata.engine.method.algorithm import TieredAlgorithm
 from strata.engine.method.messages import Assignment, C, ClientStep, Context, Up
+from strata.engine.method.requests import Work
 from strata.engine.method.situation import CallCost
+from strata.engine.rounds.accounts import charge
 from strata.engine.rounds.cohort import assignments_for, client_calls, probe_calls
 from strata.engine.rounds.pools import ClientCall
 from strata.engine.rounds.schedules import Moment
@@ -53,6 +57,14 @@ class CallCosts:
             self._known[key] = cost
         return self._known[key]
 
+    def of(self, call: ClientCall) -> CallCost:
+        """Bytes and FLOPs of a call as it is handed over, with the bytes that the client is really sent, if it is.
+
+        They are the least that it costs where a method decides by what it has learnt how much it computes or sends.
+        """
+        cost = self.call(call.client, call.assignment)
+        return cost if call.down is None else replace(cost, bytes_down=count_bytes(call.down))
+
     def _received(self, call: ClientCall) -> CallCost:
         """Cost of a call, kept by what the client receives: all that its work can depend on, beside its own data."""
         key = (call.client, "receives", _digest(call.down))
@@ -80,6 +92,23 @@ class CallCosts:
         rows = self._world.data.clients[call.client]
         result, work = drive(self._trainer, Conversation(steps, rows, 0, f"client {call.client}, its cost"))
         return CallCost(count_bytes(call.down), count_bytes(result.up), work.flops)
+
+
+class Prices:
+    """Virtual seconds of client calls before they are made, at least."""
+
+    def __init__(self, world: World, costs: CallCosts | None = None) -> None:
+        """Count nothing before it is asked; ``costs`` of the calls of ``world`` may be shared."""
+        self._world, self._given = world, costs
+
+    @cached_property
+    def _costs(self) -> CallCosts:
+        return self._given or CallCosts(self._world)
+
+    def __call__(self, call: ClientCall) -> float:
+        """The seconds of a call, until its client is lost if it will be; as charged once it is made."""
+        cost = self._costs.of(call)
+        return charge(self._world, call, cost.bytes_down, cost.bytes_up, Work(cost.flops), {}).total_s
 
 
 def _digest(down: object) -> bytes:

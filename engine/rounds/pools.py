@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, TypeVar
 
-from strata.engine.method.calls import LATE, NO_TEAM, Call, CallTable
+from strata.engine.method.calls import LATE, NO_TEAM, STALE, Call, CallTable
 from strata.engine.method.messages import Assignment
 from strata.engine.method.requests import Evaluation
 from strata.engine.method.situation import Decisions
@@ -111,6 +111,11 @@ class ClientCall:
     down: object = None
     probe: bool = False
 
+    @property
+    def receiver(self) -> int:
+        """Id of the client that is called."""
+        return self.client
+
 
 @dataclass(frozen=True)
 class ClientReply:
@@ -149,6 +154,10 @@ class ClientReply:
         """The reply as a deadline leaves it: dropped; one that was lost stays lost."""
         return replace(self, call=self.call._replace(status=LATE)) if self.arrived else self
 
+    def stale(self) -> "ClientReply":
+        """The reply as a server leaves it that has moved on too far since: dropped."""
+        return replace(self, call=self.call._replace(status=STALE)) if self.arrived else self
+
 
 @dataclass(frozen=True)
 class EvaluationCall:
@@ -175,6 +184,12 @@ class ClientPool(Protocol):
     def results(self, tickets: Sequence[Ticket]) -> Iterator[ClientReply | Failure]:
         """The replies of calls, in the order in which they come."""
 
+    def settle(self, clients: Sequence[int], round: int) -> None:
+        """What the last calls of some clients made of them is their state, from this round on.
+
+        Only where servers do not wait for all: elsewhere it is so as soon as a call is made.
+        """
+
     def evaluate(self, call: EvaluationCall) -> Evaluations:
         """Evaluate the shared models and the personal ones on the given clients' own test data; scores by client id."""
 
@@ -198,6 +213,11 @@ class TeamCall:
     down: object
     decisions: Decisions | None = None
 
+    @property
+    def receiver(self) -> int:
+        """Id of the team that is called."""
+        return self.team
+
 
 @dataclass(frozen=True)
 class TeamReply:
@@ -211,7 +231,7 @@ class TeamReply:
         straggling: max − min seconds of each of its cohorts.
         calls: of its clients, in order of team round and client.
         bytes_down, bytes_up: between it and the global server.
-        is_late: whether the team tier's deadline dropped it.
+        is_late: whether the team tier's deadline dropped it; ``is_stale``: whether it rested on too old a state.
         singly: as of its clients' replies, added up.
         spent: wall seconds of its clients, and its own.
     """
@@ -225,6 +245,7 @@ class TeamReply:
     bytes_down: int
     bytes_up: int
     is_late: bool = False
+    is_stale: bool = False
     singly: Mapping[str, int] = field(default_factory=dict)
     spent: Spent = field(default=Spent(), compare=False)
 
@@ -241,6 +262,10 @@ class TeamReply:
     def late(self) -> "TeamReply":
         """The reply as a deadline leaves it: dropped; the team's clients were in time for the team."""
         return replace(self, is_late=True)
+
+    def stale(self) -> "TeamReply":
+        """The reply as a server leaves it that has moved on too far since: dropped."""
+        return replace(self, is_stale=True)
 
 
 class TeamPool(Protocol):
@@ -274,6 +299,7 @@ class Outcome:
         counted: uploads that entered the global step: clients', or, in a tiered method, teams'. 0: it was not made.
         bytes_team_down, bytes_team_up: between the global server and its teams; 0 in a flat method.
         teams, late_teams: that were invited, and of those, dropped by the team tier's deadline.
+        metrics: other numbers by name, :data:`ASYNC` ones among them where servers do not wait for all.
         singly: requests of clients that were answered one by one though several at once were asked for, by the reason.
         spent: wall seconds of all tiers, those of the probes before the round included.
     """
@@ -286,10 +312,17 @@ class Outcome:
     bytes_team_up: int = 0
     late_teams: int = 0
     teams: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
     round: int = 0
     virtual_s: float = 0.0
     singly: Mapping[str, int] = field(default_factory=dict)
     spent: Spent = field(default=Spent(), compare=False)
+
+
+ASYNC = "async/"
+"""Begins the names of what is told of servers that do not wait for all: of uploads that counted how many were how stale
+(``async/staleness/3``), how many were dropped (``async/stale``), the seconds for which clients had no work
+(``async/idle_s``), and how many calls were in flight when the round ended (``async/in_flight``)."""
 
 
 def added(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:

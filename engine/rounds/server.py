@@ -15,13 +15,15 @@ from strata.engine.method.calls import CallTable
 from strata.engine.method.messages import Assignment
 from strata.engine.method.situation import Decisions
 from strata.engine.params import Params
+from strata.engine.rounds.buffered import schedule_of
 from strata.engine.rounds.cohort import FlatTier, choose, probed
+from strata.engine.rounds.costs import Prices
 from strata.engine.rounds.pools import ClientPool, Evaluations, Outcome, TeamPool
-from strata.engine.rounds.schedules import Moment, Schedule, Step, Tier, schedule_of
+from strata.engine.rounds.schedules import Called, Moment, Schedule, Step, Tier
 from strata.engine.rounds.team import TeamTier
 from strata.engine.rounds.world import TierPlan, World
 from strata.engine.seeding import derive
-from strata.engine.state.snapshot import Snapshot
+from strata.engine.state.snapshot import Flying, Snapshot
 from strata.engine.stopwatch import Spent, Stopwatch, together
 
 
@@ -69,6 +71,9 @@ class TopTier(Tier[Any], Protocol):
     def outcome(self, before: object, step: Step[Any]) -> Outcome:
         """What an exchange that began with the state ``before`` came to, without the server's own latency."""
 
+    def remade(self, flying: Flying, down: object) -> Called:
+        """A call that was in flight when the run was saved, as it was handed over."""
+
     def finish(self, state: object, moment: Moment) -> None:
         """Do what is due once the server has its state after a round: teams may be formed anew."""
 
@@ -105,7 +110,7 @@ class GlobalServer:
 
     def invite(self) -> list[int]:
         """Who is invited to the next round, by client id; asking again gives the same."""
-        return self._tier.clients(self._tier.invite(Moment(self.round + 1, 1)))
+        return self._tier.clients(self._tier.invite(Moment(self.round + 1, 1), self._schedule.away))
 
     @single_thread()
     def probe(self, clients: Sequence[int]) -> CallTable:
@@ -142,21 +147,29 @@ class GlobalServer:
         before = self.state
         if decisions is not None and decisions.server:
             before = self._world.algorithm.steer(before, decisions.server)
+        probes_s = self._probes_s
+        self._schedule.passed(probes_s)
         step = self._schedule.step(self._tier, before, moment)
+        self._schedule.passed(self._world.server_profile.latency_s)
         if step.counted:  # else what was decided for this round ends with it
             self.state = step.state
         self._tier.finish(self.state, moment)
-        outcome = self._with_probes(self._tier.outcome(before, step))
+        outcome = self._with_probes(self._tier.outcome(before, step), probes_s)
         self.round += 1
         self.virtual_s += outcome.seconds
         return replace(outcome, round=self.round, virtual_s=self.virtual_s)
 
-    def _with_probes(self, outcome: Outcome) -> Outcome:
+    @property
+    def _probes_s(self) -> float:
+        """Virtual seconds of the probes before the next round."""
+        return sum(float(table.total_s.max()) for table in self._probes)
+
+    def _with_probes(self, outcome: Outcome, probes_s: float) -> Outcome:
         seconds = outcome.seconds + self._world.server_profile.latency_s
         if not self._probes:
             return replace(outcome, seconds=seconds)
         probes, self._probes = self._probes, []
-        seconds += sum(float(table.total_s.max()) for table in probes)
+        seconds += probes_s
         return replace(outcome, seconds=seconds, calls=CallTable.joined([*probes, outcome.calls]))
 
     @single_thread()
@@ -175,7 +188,8 @@ class GlobalServer:
 
     def snapshot(self, since: int = -1) -> Snapshot:
         """Snapshot of the server's state and of all state below it; of clients' only what changed after ``since``."""
-        between = self._tier.capture(Snapshot(self.round, self.virtual_s, self.state))
+        own = Snapshot(self.round, self.virtual_s, self.state, aloft=self._schedule.capture())
+        between = self._tier.capture(own)
         return replace(between, clients=self._clients.states(self._everyone, since))
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -184,6 +198,7 @@ class GlobalServer:
         self._probes = []
         self._spent(Spent())  # what was measured before is of other rounds
         self._tier.restore(snapshot)
+        self._schedule.restore(snapshot.aloft, self._tier.remade)
         self._clients.restore(self._everyone, snapshot.clients)
 
     def give(self, states: Mapping[int, object]) -> None:
@@ -212,5 +227,5 @@ def _require_teams(world: World, decided: Mapping[int, Assignment], round: int) 
 
 def serve(world: World, clients: ClientPool, teams: TeamPool | None) -> GlobalServer:
     """The global server of a run, over its teams where there are any, and else over its clients."""
-    tier: TopTier = FlatTier(world, clients) if teams is None else TeamTier(world, teams)
+    tier: TopTier = FlatTier(world, clients, Prices(world)) if teams is None else TeamTier(world, teams)
     return GlobalServer(world, tier, clients)

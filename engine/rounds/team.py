@@ -1,6 +1,6 @@
 """Team servers: their rounds with their clients; and teams as the children of the global server."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -12,7 +12,9 @@ from strata.engine.method.algorithm import TieredAlgorithm
 from strata.engine.method.calls import CallTable
 from strata.engine.method.messages import Context, Received
 from strata.engine.params import Params
+from strata.engine.rounds.buffered import schedule_of
 from strata.engine.rounds.cohort import ClientTier, choose, cohort_size
+from strata.engine.rounds.costs import Prices
 from strata.engine.rounds.pools import (
     ClientPool,
     Evaluations,
@@ -28,10 +30,10 @@ from strata.engine.rounds.pools import (
     added,
     merge,
 )
-from strata.engine.rounds.schedules import Moment, Pausing, Step, at_once, schedule_of, watched
+from strata.engine.rounds.schedules import Moment, Pausing, Step, at_once, watched
 from strata.engine.rounds.world import World, teams_by_client
 from strata.engine.seeding import derive
-from strata.engine.state.snapshot import Snapshot
+from strata.engine.state.snapshot import Flying, Snapshot
 from strata.engine.stopwatch import Spent, Stopwatch, here, together
 from strata.engine.tree import count_bytes
 
@@ -50,12 +52,12 @@ class TeamServer:
     def __init__(self, world: World, team: int, clients: ClientPool) -> None:
         """``clients`` reaches (at least) those that may become members of this team."""
         self._world, self.team, self._clients = world, team, clients
-        self._method = tiered(world)
+        self._method, self._price_s = tiered(world), Prices(world)
         self._schedule = schedule_of(world.clients_plan)
         self._state: object = None
 
     def _tier(self, members: Sequence[int]) -> ClientTier:
-        return ClientTier(self._world, self._clients, members, self._method.team_step, self.team)
+        return ClientTier(self._world, self._clients, members, self._method.team_step, self._price_s, self.team)
 
     @single_thread()
     def run(self, call: TeamCall) -> TeamReply:
@@ -194,7 +196,7 @@ class TeamTier:
         self.plan = world.teams_plan
         self.waited = Stopwatch()  # from handing calls over to their last reply
 
-    def invite(self, moment: Moment) -> list[int]:
+    def invite(self, moment: Moment, away: Collection[int] = ()) -> list[int]:
         """The teams that take part in a global round, by id."""
         teams = sorted(self._topology)
         return choose(teams, cohort_size(self.plan, len(teams)), self._world.seed, "teams", moment.round)
@@ -208,14 +210,18 @@ class TeamTier:
         """The clients that are now in some teams; ids, ascending."""
         return sorted(client for team in children for client in self._topology[team])
 
-    def submit(self, children: Sequence[int], state: object, moment: Moment) -> Sequence[Ticket]:
-        """Send each team its message; where the method gives several teams one object, it travels once."""
+    def calls(self, children: Sequence[int], state: object, moment: Moment) -> list[TeamCall]:
+        """What each team is sent; where the method gives several teams one object, it travels once."""
         decided = {} if moment.decisions is None else moment.decisions.teams
         calls = []
         for team in children:
             info = self._world.team_info(team, self._topology[team])
             down = self._method.to_team(state, info, decided.get(team, {}), self._context(moment))
             calls.append(TeamCall(team, moment.round, self._topology[team], down, moment.decisions))
+        return calls
+
+    def submit(self, calls: Sequence[TeamCall]) -> Sequence[Ticket]:
+        """Let teams make their rounds, side by side."""
         with self.waited:
             return self._teams.submit(calls)
 
@@ -223,13 +229,24 @@ class TeamTier:
         """The replies of the teams, in the order in which they come."""
         return self.waited.over(self._teams.results(tickets))
 
-    def received(self, reply: TeamReply) -> Received[object]:
+    def received(self, call: TeamCall, reply: TeamReply, state: object, staleness: int = 0) -> Received[object]:
         """A team's upload as the method receives it, with the samples of the clients whose uploads counted."""
         return Received(reply.team, reply.samples, reply.up)
 
     def aggregate(self, state: object, ups: Sequence[Received[object]], moment: Moment) -> object:
         """The global state after the method's step over the teams' uploads."""
         return self._method.global_step(state, ups, self._context(moment))
+
+    def price_s(self, call: TeamCall) -> float:
+        """Virtual seconds that a team takes at least; that is none, as far as is known before its rounds."""
+        return 0.0
+
+    def settle(self, children: Sequence[int], moment: Moment) -> None:
+        """Do nothing: a team is what it has become as soon as it answers."""
+
+    def remade(self, flying: Flying, down: object) -> TeamCall:
+        """A call that was in flight when the run was saved, as it was handed over."""
+        return TeamCall(flying.receiver, flying.round, self._topology[flying.receiver], down)
 
     def outcome(self, before: object, step: Step[TeamReply]) -> Outcome:
         """All calls of the teams' clients, by team; straggling is that of the teams' cohorts."""

@@ -15,7 +15,7 @@ from strata.engine.method.requests import Work
 from strata.engine.method.situation import Decisions, Report
 from strata.engine.rounds.accounts import charge
 from strata.engine.rounds.cohort import FlatTier
-from strata.engine.rounds.costs import CallCosts
+from strata.engine.rounds.costs import CallCosts, Prices
 from strata.engine.rounds.pools import ClientCall, ClientReply, EvaluationCall, Evaluations, Failure, Ticket
 from strata.engine.rounds.reports import report_of_probes, report_of_round
 from strata.engine.rounds.schedules import Moment, Step
@@ -52,6 +52,9 @@ class PricedClients:
         """Private states: none, because nobody trains."""
         return {}
 
+    def settle(self, clients: Sequence[int], round: int) -> None:
+        """Settle nothing, because nothing is kept."""
+
     def restore(self, clients: Sequence[int], states: Mapping[int, object]) -> None:
         """Restore nothing, because nothing is kept."""
 
@@ -59,11 +62,15 @@ class PricedClients:
 class PricedTier(FlatTier):
     """Clients whose calls are priced: they are sent nothing, and the server's state stays as it is."""
 
-    def calls(self, state: object, moment: Moment, told: Mapping[int, Assignment]) -> list[ClientCall]:
+    def _sent(self, state: object, moment: Moment, told: Mapping[int, Assignment]) -> list[ClientCall]:
         """What each client of a cohort is told, without anything that it would be sent."""
         return [
             ClientCall(client, self._team, moment.round, moment.team_round, decided) for client, decided in told.items()
         ]
+
+    def _rebased(self, call: ClientCall, up: object, state: object, worth: float) -> object:
+        """The upload as it is: a priced one holds nothing."""
+        return up
 
     def aggregate(self, state: object, ups: Sequence[Received[object]], moment: Moment) -> object:
         """The server's state as it was before: priced uploads hold nothing to aggregate."""
@@ -90,7 +97,7 @@ class TimedRounds:
             )
         self.world, self.costs = world, costs or CallCosts(world)
         clients = PricedClients(world, self.costs)
-        self._server = GlobalServer(world, PricedTier(world, clients), clients)
+        self._server = GlobalServer(world, PricedTier(world, clients, Prices(world, self.costs)), clients)
 
     @property
     def round(self) -> int:

@@ -7,6 +7,45 @@ from strata.engine.state.archive import Archived
 
 
 @dataclass(frozen=True)
+class Flying:
+    """A call that is in flight between two rounds, as it is made anew when a run is resumed.
+
+    Attributes:
+        receiver: id of the child that was called, a client or a team.
+        round, team_round: when.
+        assignment: what it was told.
+        message: which of the messages it was sent.
+        seconds: virtual ones that the call takes.
+        age_s: virtual seconds since it was called.
+        version: how often the server's state had changed by then.
+    """
+
+    receiver: int
+    round: int
+    team_round: int
+    assignment: Mapping[str, float | int | str]
+    message: int
+    seconds: float
+    age_s: float
+    version: int
+
+
+@dataclass(frozen=True)
+class Aloft:
+    """What is in flight between a server and its children.
+
+    Attributes:
+        version: how often the server's state has changed.
+        messages: what the children were sent, each once.
+        calls: of the children, by their ids.
+    """
+
+    version: int = 0
+    messages: Sequence[object] = ()
+    calls: Sequence[Flying] = ()
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """All state of a federation at the end of a round, by owner.
 
@@ -18,6 +57,7 @@ class Snapshot:
         clients: private state of each client that was called at least once, by client id; or of those of them whose
             state has changed since some round.
         topology: members by team, where the method forms teams anew; None: as they were formed at the start.
+        aloft: calls that the global server's children are on.
     """
 
     round: int
@@ -26,6 +66,7 @@ class Snapshot:
     teams: Mapping[int, object] = field(default_factory=dict)
     clients: Mapping[int, object] = field(default_factory=dict)
     topology: Mapping[int, Sequence[int]] | None = None
+    aloft: Aloft = Aloft()
 
 
 @dataclass(frozen=True)
