@@ -146,7 +146,7 @@ class Federation:
         """SHA-256 of all models and states, of the clock, and of all metrics so far; equal runs have equal ones."""
         snapshot = self.rounds.snapshot()
         return {
-            "models": fingerprint((snapshot.server, snapshot.teams, snapshot.clients)),
+            "models": fingerprint((snapshot.server, snapshot.team_states, snapshot.clients)),
             "clock": fingerprint((snapshot.round, snapshot.virtual_s)),
             "metrics": self._digest,
         }

@@ -6,8 +6,7 @@ from pathlib import Path
 from statistics import fmean
 
 from strata.cluster.run.recovery import Survived
-from strata.engine.rounds.pools import ASYNC
-from strata.engine.rounds.records import RoundRecord
+from strata.engine.rounds.records import ASYNC, RoundRecord
 
 STALENESS = f"{ASYNC}staleness/"
 

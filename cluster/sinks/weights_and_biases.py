@@ -21,8 +21,7 @@ from strata.cluster.sinks.jsonl import read_records
 from strata.cluster.sinks.sink import CHECKPOINTS, LEARNT, RunInfo, to_stderr
 from strata.engine.config.tracking import TrackingConfig
 from strata.engine.method.control import AGENTS
-from strata.engine.rounds.pools import ASYNC
-from strata.engine.rounds.records import RoundRecord
+from strata.engine.rounds.records import ASYNC, RoundRecord
 from strata.engine.state.series import newest
 
 if TYPE_CHECKING:

@@ -250,12 +250,12 @@ class RunConfig(Validated):
 def _check_async(config: RunConfig, path: str, tiered: bool) -> None:
     """Refuse asynchronous tiers where there are none, and a buffer that the clients of a flat method never fill."""
     clients = config.clients
-    if tiered and "async" in (clients.mode, config.teams.mode):
+    if tiered and config.teams.mode == "async":
         raise ConfigError(
-            f"{path}clients.mode={clients.mode}, {path}teams.mode={config.teams.mode}: {config.algorithm} has teams, "
-            "expected sync or deadline. Methods without a team tier can be asynchronous."
+            f"{path}teams.mode=async: expected sync or deadline. Clients can be asynchronous within their teams, with "
+            "clients.mode=async."
         )
-    if clients.mode == "async":
+    if clients.mode == "async" and not tiered:
         cohort = max(1, round(clients.participation * clients.count))
         most = min(clients.concurrency or cohort, clients.count)
         clients.require_buffer(f"{path}clients.", most, f"{most} of {clients.count} clients on a call at a time")

@@ -74,6 +74,7 @@ class Buffered:
         self._buffer, self._max_staleness = buffer, max_staleness
         self._version = 0
         self._flights: dict[int, Flight] = {}
+        self._gone = 0  # calls of children that have gone elsewhere since the last step
 
     @property
     def away(self) -> Collection[int]:
@@ -84,6 +85,16 @@ class Buffered:
         """Let what is in flight go on for some virtual seconds."""
         for flight in self._flights.values():
             flight.age_s += seconds
+
+    def renewed(self) -> None:
+        """The server's state was changed beside the steps: what is in flight is staler by one."""
+        self._version += 1
+
+    def dropped(self, staying: Collection[int]) -> None:
+        """What children send that are the server's no more is not waited for; it is counted with the next step."""
+        for child in [child for child in self._flights if child not in staying]:
+            del self._flights[child]
+            self._gone += 1
 
     def step(self, tier: Tier[R], state: object, moment: Moment) -> Step[R]:
         """One step of the server.
@@ -142,14 +153,15 @@ class Buffered:
         staleness = [self._version - flight.version for flight in counted]
         ups = [tier.received(f.call, f.reply, state, stale) for f, stale in zip(counted, staleness, strict=True)]
         after = tier.aggregate(state, ups, moment) if ups else state
-        tier.settle([flight.call.receiver for flight in came], moment)
+        tier.settle([flight.call for flight in came], moment)
         dropped = [flight for flight in came if self._is_stale(flight)]
         gap = Gap(
             idle_s=sum(seconds - flight.due_s for flight in came),
             staleness={stale: staleness.count(stale) for stale in sorted(set(staleness))},
-            stale=len(dropped),
+            stale=len(dropped) + self._gone,
             in_flight=len(self._flights),
         )
+        self._gone = 0
         replies = [flight.reply.stale() if flight in dropped else flight.reply for flight in ended]
         return Step(after, seconds, replies, [flight.reply for flight in counted], ups, gap)
 

@@ -17,6 +17,7 @@ from strata.engine.rounds.pools import (
     EvaluationCall,
     Evaluations,
     Failure,
+    Key,
     Queue,
     Queued,
     Ticket,
@@ -49,7 +50,7 @@ class ClientHost:
         self._states = StateCache(world.state_cache_mib * 2**20, state_types(world.algorithm))
         # Of clients whose call is made and not yet taken in by its server; without a state there is nothing to hold.
         self._waits = world.clients_plan.mode == "async" and not world.algorithm.stateless
-        self._made: dict[int, object] = {}
+        self._made: dict[int, dict[Key, object]] = {}
         self._queue = Queue(self._timed, world.batch_clients, lambda call: call.client)
 
     def submit(self, calls: Sequence[ClientCall]) -> Sequence[Ticket]:
@@ -88,11 +89,12 @@ class ClientHost:
             scores[client] = result
         return scores
 
-    def settle(self, clients: Sequence[int], round: int) -> None:
-        """What the last calls of some clients made of them is their state, from this round on."""
-        for client in clients:
-            if client in self._made:
-                self._states.put(client, self._made.pop(client), round)
+    def settle(self, calls: Sequence[Key], round: int) -> None:
+        """What some calls made of their clients is their state, from this round on."""
+        for key in calls:
+            states = self._made.pop(key[0], {})
+            if key in states:
+                self._states.put(key[0], states[key], round)
 
     def states(self, clients: Container[int], since: int) -> dict[int, object]:
         """Private states, by client id, of those of the given clients that were changed after the round ``since``."""
@@ -106,7 +108,7 @@ class ClientHost:
         """
         self._queue.forget()
         self._states.drop(clients)
-        self._made = {client: state for client, state in self._made.items() if client not in clients}
+        self._made = {client: states for client, states in self._made.items() if client not in clients}
         for client, state in states.items():
             self._states.put(client, state, BEFORE)
 
@@ -176,7 +178,7 @@ class ClientHost:
 
     def _keep(self, call: ClientCall, state: object) -> None:
         if self._waits:
-            self._made[call.client] = state
+            self._made.setdefault(call.client, {})[call.key] = state
         else:
             self._states.put(call.client, state, call.round)
 

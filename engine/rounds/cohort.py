@@ -19,7 +19,6 @@ from strata.engine.method.messages import Assignment, Context, Received
 from strata.engine.params import Params
 from strata.engine.rounds.mixing import rebased
 from strata.engine.rounds.pools import (
-    ASYNC,
     ClientCall,
     ClientPool,
     ClientReply,
@@ -30,6 +29,7 @@ from strata.engine.rounds.pools import (
     Ticket,
     added,
 )
+from strata.engine.rounds.records import ASYNC, IN_FLIGHT
 from strata.engine.rounds.schedules import Gap, Moment, Step
 from strata.engine.rounds.world import TierPlan, World
 from strata.engine.seeding import derive, generator
@@ -171,9 +171,9 @@ class ClientTier:
     def _between(self, before: object, after: object, share: float) -> object:
         return between(before, after, share)
 
-    def settle(self, children: Sequence[int], moment: Moment) -> None:
-        """What their calls made of some clients is their state from now on."""
-        self._clients.settle(children, moment.round)
+    def settle(self, calls: Sequence[ClientCall], moment: Moment) -> None:
+        """What some calls made of their clients is these clients' state from now on."""
+        self._clients.settle([call.key for call in calls], moment.round)
 
     def outcome(self, before: object, step: Step[ClientReply]) -> Outcome:
         """All calls of an exchange, by client; straggling is over the clients whose uploads counted.
@@ -241,12 +241,12 @@ class FlatTier(ClientTier):
 
 
 def described(gap: Gap) -> dict[str, float]:
-    """What lay between a server and its clients, as numbers for curves; see :data:`~.pools.ASYNC`."""
+    """What lay between a server and its clients, as numbers for curves; see :data:`~.records.ASYNC`."""
     counts = {f"{ASYNC}staleness/{stale}": float(count) for stale, count in gap.staleness.items()}
     return {
         f"{ASYNC}idle_s": gap.idle_s,
         f"{ASYNC}stale": float(gap.stale),
-        f"{ASYNC}in_flight": float(gap.in_flight),
+        IN_FLIGHT: float(gap.in_flight),
         **counts,
     }
 

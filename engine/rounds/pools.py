@@ -4,7 +4,7 @@ A pool does not wait: ``submit`` hands calls over and gives a ticket for each, `
 it comes, in any order.
 """
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, TypeVar
@@ -19,6 +19,7 @@ from strata.engine.stopwatch import Spent
 K = TypeVar("K")
 R = TypeVar("R")
 V = TypeVar("V")
+N = TypeVar("N", int, float)
 
 Ticket = object
 """Stands for a call that was handed over; what it is, is up to the pool."""
@@ -116,6 +117,11 @@ class ClientCall:
         """Id of the client that is called."""
         return self.client
 
+    @property
+    def key(self) -> "Key":
+        """By which the call is told from all others of the run."""
+        return self.client, self.round, self.team_round
+
 
 @dataclass(frozen=True)
 class ClientReply:
@@ -168,6 +174,9 @@ class EvaluationCall:
     team: int = NO_TEAM
 
 
+Key = tuple[int, int, int]
+"""Client, round and team round of a call."""
+
 Evaluations = dict[int, Mapping[str, Evaluation]]
 """Scores by client id: one :class:`~strata.engine.method.requests.Evaluation` per kind of model."""
 
@@ -184,8 +193,8 @@ class ClientPool(Protocol):
     def results(self, tickets: Sequence[Ticket]) -> Iterator[ClientReply | Failure]:
         """The replies of calls, in the order in which they come."""
 
-    def settle(self, clients: Sequence[int], round: int) -> None:
-        """What the last calls of some clients made of them is their state, from this round on.
+    def settle(self, calls: Sequence[Key], round: int) -> None:
+        """What some calls, by their keys, made of their clients is the clients' state, from this round on.
 
         Only where servers do not wait for all: elsewhere it is so as soon as a call is made.
         """
@@ -205,13 +214,14 @@ class ClientPool(Protocol):
 
 @dataclass(frozen=True)
 class TeamCall:
-    """The start of a global round for one team: its members now, what it receives, what was decided."""
+    """The start of a global round for one team: its members now, what it receives, what was decided, and when it is."""
 
     team: int
     round: int
     members: Sequence[int]
     down: object
     decisions: Decisions | None = None
+    virtual_s: float = 0.0
 
     @property
     def receiver(self) -> int:
@@ -232,6 +242,7 @@ class TeamReply:
         calls: of its clients, in order of team round and client.
         bytes_down, bytes_up: between it and the global server.
         is_late: whether the team tier's deadline dropped it; ``is_stale``: whether it rested on too old a state.
+        metrics: other numbers by name, as of an :class:`Outcome`.
         singly: as of its clients' replies, added up.
         spent: wall seconds of its clients, and its own.
     """
@@ -246,6 +257,7 @@ class TeamReply:
     bytes_up: int
     is_late: bool = False
     is_stale: bool = False
+    metrics: Mapping[str, float] = field(default_factory=dict)
     singly: Mapping[str, int] = field(default_factory=dict)
     spent: Spent = field(default=Spent(), compare=False)
 
@@ -299,7 +311,7 @@ class Outcome:
         counted: uploads that entered the global step: clients', or, in a tiered method, teams'. 0: it was not made.
         bytes_team_down, bytes_team_up: between the global server and its teams; 0 in a flat method.
         teams, late_teams: that were invited, and of those, dropped by the team tier's deadline.
-        metrics: other numbers by name, :data:`ASYNC` ones among them where servers do not wait for all.
+        metrics: other numbers by name, :data:`~.records.ASYNC` ones among them where servers do not wait for all.
         singly: requests of clients that were answered one by one though several at once were asked for, by the reason.
         spent: wall seconds of all tiers, those of the probes before the round included.
     """
@@ -319,18 +331,13 @@ class Outcome:
     spent: Spent = field(default=Spent(), compare=False)
 
 
-ASYNC = "async/"
-"""Begins the names of what is told of servers that do not wait for all: of uploads that counted how many were how stale
-(``async/staleness/3``), how many were dropped (``async/stale``), the seconds for which clients had no work
-(``async/idle_s``), and how many calls were in flight when the round ended (``async/in_flight``)."""
-
-
-def added(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """Counts of the same things, added up."""
-    total: Counter[str] = Counter()
+def added(parts: Iterable[Mapping[str, N]]) -> dict[str, N]:
+    """Numbers of the same things, added up."""
+    total: dict[str, N] = {}
     for part in parts:
-        total.update(part)
-    return dict(total)
+        for name, number in part.items():
+            total[name] = total[name] + number if name in total else number
+    return total
 
 
 def merge(parts: Iterable[Mapping[int, V]]) -> dict[int, V]:

@@ -6,6 +6,14 @@ from dataclasses import dataclass, field
 from strata.engine.method.calls import CallTable
 from strata.engine.stopwatch import Seconds
 
+ASYNC = "async/"
+"""Begins the names of what is told of servers that do not wait for all: of uploads that counted how many were how stale
+(``async/staleness/3``), how many were dropped (``async/stale``), the seconds for which clients had no work
+(``async/idle_s``), and how many calls were in flight when the round ended (``async/in_flight``)."""
+
+
+IN_FLIGHT = f"{ASYNC}in_flight"
+
 
 @dataclass(frozen=True)
 class Scores:

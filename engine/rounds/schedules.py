@@ -52,11 +52,18 @@ Remade = Callable[[Flying, object], Called]
 
 @dataclass(frozen=True)
 class Moment:
-    """When a server exchanges with its children: global round and team round, both from 1; and what was decided."""
+    """When a server exchanges with its children, and what was decided.
+
+    Attributes:
+        round, team_round: both from 1.
+        decisions: None where the method's defaults hold.
+        virtual_s: virtual clock of the global server when it begins.
+    """
 
     round: int
     team_round: int
     decisions: Decisions | None = None
+    virtual_s: float = 0.0
 
 
 class Tier(Protocol[R]):
@@ -83,8 +90,8 @@ class Tier(Protocol[R]):
     def aggregate(self, state: object, ups: Sequence[Received[object]], moment: Moment) -> object:
         """The server's state after the uploads, which are not empty and ordered by sender."""
 
-    def settle(self, children: Sequence[int], moment: Moment) -> None:
-        """Children of which the server has taken an upload in are what their calls made of them, from now on."""
+    def settle(self, calls: Sequence[Any], moment: Moment) -> None:
+        """Children whose uploads the server has taken in are what these calls made of them, from now on."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +151,12 @@ class Schedule(Protocol):
 
     def passed(self, seconds: float) -> None:
         """Virtual seconds have passed beside the exchanges."""
+
+    def renewed(self) -> None:
+        """The server's state was changed beside the exchanges."""
+
+    def dropped(self, staying: Collection[int]) -> None:
+        """Of the children that are on a call only these are still the server's; what the others send is dropped."""
 
     def capture(self) -> Aloft:
         """What is in flight between two exchanges."""
@@ -225,6 +238,12 @@ class Deadline:
         return Step(after, waited, replies, arrivals, ups)
 
     def passed(self, seconds: float) -> None:
+        """Do nothing: between two exchanges nobody is on a call."""
+
+    def renewed(self) -> None:
+        """Do nothing: nobody has an older state between two exchanges."""
+
+    def dropped(self, staying: Collection[int]) -> None:
         """Do nothing: between two exchanges nobody is on a call."""
 
     def capture(self) -> Aloft:

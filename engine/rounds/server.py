@@ -143,11 +143,11 @@ class GlobalServer:
     def _exchange(self, decisions: Decisions | None) -> Outcome:
         if decisions is not None and decisions.teams:
             _require_teams(self._world, decisions.teams, self.round + 1)
-        moment = Moment(self.round + 1, 1, decisions)
+        probes_s = self._probes_s
+        moment = Moment(self.round + 1, 1, decisions, self.virtual_s + probes_s)
         before = self.state
         if decisions is not None and decisions.server:
             before = self._world.algorithm.steer(before, decisions.server)
-        probes_s = self._probes_s
         self._schedule.passed(probes_s)
         step = self._schedule.step(self._tier, before, moment)
         self._schedule.passed(self._world.server_profile.latency_s)

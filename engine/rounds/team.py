@@ -30,10 +30,11 @@ from strata.engine.rounds.pools import (
     added,
     merge,
 )
+from strata.engine.rounds.records import IN_FLIGHT
 from strata.engine.rounds.schedules import Moment, Pausing, Step, at_once, watched
 from strata.engine.rounds.world import World, teams_by_client
 from strata.engine.seeding import derive
-from strata.engine.state.snapshot import Flying, Snapshot
+from strata.engine.state.snapshot import Aloft, Flying, Snapshot, Underway
 from strata.engine.stopwatch import Spent, Stopwatch, here, together
 from strata.engine.tree import count_bytes
 
@@ -55,6 +56,8 @@ class TeamServer:
         self._method, self._price_s = tiered(world), Prices(world)
         self._schedule = schedule_of(world.clients_plan)
         self._state: object = None
+        self._ended_s = 0.0  # virtual clock when its last round ended
+        self._lone = world.clients_plan.mode == "async"
 
     def _tier(self, members: Sequence[int]) -> ClientTier:
         return ClientTier(self._world, self._clients, members, self._method.team_step, self._price_s, self.team)
@@ -77,6 +80,7 @@ class TeamServer:
             StrataError: what broke the call of one of its clients.
         """
         tier, busy = self._tier(call.members), Stopwatch()
+        self._schedule.dropped(call.members)
         reply = yield from watched(busy, self._rounds(call, tier))
         return replace(reply, spent=Spent(reply.spent.trained, {here(): busy.seconds - tier.waited.seconds}))
 
@@ -85,13 +89,15 @@ class TeamServer:
         state = method.start_team(call.down, self._state)
         bytes_down, top, own = count_bytes(call.down), world.server_profile, world.team_profile
         seconds = own.latency_s + transfer_s(bytes_down, own.down_bytes_per_s, top.up_bytes_per_s)
+        self._schedule.passed(call.virtual_s - self._ended_s + seconds)
+        self._schedule.renewed()
         outcomes, senders = [], set()
         for team_round in range(1, method.team_rounds + 1):
             step = yield from self._schedule.exchange(tier, state, Moment(call.round, team_round, call.decisions))
             outcomes.append(tier.outcome(state, step))
             senders |= {up.sender for up in step.ups}
             state, seconds = step.state, seconds + step.seconds
-        self._state = state
+        self._state, self._ended_s = state, call.virtual_s + seconds
         up = method.to_global(state)
         bytes_up = count_bytes(up)
         return TeamReply(
@@ -103,6 +109,7 @@ class TeamServer:
             calls=CallTable.joined([outcome.calls for outcome in outcomes]),
             bytes_down=bytes_down,
             bytes_up=bytes_up,
+            metrics=_over_rounds([outcome.metrics for outcome in outcomes]),
             singly=added(outcome.singly for outcome in outcomes),
             spent=together(outcome.spent for outcome in outcomes),
         )
@@ -121,12 +128,31 @@ class TeamServer:
         return self._tier(members).evaluate(models, members)
 
     def snapshot(self) -> object:
-        """The team's state; None before its first round."""
-        return self._state
+        """The team's state; None before its first round. With what is in flight, where it does not wait for all."""
+        if not self._lone:
+            return self._state
+        self._settled()
+        return Underway(self._state, self._schedule.capture(), self._ended_s)
 
     def restore(self, state: object) -> None:
         """Take up again a state that :meth:`snapshot` gave."""
+        self._settled()
+        aloft = Aloft()
+        if isinstance(state, Underway):
+            self._ended_s, aloft, state = state.virtual_s, state.aloft, state.state
         self._state = state
+        self._schedule.restore(aloft, self._tier([]).remade)
+
+    def _settled(self) -> None:
+        """Wait until clients have done all that this server asked of them, before another asks for their states."""
+        if self._lone:
+            self._clients.states([], 0)
+
+
+def _over_rounds(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Numbers of several rounds of a team, added up; what is in flight is so after the last."""
+    total = added(metrics)
+    return {name: metrics[-1][name] if name == IN_FLIGHT else value for name, value in total.items()}
 
 
 class LocalTeams:
@@ -217,7 +243,8 @@ class TeamTier:
         for team in children:
             info = self._world.team_info(team, self._topology[team])
             down = self._method.to_team(state, info, decided.get(team, {}), self._context(moment))
-            calls.append(TeamCall(team, moment.round, self._topology[team], down, moment.decisions))
+            members = self._topology[team]
+            calls.append(TeamCall(team, moment.round, members, down, moment.decisions, moment.virtual_s))
         return calls
 
     def submit(self, calls: Sequence[TeamCall]) -> Sequence[Ticket]:
@@ -241,7 +268,7 @@ class TeamTier:
         """Virtual seconds that a team takes at least; that is none, as far as is known before its rounds."""
         return 0.0
 
-    def settle(self, children: Sequence[int], moment: Moment) -> None:
+    def settle(self, calls: Sequence[TeamCall], moment: Moment) -> None:
         """Do nothing: a team is what it has become as soon as it answers."""
 
     def remade(self, flying: Flying, down: object) -> TeamCall:
@@ -259,6 +286,7 @@ class TeamTier:
             bytes_team_up=sum(reply.bytes_up for reply in step.replies),
             late_teams=sum(reply.is_late for reply in step.replies),
             teams=len(step.replies),
+            metrics=added(reply.metrics for reply in step.replies),
             singly=added(reply.singly for reply in step.replies),
             spent=together(reply.spent for reply in step.replies),
         )

@@ -16,7 +16,7 @@ from strata.engine.method.situation import Decisions, Report
 from strata.engine.rounds.accounts import charge
 from strata.engine.rounds.cohort import FlatTier
 from strata.engine.rounds.costs import CallCosts, Prices
-from strata.engine.rounds.pools import ClientCall, ClientReply, EvaluationCall, Evaluations, Failure, Ticket
+from strata.engine.rounds.pools import ClientCall, ClientReply, EvaluationCall, Evaluations, Failure, Key, Ticket
 from strata.engine.rounds.reports import report_of_probes, report_of_round
 from strata.engine.rounds.schedules import Moment, Step
 from strata.engine.rounds.server import GlobalServer
@@ -52,7 +52,7 @@ class PricedClients:
         """Private states: none, because nobody trains."""
         return {}
 
-    def settle(self, clients: Sequence[int], round: int) -> None:
+    def settle(self, calls: Sequence[Key], round: int) -> None:
         """Settle nothing, because nothing is kept."""
 
     def restore(self, clients: Sequence[int], states: Mapping[int, object]) -> None:

@@ -19,6 +19,7 @@ from strata.engine.rounds.pools import (
     EvaluationCall,
     Evaluations,
     Failure,
+    Key,
     TeamCall,
     TeamReply,
     Ticket,
@@ -116,14 +117,14 @@ class RayClients:
             rest = {number: reply for number, reply in enumerate(replies) if number not in wanted}
             self._early = {ref: left for ref, left in {**self._early, ref: rest}.items() if left}
 
-    def settle(self, clients: Sequence[int], round: int) -> None:
-        """What the last calls of some clients made of them is their state, from this round on.
+    def settle(self, calls: Sequence[Key], round: int) -> None:
+        """What some calls made of their clients is the clients' state, from this round on.
 
         It is not waited for: an actor does what it is asked in that order.
         """
         if not self._dealer.anywhere:  # else nothing is kept
-            for host, places in self._dealer.by_home(clients):
-                ask(self._actors[host], "settle", ([clients[place] for place in places], round))
+            for host, places in self._dealer.by_home([client for client, _, _ in calls]):
+                ask(self._actors[host], "settle", ([calls[place] for place in places], round))
 
     def evaluate(self, call: EvaluationCall) -> Evaluations:
         """Evaluate the given clients on their own test data, all actors side by side; scores by client id.

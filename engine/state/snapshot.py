@@ -46,6 +46,21 @@ class Aloft:
 
 
 @dataclass(frozen=True)
+class Underway:
+    """A team server that does not wait for all its clients, between two of its rounds.
+
+    Attributes:
+        state: of the team; None before its first round.
+        aloft: calls that its clients are on.
+        virtual_s: virtual clock when its last round ended.
+    """
+
+    state: object
+    aloft: Aloft
+    virtual_s: float
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """All state of a federation at the end of a round, by owner.
 
@@ -53,7 +68,8 @@ class Snapshot:
         round: global rounds done, 0 before the first.
         virtual_s: the virtual clock, in seconds.
         server: state of the global server.
-        teams: state of each team server, by team id; None before the team's first round.
+        teams: state of each team server, by team id; None before the team's first round. An :class:`Underway` where
+            teams do not wait for all their clients.
         clients: private state of each client that was called at least once, by client id; or of those of them whose
             state has changed since some round.
         topology: members by team, where the method forms teams anew; None: as they were formed at the start.
@@ -67,6 +83,11 @@ class Snapshot:
     clients: Mapping[int, object] = field(default_factory=dict)
     topology: Mapping[int, Sequence[int]] | None = None
     aloft: Aloft = Aloft()
+
+    @property
+    def team_states(self) -> dict[int, object]:
+        """State of each team server, by team id, without what is in flight."""
+        return {team: held.state if isinstance(held, Underway) else held for team, held in self.teams.items()}
 
 
 @dataclass(frozen=True)

@@ -70,5 +70,5 @@ class Toys:
     def aggregate(self, state, ups, moment):
         return [*state, *(up.sender for up in ups)]
 
-    def settle(self, children, moment):
-        self.settled.append(list(children))
+    def settle(self, calls, moment):
+        self.settled.append([call.receiver for call in calls])

@@ -61,7 +61,7 @@ def test_a_part_of_several_gpus_is_refused_wherever_it_stands():
         ),
         ("fedavg", ["clients.max_staleness=-2"], r"clients\.max_staleness=-2 is out of range: expected ≥ -1"),
         ("fedavg", ["clients.staleness=linear"], r"clients\.staleness='linear': expected one of constant, polynomial"),
-        ("permfl", ["clients.mode=async"], r"clients\.mode=async, teams\.mode=sync: permfl has teams, expected sync"),
+        ("permfl", ["teams.mode=async"], r"teams\.mode=async: expected sync or deadline"),
         ("fedavg", ["clients_per_actor=1.0"], r"clients_per_actor=1\.0: expected auto"),
     ],
 )

@@ -83,14 +83,6 @@ def test_with_nobody_there_no_time_passes_and_nothing_changes():
     assert len(schedule.away) == 0
 
 
-def test_a_step_of_lost_children_alone_is_no_version():
-    toys = Toys(Reply(0, 1.0, arrived=False), Reply(1, 2.0), concurrency=2)
-    schedule = Buffered(1)
-    lost = schedule.step(Toys(toys.replies[0]), [], Moment(1, 1))
-    assert (lost.counted, lost.seconds) == (0, 1.0)
-    assert schedule.step(toys, [], Moment(2, 1)).ups[0].staleness == 0
-
-
 def test_what_is_too_stale_is_dropped_marked_and_counted_and_fills_no_place():
     toys = Toys(Reply(0, 2.5), Reply(1, 1.0), concurrency=2)
     made = steps(Buffered(1, max_staleness=1), toys, 3)

@@ -122,8 +122,8 @@ def test_settling_goes_to_the_actors_of_the_clients_and_to_nobody_where_nothing_
     asked = []
     monkeypatch.setattr(remote, "ask", lambda actor, *message: asked.append((actor._actor_id, *message)) or "ref")
     actors = [SimpleNamespace(_actor_id=name) for name in "ab"]
-    RayClients(actors, [0, 0, 1, 1]).settle([1, 2, 3], 7)
-    assert asked == [("a", "settle", ([1], 7)), ("b", "settle", ([2, 3], 7))]
+    RayClients(actors, [0, 0, 1, 1]).settle([(1, 3, 1), (2, 4, 1), (3, 5, 1)], 7)
+    assert asked == [("a", "settle", ([(1, 3, 1)], 7)), ("b", "settle", ([(2, 4, 1), (3, 5, 1)], 7))]
     asked.clear()
-    RayClients(actors, [0, 0, 1, 1], work=[1] * 4).settle([1, 2], 7)
+    RayClients(actors, [0, 0, 1, 1], work=[1] * 4).settle([(1, 3, 1), (2, 4, 1)], 7)
     assert asked == []

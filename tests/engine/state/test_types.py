@@ -5,10 +5,10 @@ from strata.algorithms.fedprox import FedProx
 from strata.engine.method.length import Length
 from strata.engine.models.spec import ModelSpec
 from strata.engine.state.archive import Archived
-from strata.engine.state.snapshot import Aloft, Flying, Saved, Snapshot
+from strata.engine.state.snapshot import Aloft, Flying, Saved, Snapshot, Underway
 from strata.engine.state.types import state_types
 
-OWN = {kind.__name__: kind for kind in (Snapshot, Saved, Archived, Length, Aloft, Flying)}
+OWN = {kind.__name__: kind for kind in (Snapshot, Saved, Archived, Length, Aloft, Flying, Underway)}
 MODEL = ModelSpec("mclr", (2,), 3, ())
 
 
