@@ -26,8 +26,7 @@ from strata.engine.identity import identity
 from strata.engine.method.calls import CallTable
 from strata.engine.method.situation import Decisions
 from strata.engine.notify import Notify
-from strata.engine.rounds.pools import Outcome
-from strata.engine.rounds.records import RoundRecord
+from strata.engine.rounds.records import Outcome, RoundRecord
 from strata.engine.rounds.scores import chain, record, score_all
 from strata.engine.rounds.server import Rounds
 from strata.engine.rounds.world import World

@@ -13,8 +13,7 @@ from strata.engine.method.control import Control
 from strata.engine.method.situation import Decisions, Report
 from strata.engine.rounds.cohort import cohort_size
 from strata.engine.rounds.costs import CallCosts
-from strata.engine.rounds.records import RoundRecord
-from strata.engine.rounds.reports import report_of_probes, report_of_round
+from strata.engine.rounds.records import RoundRecord, report_of_probes, report_of_round
 from strata.engine.rounds.timed import TimedRounds
 from strata.engine.rounds.world import World
 from strata.envs.turns import Turns

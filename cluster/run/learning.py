@@ -14,8 +14,7 @@ from strata.engine.method.calls import CallTable
 from strata.engine.method.control import Control
 from strata.engine.method.situation import Report
 from strata.engine.notify import Notify
-from strata.engine.rounds.pools import Outcome
-from strata.engine.rounds.records import RoundRecord
+from strata.engine.rounds.records import Outcome, RoundRecord
 from strata.engine.rounds.scores import record
 from strata.envs.opening import replayed, timing_turns
 from strata.envs.stages import StagedRounds

@@ -251,10 +251,20 @@ def _check_async(config: RunConfig, path: str, tiered: bool) -> None:
     """Refuse asynchronous tiers where there are none, and a buffer that the clients of a flat method never fill."""
     clients = config.clients
     if tiered and config.teams.mode == "async":
-        raise ConfigError(
-            f"{path}teams.mode=async: expected sync or deadline. Clients can be asynchronous within their teams, with "
-            "clients.mode=async."
-        )
+        if clients.mode == "async":
+            raise ConfigError(
+                f"{path}clients.mode=async, {path}teams.mode=async: expected it of one tier. Let the other wait, by "
+                "sync or deadline."
+            )
+        kind = config.method_class
+        if issubclass(kind, TieredAlgorithm) and kind.regroups:
+            raise ConfigError(
+                f"{path}teams.mode=async: {config.algorithm} forms teams anew between rounds, and none may be on its "
+                "way then. Expected sync or deadline."
+            )
+        cohort = max(1, round(config.teams.participation * config.teams.count))
+        most = min(config.teams.concurrency or cohort, config.teams.count)
+        config.teams.require_buffer(f"{path}teams.", most, f"{most} of {config.teams.count} teams on a call at a time")
     if clients.mode == "async" and not tiered:
         cohort = max(1, round(clients.participation * clients.count))
         most = min(clients.concurrency or cohort, clients.count)

@@ -32,7 +32,7 @@ from strata.engine.rounds.schedules import (
     at_once,
 )
 from strata.engine.rounds.world import TierPlan
-from strata.engine.state.snapshot import Aloft, Flying
+from strata.engine.state.snapshot import Aloft
 
 UNBOUNDED = -1
 
@@ -153,7 +153,7 @@ class Buffered:
         staleness = [self._version - flight.version for flight in counted]
         ups = [tier.received(f.call, f.reply, state, stale) for f, stale in zip(counted, staleness, strict=True)]
         after = tier.aggregate(state, ups, moment) if ups else state
-        tier.settle([flight.call for flight in came], moment)
+        tier.settle([flight.call for flight in ended], moment)
         dropped = [flight for flight in came if self._is_stale(flight)]
         gap = Gap(
             idle_s=sum(seconds - flight.due_s for flight in came),
@@ -174,9 +174,7 @@ class Buffered:
             flight = self._flights[child]
             down = flight.call.down
             messages[places.setdefault(id(down), len(places))] = down
-            when = flight.call.round, flight.call.team_round
-            told = dict(flight.call.assignment), places[id(down)]
-            calls.append(Flying(child, *when, *told, flight.seconds, flight.age_s, flight.version))
+            calls.append(flight.call.flying(places[id(down)], flight.seconds, flight.age_s, flight.version))
         return Aloft(self._version, list(messages.values()), calls)
 
     def restore(self, aloft: Aloft, remade: Remade) -> None:

@@ -25,11 +25,10 @@ from strata.engine.rounds.pools import (
     EvaluationCall,
     Evaluations,
     Failure,
-    Outcome,
     Ticket,
     added,
 )
-from strata.engine.rounds.records import ASYNC, IN_FLIGHT
+from strata.engine.rounds.records import ASYNC, IN_FLIGHT, Outcome
 from strata.engine.rounds.schedules import Gap, Moment, Step
 from strata.engine.rounds.world import TierPlan, World
 from strata.engine.seeding import derive, generator

@@ -1,19 +1,22 @@
 """What client calls will cost, counted without training: the basis of expected times, and of the timing fidelity."""
 
 import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from typing import cast
 
 from cachetools import LRUCache
 from torch import Tensor
 
 from strata.engine.method.algorithm import TieredAlgorithm
+from strata.engine.method.calls import LOST
 from strata.engine.method.messages import Assignment, C, ClientStep, Context, Up
 from strata.engine.method.requests import Work
 from strata.engine.method.situation import CallCost
 from strata.engine.rounds.accounts import charge
 from strata.engine.rounds.cohort import assignments_for, client_calls, probe_calls
-from strata.engine.rounds.pools import ClientCall
+from strata.engine.rounds.pools import ClientCall, ClientReply, EvaluationCall, Evaluations, Failure, Key, Ticket
 from strata.engine.rounds.schedules import Moment
 from strata.engine.rounds.world import World
 from strata.engine.seeding import derive
@@ -92,6 +95,43 @@ class CallCosts:
         rows = self._world.data.clients[call.client]
         result, work = drive(self._trainer, Conversation(steps, rows, 0, f"client {call.client}, its cost"))
         return CallCost(count_bytes(call.down), count_bytes(result.up), work.flops)
+
+
+PRICED = ()
+"""Stands for an upload that was priced and not made."""
+
+
+class PricedClients:
+    """A :class:`~.pools.ClientPool` that charges calls what they would cost. Nobody trains or keeps anything."""
+
+    def __init__(self, world: World, costs: CallCosts) -> None:
+        """``costs`` of the calls of ``world``; worlds of the same data may share them."""
+        self._world, self._costs = world, costs
+
+    def submit(self, calls: Sequence[ClientCall]) -> Sequence[Ticket]:
+        """Note the calls; they are priced when their results are asked for."""
+        return calls
+
+    def results(self, tickets: Sequence[Ticket]) -> Iterator[ClientReply | Failure]:
+        """Price the calls, in their order: replies with bytes, FLOPs and virtual seconds, but without a real upload."""
+        for call in cast(Sequence[ClientCall], tickets):
+            cost = self._costs.probe(call.client) if call.probe else self._costs.of(call)
+            made = charge(self._world, call, cost.bytes_down, cost.bytes_up, Work(cost.flops), {})
+            yield ClientReply(call.client, None if made.status == LOST else PRICED, made)
+
+    def evaluate(self, call: EvaluationCall) -> Evaluations:
+        """Evaluate nobody: where nothing is learnt there are no scores."""
+        return {}
+
+    def states(self, clients: Sequence[int], since: int) -> dict[int, object]:
+        """Private states: none, because nobody trains."""
+        return {}
+
+    def settle(self, calls: Sequence[Key], round: int) -> None:
+        """Settle nothing, because nothing is kept."""
+
+    def restore(self, clients: Sequence[int], states: Mapping[int, object]) -> None:
+        """Restore nothing, because nothing is kept."""
 
 
 class Prices:

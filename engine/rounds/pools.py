@@ -14,6 +14,7 @@ from strata.engine.method.messages import Assignment
 from strata.engine.method.requests import Evaluation
 from strata.engine.method.situation import Decisions
 from strata.engine.params import Params
+from strata.engine.state.snapshot import Flying
 from strata.engine.stopwatch import Spent
 
 K = TypeVar("K")
@@ -122,6 +123,11 @@ class ClientCall:
         """By which the call is told from all others of the run."""
         return self.client, self.round, self.team_round
 
+    def flying(self, message: int, seconds: float, age_s: float, version: int) -> Flying:
+        """The call as a checkpoint holds it: what was sent is the message of that number."""
+        when = self.round, self.team_round
+        return Flying(self.client, *when, dict(self.assignment), message, seconds, age_s, version)
+
 
 @dataclass(frozen=True)
 class ClientReply:
@@ -228,6 +234,11 @@ class TeamCall:
         """Id of the team that is called."""
         return self.team
 
+    def flying(self, message: int, seconds: float, age_s: float, version: int) -> Flying:
+        """The call as a checkpoint holds it: what was sent is the message of that number."""
+        own = self.decisions, self.virtual_s
+        return Flying(self.team, self.round, 0, {}, message, seconds, age_s, version, *own)
+
 
 @dataclass(frozen=True)
 class TeamReply:
@@ -289,6 +300,12 @@ class TeamPool(Protocol):
     def results(self, tickets: Sequence[Ticket]) -> Iterator[TeamReply | Failure]:
         """The replies of teams, in the order in which they come."""
 
+    def settle(self, teams: Sequence[int], round: int) -> None:
+        """What their last rounds made of some teams, and of their clients, is so from this round on.
+
+        Only where the global server does not wait for all teams: elsewhere it is so as soon as they are made.
+        """
+
     def evaluate(self, shared: Mapping[str, Params], topology: Topology) -> Evaluations:
         """Evaluate the shared, the teams' and the personal models on all clients' test data; scores by client id."""
 
@@ -297,38 +314,6 @@ class TeamPool(Protocol):
 
     def restore(self, teams: Mapping[int, object]) -> None:
         """Give each team its state back; one that ``teams`` lacks has none. Calls that were not made are forgotten."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a global round amounts to, before it is scored.
-
-    Attributes:
-        seconds: virtual length of the round.
-        round, virtual_s: its number, and the virtual clock after it, which the global server keeps.
-        straggling: max − min seconds of each cohort of clients.
-        calls: every client call: probes, then in order of team, team round and client.
-        counted: uploads that entered the global step: clients', or, in a tiered method, teams'. 0: it was not made.
-        bytes_team_down, bytes_team_up: between the global server and its teams; 0 in a flat method.
-        teams, late_teams: that were invited, and of those, dropped by the team tier's deadline.
-        metrics: other numbers by name, :data:`~.records.ASYNC` ones among them where servers do not wait for all.
-        singly: requests of clients that were answered one by one though several at once were asked for, by the reason.
-        spent: wall seconds of all tiers, those of the probes before the round included.
-    """
-
-    seconds: float
-    straggling: Sequence[float]
-    calls: CallTable
-    counted: int = 0
-    bytes_team_down: int = 0
-    bytes_team_up: int = 0
-    late_teams: int = 0
-    teams: int = 0
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    round: int = 0
-    virtual_s: float = 0.0
-    singly: Mapping[str, int] = field(default_factory=dict)
-    spent: Spent = field(default=Spent(), compare=False)
 
 
 def added(parts: Iterable[Mapping[str, N]]) -> dict[str, N]:

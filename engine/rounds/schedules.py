@@ -44,6 +44,9 @@ class Called(Protocol):
     def receiver(self) -> int:
         """Id of the child that is called."""
 
+    def flying(self, message: int, seconds: float, age_s: float, version: int) -> Flying:
+        """The call as a checkpoint holds it: what was sent is the message of that number."""
+
 
 R = TypeVar("R", bound=Reply)
 Remade = Callable[[Flying, object], Called]
@@ -91,7 +94,7 @@ class Tier(Protocol[R]):
         """The server's state after the uploads, which are not empty and ordered by sender."""
 
     def settle(self, calls: Sequence[Any], moment: Moment) -> None:
-        """Children whose uploads the server has taken in are what these calls made of them, from now on."""
+        """Children whose calls have ended are what these calls made of them, from now on."""
 
 
 @dataclass(frozen=True)

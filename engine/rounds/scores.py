@@ -9,8 +9,8 @@ import numpy as np
 
 from strata.engine.method.calls import LATE, LOST, OK, STALE
 from strata.engine.method.requests import Evaluation
-from strata.engine.rounds.pools import Evaluations, Outcome
-from strata.engine.rounds.records import RoundRecord, Scores
+from strata.engine.rounds.pools import Evaluations
+from strata.engine.rounds.records import Outcome, RoundRecord, Scores
 
 
 def score(evaluations: Mapping[int, Evaluation]) -> Scores:

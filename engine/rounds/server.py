@@ -5,6 +5,7 @@ Whatever calls a method does so with one torch thread, so that its sums do not d
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Protocol
 
 from strata.engine.data.dataset import IntArray
@@ -12,15 +13,17 @@ from strata.engine.determinism import single_thread
 from strata.engine.errors import ActionError
 from strata.engine.method.algorithm import TieredAlgorithm
 from strata.engine.method.calls import CallTable
-from strata.engine.method.messages import Assignment
+from strata.engine.method.messages import Assignment, Context, Received
 from strata.engine.method.situation import Decisions
 from strata.engine.params import Params
 from strata.engine.rounds.buffered import schedule_of
 from strata.engine.rounds.cohort import FlatTier, choose, probed
-from strata.engine.rounds.costs import Prices
-from strata.engine.rounds.pools import ClientPool, Evaluations, Outcome, TeamPool
+from strata.engine.rounds.costs import CallCosts, PricedClients, Prices
+from strata.engine.rounds.pools import ClientPool, Evaluations, TeamCall, TeamPool
+from strata.engine.rounds.records import Outcome
 from strata.engine.rounds.schedules import Called, Moment, Schedule, Step, Tier
-from strata.engine.rounds.team import TeamTier
+from strata.engine.rounds.team import TeamServer
+from strata.engine.rounds.team_tier import TeamTier
 from strata.engine.rounds.world import TierPlan, World
 from strata.engine.seeding import derive
 from strata.engine.state.snapshot import Flying, Snapshot
@@ -225,7 +228,31 @@ def _require_teams(world: World, decided: Mapping[int, Assignment], round: int) 
         )
 
 
+class PricedTeam(TeamServer):
+    """A team server whose clients are priced: its state stays as it is."""
+
+    def _step(self, state: object, ups: Sequence[Received[object]], context: Context) -> object:
+        return state
+
+
+class TeamPrices:
+    """Virtual seconds of teams' rounds before they are made, at least."""
+
+    def __init__(self, world: World) -> None:
+        """Count nothing before it is asked."""
+        self._world = world
+
+    @cached_property
+    def _clients(self) -> PricedClients:
+        return PricedClients(self._world, CallCosts(self._world))
+
+    def __call__(self, call: TeamCall) -> float:
+        """The seconds of a team's rounds, made with clients that are only priced."""
+        return PricedTeam(self._world, call.team, self._clients).run(call).seconds
+
+
 def serve(world: World, clients: ClientPool, teams: TeamPool | None) -> GlobalServer:
     """The global server of a run, over its teams where there are any, and else over its clients."""
-    tier: TopTier = FlatTier(world, clients, Prices(world)) if teams is None else TeamTier(world, teams)
-    return GlobalServer(world, tier, clients)
+    if teams is None:
+        return GlobalServer(world, FlatTier(world, clients, Prices(world)), clients)
+    return GlobalServer(world, TeamTier(world, teams, TeamPrices(world)), clients)

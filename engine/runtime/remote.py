@@ -208,6 +208,11 @@ class RayTeams:
         """
         return (reply for _, reply, _ in as_they_come(cast(Sequence[Pending], tickets)))
 
+    def settle(self, teams: Sequence[int], round: int) -> None:
+        """What their last rounds made of some teams, and of their clients, is so from this round on; not waited for."""
+        for team in teams:
+            ask(self._actors[team], "settle", (round,))
+
     def evaluate(self, shared: Mapping[str, Params], topology: Topology) -> Evaluations:
         """Evaluate the clients of all teams on their own test data, the teams side by side; scores by client id.
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from strata.engine.method.situation import Decisions
 from strata.engine.state.archive import Archived
 
 
@@ -13,7 +14,8 @@ class Flying:
     Attributes:
         receiver: id of the child that was called, a client or a team.
         round, team_round: when.
-        assignment: what it was told.
+        assignment: what it was told, if it is a client; ``decisions``: if it is a team, of its round.
+        virtual_s: virtual clock when a team was called.
         message: which of the messages it was sent.
         seconds: virtual ones that the call takes.
         age_s: virtual seconds since it was called.
@@ -28,6 +30,8 @@ class Flying:
     seconds: float
     age_s: float
     version: int
+    decisions: Decisions | None = None
+    virtual_s: float = 0.0
 
 
 @dataclass(frozen=True)

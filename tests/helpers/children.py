@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from strata.engine.method.messages import Received
+from strata.engine.state.snapshot import Flying
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,9 @@ class Call:
     team_round: int = 1
     assignment: tuple = ()
     down: object = None
+
+    def flying(self, *held):
+        return Flying(self.receiver, self.round, self.team_round, self.assignment, *held)
 
 
 class Toys:

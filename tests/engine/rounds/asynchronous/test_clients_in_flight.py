@@ -161,68 +161,6 @@ def test_calls_go_on_while_the_server_and_probes_take_their_time():
         assert federation.run_round().round_s == 100 + probes.total_s.max()
 
 
-TIERED = ["permfl", "hsgd", "tests.helpers.regrouping"]
-
-
-@pytest.mark.parametrize("update", ["model", "change"])
-@pytest.mark.parametrize("method", TIERED)
-def test_a_buffer_of_all_of_a_teams_cohort_is_a_synchronous_team_round(method, update):
-    words = (*NOISY, *HALF, "clients.count=10", "rounds=3", f"clients.update={update}")
-    _, waited, theirs = run(method, *words)
-    _, taken, ours = run(method, *words, "clients.mode=async", "clients.buffer=9", "clients.staleness=polynomial")
-    assert (ours["models"], ours["clock"]) == (theirs["models"], theirs["clock"])
-    assert [record.calls for record in taken] == [record.calls for record in waited]
-    assert sum(record.lost for record in taken) > 0
-
-
-@pytest.mark.parametrize("method", TIERED)
-def test_a_run_with_clients_in_flight_in_teams_is_resumed_to_the_bit(tmp_path, method):
-    words = (*NOISY, *BUFFERED, "clients.count=10", "rounds=7", "delays.availability=1")
-    config = small(method, *words, "clients.staleness=hinge", "clients.staleness_grace=1", "delays.team_latency_s=0.01")
-    with Federation(config) as federation:
-        for _ in range(3):
-            federation.run_round()
-        saved = federation.save(tmp_path)
-        aloft = [team.aloft for team in federation.rounds.snapshot().teams.values()]
-        assert sum(len(one.calls) for one in aloft) >= 2
-        expected = list(federation), federation.fingerprint()
-        federation.restore(saved)  # in place
-        list(federation)
-        assert federation.fingerprint() == expected[1]
-    with Federation(config) as federation:
-        federation.restore(saved)
-        found = list(federation), federation.fingerprint()
-    assert found[1] == expected[1]
-    assert [record.calls for record in found[0]] == [record.calls for record in expected[0]]
-
-
-def test_calls_in_a_team_go_on_between_its_rounds():
-    words = ("delays=pareto", "clients.mode=async", "clients.concurrency=4", "delays.availability=1", "rounds=2")
-    with Federation(small("hsgd", *words, "delays.team_latency_s=50", "teams.count=1")) as federation:
-        first, second = federation.run_round(), federation.run_round()
-    assert len(first.calls) == len(second.calls) == 3  # team rounds, of one upload each
-    # All calls are over within seconds: when the team begins anew, those of the round before lie there.
-    assert first.round_s > second.round_s == 50
-    # Their calls lie behind one step at least, and the team's new state: they are stale by two, or more.
-    stale = {int(name.rpartition("/")[2]): n for name, n in second.metrics.items() if "/staleness/" in name}
-    assert sum(stale.values()) == 3
-    assert min(stale) >= 2
-
-
-def test_a_client_that_changes_its_team_is_dropped_and_counted_and_can_be_called_there():
-    words = (*BUFFERED, "clients.count=10", "clients.buffer=1", "rounds=6", "delays=pareto", "delays.availability=1")
-    with Federation(small("tests.helpers.regrouping", *words, "clients.concurrency=4")) as federation:
-        for _ in range(6):
-            held = federation.rounds.snapshot()
-            away = {team: {one.receiver for one in own.aloft.calls} for team, own in held.teams.items()}
-            gone = sum(len(away[team] - set(members)) for team, members in held.topology.items())
-            record = federation.run_round()
-            assert record.metrics["async/stale"] == (gone if held.round else 0)
-            if gone:
-                return
-    raise AssertionError("nobody changed its team while on a call")
-
-
 @pytest.mark.parametrize("method", ["fedavg", "lg_fedavg", "fedkd", "pfedme"])
 def test_a_rewound_run_calls_again_what_was_in_flight(tmp_path, method):
     words = ("clients.mode=async", "clients.concurrency=3", "clients.buffer=2", "delays=pareto", "rounds=6")
