@@ -45,6 +45,7 @@ def make_policies(config: RunConfig, control: Control, notify: Notify, fresh: bo
         policies.restore_learners(policies.state()["learners"])  # what is left of these rounds is not the run's
         notify(f"agents pre-trained for {settings.pretrain_rounds} rounds of the timing model")
     policies.learning = settings.mode == "train"
+    policies.unpaid = {} if config.clients.mode == "async" else None
     return policies
 
 
