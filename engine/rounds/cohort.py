@@ -50,7 +50,7 @@ def choose(members: Sequence[int] | IntArray, size: int, seed: int, *purpose: st
     return sorted(int(members[int(i)]) for i in drawn)
 
 
-def called_size(plan: TierPlan, children: int, away: int) -> int:
+def called_size(plan: TierPlan, children: int, away: int = 0) -> int:
     """How many of a server's children are called now, given how many of them are on a call already."""
     if plan.mode == "async" and plan.concurrency:
         return max(0, min(plan.concurrency, children) - away)

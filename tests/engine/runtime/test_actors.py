@@ -92,6 +92,9 @@ IN_FLIGHT = (
 )
 
 
+TEAMS_IN_FLIGHT = ("teams.mode=async", "teams.count=4", "teams.concurrency=3", "teams.staleness=polynomial")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "words"),
@@ -100,6 +103,7 @@ IN_FLIGHT = (
         ("lg_fedavg", ("clients.concurrency=5", "clients.update=change")),
         pytest.param("permfl", ("clients.concurrency=3",), marks=pytest.mark.exhaustive),
         pytest.param("tests.helpers.regrouping", ("clients.concurrency=3",), marks=pytest.mark.exhaustive),
+        pytest.param("permfl", ("clients.mode=sync", *TEAMS_IN_FLIGHT), marks=pytest.mark.exhaustive),
     ],
 )
 def test_placement_changes_no_result_where_servers_do_not_wait(cluster, method, words):
