@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from strata.engine.clock.delays import available, straggling_s
@@ -72,8 +73,9 @@ def invite_clients(
     """
     chances = world.availability
     here = members if chances is None else available(chances, members, world.seed, (round, team_round))
-    if away:
-        here = [client for client in map(int, here) if client not in away]
+    if away:  # a column, for there may be many clients
+        every = np.asarray(here, np.int64)
+        here = every[~np.isin(every, np.fromiter(away, np.int64))]
     size = called_size(world.clients_plan, len(members), len(away))
     return choose(here, size, world.seed, "cohort", round, team_round, team)
 

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from strata.engine.method.algorithm import TieredAlgorithm
 from strata.engine.method.calls import LOST
-from strata.engine.method.messages import Assignment, C, ClientStep, Context, Up
+from strata.engine.method.messages import Assignment, C, ClientResult, ClientStep, Context, Up
 from strata.engine.method.requests import Work
 from strata.engine.method.situation import CallCost
 from strata.engine.rounds.accounts import charge
 from strata.engine.rounds.cohort import assignments_for, client_calls, probe_calls
+from strata.engine.rounds.mixing import rebased
 from strata.engine.rounds.pools import ClientCall, ClientReply, EvaluationCall, Evaluations, Failure, Key, Ticket
 from strata.engine.rounds.schedules import Moment
 from strata.engine.rounds.world import World
@@ -92,9 +93,26 @@ class CallCosts:
         return self._known[key]
 
     def _count(self, call: ClientCall, steps: ClientStep[C, Up]) -> CallCost:
-        rows = self._world.data.clients[call.client]
-        result, work = drive(self._trainer, Conversation(steps, rows, 0, f"client {call.client}, its cost"))
+        result, work = self._driven(call, steps)
         return CallCost(count_bytes(call.down), count_bytes(result.up), work.flops)
+
+    def _driven(self, call: ClientCall, steps: ClientStep[C, Up]) -> tuple[ClientResult[C, Up], Work]:
+        rows = self._world.data.clients[call.client]
+        return drive(self._trainer, Conversation(steps, rows, 0, f"client {call.client}, its cost"))
+
+    def require_changes(self) -> None:
+        """Refuse to count changes where uploads hold no model that their sender was sent; tried with one client.
+
+        Raises:
+            ConfigError: naming what an upload holds.
+        """
+        client = int(self._world.train_samples.argmax())
+        told = assignments_for(self._world, [client], None, int(self._world.team_of[client]))
+        (call,) = client_calls(self._world, self._owner, Moment(1, 1), int(self._world.team_of[client]), told)
+        info = self._world.infos[client]
+        steps = self._world.algorithm.client_step(info, self._world.algorithm.init_client(info, 0), call.down, FIRST)
+        result, _ = self._driven(call, steps)
+        rebased(result.up, call.down, call.down, 1.0)
 
 
 PRICED = ()

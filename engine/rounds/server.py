@@ -252,7 +252,13 @@ class TeamPrices:
 
 
 def serve(world: World, clients: ClientPool, teams: TeamPool | None) -> GlobalServer:
-    """The global server of a run, over its teams where there are any, and else over its clients."""
+    """The global server of a run, over its teams where there are any, and else over its clients.
+
+    Raises:
+        ConfigError: when changes of clients are to be counted, and uploads do not say what changed.
+    """
+    if world.clients_plan.mode == "async" and world.clients_plan.mixing.update == "change":
+        CallCosts(world).require_changes()
     if teams is None:
         return GlobalServer(world, FlatTier(world, clients, Prices(world)), clients)
     return GlobalServer(world, TeamTier(world, teams, TeamPrices(world)), clients)

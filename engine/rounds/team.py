@@ -90,7 +90,8 @@ class TeamServer:
         state = method.start_team(call.down, self._state)
         bytes_down, top, own = count_bytes(call.down), world.server_profile, world.team_profile
         seconds = own.latency_s + transfer_s(bytes_down, own.down_bytes_per_s, top.up_bytes_per_s)
-        self._schedule.passed(call.virtual_s - self._ended_s + seconds)
+        # One that a deadline did not wait for may be called again before its rounds have ended.
+        self._schedule.passed(max(0.0, call.virtual_s - self._ended_s) + seconds)
         self._schedule.renewed()
         outcomes, senders = [], set()
         for team_round in range(1, method.team_rounds + 1):

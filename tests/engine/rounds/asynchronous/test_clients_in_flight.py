@@ -36,6 +36,8 @@ def run(method, *words):
 )
 @pytest.mark.parametrize("update", ["model", "change"])
 def test_a_buffer_of_the_whole_cohort_is_a_synchronous_round(method, update):
+    if update == "change" and method in ("fedkd", "fedproto"):
+        return  # refused, see below
     words = (*NOISY, *HALF, "rounds=3", "delays.server_latency_s=0.25")
     start, waited, theirs = run(method, *words)
     _, taken, ours = run(method, *words, "clients.mode=async", "clients.buffer=4", f"clients.update={update}")
@@ -227,9 +229,11 @@ def test_a_client_that_is_restored_is_not_what_an_abandoned_call_made_of_it():
 
 
 @pytest.mark.parametrize("method", ["fedkd", "fedproto"])
-def test_changes_of_uploads_that_hold_no_model_are_refused(method):
+def test_changes_of_uploads_that_hold_no_model_are_refused_before_anything_is_called(method):
+    config = small(method, *BUFFERED, "clients.update=change", "agents.policy=none")
     with pytest.raises(ConfigError, match=r"update=change: an upload of Up .* Set update=model"):
-        run(method, *BUFFERED, "delays=pareto", "clients.update=change", "rounds=9", "agents.policy=none")
+        Federation(config)
+    Federation(small(method, "clients.update=change", "agents.policy=none")).close()  # where all are waited for
 
 
 def test_a_call_that_is_sent_nothing_has_the_price_of_one_that_is(monkeypatch):
