@@ -34,22 +34,8 @@ FINISH_TIMEOUT_S = 30.0  # what was not uploaded by then stays on the disk
 ID_FILE = "wandb_id"
 
 # The axis of each group of metrics. The accuracies appear twice, because W&B gives each metric one default axis.
-AXES = {
-    "round": (
-        "accuracy/*",
-        "fairness/*",
-        "loss/*",
-        "client/*",
-        "team/*",
-        "global/*",
-        "time/*",
-        "method/*",
-        "agents/*",
-        "async/*",
-    ),
-    "virtual_s": ("accuracy_by_time/*",),
-}
-
+GROUPS = "accuracy fairness loss client team global time method agents async"
+AXES = {"round": tuple(f"{group}/*" for group in GROUPS.split()), "virtual_s": ("accuracy_by_time/*",)}
 OWN_GROUPS = (AGENTS, ASYNC)  # what a record tells of other things than the method
 
 

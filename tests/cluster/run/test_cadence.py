@@ -1,4 +1,4 @@
-"""When a run is evaluated and saved: by rounds, and by virtual seconds."""
+"""When a run is evaluated and saved, by rounds and by virtual seconds; what it tells of servers that do not wait."""
 
 import io
 from pathlib import Path
@@ -11,6 +11,7 @@ from strata.cluster.run.summary import RunSummary
 from strata.cluster.sinks.display import PlainDisplay
 from strata.cluster.sinks.jsonl import METRICS, read_metrics
 from strata.cluster.sinks.views import summary_tables
+from strata.cluster.sinks.weights_and_biases import AXES, metrics_of
 from strata.engine.state.checkpoint import found, round_of
 from tests.helpers.records import record
 from tests.helpers.small import small
@@ -51,3 +52,9 @@ def test_a_summary_tells_how_stale_uploads_were_and_what_was_dropped():
     console = Console(file=io.StringIO(), width=120)
     console.print(*summary_tables(plain))
     assert "1.00 (2 uploads dropped)" in console.file.getvalue()
+
+
+def test_what_is_told_of_servers_that_do_not_wait_has_a_group_of_its_own():
+    metrics = metrics_of(record(3, metrics={"async/staleness/2": 1.0, "agents/reward": 0.5, "teams": 2}))
+    assert (metrics["async/staleness/2"], metrics["agents/reward"], metrics["method/teams"]) == (1.0, 0.5, 2)
+    assert "async/*" in AXES["round"]

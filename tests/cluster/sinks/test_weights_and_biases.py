@@ -18,15 +18,7 @@ from wandb.proto.wandb_internal_pb2 import Record
 from strata.cluster.sinks import weights_and_biases as tracking
 from strata.cluster.sinks.jsonl import JsonlSink
 from strata.cluster.sinks.sink import RunInfo
-from strata.cluster.sinks.weights_and_biases import (
-    AXES,
-    ComparisonSink,
-    WandbSink,
-    flatten,
-    has_key,
-    metrics_of,
-    stored_id,
-)
+from strata.cluster.sinks.weights_and_biases import ComparisonSink, WandbSink, flatten, has_key, metrics_of, stored_id
 from strata.engine.config.tracking import TrackingConfig
 from tests.helpers.records import CONFIG, SUMMARY, record, run_info
 
@@ -143,12 +135,6 @@ def test_metrics_have_an_axis_of_rounds_or_of_virtual_time(tmp_path: Path) -> No
     assert found.axes["accuracy_by_time/*"] == "virtual_s"
     groups = {f"{name.split('/')[0]}/*" for name in metrics_of(record(2)) if "/" in name}
     assert groups <= set(found.axes)
-
-
-def test_what_is_told_of_servers_that_do_not_wait_has_a_group_of_its_own() -> None:
-    metrics = metrics_of(record(3, metrics={"async/staleness/2": 1.0, "agents/reward": 0.5, "teams": 2}))
-    assert (metrics["async/staleness/2"], metrics["agents/reward"], metrics["method/teams"]) == (1.0, 0.5, 2)
-    assert "async/*" in AXES["round"]
 
 
 def test_metrics_are_grouped_by_tier_and_leave_out_what_is_no_number() -> None:
