@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ class State(TypedDict):
     rounds: list[dict[str, object]]
     fresh: int
     decisions: int
+    unpaid: NotRequired[object]
 
 
 class LearntPolicies:
@@ -77,6 +78,8 @@ class LearntPolicies:
         self._fresh = 0
         self._decisions = 0  # stages decided so far, from which exploration derives
         self.learning = True
+        # Where servers do not wait, what a virtual agent did is paid in a later round. None: all is paid at once.
+        self.unpaid: Step | None = None
 
     def act(self, round: int, situation: Situation, chosen: Actions, seen: Mapping[AgentId, Observation]) -> Actions:
         """Sample (or, frozen, choose) the actions of one stage's agents."""
@@ -120,6 +123,8 @@ class LearntPolicies:
     def learn(self, round: int, rewards: Mapping[AgentId, float]) -> Mapping[str, float]:
         """Keep the round; update if its turn has come. Who was not paid has nothing to learn from."""
         lived = self._rounds[-1]
+        if self.unpaid is not None and self.learning:
+            lived.steps = self._with_unpaid(self.unpaid, lived.steps, rewards)
         paid = [{agent: taken for agent, taken in step.items() if agent in rewards} for step in lived.steps]
         lived.steps, lived.rewards = [step for step in paid if step], rewards
         if not self.learning or not lived.steps:
@@ -132,6 +137,16 @@ class LearntPolicies:
             self._rounds, self._fresh = self._rounds[-self._kept :] if self._kept else [], 0
         self._rounds.append(Round())
         return metrics
+
+    def _with_unpaid(self, unpaid: Step, steps: list[Step], rewards: Mapping[AgentId, float]) -> list[Step]:
+        """The stages of a round with what was done in earlier ones and is paid now; notes what is not paid yet."""
+        for step in steps:
+            unpaid |= {agent: taken for agent, taken in step.items() if self._specs[agent].learner == "reinforce"}
+        acted = {agent for step in steps for agent in step}
+        earlier = {agent: unpaid[agent] for agent in rewards if agent in unpaid and agent not in acted}
+        for agent in [agent for agent in rewards if agent in unpaid]:
+            del unpaid[agent]
+        return [*steps, earlier] if earlier else steps
 
     def _entropies(self, lived: Round) -> dict[str, float]:
         """Of the policies of virtual agents, in nats: of each that acted, and the mean."""
@@ -166,13 +181,17 @@ class LearntPolicies:
             saved = learner.get_state(components=["rl_module", "optimizer"])
             learners[family] = to_tree({part: saved[part] for part in ("rl_module", "optimizer")})
         rounds = [{"steps": to_tree(done.steps), "rewards": dict(done.rewards)} for done in self._rounds]
-        return {"learners": learners, "rounds": rounds, "fresh": self._fresh, "decisions": self._decisions}
+        state: State = {"learners": learners, "rounds": rounds, "fresh": self._fresh, "decisions": self._decisions}
+        if self.unpaid is not None:
+            state["unpaid"] = to_tree(self.unpaid)
+        return state
 
     def restore(self, state: Any) -> None:
         """Continue from what :meth:`state` gave."""
         self.restore_learners(state["learners"])
         self._rounds = [Round(from_tree(done["steps"]), done["rewards"]) for done in state["rounds"]]
         self._fresh, self._decisions = state["fresh"], state["decisions"]
+        self.unpaid = from_tree(state["unpaid"]) if "unpaid" in state else None
 
     def restore_learners(self, learners: Mapping[str, object]) -> None:
         """Take over modules and optimisers, with nothing learnt from yet."""

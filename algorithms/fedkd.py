@@ -24,7 +24,8 @@ Choices of ours
     - Σ travels inside U; a matrix whose factors would be larger than itself, and every vector, travels as it is. The
       kernels of a convolution are the matrix (outputs, inputs · height · width).
     - The decompositions are not counted as FLOPs, which are those of training.
-    - A client that has not got the last version of g (its first call, or a round without it) is sent g as a whole.
+    - A client that has not got the last version of g (its first call, a round without it, or an upload that was stale
+      in an asynchronous round) is sent g as a whole.
     - The shared architecture is the smallest of the family, or the one that ``shared`` names by its number.
 Deviations: none known beyond these.
 """
@@ -208,11 +209,21 @@ class FedKD(HeterogeneousAlgorithm[Global, Private, Down, Up]):
         changes = [restore(up.message.change, g.g) for up in ups]
         mean = weighted_mean(changes, [up.samples for up in ups])
         last = compress(mean, self.config.energy(g.version + 1))
-        return Global(add(g.g, restore(last, g.g)), g.version + 1, last, tuple(up.sender for up in ups))
+        return Global(add(g.g, restore(last, g.g)), g.version + 1, last, _holders(ups))
+
+    def between(self, before: Global, after: Global, share: float) -> Global:
+        """g between two; nobody has its last change then, so everybody is sent all of it."""
+        mixed = super().between(before, after, share)
+        return mixed if share == 1 else replace(mixed, last=None, holders=())
 
     def personal_model(self, state: Private) -> Params:
         """The private model p of the client."""
         return state.p
+
+
+def _holders(ups: Sequence[Received[Up]]) -> tuple[int, ...]:
+    """The senders that were sent the present g; where servers do not wait for all, others have an older one."""
+    return tuple(up.sender for up in ups if not up.staleness)
 
 
 def received(state: Private, down: Down) -> Params:

@@ -33,12 +33,18 @@ Choices of ours
     - neg_i looks at all tensors that travel, batch norm's statistics included; the aggregate holds client i's own part.
     - PM is the subnet as the client last trained it; before its first call, GM. GM is ``fixed``, cut from W: of FedAvg
       on an architecture the model that it averages, and else W as a whole.
-Deviations: rounds are synchronous here. Everything above treats a report by itself, whenever it arrives, but for min τ.
+Asynchronous rounds: with ``clients.mode=async`` step 4 is made of whoever has reported, and an agent learns when its
+client's report is in. The released configuration makes it of five reports, drops what is staler than 10, and weighs by
+    n_i ((cos_i + 1) / 2 + 3 · 10 / (s_i + 10))        (s_i: staleness)
+instead of n_i; that is ``weights=asynchronous``. That cos_i is the cosine of Δ_i with Σ_j (n_j/Σn) Δ_j ⊙ mask_j at its
+slice is ours: it is not said of what.
+Deviations: rounds are synchronous unless ``clients.mode`` says otherwise. Everything above treats a report by itself,
+whenever it arrives, but for min τ.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from strata.algorithms.controls.searching import (
     ACCURACY,
@@ -71,10 +77,11 @@ from strata.engine.models.supernets.sharing import delta, extract, fuse, slice_l
 from strata.engine.models.supernets.space import KINDS, RESOLUTION, Architecture
 from strata.engine.models.supernets.subnet import SubnetSpec, supernet_params, supernet_spec
 from strata.engine.options import option
-from strata.engine.params import Params
+from strata.engine.params import Params, flatten
 from strata.engine.seeding import generator
 
 MIB, GIB = 2**20, 2**30
+STALENESS_BOUND, STALENESS_WEIGHT = 10, 3  # [released configuration]
 ROOMY = 0.75  # share of the budget below which the batch is doubled [paper]
 
 
@@ -91,6 +98,9 @@ class PerFedRLNASConfig(LocalTraining):
     lambda_neg: float = option(0.1, "λ_neg: price of conflicting with the aggregate in all tensors, in accuracy", ge=0)
     memory_gib: list[float] = option([], "low and high of the clients' memory budgets; empty: no limit", gt=0)
     memory_seed: int = option(0, "the budgets are drawn from it and the client's id", ge=0)
+    weights: Literal["samples", "asynchronous"] = option(
+        "samples", "of uploads: by their samples, or also by staleness and by how far they agree with the others"
+    )
     least_batch: int = option(8, "no batch is halved below this; a client that it does not fit cannot train", ge=1)
     largest_batch: int = option(0, "no batch is doubled beyond this; 0: batch_size", ge=0)
 
@@ -241,7 +251,12 @@ class PerFedRLNAS(FlatAlgorithm[Global, Personal, Down, Up]):
         trained = [up for up in ups if up.message.subnet]
         if not trained:
             return g
-        return Global(fuse(g.w, [up.message.subnet for up in trained], [up.samples for up in trained]))
+        subnets, samples = [up.message.subnet for up in trained], [float(up.samples) for up in trained]
+        if self.config.weights == "samples":
+            return Global(fuse(g.w, subnets, samples))
+        plain = delta(g.w, fuse(g.w, subnets, samples))
+        agreement = [cosine(delta(g.w, subnet), plain) for subnet in subnets]
+        return Global(fuse(g.w, subnets, asynchronous_weights(samples, agreement, [up.staleness for up in trained])))
 
     def assess(self, before: Global, ups: Sequence[Received[Up]], after: Global) -> Mapping[int, Mapping[str, float]]:
         """The share neg_i of each sender's tensors that point away from the aggregate."""
@@ -292,6 +307,22 @@ def fit(memory: Callable[[int], float], budget: float, start: int, least: int, m
     while 2 * batch <= most and memory(batch) < ROOMY * budget and memory(2 * batch) <= budget:
         batch *= 2
     return batch
+
+
+def asynchronous_weights(samples: Sequence[float], agreement: Sequence[float], staleness: Sequence[int]) -> list[float]:
+    """n ((cos + 1) / 2 + 3 · 10 / (s + 10)) of each upload, not normalised; ``agreement`` are the cosines."""
+    return [
+        n * ((cos + 1) / 2 + STALENESS_WEIGHT * STALENESS_BOUND / (s + STALENESS_BOUND))
+        for n, cos, s in zip(samples, agreement, staleness, strict=True)
+    ]
+
+
+def cosine(change: Params, aggregate: Params) -> float:
+    """Cosine of a subnet's change, all tensors as one vector, with the aggregate at its slice; 0 where one is 0."""
+    there = slice_like(aggregate, change)
+    one, other = (flatten({name: tree[name] for name in change}).double() for tree in (change, there))
+    norms = float(one.norm() * other.norm())
+    return float(one @ other) / norms if norms else 0.0
 
 
 def conflict(change: Params, aggregate: Params) -> float:

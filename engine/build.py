@@ -18,6 +18,7 @@ from strata.engine.models.base import Buildable, init_params
 from strata.engine.models.factory import spec_of
 from strata.engine.models.spec import Family, ModelSpec
 from strata.engine.params import flatten
+from strata.engine.rounds.mixing import Mixing
 from strata.engine.rounds.world import TierPlan, World
 from strata.engine.seeding import derive
 from strata.engine.training.conversation import Conversation, drive
@@ -85,4 +86,13 @@ def _width(config: RunConfig, spec: ModelSpec | Family) -> int:
 
 
 def _tier_plan(config: ClientsConfig | TeamsConfig) -> TierPlan:
-    return TierPlan(config.mode, config.deadline_s, config.participation)
+    mixing = Mixing(config.update, config.staleness, config.staleness_exponent, config.staleness_grace, config.mixing)
+    return TierPlan(
+        config.mode,
+        config.deadline_s,
+        config.participation,
+        config.concurrency,
+        config.buffer,
+        config.max_staleness,
+        mixing,
+    )

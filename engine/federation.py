@@ -18,6 +18,7 @@ from time import perf_counter
 from types import TracebackType
 
 from strata.engine.build import build_world
+from strata.engine.clock.delays import is_due
 from strata.engine.config.load import load_config
 from strata.engine.config.schema import RunConfig
 from strata.engine.errors import ResourceError, StrataWarning
@@ -25,7 +26,7 @@ from strata.engine.identity import identity
 from strata.engine.method.calls import CallTable
 from strata.engine.method.situation import Decisions
 from strata.engine.notify import Notify
-from strata.engine.rounds.records import RoundRecord
+from strata.engine.rounds.records import Outcome, RoundRecord
 from strata.engine.rounds.scores import chain, record, score_all
 from strata.engine.rounds.server import Rounds
 from strata.engine.rounds.world import World
@@ -118,16 +119,21 @@ class Federation:
         began = perf_counter()
         outcome = self.rounds.run_round(decisions)
         ended = perf_counter()
+        due = self._is_due(outcome)
         self.round, self.virtual_s = outcome.round, outcome.virtual_s
         self._tell_singly(outcome.singly)
-        last = self.round == self.config.rounds
-        due = self.round % self.config.evaluation.every == 0 or last
         scores = score_all(self.rounds.evaluate()) if due else {}
         scored = perf_counter()
         made = record(self.round, self.virtual_s, outcome, scores, scored - began)
         self._digest = chain(self._digest, made)
         parts = outcome.spent.split(self._before.take() + ended - began)
         return replace(made, seconds={**parts, EVALUATION: scored - ended, TRACKING: perf_counter() - scored})
+
+    def _is_due(self, outcome: Outcome) -> bool:
+        """Whether models are evaluated after a round that has just been made."""
+        plan, round = self.config.evaluation, outcome.round
+        by_round = round == self.config.rounds or bool(plan.every and round % plan.every == 0)
+        return by_round or is_due(plan.every_s, self.virtual_s, outcome.virtual_s)
 
     def _tell_singly(self, singly: Mapping[str, int]) -> None:
         """Count requests that were answered one by one, and say why when a reason is new."""
@@ -139,7 +145,7 @@ class Federation:
         """SHA-256 of all models and states, of the clock, and of all metrics so far; equal runs have equal ones."""
         snapshot = self.rounds.snapshot()
         return {
-            "models": fingerprint((snapshot.server, snapshot.teams, snapshot.clients)),
+            "models": fingerprint((snapshot.server, snapshot.team_states, snapshot.clients)),
             "clock": fingerprint((snapshot.round, snapshot.virtual_s)),
             "metrics": self._digest,
         }

@@ -9,7 +9,7 @@ import hashlib
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -179,3 +179,34 @@ def fingerprint(tree: object) -> str:
         else:
             digest.update(f"{type(leaf).__name__}{leaf!r}".encode())
     return digest.hexdigest()
+
+
+def between(before: L, after: L, share: float) -> L:
+    """A tree between two: every float tensor that has one shape in both is ``before + share · (after − before)``.
+
+    All else is as it is afterwards. With a share of 1 that is ``after`` itself.
+    """
+    return after if share == 1 else _between(before, after, share)
+
+
+def _between(before: Any, after: Any, share: float) -> Any:
+    if isinstance(after, Tensor):
+        return torch.add(before, after - before, alpha=share) if alike(before, after) else after
+    if isinstance(after, Mapping):
+        old = before if isinstance(before, Mapping) else {}
+        return {name: _between(old.get(name), value, share) for name, value in after.items()}
+    own = type(after)
+    if own is not type(before):
+        return after
+    if dataclasses.is_dataclass(own):
+        return own(**{n: _between(getattr(before, n), getattr(after, n), share) for n in field_names(own)})
+    if own in (list, tuple) and len(before) == len(after):
+        return own(_between(b, a, share) for b, a in zip(before, after, strict=True))
+    return after
+
+
+def alike(one: object, other: object) -> bool:
+    """Whether two are float tensors of one shape, so that something lies between them."""
+    if not (isinstance(one, Tensor) and isinstance(other, Tensor)):
+        return False
+    return one.shape == other.shape and one.is_floating_point() and other.is_floating_point()

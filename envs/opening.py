@@ -11,10 +11,9 @@ from strata.engine.federation import Federation
 from strata.engine.method.algorithm import TieredAlgorithm
 from strata.engine.method.control import Control
 from strata.engine.method.situation import Decisions, Report
-from strata.engine.rounds.cohort import cohort_size
+from strata.engine.rounds.cohort import called_size
 from strata.engine.rounds.costs import CallCosts
-from strata.engine.rounds.records import RoundRecord
-from strata.engine.rounds.reports import report_of_probes, report_of_round
+from strata.engine.rounds.records import RoundRecord, report_of_probes, report_of_round
 from strata.engine.rounds.timed import TimedRounds
 from strata.engine.rounds.world import World
 from strata.envs.turns import Turns
@@ -71,7 +70,7 @@ def control_of(config: RunConfig, world: World, costs: CallCosts | None = None) 
     """
     kind, clients = control_class(config), len(world.data.clients)
     # In a tiered method every member of an invited team is told something.
-    k = clients if isinstance(world.algorithm, TieredAlgorithm) else cohort_size(world.clients_plan, clients)
+    k = clients if isinstance(world.algorithm, TieredAlgorithm) else called_size(world.clients_plan, clients)
     return kind(world.algorithm, world.infos, costs or CallCosts(world), k, config.agents.layout)
 
 

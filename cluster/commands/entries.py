@@ -135,7 +135,7 @@ def require_one_setting(settings: Mapping[str, Config]) -> None:
             if base.get(key) != setting.get(key):
                 raise ConfigError(
                     f"{key} is {setting.get(key)!r} in {name} and {base.get(key)!r} in {first}: what is compared must "
-                    "agree in everything but method.… and agents.…"
+                    "agree in everything but method.…, agents.…, and for whom servers wait"
                 )
 
 

@@ -1,13 +1,19 @@
 """Configurations as flat keys, as they are written on the command line, and whose part of them is what."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 
+from strata.engine.config.gathering import Gathering
 from strata.engine.config.load import OWN, load_config, to_dict
 from strata.engine.errors import ConfigError
 from strata.engine.identity import PLACEMENT_KEYS
 
 # The number of rounds is no matter of placement here: it decides what "after the last round" means.
 INDIFFERENT = (*(key for key in PLACEMENT_KEYS if key != "rounds"), "seed", "evaluation.batch_size")
+
+TIERS = ("clients", "teams")
+# For whom a server waits: what is left of the settings of a tier beside how many there are, and who is invited.
+WAITING = {field.name for field in fields(Gathering)} - {"count", "participation"}
 
 Config = Mapping[str, object]
 """A resolved configuration as nested plain values."""
@@ -23,17 +29,21 @@ def dotted(nested: Config, prefix: str = "") -> dict[str, object]:
 
 
 def own_part(config: Config) -> dict[str, object]:
-    """What of a configuration belongs to the method, flat; without the method's name."""
+    """What of a configuration may differ between what is compared, flat; without the method's name.
+
+    That is what belongs to the method, and for whom servers wait.
+    """
     return {key: value for key, value in dotted(config).items() if _is_own(key) and key != "algorithm"}
 
 
 def setting_of(config: Config) -> dict[str, object]:
-    """What of a configuration does not belong to the method, flat."""
+    """What of a configuration is the setting, which what is compared has in common, flat."""
     return {key: value for key, value in dotted(config).items() if not _is_own(key)}
 
 
 def _is_own(key: str) -> bool:
-    return key.split(".")[0] in OWN
+    group, _, name = key.partition(".")
+    return group in OWN or (group in TIERS and name in WAITING)
 
 
 def entering(config: Config) -> dict[str, object]:

@@ -14,8 +14,7 @@ from strata.engine.method.calls import CallTable
 from strata.engine.method.control import Control
 from strata.engine.method.situation import Report
 from strata.engine.notify import Notify
-from strata.engine.rounds.pools import Outcome
-from strata.engine.rounds.records import RoundRecord
+from strata.engine.rounds.records import Outcome, RoundRecord
 from strata.engine.rounds.scores import record
 from strata.envs.opening import replayed, timing_turns
 from strata.envs.stages import StagedRounds
@@ -46,6 +45,7 @@ def make_policies(config: RunConfig, control: Control, notify: Notify, fresh: bo
         policies.restore_learners(policies.state()["learners"])  # what is left of these rounds is not the run's
         notify(f"agents pre-trained for {settings.pretrain_rounds} rounds of the timing model")
     policies.learning = settings.mode == "train"
+    policies.unpaid = {} if config.clients.mode == "async" else None
     return policies
 
 

@@ -19,6 +19,7 @@ from strata.cluster.sinks.display import Display
 from strata.cluster.sinks.jsonl import CONFIG, METRICS, JsonlSink, read_metrics, record_from_plain
 from strata.cluster.sinks.sink import CHECKPOINTS, LEARNT, GuardedSink, Plain, RunInfo, Sink
 from strata.cluster.sinks.weights_and_biases import WandbSink
+from strata.engine.clock.delays import is_due
 from strata.engine.config.load import config_from_dict, read_yaml, to_dict, to_yaml
 from strata.engine.config.schema import RunConfig, for_seed
 from strata.engine.errors import CheckpointError, OutdatedError, StateError, StrataError
@@ -209,14 +210,14 @@ def _rounds(
 
     The last checkpoint belongs to the last round: a run whose actors die while it is written goes back and on.
     """
-    config, every = session.config, session.config.checkpoint.every
+    config = session.config
     while session.round < config.rounds:
-        began = time.perf_counter()
+        began, before_s = time.perf_counter(), session.federation.virtual_s
         try:
             record = session.run_round()
             take(record)
             stop, last = interrupted(), record.round == config.rounds
-            if stop or (every and (record.round % every == 0 or last)):
+            if stop or _is_saved(config, record, before_s):
                 _save(session, summary.run_dir, display, final=stop or last)
         except LOST as error:
             if interrupted():  # what stops a job may have ended all of its processes
@@ -228,6 +229,15 @@ def _rounds(
         if stop and not last:
             summary.exit_code = INTERRUPTED
             return
+
+
+def _is_saved(config: RunConfig, record: RoundRecord, before_s: float) -> bool:
+    """Whether a checkpoint is due after a round, given the virtual clock before it."""
+    plan = config.checkpoint
+    if record.round == config.rounds:
+        return bool(plan.every or plan.every_s)
+    by_round = bool(plan.every) and record.round % plan.every == 0
+    return by_round or is_due(plan.every_s, before_s, record.virtual_s)
 
 
 def _save(session: Session, run_dir: Path, display: Display, final: bool) -> None:

@@ -1,11 +1,14 @@
 """What a run came to, counted round by round."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
 from strata.cluster.run.recovery import Survived
-from strata.engine.rounds.records import RoundRecord
+from strata.engine.rounds.records import ASYNC, RoundRecord
+
+STALENESS = f"{ASYNC}staleness/"
 
 
 @dataclass
@@ -21,6 +24,10 @@ class RunSummary:
     straggling_s: float = 0.0
     bytes_total: int = 0
     flops: int = 0
+    counted: float = 0.0
+    stale: float = 0.0
+    idle_s: float = 0.0
+    staleness: float = 0.0
     exit_code: int = 0
     wall_s: float = 0.0
     agents_wall_s: float = 0.0
@@ -45,6 +52,16 @@ class RunSummary:
             (record.bytes_client_down, record.bytes_client_up, record.bytes_team_down, record.bytes_team_up)
         )
         self.flops += record.flops
+        self._add_async(record.metrics)
+
+    def _add_async(self, metrics: Mapping[str, float]) -> None:
+        """Count what is told of servers that do not wait for all, where they do not."""
+        self.stale += metrics.get(f"{ASYNC}stale", 0.0)
+        self.idle_s += metrics.get(f"{ASYNC}idle_s", 0.0)
+        for name, count in metrics.items():
+            if name.startswith(STALENESS):
+                self.counted += count
+                self.staleness += count * int(name.removeprefix(STALENESS))
 
     def plain(self) -> dict[str, object]:
         """The summary as nested plain numbers, for sinks."""
@@ -59,6 +76,7 @@ class RunSummary:
             "flops": self.flops,
             **self._trends(),
             **self._survived(),
+            **self._async(),
         }
 
     def _survived(self) -> dict[str, float]:
@@ -66,6 +84,12 @@ class RunSummary:
         if not self.failures:
             return {}
         return {"failures": len(self.failures), "recovery_wall_s": sum(one.seconds for one in self.failures)}
+
+    def _async(self) -> dict[str, float]:
+        """Of servers that do not wait for all: mean staleness of what counted, what was dropped, and idle seconds."""
+        if not self.counted:
+            return {}
+        return {"staleness": self.staleness / self.counted, "stale": self.stale, "idle_s": self.idle_s}
 
     def _trends(self) -> dict[str, float]:
         """Straggling at both ends of the run, and what a round takes on the wall, for runs that agents decided."""

@@ -217,7 +217,7 @@ def _totals(summary: Mapping[str, object]) -> dict[str, str]:
     }
     numbers = {name: (summary.get(key), form) for name, (key, form) in forms.items()}
     totals = {name: form(value) for name, (value, form) in numbers.items() if isinstance(value, int | float)}
-    return {**totals, **_agents(summary), **_failures(summary)}
+    return {**totals, **_async(summary), **_agents(summary), **_failures(summary)}
 
 
 def _failures(summary: Mapping[str, object]) -> dict[str, str]:
@@ -226,6 +226,17 @@ def _failures(summary: Mapping[str, object]) -> dict[str, str]:
     if not isinstance(failures, int) or not isinstance(seconds, float):
         return {}
     return {"failures survived": f"{failures}, {humanise_seconds(seconds)} to start again"}
+
+
+def _async(summary: Mapping[str, object]) -> dict[str, str]:
+    """What became of uploads of servers that do not wait for all."""
+    mean, dropped, idle_s = (summary.get(key) for key in ("staleness", "stale", "idle_s"))
+    if not (isinstance(mean, float) and isinstance(dropped, float) and isinstance(idle_s, float)):
+        return {}
+    return {
+        "mean staleness": f"{mean:.2f} ({dropped:.0f} uploads dropped)",
+        "idle time": f"{humanise_seconds(idle_s)} of clients, in all",
+    }
 
 
 def _agents(summary: Mapping[str, object]) -> dict[str, str]:

@@ -21,7 +21,7 @@ from strata.cluster.sinks.jsonl import read_records
 from strata.cluster.sinks.sink import CHECKPOINTS, LEARNT, RunInfo, to_stderr
 from strata.engine.config.tracking import TrackingConfig
 from strata.engine.method.control import AGENTS
-from strata.engine.rounds.records import RoundRecord
+from strata.engine.rounds.records import ASYNC, RoundRecord
 from strata.engine.state.series import newest
 
 if TYPE_CHECKING:
@@ -34,10 +34,9 @@ FINISH_TIMEOUT_S = 30.0  # what was not uploaded by then stays on the disk
 ID_FILE = "wandb_id"
 
 # The axis of each group of metrics. The accuracies appear twice, because W&B gives each metric one default axis.
-AXES = {
-    "round": ("accuracy/*", "fairness/*", "loss/*", "client/*", "team/*", "global/*", "time/*", "method/*", "agents/*"),
-    "virtual_s": ("accuracy_by_time/*",),
-}
+GROUPS = "accuracy fairness loss client team global time method agents async"
+AXES = {"round": tuple(f"{group}/*" for group in GROUPS.split()), "virtual_s": ("accuracy_by_time/*",)}
+OWN_GROUPS = (AGENTS, ASYNC)  # what a record tells of other things than the method
 
 
 class WandbSink:
@@ -287,7 +286,7 @@ def metrics_of(record: RoundRecord) -> dict[str, float]:
         "team/bytes_up": record.bytes_team_up,
         "global/train_loss": record.train_loss,
         **_score_metrics(record),
-        **{name if name.startswith(AGENTS) else f"method/{name}": v for name, v in record.metrics.items()},
+        **{name if name.startswith(OWN_GROUPS) else f"method/{name}": v for name, v in record.metrics.items()},
     }
     return {name: value for name, value in metrics.items() if value is not None and math.isfinite(value)}
 

@@ -35,6 +35,7 @@ class DelayConfig(Validated):
     spread: float = option(10.0, "loguniform: speed of the fastest over that of the slowest client", ge=1)
     sigma: float = option(0.7, "lognormal: standard deviation of the logarithm of the speed", ge=0)
     shape: float = option(1.5, "pareto: tail index of the seconds per FLOP; small is heavy-tailed", gt=0)
+    cap: float = option(0.0, "pareto: nobody takes more than so many times the median per FLOP; 0: no limit", ge=0)
     down_bytes_per_s: float = option(6e6, "drawn speeds: download rate of every client", gt=0)
     up_bytes_per_s: float = option(1.2e6, "drawn speeds: upload rate of every client", gt=0)
     latency_s: float = option(0.05, "drawn speeds: round-trip latency of one call", ge=0)

@@ -28,6 +28,7 @@ __all__ = [
     "available",
     "call_timing",
     "drops_out",
+    "is_due",
     "jitter_factor",
     "server_profile",
     "straggling_s",
@@ -130,6 +131,11 @@ def drops_out(profile: Profile, seed: int, key: Key) -> float | None:
     *when, client = key
     lost = uniform(seed, "dropout", *when, member=client)
     return uniform(seed, "dropout after", *when, member=client) if lost < profile.dropout else None
+
+
+def is_due(every_s: float, before_s: float, now_s: float) -> bool:
+    """Whether a multiple of some virtual seconds lies in (before, now]; never for 0."""
+    return every_s > 0 and now_s // every_s > before_s // every_s
 
 
 def straggling_s(totals: Sequence[float]) -> float:

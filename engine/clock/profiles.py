@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -79,7 +80,7 @@ class Speeds:
         """The distribution ``config.name``: lognormal, loguniform or pareto; ``seed``: of the run."""
         self._name, self._seed = config.name, seed
         self._median, self._sigma = config.median_flops_per_s, config.sigma
-        self._spread, self._shape = config.spread, config.shape
+        self._spread, self._shape, self._cap = config.spread, config.shape, config.cap or math.inf
 
     def __call__(self, client: int) -> float:
         """The speed of a client."""
@@ -91,7 +92,7 @@ class Speeds:
         else:
             # Time, not speed, has the Pareto tail: stragglers are rare and extreme. Divided by its median; numpy's
             # Pareto starts at 0, not at 1.
-            slowness = float((1 + rng.pareto(self._shape)) / 2 ** (1 / self._shape))
+            slowness = min(self._cap, float((1 + rng.pareto(self._shape)) / 2 ** (1 / self._shape)))
         return self._median / slowness
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from strata.engine.clock.config import DelayConfig
 from strata.engine.config.agents import AgentsConfig
+from strata.engine.config.gathering import Gathering
 from strata.engine.config.tracking import TrackingConfig
 from strata.engine.data.config import DataConfig, FormationConfig, PartitionConfig
 from strata.engine.errors import ConfigError
@@ -37,19 +38,12 @@ def _check_count(key: str, value: object, word: str) -> None:
         raise ConfigError(f"{key}={value!r}: expected {word} or a whole number ≥ 1.")
 
 
-def _check_deadline(path: str, mode: str, deadline_s: float) -> None:
-    if mode == "deadline" and deadline_s <= 0:
-        raise ConfigError(f"{path}deadline_s={deadline_s:g}: {path}mode=deadline needs a deadline > 0 virtual seconds.")
-
-
 @dataclass(frozen=True)
-class ClientsConfig(Validated):
+class ClientsConfig(Gathering):
     """The group ``clients``: how many there are, who is invited and waited for, and what their actors are given."""
 
     count: int = option(40, "number of clients", ge=1)
     participation: float = option(1.0, "share of a server's clients invited per (team) round, at least one", gt=0, le=1)
-    mode: Literal["sync", "deadline"] = option("sync", "sync waits for all; deadline drops and counts late uploads")
-    deadline_s: float = option(0.0, "virtual seconds after which an upload is late", ge=0)
     num_cpus: float = option(1.0, "CPUs of each client actor", gt=0)
     num_gpus: float = option(0.0, "GPUs of each client actor; a fraction caps its share of the memory too", ge=0)
     classes: dict[str, ResourceConfig] = option(
@@ -60,10 +54,10 @@ class ClientsConfig(Validated):
         """Refuse a tier that cannot work; ``path`` prefixes the keys in errors.
 
         Raises:
-            ConfigError: for mode=deadline without a deadline, more than one GPU but no whole number, or the like in a
-                class.
+            ConfigError: for mode=deadline without a deadline, a buffer that never fills, more than one GPU but no whole
+                number, or the like in a class.
         """
-        _check_deadline(path, self.mode, self.deadline_s)
+        super().validate(path)
         _check_gpus(path, self.num_gpus)
         for name, resources in self.classes.items():
             check(resources, f"{path}classes.{name}.")
@@ -71,13 +65,11 @@ class ClientsConfig(Validated):
 
 
 @dataclass(frozen=True)
-class TeamsConfig(Validated):
+class TeamsConfig(Gathering):
     """The group ``teams``: how many there are, who is invited and waited for; flat methods ignore it."""
 
     count: int = option(4, "number of teams", ge=1)
     participation: float = option(1.0, "share of the teams invited per global round, at least one", gt=0, le=1)
-    mode: Literal["sync", "deadline"] = option("sync", "sync waits for all; deadline drops and counts late teams")
-    deadline_s: float = option(0.0, "virtual seconds after which a team is late", ge=0)
     num_cpus: float = option(0.0, "CPUs of each team server's actor; they mostly wait", ge=0)
     num_gpus: float = option(0.0, "GPUs of each team server's actor", ge=0)
     formation: FormationConfig = option(FormationConfig(), "how clients form teams")
@@ -86,9 +78,10 @@ class TeamsConfig(Validated):
         """Refuse a tier that cannot work; ``path`` prefixes the keys in errors.
 
         Raises:
-            ConfigError: for mode=deadline without a deadline, or more than one GPU but no whole number.
+            ConfigError: for mode=deadline without a deadline, a buffer that never fills, or more than one GPU but no
+                whole number.
         """
-        _check_deadline(path, self.mode, self.deadline_s)
+        super().validate(path)
         _check_gpus(path, self.num_gpus)
 
 
@@ -152,7 +145,10 @@ class TrainingConfig(Validated):
 class EvaluationConfig(Validated):
     """The group ``evaluation``: in which rounds models are evaluated, on whose data, and in what batches."""
 
-    every: int = option(1, "evaluate every so many global rounds, and after the last", ge=1)
+    every: int = option(1, "evaluate every so many global rounds, and after the last; 0: not by rounds", ge=0)
+    every_s: float = option(
+        0.0, "also at the first end of a round after each multiple of so many virtual seconds; 0: never", ge=0
+    )
     clients: Any = option("all", "clients evaluated each time, drawn anew from the seed; all: everybody")
     batch_size: int = option(1024, "samples per forward pass", ge=1)
 
@@ -165,7 +161,10 @@ class EvaluationConfig(Validated):
 class CheckpointConfig:
     """The group ``checkpoint``: after which rounds the run is saved, and how many checkpoints are kept."""
 
-    every: int = option(10, "save every so many global rounds, and after the last; 0: never", ge=0)
+    every: int = option(10, "save every so many global rounds, and after the last; 0: never by rounds", ge=0)
+    every_s: float = option(
+        0.0, "also at the first end of a round after each multiple of so many virtual seconds; 0: never", ge=0
+    )
     keep: int = option(2, "checkpoints kept, the newest ones", ge=1)
 
 
@@ -231,6 +230,7 @@ class RunConfig(Validated):
             )
         _check_agents(self.agents, self.algorithm)
         tiered = issubclass(load_method(self.algorithm), TieredAlgorithm)
+        _check_async(self, path, tiered)
         if tiered and self.teams.count > self.clients.count:
             raise ConfigError(
                 f"teams.count={self.teams.count} is out of range: with clients.count={self.clients.count}, expected "
@@ -245,6 +245,30 @@ class RunConfig(Validated):
             ConfigError: when there is no such method.
         """
         return load_method(self.algorithm)
+
+
+def _check_async(config: RunConfig, path: str, tiered: bool) -> None:
+    """Refuse asynchronous tiers where there are none, and a buffer that the clients of a flat method never fill."""
+    clients = config.clients
+    if tiered and config.teams.mode == "async":
+        if clients.mode == "async":
+            raise ConfigError(
+                f"{path}clients.mode=async, {path}teams.mode=async: expected it of one tier. Let the other wait, by "
+                "sync or deadline."
+            )
+        kind = config.method_class
+        if issubclass(kind, TieredAlgorithm) and kind.regroups:
+            raise ConfigError(
+                f"{path}teams.mode=async: {config.algorithm} forms teams anew between rounds, and none may be on its "
+                "way then. Expected sync or deadline."
+            )
+        cohort = max(1, round(config.teams.participation * config.teams.count))
+        most = min(config.teams.concurrency or cohort, config.teams.count)
+        config.teams.require_buffer(f"{path}teams.", most, f"{most} of {config.teams.count} teams on a call at a time")
+    if clients.mode == "async" and not tiered:
+        cohort = max(1, round(clients.participation * clients.count))
+        most = min(clients.concurrency or cohort, clients.count)
+        clients.require_buffer(f"{path}clients.", most, f"{most} of {clients.count} clients on a call at a time")
 
 
 def _check_agents(agents: AgentsConfig, algorithm: str) -> None:

@@ -34,6 +34,7 @@ from strata.engine.method.messages import (
 from strata.engine.method.requests import Evaluate, Evaluation, Request
 from strata.engine.models.base import Buildable
 from strata.engine.params import Params
+from strata.engine.tree import between
 
 
 class Algorithm(ABC, Generic[G, C, Down, Up]):
@@ -148,6 +149,14 @@ class FlatAlgorithm(Algorithm[G, C, Down, Up]):
         Raises:
             EmptyCohortError: when there are none.
         """
+
+    def between(self, before: G, after: G, share: float) -> G:
+        """A state between two, where servers do not wait for all; ``after`` came of :meth:`global_step`.
+
+        Float tensors are mixed, ``before + share · (after − before)``; all else is as it is afterwards. A method whose
+        state holds what fits no other than the one that it came with overrides this.
+        """
+        return between(before, after, share)
 
     def assess(self, before: G, ups: Sequence[Received[Up]], after: G) -> Mapping[int, Mapping[str, float]]:
         """Numbers about uploads that only the server can tell, by sender; they join what the clients reported.

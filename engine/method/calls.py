@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-OK, LATE, LOST, PROBE = range(4)
-STATUSES = ("ok", "late", "lost", "probe")
-"""What became of a call: it counted; a deadline dropped it; the client dropped out; it only assessed speed."""
+OK, LATE, LOST, PROBE, STALE = range(5)
+STATUSES = ("ok", "late", "lost", "probe", "stale")
+"""What became of a call: it counted; a deadline dropped it; the client dropped out; it only assessed speed; it was
+dropped because it rested on too old a state of the server."""
 
 NO_TEAM = -1
 

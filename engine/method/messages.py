@@ -77,12 +77,21 @@ class ClientResult(Generic[C, Up]):
 
 @dataclass(frozen=True)
 class Received(Generic[M]):
-    """An upload as a server sees it: who sent it, on how many training samples it rests, what the sender was told."""
+    """An upload as a server sees it.
+
+    Attributes:
+        sender: id of the client or team that sent it.
+        samples: training samples on which it rests.
+        message: what was sent.
+        assignment: what the sender was told.
+        staleness: how often the server's state has changed since the sender was called; 0 where servers wait for all.
+    """
 
     sender: int
     samples: int
     message: M
     assignment: Assignment = field(default_factory=dict)
+    staleness: int = 0
 
 
 ClientStep = Generator[Request, Any, ClientResult[C, Up]]

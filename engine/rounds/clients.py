@@ -17,6 +17,7 @@ from strata.engine.rounds.pools import (
     EvaluationCall,
     Evaluations,
     Failure,
+    Key,
     Queue,
     Queued,
     Ticket,
@@ -47,6 +48,9 @@ class ClientHost:
         kind = Batched if world.batch_clients > 1 else Sequential
         self._trainer: Trainer = kind(world.data.dataset, device, world.evaluation_batch)
         self._states = StateCache(world.state_cache_mib * 2**20, state_types(world.algorithm))
+        # Of clients whose call is made and not yet taken in by its server; without a state there is nothing to hold.
+        self._waits = "async" in (world.clients_plan.mode, world.teams_plan.mode) and not world.algorithm.stateless
+        self._made: dict[int, dict[Key, object]] = {}
         self._queue = Queue(self._timed, world.batch_clients, lambda call: call.client)
 
     def submit(self, calls: Sequence[ClientCall]) -> Sequence[Ticket]:
@@ -85,6 +89,13 @@ class ClientHost:
             scores[client] = result
         return scores
 
+    def settle(self, calls: Sequence[Key], round: int) -> None:
+        """What some calls made of their clients is their state, from this round on."""
+        for key in calls:
+            states = self._made.pop(key[0], {})
+            if key in states:
+                self._states.put(key[0], states[key], round)
+
     def states(self, clients: Container[int], since: int) -> dict[int, object]:
         """Private states, by client id, of those of the given clients that were changed after the round ``since``."""
         self._queue.finish()
@@ -97,10 +108,13 @@ class ClientHost:
         """
         self._queue.forget()
         self._states.drop(clients)
+        self._made = {client: states for client, states in self._made.items() if client not in clients}
         for client, state in states.items():
             self._states.put(client, state, BEFORE)
 
     def _state(self, info: ClientInfo, round: int) -> object:
+        if self._world.teams_plan.mode == "async" and info.id in self._made:  # by rounds that its team goes on with
+            return next(reversed(self._made[info.id].values()))
         if info.id not in self._states:
             self._states.put(info.id, self._first_state(info), round)
         return self._states.get(info.id)
@@ -159,10 +173,16 @@ class ClientHost:
         made = charge(self._world, call, bytes_down, count_bytes(result.up), work, result.metrics)
         lost = made.status == LOST
         if not lost and not call.probe:
-            self._states.put(call.client, result.state, call.round)
+            self._keep(call, result.state)
         if self._world.sleep_scale:
             time.sleep(made.total_s * self._world.sleep_scale)
         return ClientReply(call.client, None if lost else result.up, made, work.singly)
+
+    def _keep(self, call: ClientCall, state: object) -> None:
+        if self._waits:
+            self._made.setdefault(call.client, {})[call.key] = state
+        else:
+            self._states.put(call.client, state, call.round)
 
     def _open_evaluation(self, client: int, call: EvaluationCall) -> Conversation[Mapping[str, Evaluation]]:
         info = self._world.info_in(client, call.team)

@@ -5,10 +5,11 @@ clients in a round.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from strata.engine.clock.delays import available, straggling_s
@@ -17,6 +18,7 @@ from strata.engine.method.algorithm import FlatAlgorithm
 from strata.engine.method.calls import NO_TEAM, CallTable
 from strata.engine.method.messages import Assignment, Context, Received
 from strata.engine.params import Params
+from strata.engine.rounds.mixing import rebased
 from strata.engine.rounds.pools import (
     ClientCall,
     ClientPool,
@@ -24,16 +26,16 @@ from strata.engine.rounds.pools import (
     EvaluationCall,
     Evaluations,
     Failure,
-    Outcome,
     Ticket,
     added,
 )
-from strata.engine.rounds.schedules import Moment, Step
+from strata.engine.rounds.records import ASYNC, IN_FLIGHT, Outcome
+from strata.engine.rounds.schedules import Gap, Moment, Step
 from strata.engine.rounds.world import TierPlan, World
 from strata.engine.seeding import derive, generator
-from strata.engine.state.snapshot import Snapshot
+from strata.engine.state.snapshot import Flying, Snapshot
 from strata.engine.stopwatch import Stopwatch, together
-from strata.engine.tree import PLAIN, field_names, kinds, leaves
+from strata.engine.tree import PLAIN, between, field_names, kinds, leaves
 
 Aggregate = Callable[[object, Sequence[Received[object]], Context], object]
 
@@ -49,19 +51,32 @@ def choose(members: Sequence[int] | IntArray, size: int, seed: int, *purpose: st
     return sorted(int(members[int(i)]) for i in drawn)
 
 
+def called_size(plan: TierPlan, children: int, away: int = 0) -> int:
+    """How many of a server's children are called now, given how many of them are on a call already."""
+    if plan.mode == "async" and plan.concurrency:
+        return max(0, min(plan.concurrency, children) - away)
+    return max(0, cohort_size(plan, children) - away)
+
+
 def cohort_size(plan: TierPlan, children: int) -> int:
     """How many of a server's children are invited per round: their share, rounded, and at least one."""
     return max(1, round(plan.participation * children))
 
 
-def invite_clients(world: World, members: Sequence[int], round: int, team_round: int, team: int) -> list[int]:
+def invite_clients(
+    world: World, members: Sequence[int], round: int, team_round: int, team: int, away: Collection[int] = ()
+) -> list[int]:
     """The cohort of a (team) round: a draw among those of a server's members that are available; ids, ascending.
 
-    Its size is the share of all members, as far as so many are available; empty when nobody is.
+    Its size is the share of all members, as far as so many are available; empty when nobody is. Those that are ``away``
+    on a call are not drawn, and their places are taken.
     """
     chances = world.availability
     here = members if chances is None else available(chances, members, world.seed, (round, team_round))
-    size = cohort_size(world.clients_plan, len(members))
+    if away:  # a column, for there may be many clients
+        every = np.asarray(here, np.int64)
+        here = every[~np.isin(every, np.fromiter(away, np.int64))]
+    size = called_size(world.clients_plan, len(members), len(away))
     return choose(here, size, world.seed, "cohort", round, team_round, team)
 
 
@@ -69,60 +84,112 @@ class ClientTier:
     """Some clients as the children of one server: a :class:`~.schedules.Tier`."""
 
     def __init__(
-        self, world: World, clients: ClientPool, members: Sequence[int], aggregate: Aggregate, team: int = NO_TEAM
+        self,
+        world: World,
+        clients: ClientPool,
+        members: Sequence[int],
+        aggregate: Aggregate,
+        price_s: Callable[[ClientCall], float],
+        team: int = NO_TEAM,
     ) -> None:
-        """``members``: client ids, ascending; ``aggregate``: the method's step of the server that they talk to."""
+        """Take some clients as the children of a server.
+
+        Args:
+            world: the run.
+            clients: reaches them.
+            members: their ids, ascending.
+            aggregate: the method's step of the server that they talk to.
+            price_s: virtual seconds that a call takes, before it is made.
+            team: of the server; NO_TEAM for the global one.
+        """
         self._world, self._clients, self._members, self._team = world, clients, members, team
-        self._aggregate = aggregate
-        self._told: dict[int, Assignment] = {}
+        self._aggregate, self.price_s = aggregate, price_s
         self._invited: tuple[tuple[int, int], list[int]] = ((0, 0), [])
         self.plan = world.clients_plan
         self.waited = Stopwatch()  # from handing calls over to their last reply
 
-    def invite(self, moment: Moment) -> list[int]:
+    def invite(self, moment: Moment, away: Collection[int] = ()) -> list[int]:
         """The cohort; of those invited, the clients for whom something was decided, if anything was."""
         when = moment.round, moment.team_round
         if self._invited[0] != when:  # asked again by whoever decides for the cohort
-            self._invited = when, invite_clients(self._world, self._members, *when, self._team)
+            self._invited = when, invite_clients(self._world, self._members, *when, self._team, away)
         cohort = self._invited[1]
         if moment.decisions is None:
             return cohort
         return [client for client in cohort if client in moment.decisions.clients]
 
-    def submit(self, children: Sequence[int], state: object, moment: Moment) -> Sequence[Ticket]:
-        """Call the clients of a cohort, each under what was decided for it, on top of the method's default."""
+    def calls(self, children: Sequence[int], state: object, moment: Moment) -> list[ClientCall]:
+        """The calls of a cohort: each under what was decided for it, on top of the method's default."""
         decided = None if moment.decisions is None else moment.decisions.clients
-        self._told = assignments_for(self._world, children, decided, self._team)
-        calls = self.calls(state, moment, self._told)
+        told = assignments_for(self._world, children, decided, self._team)
+        return self._sent(state, moment, told)
+
+    def _sent(self, state: object, moment: Moment, told: Mapping[int, Assignment]) -> list[ClientCall]:
+        """The calls with what the method sends each client, given the server's state and what the client is told."""
+        return client_calls(self._world, state, moment, self._team, told)
+
+    def remade(self, flying: Flying, down: object) -> ClientCall:
+        """A call that was in flight when the run was saved, as it was handed over."""
+        when = flying.round, flying.team_round
+        return ClientCall(flying.receiver, self._team, *when, flying.assignment, down)
+
+    def submit(self, calls: Sequence[ClientCall]) -> Sequence[Ticket]:
+        """Call clients, to work side by side."""
         with self.waited:
             return self._clients.submit(calls)
-
-    def calls(self, state: object, moment: Moment, told: Mapping[int, Assignment]) -> list[ClientCall]:
-        """The calls of a cohort: what the method sends each client, given the server's state and what it is told."""
-        return client_calls(self._world, state, moment, self._team, told)
 
     def results(self, tickets: Sequence[Ticket]) -> Iterator[ClientReply | Failure]:
         """The replies of the clients that were called, in the order in which they come."""
         return self.waited.over(self._clients.results(tickets))
 
-    def received(self, reply: ClientReply) -> Received[object]:
-        """A client's upload as the method receives it: with its training samples, and what the client was told."""
+    def received(self, call: ClientCall, reply: ClientReply, state: object, staleness: int = 0) -> Received[object]:
+        """A client's upload as the method receives it: with its training samples, and what the client was told.
+
+        Raises:
+            ConfigError: when changes are to be counted, and an upload holds no model that its sender was sent.
+        """
         samples = int(self._world.train_samples[reply.client])
-        return Received(reply.client, samples, reply.up, self._told[reply.client])
+        up, mixing = reply.up, self.plan.mixing
+        if staleness and mixing.update == "change":
+            up = self._rebased(call, up, state, mixing.worth(staleness))
+        return Received(reply.client, samples, up, call.assignment, staleness)
+
+    def _rebased(self, call: ClientCall, up: object, state: object, worth: float) -> object:
+        """A stale upload as if its sender had begun from what it would be sent now."""
+        info = self._world.info_in(call.client, self._team)
+        method: Any = self._world.algorithm
+        return rebased(up, call.down, method.to_client(state, info, call.assignment), worth)
 
     def aggregate(self, state: object, ups: Sequence[Received[object]], moment: Moment) -> object:
-        """The server's state after the method's step over the uploads, whose draws have a seed of their own."""
+        """The server's state after the method's step over the uploads, whose draws have a seed of their own.
+
+        Where servers do not wait for all, it is between the state before and that.
+        """
         seed = derive(self._world.seed, "server", self._team, moment.round, moment.team_round)
-        return self._aggregate(state, ups, Context(moment.round, moment.team_round, seed))
+        after = self._aggregate(state, ups, Context(moment.round, moment.team_round, seed))
+        return self._between(state, after, self.plan.mixing.share_of(ups))
+
+    def _between(self, before: object, after: object, share: float) -> object:
+        return between(before, after, share)
+
+    def settle(self, calls: Sequence[ClientCall], moment: Moment) -> None:
+        """What some calls made of their clients is these clients' state from now on."""
+        self._clients.settle([call.key for call in calls], moment.round)
 
     def outcome(self, before: object, step: Step[ClientReply]) -> Outcome:
-        """All calls of an exchange, by client; straggling is over the clients whose uploads counted."""
+        """All calls of an exchange, by client; straggling is over the clients whose uploads counted.
+
+        Where the server does not wait for all, straggling is the time for which clients had no work.
+        """
         straggling = [straggling_s([reply.seconds for reply in step.arrivals])] if step.arrivals else []
+        if step.gap is not None:
+            straggling = [step.gap.idle_s]
         return Outcome(
             seconds=step.seconds,
             straggling=straggling,
             calls=CallTable.of([reply.call for reply in step.replies]),
             counted=step.counted,
+            metrics={} if step.gap is None else described(step.gap),
             singly=added(reply.singly for reply in step.replies),
             spent=together(reply.spent for reply in step.replies),
         )
@@ -135,10 +202,13 @@ class ClientTier:
 class FlatTier(ClientTier):
     """All clients as the children of the global server, in a method without teams."""
 
-    def __init__(self, world: World, clients: ClientPool) -> None:
-        """Take all clients of ``world`` as the children; ``clients`` reaches every one of them."""
+    def __init__(self, world: World, clients: ClientPool, price_s: Callable[[ClientCall], float]) -> None:
+        """Take all clients of ``world``; ``clients`` reaches every one of them, ``price_s`` is as above."""
         self._method = flat(world)
-        super().__init__(world, clients, range(len(world.data.clients)), self._method.global_step)
+        super().__init__(world, clients, range(len(world.data.clients)), self._method.global_step, price_s)
+
+    def _between(self, before: object, after: object, share: float) -> object:
+        return self._method.between(before, after, share)
 
     @property
     def team_of(self) -> IntArray:
@@ -167,7 +237,19 @@ class FlatTier(ClientTier):
         return snapshot
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Do nothing: nothing lies between the server and its clients."""
+        """Forget who was invited: nothing else lies between the server and its clients."""
+        self._invited = ((0, 0), [])
+
+
+def described(gap: Gap) -> dict[str, float]:
+    """What lay between a server and its clients, as numbers for curves; see :data:`~.records.ASYNC`."""
+    counts = {f"{ASYNC}staleness/{stale}": float(count) for stale, count in gap.staleness.items()}
+    return {
+        f"{ASYNC}idle_s": gap.idle_s,
+        f"{ASYNC}stale": float(gap.stale),
+        IN_FLIGHT: float(gap.in_flight),
+        **counts,
+    }
 
 
 def flat(world: World) -> FlatAlgorithm[object, object, object, object]:

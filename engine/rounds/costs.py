@@ -1,15 +1,23 @@
 """What client calls will cost, counted without training: the basis of expected times, and of the timing fidelity."""
 
 import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import cast
 
 from cachetools import LRUCache
 from torch import Tensor
 
 from strata.engine.method.algorithm import TieredAlgorithm
-from strata.engine.method.messages import Assignment, C, ClientStep, Context, Up
+from strata.engine.method.calls import LOST
+from strata.engine.method.messages import Assignment, C, ClientResult, ClientStep, Context, Up
+from strata.engine.method.requests import Work
 from strata.engine.method.situation import CallCost
+from strata.engine.rounds.accounts import charge
 from strata.engine.rounds.cohort import assignments_for, client_calls, probe_calls
-from strata.engine.rounds.pools import ClientCall
+from strata.engine.rounds.mixing import rebased
+from strata.engine.rounds.pools import ClientCall, ClientReply, EvaluationCall, Evaluations, Failure, Key, Ticket
 from strata.engine.rounds.schedules import Moment
 from strata.engine.rounds.world import World
 from strata.engine.seeding import derive
@@ -53,6 +61,14 @@ class CallCosts:
             self._known[key] = cost
         return self._known[key]
 
+    def of(self, call: ClientCall) -> CallCost:
+        """Bytes and FLOPs of a call as it is handed over, with the bytes that the client is really sent, if it is.
+
+        They are the least that it costs where a method decides by what it has learnt how much it computes or sends.
+        """
+        cost = self.call(call.client, call.assignment)
+        return cost if call.down is None else replace(cost, bytes_down=count_bytes(call.down))
+
     def _received(self, call: ClientCall) -> CallCost:
         """Cost of a call, kept by what the client receives: all that its work can depend on, beside its own data."""
         key = (call.client, "receives", _digest(call.down))
@@ -77,9 +93,80 @@ class CallCosts:
         return self._known[key]
 
     def _count(self, call: ClientCall, steps: ClientStep[C, Up]) -> CallCost:
-        rows = self._world.data.clients[call.client]
-        result, work = drive(self._trainer, Conversation(steps, rows, 0, f"client {call.client}, its cost"))
+        result, work = self._driven(call, steps)
         return CallCost(count_bytes(call.down), count_bytes(result.up), work.flops)
+
+    def _driven(self, call: ClientCall, steps: ClientStep[C, Up]) -> tuple[ClientResult[C, Up], Work]:
+        rows = self._world.data.clients[call.client]
+        return drive(self._trainer, Conversation(steps, rows, 0, f"client {call.client}, its cost"))
+
+    def require_changes(self) -> None:
+        """Refuse to count changes where uploads hold no model that their sender was sent; tried with one client.
+
+        Raises:
+            ConfigError: naming what an upload holds.
+        """
+        client = int(self._world.train_samples.argmax())
+        told = assignments_for(self._world, [client], None, int(self._world.team_of[client]))
+        (call,) = client_calls(self._world, self._owner, Moment(1, 1), int(self._world.team_of[client]), told)
+        info = self._world.infos[client]
+        steps = self._world.algorithm.client_step(info, self._world.algorithm.init_client(info, 0), call.down, FIRST)
+        result, _ = self._driven(call, steps)
+        rebased(result.up, call.down, call.down, 1.0)
+
+
+PRICED = ()
+"""Stands for an upload that was priced and not made."""
+
+
+class PricedClients:
+    """A :class:`~.pools.ClientPool` that charges calls what they would cost. Nobody trains or keeps anything."""
+
+    def __init__(self, world: World, costs: CallCosts) -> None:
+        """``costs`` of the calls of ``world``; worlds of the same data may share them."""
+        self._world, self._costs = world, costs
+
+    def submit(self, calls: Sequence[ClientCall]) -> Sequence[Ticket]:
+        """Note the calls; they are priced when their results are asked for."""
+        return calls
+
+    def results(self, tickets: Sequence[Ticket]) -> Iterator[ClientReply | Failure]:
+        """Price the calls, in their order: replies with bytes, FLOPs and virtual seconds, but without a real upload."""
+        for call in cast(Sequence[ClientCall], tickets):
+            cost = self._costs.probe(call.client) if call.probe else self._costs.of(call)
+            made = charge(self._world, call, cost.bytes_down, cost.bytes_up, Work(cost.flops), {})
+            yield ClientReply(call.client, None if made.status == LOST else PRICED, made)
+
+    def evaluate(self, call: EvaluationCall) -> Evaluations:
+        """Evaluate nobody: where nothing is learnt there are no scores."""
+        return {}
+
+    def states(self, clients: Sequence[int], since: int) -> dict[int, object]:
+        """Private states: none, because nobody trains."""
+        return {}
+
+    def settle(self, calls: Sequence[Key], round: int) -> None:
+        """Settle nothing, because nothing is kept."""
+
+    def restore(self, clients: Sequence[int], states: Mapping[int, object]) -> None:
+        """Restore nothing, because nothing is kept."""
+
+
+class Prices:
+    """Virtual seconds of client calls before they are made, at least."""
+
+    def __init__(self, world: World, costs: CallCosts | None = None) -> None:
+        """Count nothing before it is asked; ``costs`` of the calls of ``world`` may be shared."""
+        self._world, self._given = world, costs
+
+    @cached_property
+    def _costs(self) -> CallCosts:
+        return self._given or CallCosts(self._world)
+
+    def __call__(self, call: ClientCall) -> float:
+        """The seconds of a call, until its client is lost if it will be; as charged once it is made."""
+        cost = self._costs.of(call)
+        return charge(self._world, call, cost.bytes_down, cost.bytes_up, Work(cost.flops), {}).total_s
 
 
 def _digest(down: object) -> bytes:

@@ -4,21 +4,23 @@ A pool does not wait: ``submit`` hands calls over and gives a ticket for each, `
 it comes, in any order.
 """
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, TypeVar
 
-from strata.engine.method.calls import LATE, NO_TEAM, Call, CallTable
+from strata.engine.method.calls import LATE, NO_TEAM, STALE, Call, CallTable
 from strata.engine.method.messages import Assignment
 from strata.engine.method.requests import Evaluation
 from strata.engine.method.situation import Decisions
 from strata.engine.params import Params
+from strata.engine.state.snapshot import Flying
 from strata.engine.stopwatch import Spent
 
 K = TypeVar("K")
 R = TypeVar("R")
 V = TypeVar("V")
+N = TypeVar("N", int, float)
 
 Ticket = object
 """Stands for a call that was handed over; what it is, is up to the pool."""
@@ -111,6 +113,21 @@ class ClientCall:
     down: object = None
     probe: bool = False
 
+    @property
+    def receiver(self) -> int:
+        """Id of the client that is called."""
+        return self.client
+
+    @property
+    def key(self) -> "Key":
+        """By which the call is told from all others of the run."""
+        return self.client, self.round, self.team_round
+
+    def flying(self, message: int, seconds: float, age_s: float, version: int) -> Flying:
+        """The call as a checkpoint holds it: what was sent is the message of that number."""
+        when = self.round, self.team_round
+        return Flying(self.client, *when, dict(self.assignment), message, seconds, age_s, version)
+
 
 @dataclass(frozen=True)
 class ClientReply:
@@ -149,6 +166,10 @@ class ClientReply:
         """The reply as a deadline leaves it: dropped; one that was lost stays lost."""
         return replace(self, call=self.call._replace(status=LATE)) if self.arrived else self
 
+    def stale(self) -> "ClientReply":
+        """The reply as a server leaves it that has moved on too far since: dropped."""
+        return replace(self, call=self.call._replace(status=STALE)) if self.arrived else self
+
 
 @dataclass(frozen=True)
 class EvaluationCall:
@@ -158,6 +179,9 @@ class EvaluationCall:
     shared: Mapping[str, Params]
     team: int = NO_TEAM
 
+
+Key = tuple[int, int, int]
+"""Client, round and team round of a call."""
 
 Evaluations = dict[int, Mapping[str, Evaluation]]
 """Scores by client id: one :class:`~strata.engine.method.requests.Evaluation` per kind of model."""
@@ -175,6 +199,12 @@ class ClientPool(Protocol):
     def results(self, tickets: Sequence[Ticket]) -> Iterator[ClientReply | Failure]:
         """The replies of calls, in the order in which they come."""
 
+    def settle(self, calls: Sequence[Key], round: int) -> None:
+        """What some calls, by their keys, made of their clients is the clients' state, from this round on.
+
+        Only where servers do not wait for all: elsewhere it is so as soon as a call is made.
+        """
+
     def evaluate(self, call: EvaluationCall) -> Evaluations:
         """Evaluate the shared models and the personal ones on the given clients' own test data; scores by client id."""
 
@@ -190,13 +220,24 @@ class ClientPool(Protocol):
 
 @dataclass(frozen=True)
 class TeamCall:
-    """The start of a global round for one team: its members now, what it receives, what was decided."""
+    """The start of a global round for one team: its members now, what it receives, what was decided, and when it is."""
 
     team: int
     round: int
     members: Sequence[int]
     down: object
     decisions: Decisions | None = None
+    virtual_s: float = 0.0
+
+    @property
+    def receiver(self) -> int:
+        """Id of the team that is called."""
+        return self.team
+
+    def flying(self, message: int, seconds: float, age_s: float, version: int) -> Flying:
+        """The call as a checkpoint holds it: what was sent is the message of that number."""
+        own = self.decisions, self.virtual_s
+        return Flying(self.team, self.round, 0, {}, message, seconds, age_s, version, *own)
 
 
 @dataclass(frozen=True)
@@ -211,7 +252,8 @@ class TeamReply:
         straggling: max − min seconds of each of its cohorts.
         calls: of its clients, in order of team round and client.
         bytes_down, bytes_up: between it and the global server.
-        is_late: whether the team tier's deadline dropped it.
+        is_late: whether the team tier's deadline dropped it; ``is_stale``: whether it rested on too old a state.
+        metrics: other numbers by name, as of an :class:`Outcome`.
         singly: as of its clients' replies, added up.
         spent: wall seconds of its clients, and its own.
     """
@@ -225,6 +267,8 @@ class TeamReply:
     bytes_down: int
     bytes_up: int
     is_late: bool = False
+    is_stale: bool = False
+    metrics: Mapping[str, float] = field(default_factory=dict)
     singly: Mapping[str, int] = field(default_factory=dict)
     spent: Spent = field(default=Spent(), compare=False)
 
@@ -242,6 +286,10 @@ class TeamReply:
         """The reply as a deadline leaves it: dropped; the team's clients were in time for the team."""
         return replace(self, is_late=True)
 
+    def stale(self) -> "TeamReply":
+        """The reply as a server leaves it that has moved on too far since: dropped."""
+        return replace(self, is_stale=True)
+
 
 class TeamPool(Protocol):
     """How the global server reaches team servers, wherever they live: in its own process or in actors."""
@@ -251,6 +299,12 @@ class TeamPool(Protocol):
 
     def results(self, tickets: Sequence[Ticket]) -> Iterator[TeamReply | Failure]:
         """The replies of teams, in the order in which they come."""
+
+    def settle(self, teams: Sequence[int], round: int) -> None:
+        """What their last rounds made of some teams, and of their clients, is so from this round on.
+
+        Only where the global server does not wait for all teams: elsewhere it is so as soon as they are made.
+        """
 
     def evaluate(self, shared: Mapping[str, Params], topology: Topology) -> Evaluations:
         """Evaluate the shared, the teams' and the personal models on all clients' test data; scores by client id."""
@@ -262,42 +316,13 @@ class TeamPool(Protocol):
         """Give each team its state back; one that ``teams`` lacks has none. Calls that were not made are forgotten."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a global round amounts to, before it is scored.
-
-    Attributes:
-        seconds: virtual length of the round.
-        round, virtual_s: its number, and the virtual clock after it, which the global server keeps.
-        straggling: max − min seconds of each cohort of clients.
-        calls: every client call: probes, then in order of team, team round and client.
-        counted: uploads that entered the global step: clients', or, in a tiered method, teams'. 0: it was not made.
-        bytes_team_down, bytes_team_up: between the global server and its teams; 0 in a flat method.
-        teams, late_teams: that were invited, and of those, dropped by the team tier's deadline.
-        singly: requests of clients that were answered one by one though several at once were asked for, by the reason.
-        spent: wall seconds of all tiers, those of the probes before the round included.
-    """
-
-    seconds: float
-    straggling: Sequence[float]
-    calls: CallTable
-    counted: int = 0
-    bytes_team_down: int = 0
-    bytes_team_up: int = 0
-    late_teams: int = 0
-    teams: int = 0
-    round: int = 0
-    virtual_s: float = 0.0
-    singly: Mapping[str, int] = field(default_factory=dict)
-    spent: Spent = field(default=Spent(), compare=False)
-
-
-def added(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """Counts of the same things, added up."""
-    total: Counter[str] = Counter()
+def added(parts: Iterable[Mapping[str, N]]) -> dict[str, N]:
+    """Numbers of the same things, added up."""
+    total: dict[str, N] = {}
     for part in parts:
-        total.update(part)
-    return dict(total)
+        for name, number in part.items():
+            total[name] = total[name] + number if name in total else number
+    return total
 
 
 def merge(parts: Iterable[Mapping[int, V]]) -> dict[int, V]:

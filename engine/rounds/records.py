@@ -1,10 +1,52 @@
-"""What a run reports: plain records. Sinks (JSONL, W&B, the terminal) sit at the edge, in the driver."""
+"""What a run reports: plain records, and what rewards rest on. Sinks sit at the edge, in the driver."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from strata.engine.method.calls import CallTable
-from strata.engine.stopwatch import Seconds
+from strata.engine.clock.delays import straggling_s
+from strata.engine.method.calls import PROBE, CallTable
+from strata.engine.method.situation import Report
+from strata.engine.stopwatch import Seconds, Spent
+
+ASYNC = "async/"
+"""Begins the names of what is told of servers that do not wait for all: of uploads that counted how many were how stale
+(``async/staleness/3``), how many were dropped (``async/stale``), the seconds for which clients had no work
+(``async/idle_s``), and how many calls were in flight when the round ended (``async/in_flight``)."""
+
+
+IN_FLIGHT = f"{ASYNC}in_flight"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a global round amounts to, before it is scored.
+
+    Attributes:
+        seconds: virtual length of the round.
+        round, virtual_s: its number, and the virtual clock after it, which the global server keeps.
+        straggling: max − min seconds of each cohort of clients.
+        calls: every client call: probes, then in order of team, team round and client.
+        counted: uploads that entered the global step: clients', or, in a tiered method, teams'. 0: it was not made.
+        bytes_team_down, bytes_team_up: between the global server and its teams; 0 in a flat method.
+        teams, late_teams: that were invited, and of those, dropped by the team tier's deadline.
+        metrics: other numbers by name, :data:`ASYNC` ones among them where servers do not wait for all.
+        singly: requests of clients that were answered one by one though several at once were asked for, by the reason.
+        spent: wall seconds of all tiers, those of the probes before the round included.
+    """
+
+    seconds: float
+    straggling: Sequence[float]
+    calls: CallTable
+    counted: int = 0
+    bytes_team_down: int = 0
+    bytes_team_up: int = 0
+    late_teams: int = 0
+    teams: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    round: int = 0
+    virtual_s: float = 0.0
+    singly: Mapping[str, int] = field(default_factory=dict)
+    spent: Spent = field(default=Spent(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -68,3 +110,21 @@ class RoundRecord:
     wall_s: float = 0.0
     agents_wall_s: float = 0.0
     seconds: Seconds = field(default_factory=dict)
+
+
+def report_of_round(calls: CallTable, round_s: float, straggling_s: float, accuracy: float | None) -> Report:
+    """The report of a round, without its probes, which were reported before it began.
+
+    Args:
+        calls: all client calls of the round.
+        round_s: virtual seconds that it took.
+        straggling_s: max − min seconds of its participants.
+        accuracy: of its evaluation, 0..1; None without.
+    """
+    return Report(calls.where(calls.status != PROBE), round_s, straggling_s, accuracy)
+
+
+def report_of_probes(calls: CallTable) -> Report:
+    """The report of probes that clients make side by side: together they take as long as the slowest, without any 0."""
+    seconds = calls.total_s.tolist()
+    return Report(calls, max(seconds, default=0.0), straggling_s(seconds))

@@ -4,14 +4,14 @@ A tier is a server with its children: a team with its clients, the global server
 schedule knows nothing of what the children are or how they are reached.
 """
 
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Generic, Protocol, Self, TypeVar
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from strata.engine.method.messages import Received
 from strata.engine.method.situation import Decisions
 from strata.engine.rounds.pools import Failure, Ticket
-from strata.engine.rounds.world import TierPlan
+from strata.engine.state.snapshot import Aloft, Flying
 from strata.engine.stopwatch import Stopwatch
 
 
@@ -33,36 +33,85 @@ class Reply(Protocol):
     def late(self) -> Self:
         """The reply marked as dropped by a deadline."""
 
+    def stale(self) -> Self:
+        """The reply marked as dropped because the server has moved on too far since."""
+
+
+class Called(Protocol):
+    """A call of a child; see the calls of :mod:`strata.engine.rounds.pools`."""
+
+    @property
+    def receiver(self) -> int:
+        """Id of the child that is called."""
+
+    def flying(self, message: int, seconds: float, age_s: float, version: int) -> Flying:
+        """The call as a checkpoint holds it: what was sent is the message of that number."""
+
 
 R = TypeVar("R", bound=Reply)
+Remade = Callable[[Flying, object], Called]
+"""Makes a call that was in flight once more, given what the child was sent."""
 
 
 @dataclass(frozen=True)
 class Moment:
-    """When a server exchanges with its children: global round and team round, both from 1; and what was decided."""
+    """When a server exchanges with its children, and what was decided.
+
+    Attributes:
+        round, team_round: both from 1.
+        decisions: None where the method's defaults hold.
+        virtual_s: virtual clock of the global server when it begins.
+    """
 
     round: int
     team_round: int
     decisions: Decisions | None = None
+    virtual_s: float = 0.0
 
 
 class Tier(Protocol[R]):
     """A server with its children, as a schedule needs it."""
 
-    def invite(self, moment: Moment) -> Sequence[int]:
-        """The children that take part, by id, ascending."""
+    def invite(self, moment: Moment, away: Collection[int] = ()) -> Sequence[int]:
+        """The children that are called now, by id, ascending; none of those that are ``away`` on an earlier call."""
 
-    def submit(self, children: Sequence[int], state: object, moment: Moment) -> Sequence[Ticket]:
-        """Send each child what it receives, given the server's state; one ticket each, in their order."""
+    def calls(self, children: Sequence[int], state: object, moment: Moment) -> Sequence[Any]:
+        """What each child is told and sent, given the server's state, in their order: each a :class:`Called`."""
+
+    def submit(self, calls: Sequence[Any]) -> Sequence[Ticket]:
+        """Hand calls over; one ticket each, in their order."""
 
     def results(self, tickets: Sequence[Ticket]) -> Iterator[R | Failure]:
         """The children's replies, in the order in which they come."""
 
-    def received(self, reply: R) -> Received[object]:
-        """A child's upload as the method receives it."""
+    def price_s(self, call: Any, /) -> float:
+        """Virtual seconds that a call takes at least, known before it is made."""
+
+    def received(self, call: Any, reply: R, state: object, staleness: int = 0) -> Received[object]:
+        """A child's upload as the method receives it in ``state``, which has changed ``staleness`` times since."""
 
     def aggregate(self, state: object, ups: Sequence[Received[object]], moment: Moment) -> object:
         """The server's state after the uploads, which are not empty and ordered by sender."""
+
+    def settle(self, calls: Sequence[Any], moment: Moment) -> None:
+        """Children whose calls have ended are what these calls made of them, from now on."""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """What lay between a server and its children in an exchange that did not wait for all of them.
+
+    Attributes:
+        idle_s: virtual seconds from each upload until the exchange ended, added up: so long its sender had no work.
+        staleness: how many of the uploads that counted were how stale.
+        stale: uploads that were dropped as too stale.
+        in_flight: children that were still on a call when it ended.
+    """
+
+    idle_s: float
+    staleness: Mapping[int, int] = field(default_factory=dict)
+    stale: int = 0
+    in_flight: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,8 +121,9 @@ class Step(Generic[R]):
     Attributes:
         state: of the server afterwards; the one before where nothing counted.
         seconds: virtual ones that the server waited.
-        replies: of all children, by id, late ones marked.
+        replies: of all children that answered, by id, dropped ones marked.
         arrivals: those of them whose uploads counted; ``ups``: the uploads.
+        gap: None where the server waited for all its children.
     """
 
     state: object
@@ -81,6 +131,7 @@ class Step(Generic[R]):
     replies: Sequence[R]
     arrivals: Sequence[R]
     ups: Sequence[Received[object]]
+    gap: Gap | None = None
 
     @property
     def counted(self) -> int:
@@ -96,6 +147,25 @@ class Schedule(Protocol):
 
     def exchange(self, tier: Tier[R], state: object, moment: Moment) -> "Pausing[Step[R]]":
         """The same with a pause once the calls are handed over, in which others may hand over theirs."""
+
+    @property
+    def away(self) -> Collection[int]:
+        """Children that are on a call between two exchanges."""
+
+    def passed(self, seconds: float) -> None:
+        """Virtual seconds have passed beside the exchanges."""
+
+    def renewed(self) -> None:
+        """The server's state was changed beside the exchanges."""
+
+    def dropped(self, staying: Collection[int]) -> None:
+        """Of the children that are on a call only these are still the server's; what the others send is dropped."""
+
+    def capture(self) -> Aloft:
+        """What is in flight between two exchanges."""
+
+    def restore(self, aloft: Aloft, remade: Remade) -> None:
+        """Take up again what :meth:`capture` gave; ``remade`` gives a call as it was handed over."""
 
 
 Made = TypeVar("Made")
@@ -133,6 +203,7 @@ class Deadline:
     """
 
     limit_s: float
+    away: ClassVar[Collection[int]] = ()
 
     def step(self, tier: Tier[R], state: object, moment: Moment) -> Step[R]:
         """One exchange that ends when the last child has answered, at ``limit_s`` at the latest.
@@ -149,24 +220,41 @@ class Deadline:
             StrataError: the first failure among the children, whatever the others do.
         """
         children = tier.invite(moment)
-        tickets = tier.submit(children, state, moment)
+        calls = tier.calls(children, state, moment)
+        tickets = tier.submit(calls)
         yield
         by_sender: dict[int, R] = {}
         for result in tier.results(tickets):
             if isinstance(result, Failure):
                 raise result.error
             by_sender[result.sender] = result
-        replies, arrivals, waited = [], [], 0.0
-        for child in children:
-            reply = by_sender[child]
+        replies, arrivals, ups, waited = [], [], [], 0.0
+        for call in calls:
+            reply = by_sender[call.receiver]
             waited = max(waited, min(reply.seconds, self.limit_s))
             in_time = reply.seconds <= self.limit_s
             if reply.arrived and in_time:
                 arrivals.append(reply)
+                ups.append(tier.received(call, reply, state))
             replies.append(reply if in_time else reply.late())
-        ups = [tier.received(reply) for reply in arrivals]
         after = tier.aggregate(state, ups, moment) if ups else state
         return Step(after, waited, replies, arrivals, ups)
+
+    def passed(self, seconds: float) -> None:
+        """Do nothing: between two exchanges nobody is on a call."""
+
+    def renewed(self) -> None:
+        """Do nothing: nobody has an older state between two exchanges."""
+
+    def dropped(self, staying: Collection[int]) -> None:
+        """Do nothing: between two exchanges nobody is on a call."""
+
+    def capture(self) -> Aloft:
+        """Nothing."""
+        return Aloft()
+
+    def restore(self, aloft: Aloft, remade: Remade) -> None:
+        """Do nothing: between two exchanges nobody is on a call."""
 
 
 @dataclass(frozen=True)
@@ -174,8 +262,3 @@ class Synchronous(Deadline):
     """The server waits for all its children."""
 
     limit_s: float = float("inf")
-
-
-def schedule_of(plan: TierPlan) -> Schedule:
-    """The schedule that a tier's configuration asks for: a deadline, or waiting for all."""
-    return Deadline(plan.deadline_s) if plan.mode == "deadline" else Synchronous()

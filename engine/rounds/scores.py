@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from strata.engine.method.calls import LATE, LOST, OK
+from strata.engine.method.calls import LATE, LOST, OK, STALE
 from strata.engine.method.requests import Evaluation
-from strata.engine.rounds.pools import Evaluations, Outcome
-from strata.engine.rounds.records import RoundRecord, Scores
+from strata.engine.rounds.pools import Evaluations
+from strata.engine.rounds.records import Outcome, RoundRecord, Scores
 
 
 def score(evaluations: Mapping[int, Evaluation]) -> Scores:
@@ -49,7 +49,8 @@ def record(round: int, virtual_s: float, outcome: Outcome, scores: Mapping[str, 
         wall_s: seconds that the simulation itself took.
     """
     calls = outcome.calls
-    count = {status: int((calls.status == status).sum()) for status in (OK, LATE, LOST)}
+    count = {status: int((calls.status == status).sum()) for status in (OK, LATE, LOST, STALE)}
+    teams = {"teams": outcome.teams, "late_teams": outcome.late_teams} if outcome.teams else {}
     losses = calls.loss[(calls.status == OK) & ~np.isnan(calls.loss)]
     return RoundRecord(
         round=round,
@@ -68,7 +69,7 @@ def record(round: int, virtual_s: float, outcome: Outcome, scores: Mapping[str, 
         train_loss=float(losses.mean()) if len(losses) else None,
         scores=scores,
         calls=calls,
-        metrics={"teams": outcome.teams, "late_teams": outcome.late_teams} if outcome.teams else {},
+        metrics={**teams, **outcome.metrics},
         wall_s=wall_s,
     )
 

@@ -5,6 +5,7 @@ Whatever calls a method does so with one torch thread, so that its sums do not d
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Protocol
 
 from strata.engine.data.dataset import IntArray
@@ -12,16 +13,20 @@ from strata.engine.determinism import single_thread
 from strata.engine.errors import ActionError
 from strata.engine.method.algorithm import TieredAlgorithm
 from strata.engine.method.calls import CallTable
-from strata.engine.method.messages import Assignment
+from strata.engine.method.messages import Assignment, Context, Received
 from strata.engine.method.situation import Decisions
 from strata.engine.params import Params
+from strata.engine.rounds.buffered import schedule_of
 from strata.engine.rounds.cohort import FlatTier, choose, probed
-from strata.engine.rounds.pools import ClientPool, Evaluations, Outcome, TeamPool
-from strata.engine.rounds.schedules import Moment, Schedule, Step, Tier, schedule_of
-from strata.engine.rounds.team import TeamTier
+from strata.engine.rounds.costs import CallCosts, PricedClients, Prices
+from strata.engine.rounds.pools import ClientPool, Evaluations, TeamCall, TeamPool
+from strata.engine.rounds.records import Outcome
+from strata.engine.rounds.schedules import Called, Moment, Schedule, Step, Tier
+from strata.engine.rounds.team import TeamServer
+from strata.engine.rounds.team_tier import TeamTier
 from strata.engine.rounds.world import TierPlan, World
 from strata.engine.seeding import derive
-from strata.engine.state.snapshot import Snapshot
+from strata.engine.state.snapshot import Flying, Snapshot
 from strata.engine.stopwatch import Spent, Stopwatch, together
 
 
@@ -69,6 +74,9 @@ class TopTier(Tier[Any], Protocol):
     def outcome(self, before: object, step: Step[Any]) -> Outcome:
         """What an exchange that began with the state ``before`` came to, without the server's own latency."""
 
+    def remade(self, flying: Flying, down: object) -> Called:
+        """A call that was in flight when the run was saved, as it was handed over."""
+
     def finish(self, state: object, moment: Moment) -> None:
         """Do what is due once the server has its state after a round: teams may be formed anew."""
 
@@ -105,7 +113,7 @@ class GlobalServer:
 
     def invite(self) -> list[int]:
         """Who is invited to the next round, by client id; asking again gives the same."""
-        return self._tier.clients(self._tier.invite(Moment(self.round + 1, 1)))
+        return self._tier.clients(self._tier.invite(Moment(self.round + 1, 1), self._schedule.away))
 
     @single_thread()
     def probe(self, clients: Sequence[int]) -> CallTable:
@@ -138,25 +146,33 @@ class GlobalServer:
     def _exchange(self, decisions: Decisions | None) -> Outcome:
         if decisions is not None and decisions.teams:
             _require_teams(self._world, decisions.teams, self.round + 1)
-        moment = Moment(self.round + 1, 1, decisions)
+        probes_s = self._probes_s
+        moment = Moment(self.round + 1, 1, decisions, self.virtual_s + probes_s)
         before = self.state
         if decisions is not None and decisions.server:
             before = self._world.algorithm.steer(before, decisions.server)
+        self._schedule.passed(probes_s)
         step = self._schedule.step(self._tier, before, moment)
+        self._schedule.passed(self._world.server_profile.latency_s)
         if step.counted:  # else what was decided for this round ends with it
             self.state = step.state
         self._tier.finish(self.state, moment)
-        outcome = self._with_probes(self._tier.outcome(before, step))
+        outcome = self._with_probes(self._tier.outcome(before, step), probes_s)
         self.round += 1
         self.virtual_s += outcome.seconds
         return replace(outcome, round=self.round, virtual_s=self.virtual_s)
 
-    def _with_probes(self, outcome: Outcome) -> Outcome:
+    @property
+    def _probes_s(self) -> float:
+        """Virtual seconds of the probes before the next round."""
+        return sum(float(table.total_s.max()) for table in self._probes)
+
+    def _with_probes(self, outcome: Outcome, probes_s: float) -> Outcome:
         seconds = outcome.seconds + self._world.server_profile.latency_s
         if not self._probes:
             return replace(outcome, seconds=seconds)
         probes, self._probes = self._probes, []
-        seconds += sum(float(table.total_s.max()) for table in probes)
+        seconds += probes_s
         return replace(outcome, seconds=seconds, calls=CallTable.joined([*probes, outcome.calls]))
 
     @single_thread()
@@ -175,7 +191,8 @@ class GlobalServer:
 
     def snapshot(self, since: int = -1) -> Snapshot:
         """Snapshot of the server's state and of all state below it; of clients' only what changed after ``since``."""
-        between = self._tier.capture(Snapshot(self.round, self.virtual_s, self.state))
+        own = Snapshot(self.round, self.virtual_s, self.state, aloft=self._schedule.capture())
+        between = self._tier.capture(own)
         return replace(between, clients=self._clients.states(self._everyone, since))
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -184,6 +201,7 @@ class GlobalServer:
         self._probes = []
         self._spent(Spent())  # what was measured before is of other rounds
         self._tier.restore(snapshot)
+        self._schedule.restore(snapshot.aloft, self._tier.remade)
         self._clients.restore(self._everyone, snapshot.clients)
 
     def give(self, states: Mapping[int, object]) -> None:
@@ -210,7 +228,37 @@ def _require_teams(world: World, decided: Mapping[int, Assignment], round: int) 
         )
 
 
+class PricedTeam(TeamServer):
+    """A team server whose clients are priced: its state stays as it is."""
+
+    def _step(self, state: object, ups: Sequence[Received[object]], context: Context) -> object:
+        return state
+
+
+class TeamPrices:
+    """Virtual seconds of teams' rounds before they are made, at least."""
+
+    def __init__(self, world: World) -> None:
+        """Count nothing before it is asked."""
+        self._world = world
+
+    @cached_property
+    def _clients(self) -> PricedClients:
+        return PricedClients(self._world, CallCosts(self._world))
+
+    def __call__(self, call: TeamCall) -> float:
+        """The seconds of a team's rounds, made with clients that are only priced."""
+        return PricedTeam(self._world, call.team, self._clients).run(call).seconds
+
+
 def serve(world: World, clients: ClientPool, teams: TeamPool | None) -> GlobalServer:
-    """The global server of a run, over its teams where there are any, and else over its clients."""
-    tier: TopTier = FlatTier(world, clients) if teams is None else TeamTier(world, teams)
-    return GlobalServer(world, tier, clients)
+    """The global server of a run, over its teams where there are any, and else over its clients.
+
+    Raises:
+        ConfigError: when changes of clients are to be counted, and uploads do not say what changed.
+    """
+    if world.clients_plan.mode == "async" and world.clients_plan.mixing.update == "change":
+        CallCosts(world).require_changes()
+    if teams is None:
+        return GlobalServer(world, FlatTier(world, clients, Prices(world)), clients)
+    return GlobalServer(world, TeamTier(world, teams, TeamPrices(world)), clients)

@@ -5,33 +5,32 @@ from dataclasses import replace
 from typing import cast
 
 from strata.engine.clock.delays import transfer_s
-from strata.engine.data.dataset import IntArray
 from strata.engine.determinism import single_thread
-from strata.engine.errors import TopologyError
 from strata.engine.method.algorithm import TieredAlgorithm
 from strata.engine.method.calls import CallTable
 from strata.engine.method.messages import Context, Received
 from strata.engine.params import Params
-from strata.engine.rounds.cohort import ClientTier, choose, cohort_size
+from strata.engine.rounds.buffered import schedule_of
+from strata.engine.rounds.cohort import ClientTier
+from strata.engine.rounds.costs import Prices
 from strata.engine.rounds.pools import (
     ClientPool,
     Evaluations,
     Failure,
-    Outcome,
+    Key,
     Queue,
     Queued,
     TeamCall,
-    TeamPool,
     TeamReply,
     Ticket,
     Topology,
     added,
     merge,
 )
-from strata.engine.rounds.schedules import Moment, Pausing, Step, at_once, schedule_of, watched
-from strata.engine.rounds.world import World, teams_by_client
-from strata.engine.seeding import derive
-from strata.engine.state.snapshot import Snapshot
+from strata.engine.rounds.records import IN_FLIGHT
+from strata.engine.rounds.schedules import Moment, Pausing, at_once, watched
+from strata.engine.rounds.world import World
+from strata.engine.state.snapshot import Aloft, Underway
 from strata.engine.stopwatch import Spent, Stopwatch, here, together
 from strata.engine.tree import count_bytes
 
@@ -50,12 +49,19 @@ class TeamServer:
     def __init__(self, world: World, team: int, clients: ClientPool) -> None:
         """``clients`` reaches (at least) those that may become members of this team."""
         self._world, self.team, self._clients = world, team, clients
-        self._method = tiered(world)
+        self._method, self._price_s = tiered(world), Prices(world)
         self._schedule = schedule_of(world.clients_plan)
         self._state: object = None
+        self._ended_s = 0.0  # virtual clock when its last round ended
+        self._waits = "async" in (world.clients_plan.mode, world.teams_plan.mode)
+        self._made: object = None  # of the state after rounds that were not taken in yet
+        self._keys: dict[int, Key] = {}  # of the last call of each client that it was not lost in, in those rounds
 
     def _tier(self, members: Sequence[int]) -> ClientTier:
-        return ClientTier(self._world, self._clients, members, self._method.team_step, self.team)
+        return ClientTier(self._world, self._clients, members, self._step, self._price_s, self.team)
+
+    def _step(self, state: object, ups: Sequence[Received[object]], context: Context) -> object:
+        return self._method.team_step(state, ups, context)
 
     @single_thread()
     def run(self, call: TeamCall) -> TeamReply:
@@ -75,6 +81,7 @@ class TeamServer:
             StrataError: what broke the call of one of its clients.
         """
         tier, busy = self._tier(call.members), Stopwatch()
+        self._schedule.dropped(call.members)
         reply = yield from watched(busy, self._rounds(call, tier))
         return replace(reply, spent=Spent(reply.spent.trained, {here(): busy.seconds - tier.waited.seconds}))
 
@@ -83,13 +90,19 @@ class TeamServer:
         state = method.start_team(call.down, self._state)
         bytes_down, top, own = count_bytes(call.down), world.server_profile, world.team_profile
         seconds = own.latency_s + transfer_s(bytes_down, own.down_bytes_per_s, top.up_bytes_per_s)
+        # One that a deadline did not wait for may be called again before its rounds have ended.
+        self._schedule.passed(max(0.0, call.virtual_s - self._ended_s) + seconds)
+        self._schedule.renewed()
         outcomes, senders = [], set()
         for team_round in range(1, method.team_rounds + 1):
             step = yield from self._schedule.exchange(tier, state, Moment(call.round, team_round, call.decisions))
             outcomes.append(tier.outcome(state, step))
             senders |= {up.sender for up in step.ups}
+            self._keys |= {r.client: (r.client, call.round, team_round) for r in step.replies if r.arrived}
             state, seconds = step.state, seconds + step.seconds
-        self._state = state
+        self._made, self._ended_s = state, call.virtual_s + seconds
+        if self._world.teams_plan.mode != "async":
+            self._state = state
         up = method.to_global(state)
         bytes_up = count_bytes(up)
         return TeamReply(
@@ -101,6 +114,7 @@ class TeamServer:
             calls=CallTable.joined([outcome.calls for outcome in outcomes]),
             bytes_down=bytes_down,
             bytes_up=bytes_up,
+            metrics=_over_rounds([outcome.metrics for outcome in outcomes]),
             singly=added(outcome.singly for outcome in outcomes),
             spent=together(outcome.spent for outcome in outcomes),
         )
@@ -118,13 +132,38 @@ class TeamServer:
             models["TM"] = shared["GM"]
         return self._tier(members).evaluate(models, members)
 
+    def settle(self, round: int) -> None:
+        """What its last rounds made of the team, and of its clients, is so from this round on."""
+        self._state = self._made
+        self._clients.settle(list(self._keys.values()), round)
+        self._keys = {}
+
     def snapshot(self) -> object:
-        """The team's state; None before its first round."""
-        return self._state
+        """The team's state; None before its first round. With what is in flight, where it does not wait for all."""
+        self._settled()
+        if self._world.clients_plan.mode != "async":
+            return self._state
+        return Underway(self._state, self._schedule.capture(), self._ended_s)
 
     def restore(self, state: object) -> None:
         """Take up again a state that :meth:`snapshot` gave."""
-        self._state = state
+        self._settled()
+        aloft = Aloft()
+        if isinstance(state, Underway):
+            self._ended_s, aloft, state = state.virtual_s, state.aloft, state.state
+        self._state, self._keys = state, {}
+        self._schedule.restore(aloft, self._tier([]).remade)
+
+    def _settled(self) -> None:
+        """Wait until clients have done all that this server asked of them, before another asks for their states."""
+        if self._waits:
+            self._clients.states([], 0)
+
+
+def _over_rounds(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Numbers of several rounds of a team, added up; what is in flight is so after the last."""
+    total = added(metrics)
+    return {name: metrics[-1][name] if name == IN_FLIGHT else value for name, value in total.items()}
 
 
 class LocalTeams:
@@ -171,6 +210,11 @@ class LocalTeams:
         self._queue.finish()
         return merge(self._servers[team].evaluate(shared, members) for team, members in topology.items())
 
+    def settle(self, teams: Sequence[int], round: int) -> None:
+        """What their last rounds made of some teams, and of their clients, is so from this round on."""
+        for team in teams:
+            self._servers[team].settle(round)
+
     def snapshot(self) -> dict[int, object]:
         """Team states by team id; None before the first round."""
         self._queue.finish()
@@ -181,118 +225,3 @@ class LocalTeams:
         self._queue.forget()
         for team, server in self._servers.items():
             server.restore(teams.get(team))
-
-
-class TeamTier:
-    """The teams as the children of the global server: a :class:`~.schedules.Tier`."""
-
-    def __init__(self, world: World, teams: TeamPool) -> None:
-        """``teams`` reaches all of them; members are those that teams were formed with, until the method regroups."""
-        self._world, self._teams, self._method = world, teams, tiered(world)
-        self._topology: Topology = world.data.teams
-        self._team_of = world.team_of
-        self.plan = world.teams_plan
-        self.waited = Stopwatch()  # from handing calls over to their last reply
-
-    def invite(self, moment: Moment) -> list[int]:
-        """The teams that take part in a global round, by id."""
-        teams = sorted(self._topology)
-        return choose(teams, cohort_size(self.plan, len(teams)), self._world.seed, "teams", moment.round)
-
-    @property
-    def team_of(self) -> IntArray:
-        """The team of each client as it is now, ``(N,)``, by client id."""
-        return self._team_of
-
-    def clients(self, children: Sequence[int]) -> list[int]:
-        """The clients that are now in some teams; ids, ascending."""
-        return sorted(client for team in children for client in self._topology[team])
-
-    def submit(self, children: Sequence[int], state: object, moment: Moment) -> Sequence[Ticket]:
-        """Send each team its message; where the method gives several teams one object, it travels once."""
-        decided = {} if moment.decisions is None else moment.decisions.teams
-        calls = []
-        for team in children:
-            info = self._world.team_info(team, self._topology[team])
-            down = self._method.to_team(state, info, decided.get(team, {}), self._context(moment))
-            calls.append(TeamCall(team, moment.round, self._topology[team], down, moment.decisions))
-        with self.waited:
-            return self._teams.submit(calls)
-
-    def results(self, tickets: Sequence[Ticket]) -> Iterator[TeamReply | Failure]:
-        """The replies of the teams, in the order in which they come."""
-        return self.waited.over(self._teams.results(tickets))
-
-    def received(self, reply: TeamReply) -> Received[object]:
-        """A team's upload as the method receives it, with the samples of the clients whose uploads counted."""
-        return Received(reply.team, reply.samples, reply.up)
-
-    def aggregate(self, state: object, ups: Sequence[Received[object]], moment: Moment) -> object:
-        """The global state after the method's step over the teams' uploads."""
-        return self._method.global_step(state, ups, self._context(moment))
-
-    def outcome(self, before: object, step: Step[TeamReply]) -> Outcome:
-        """All calls of the teams' clients, by team; straggling is that of the teams' cohorts."""
-        return Outcome(
-            seconds=step.seconds,
-            straggling=[value for reply in step.replies for value in reply.straggling],
-            calls=CallTable.joined([reply.calls for reply in step.replies]),
-            counted=step.counted,
-            bytes_team_down=sum(reply.bytes_down for reply in step.replies),
-            bytes_team_up=sum(reply.bytes_up for reply in step.replies),
-            late_teams=sum(reply.is_late for reply in step.replies),
-            teams=len(step.replies),
-            singly=added(reply.singly for reply in step.replies),
-            spent=together(reply.spent for reply in step.replies),
-        )
-
-    def finish(self, state: object, moment: Moment) -> None:
-        """Let the method form its teams anew after a round, if it does such a thing; they hold from the next round on.
-
-        Raises:
-            TopologyError: when somebody is in no team or in two, or a team is new, gone or empty.
-        """
-        if self._method.regroups:
-            formed = self._method.regroup(state, self._topology, self._context(moment))
-            _check(formed, self._topology, moment.round)
-            # A method may have counted with numpy, whose numbers are not what calls and checkpoints hold.
-            self._adopt({int(team): sorted(map(int, members)) for team, members in sorted(formed.items())})
-
-    def _adopt(self, topology: Topology) -> None:
-        self._topology = topology
-        self._team_of = teams_by_client(topology, len(self._world.data.clients))
-
-    def evaluate(self, shared: Mapping[str, Params], clients: Sequence[int]) -> Evaluations:
-        """Evaluate the shared, the teams' and the personal models on some clients' test data; scores by client id."""
-        chosen: dict[int, list[int]] = {team: [] for team in self._topology}
-        for client, team in zip(clients, self._team_of[list(clients)].tolist(), strict=True):
-            chosen[team].append(client)
-        return self._teams.evaluate(shared, {team: members for team, members in chosen.items() if members})
-
-    def capture(self, snapshot: Snapshot) -> Snapshot:
-        """The snapshot of the global state, completed with the teams', and with who is in which team.
-
-        Who is in which team is left out (None) where the method does not regroup: it is as it was formed at the start.
-        """
-        topology = self._topology if self._method.regroups else None
-        return replace(snapshot, teams=self._teams.snapshot(), topology=topology)
-
-    def restore(self, snapshot: Snapshot) -> None:
-        """Give teams the states of a snapshot; and their members, where the snapshot has them."""
-        if snapshot.topology is not None:
-            self._adopt(snapshot.topology)
-        self._teams.restore(snapshot.teams)
-
-    def _context(self, moment: Moment) -> Context:
-        return Context(moment.round, 0, derive(self._world.seed, "server", moment.round))
-
-
-def _check(formed: Topology, before: Topology, round: int) -> None:
-    everyone = sorted(client for members in before.values() for client in members)
-    if set(formed) != set(before) or sorted(c for members in formed.values() for c in members) != everyone:
-        raise TopologyError(
-            f"round {round}: the method formed other teams: expected teams {sorted(before)}, and each of the "
-            f"{len(everyone)} clients in one of them."
-        )
-    if empty := [team for team, members in formed.items() if not len(members)]:
-        raise TopologyError(f"round {round}: the method left team {empty[0]} without a client; expected one at least.")

@@ -4,66 +4,33 @@ Agents whose rewards are latencies are pre-trained on it, at thousands of rounds
 have the seconds and bytes of the real ones, to the bit (a test asserts it).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import cast
+from collections.abc import Mapping, Sequence
 
 from strata.engine.errors import ConfigError
 from strata.engine.method.algorithm import TieredAlgorithm
-from strata.engine.method.calls import LOST
 from strata.engine.method.messages import Assignment, Received
-from strata.engine.method.requests import Work
 from strata.engine.method.situation import Decisions, Report
-from strata.engine.rounds.accounts import charge
 from strata.engine.rounds.cohort import FlatTier
-from strata.engine.rounds.costs import CallCosts
-from strata.engine.rounds.pools import ClientCall, ClientReply, EvaluationCall, Evaluations, Failure, Ticket
-from strata.engine.rounds.reports import report_of_probes, report_of_round
+from strata.engine.rounds.costs import CallCosts, PricedClients, Prices
+from strata.engine.rounds.pools import ClientCall, ClientReply
+from strata.engine.rounds.records import report_of_probes, report_of_round
 from strata.engine.rounds.schedules import Moment, Step
 from strata.engine.rounds.server import GlobalServer
 from strata.engine.rounds.world import World
-
-PRICED = ()
-"""Stands for an upload that was priced and not made."""
-
-
-class PricedClients:
-    """A :class:`~.pools.ClientPool` that charges calls what they would cost. Nobody trains or keeps anything."""
-
-    def __init__(self, world: World, costs: CallCosts) -> None:
-        """``costs`` of the calls of ``world``; worlds of the same data may share them."""
-        self._world, self._costs = world, costs
-
-    def submit(self, calls: Sequence[ClientCall]) -> Sequence[Ticket]:
-        """Note the calls; they are priced when their results are asked for."""
-        return calls
-
-    def results(self, tickets: Sequence[Ticket]) -> Iterator[ClientReply | Failure]:
-        """Price the calls, in their order: replies with bytes, FLOPs and virtual seconds, but without a real upload."""
-        for call in cast(Sequence[ClientCall], tickets):
-            cost = self._costs.probe(call.client) if call.probe else self._costs.call(call.client, call.assignment)
-            made = charge(self._world, call, cost.bytes_down, cost.bytes_up, Work(cost.flops), {})
-            yield ClientReply(call.client, None if made.status == LOST else PRICED, made)
-
-    def evaluate(self, call: EvaluationCall) -> Evaluations:
-        """Evaluate nobody: where nothing is learnt there are no scores."""
-        return {}
-
-    def states(self, clients: Sequence[int], since: int) -> dict[int, object]:
-        """Private states: none, because nobody trains."""
-        return {}
-
-    def restore(self, clients: Sequence[int], states: Mapping[int, object]) -> None:
-        """Restore nothing, because nothing is kept."""
 
 
 class PricedTier(FlatTier):
     """Clients whose calls are priced: they are sent nothing, and the server's state stays as it is."""
 
-    def calls(self, state: object, moment: Moment, told: Mapping[int, Assignment]) -> list[ClientCall]:
+    def _sent(self, state: object, moment: Moment, told: Mapping[int, Assignment]) -> list[ClientCall]:
         """What each client of a cohort is told, without anything that it would be sent."""
         return [
             ClientCall(client, self._team, moment.round, moment.team_round, decided) for client, decided in told.items()
         ]
+
+    def _rebased(self, call: ClientCall, up: object, state: object, worth: float) -> object:
+        """The upload as it is: a priced one holds nothing."""
+        return up
 
     def aggregate(self, state: object, ups: Sequence[Received[object]], moment: Moment) -> object:
         """The server's state as it was before: priced uploads hold nothing to aggregate."""
@@ -90,7 +57,7 @@ class TimedRounds:
             )
         self.world, self.costs = world, costs or CallCosts(world)
         clients = PricedClients(world, self.costs)
-        self._server = GlobalServer(world, PricedTier(world, clients), clients)
+        self._server = GlobalServer(world, PricedTier(world, clients, Prices(world, self.costs)), clients)
 
     @property
     def round(self) -> int:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -18,6 +18,7 @@ from strata.engine.method.algorithm import Algorithm
 from strata.engine.method.calls import NO_TEAM
 from strata.engine.method.messages import ClientInfo, TeamInfo
 from strata.engine.on_demand import OnDemand
+from strata.engine.rounds.mixing import Mixing
 
 Method = Algorithm[object, object, object, object]
 """The method of a run: what its states and messages are, only it knows."""
@@ -28,14 +29,23 @@ class TierPlan:
     """How a server gathers its children.
 
     Attributes:
-        mode: ``sync`` waits for all; ``deadline`` drops what arrives later than ``deadline_s`` virtual seconds.
+        mode: ``sync`` waits for all; ``deadline`` drops what arrives later than ``deadline_s`` virtual seconds;
+            ``async`` makes the server's step as soon as ``buffer`` uploads are in.
         deadline_s: see ``mode``.
         participation: share of the children invited per round, at least one.
+        concurrency: async: children on a call at a time; 0: as many as are invited per round, by ``participation``.
+        buffer: async: uploads per step of the server.
+        max_staleness: async: what is staler is dropped; -1: nothing is.
+        mixing: async: how uploads enter the server's state.
     """
 
-    mode: Literal["sync", "deadline"]
+    mode: Literal["sync", "deadline", "async"]
     deadline_s: float
     participation: float
+    concurrency: int = 0
+    buffer: int = 1
+    max_staleness: int = -1
+    mixing: Mixing = field(default_factory=Mixing)
 
 
 class Infos(OnDemand[ClientInfo]):

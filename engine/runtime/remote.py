@@ -1,6 +1,5 @@
 """How servers reach clients and teams that are Ray actors, and what is raised when one cannot be reached."""
 
-import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn, cast
@@ -20,12 +19,14 @@ from strata.engine.rounds.pools import (
     EvaluationCall,
     Evaluations,
     Failure,
+    Key,
     TeamCall,
     TeamReply,
     Ticket,
     Topology,
     merge,
 )
+from strata.engine.runtime.loads import Dealer
 from strata.engine.runtime.shells import Shell, Slot
 from strata.engine.tree import count_bytes, from_wire, to_wire
 
@@ -69,8 +70,9 @@ class RayClients:
             work: how much a call of each client is expected to take, by client id, in any unit, where any actor may
                 make it because nothing is kept between calls; None: each client's own actor makes its calls.
         """
-        self._actors, self._homes = actors, np.asarray(homes)
-        self._owner, self._work = owner, None if work is None else np.asarray(work)
+        self._actors, self._owner = actors, owner
+        self._dealer = Dealer(len(actors), homes, work)
+        self._early: dict[Ref, dict[int, ClientReply]] = {}  # answers that nobody has asked for yet, by number
 
     def submit(self, calls: Sequence[ClientCall]) -> list[Pending]:
         """Hand calls over, one task per actor, all side by side; an actor makes its clients' calls one after the other.
@@ -80,13 +82,14 @@ class RayClients:
         """
         wires = shared_once(call.down for call in calls)
         tickets: list[Pending] = [None] * len(calls)  # type: ignore[list-item]
-        for actor, places in self._dealt([call.client for call in calls]):
+        for host, places in self._dealer.deal([call.client for call in calls]):
             own = [calls[place] for place in places]
             slots: dict[int, Slot] = {}
             for call in own:
                 slots.setdefault(id(call.down), Slot(len(slots)))
             sent = [replace(call, down=slots[id(call.down)]) for call in own]
-            ref = ask(actor, "run", (sent,), *(wires[key] for key in slots))
+            ref = ask(self._actors[host], "run", (sent,), *(wires[key] for key in slots))
+            self._dealer.began(ref, host, [call.client for call in own])
             where = self._where(own)
             for number, place in enumerate(places):
                 tickets[place] = (ref, number, where)
@@ -98,9 +101,30 @@ class RayClients:
         A call that broke gives a failure. So does each call of an actor whose process ended (an ActorDiedError, which
         names its clients, team and round), or whose answer Ray lost (a ClusterError).
         """
-        for replies, wanted in as_they_come(cast(Sequence[Pending], tickets)):
-            for number in wanted:
-                yield replies if isinstance(replies, Failure) else replies[number]
+        waiting = []
+        for ticket in cast(Sequence[Pending], tickets):
+            early = self._early.get(ticket[0], {})
+            if ticket[1] in early:
+                yield early.pop(ticket[1])
+            else:
+                waiting.append(ticket)
+        for ref, replies, wanted in as_they_come(waiting):
+            self._dealer.ended(ref)
+            if isinstance(replies, Failure):
+                yield from [replies] * len(wanted)
+                continue
+            yield from (replies[number] for number in wanted)
+            rest = {number: reply for number, reply in enumerate(replies) if number not in wanted}
+            self._early = {ref: left for ref, left in {**self._early, ref: rest}.items() if left}
+
+    def settle(self, calls: Sequence[Key], round: int) -> None:
+        """What some calls made of their clients is the clients' state, from this round on.
+
+        It is not waited for: an actor does what it is asked in that order.
+        """
+        if not self._dealer.anywhere:  # else nothing is kept
+            for host, places in self._dealer.by_home([client for client, _, _ in calls]):
+                ask(self._actors[host], "settle", ([calls[place] for place in places], round))
 
     def evaluate(self, call: EvaluationCall) -> Evaluations:
         """Evaluate the given clients on their own test data, all actors side by side; scores by client id.
@@ -111,9 +135,10 @@ class RayClients:
         shared = put_once(call.shared)
         clients = list(call.clients)
         asked = []
-        for actor, places in self._by_actor(clients):
+        for host, places in self._dealer.by_home(clients):
             mine = [clients[place] for place in places]
-            asked.append((mine, ask(actor, "evaluate", (replace(call, clients=mine, shared=Slot(0)),), shared)))  # type: ignore[arg-type]
+            sent = replace(call, clients=mine, shared=Slot(0))  # type: ignore[arg-type]
+            asked.append((mine, ask(self._actors[host], "evaluate", (sent,), shared)))
         return merge(answer(ref, f"{names_of(mine)}, evaluation") for mine, ref in asked)
 
     def states(self, clients: Sequence[int], since: int) -> dict[int, object]:
@@ -135,9 +160,11 @@ class RayClients:
         Raises:
             ActorDiedError: when an actor's process ended.
         """
+        self._dealer.forget()
+        self._early = {}
         parts: list[dict[int, object]] = [{} for _ in self._actors]
         for client, state in states.items():
-            parts[self._homes[client]][client] = state
+            parts[self._dealer.homes[client]][client] = state
         refs = [
             ask(actor, "restore", to_wire((clients, part))) for actor, part in zip(self._actors, parts, strict=True)
         ]
@@ -145,32 +172,12 @@ class RayClients:
             answer(ref, f"{self._hosted(number)}, resume")
 
     def _hosted(self, number: int) -> str:
-        return names_of(np.flatnonzero(self._homes == number)[:9].tolist())  # of which eight are shown
+        return names_of(np.flatnonzero(self._dealer.homes == number)[:9].tolist())  # of which eight are shown
 
     def _where(self, calls: Sequence[ClientCall]) -> str:
         first = calls[0]
         names = names_of([call.client for call in calls]) + self._owner
         return f"{names}, round {first.round}" + (f", team round {first.team_round}" if self._owner else "")
-
-    def _dealt(self, clients: Sequence[int]) -> list[tuple[Actor, list[int]]]:
-        """Each actor with the places, ascending, of the clients whose calls it is to make."""
-        if self._work is None:
-            return self._by_actor(clients)
-        work, actors = self._work[list(clients)].tolist(), self._actors
-        loads = [(0, number) for number in range(len(actors))]
-        places: list[list[int]] = [[] for _ in actors]
-        for place in sorted(range(len(clients)), key=lambda place: (-work[place], place)):
-            load, number = heapq.heappop(loads)
-            places[number].append(place)
-            heapq.heappush(loads, (load + work[place], number))
-        return [(actor, sorted(own)) for actor, own in zip(actors, places, strict=True) if own]
-
-    def _by_actor(self, clients: Sequence[int]) -> list[tuple[Actor, list[int]]]:
-        """Each actor with the places, in the order given, of its clients."""
-        groups: dict[int, list[int]] = {}
-        for place, home in enumerate(self._homes[list(clients)].tolist()):
-            groups.setdefault(home, []).append(place)
-        return [(self._actors[home], places) for home, places in groups.items()]
 
 
 class RayTeams:
@@ -199,7 +206,12 @@ class RayTeams:
         process ended (an ActorDiedError, which names what died, and the round), or whose answer Ray lost (a
         ClusterError).
         """
-        return (reply for reply, _ in as_they_come(cast(Sequence[Pending], tickets)))
+        return (reply for _, reply, _ in as_they_come(cast(Sequence[Pending], tickets)))
+
+    def settle(self, teams: Sequence[int], round: int) -> None:
+        """What their last rounds made of some teams, and of their clients, is so from this round on; not waited for."""
+        for team in teams:
+            ask(self._actors[team], "settle", (round,))
 
     def evaluate(self, shared: Mapping[str, Params], topology: Topology) -> Evaluations:
         """Evaluate the clients of all teams on their own test data, the teams side by side; scores by client id.
@@ -245,12 +257,12 @@ def answer(ref: Ref, where: str) -> Any:
     return from_wire(fetch(ref, where))
 
 
-def as_they_come(tickets: Iterable[Pending]) -> Iterator[tuple[Any, list[int]]]:
+def as_they_come(tickets: Iterable[Pending]) -> Iterator[tuple[Ref, Any, list[int]]]:
     """Wait for tasks, in the order in which they end.
 
     Yields:
-        each task's answer, or a failure with what :func:`fetch` raises; and which of the calls that it makes are among
-        the tickets, by number.
+        each task's reference; its answer, or a failure with what :func:`fetch` raises; and which of the calls that it
+        makes are among the tickets, by number.
     """
     waiting: dict[Ref, tuple[list[int], str]] = {}
     for ref, number, where in tickets:
@@ -261,7 +273,7 @@ def as_they_come(tickets: Iterable[Pending]) -> Iterator[tuple[Any, list[int]]]:
         ready, rest = ray.wait(rest, num_returns=len(rest), timeout=0)
         for ref in ready:
             numbers, where = waiting.pop(ref)
-            yield _answer_or_failure(ref, where), numbers
+            yield ref, _answer_or_failure(ref, where), numbers
 
 
 def _answer_or_failure(ref: Ref, where: str) -> Any:

@@ -3,7 +3,65 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from strata.engine.method.situation import Decisions
 from strata.engine.state.archive import Archived
+
+
+@dataclass(frozen=True)
+class Flying:
+    """A call that is in flight between two rounds, as it is made anew when a run is resumed.
+
+    Attributes:
+        receiver: id of the child that was called, a client or a team.
+        round, team_round: when.
+        assignment: what it was told, if it is a client; ``decisions``: if it is a team, of its round.
+        virtual_s: virtual clock when a team was called.
+        message: which of the messages it was sent.
+        seconds: virtual ones that the call takes.
+        age_s: virtual seconds since it was called.
+        version: how often the server's state had changed by then.
+    """
+
+    receiver: int
+    round: int
+    team_round: int
+    assignment: Mapping[str, float | int | str]
+    message: int
+    seconds: float
+    age_s: float
+    version: int
+    decisions: Decisions | None = None
+    virtual_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Aloft:
+    """What is in flight between a server and its children.
+
+    Attributes:
+        version: how often the server's state has changed.
+        messages: what the children were sent, each once.
+        calls: of the children, by their ids.
+    """
+
+    version: int = 0
+    messages: Sequence[object] = ()
+    calls: Sequence[Flying] = ()
+
+
+@dataclass(frozen=True)
+class Underway:
+    """A team server that does not wait for all its clients, between two of its rounds.
+
+    Attributes:
+        state: of the team; None before its first round.
+        aloft: calls that its clients are on.
+        virtual_s: virtual clock when its last round ended.
+    """
+
+    state: object
+    aloft: Aloft
+    virtual_s: float
 
 
 @dataclass(frozen=True)
@@ -14,10 +72,12 @@ class Snapshot:
         round: global rounds done, 0 before the first.
         virtual_s: the virtual clock, in seconds.
         server: state of the global server.
-        teams: state of each team server, by team id; None before the team's first round.
+        teams: state of each team server, by team id; None before the team's first round. An :class:`Underway` where
+            teams do not wait for all their clients.
         clients: private state of each client that was called at least once, by client id; or of those of them whose
             state has changed since some round.
         topology: members by team, where the method forms teams anew; None: as they were formed at the start.
+        aloft: calls that the global server's children are on.
     """
 
     round: int
@@ -26,6 +86,12 @@ class Snapshot:
     teams: Mapping[int, object] = field(default_factory=dict)
     clients: Mapping[int, object] = field(default_factory=dict)
     topology: Mapping[int, Sequence[int]] | None = None
+    aloft: Aloft = Aloft()
+
+    @property
+    def team_states(self) -> dict[int, object]:
+        """State of each team server, by team id, without what is in flight."""
+        return {team: held.state if isinstance(held, Underway) else held for team, held in self.teams.items()}
 
 
 @dataclass(frozen=True)

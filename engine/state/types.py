@@ -4,9 +4,10 @@ from typing import Any
 
 from strata.engine.method.algorithm import Algorithm
 from strata.engine.method.length import Length
+from strata.engine.method.situation import Decisions
 from strata.engine.state.archive import Archived
 from strata.engine.state.encoding import types_in
-from strata.engine.state.snapshot import Saved, Snapshot
+from strata.engine.state.snapshot import Aloft, Flying, Saved, Snapshot, Underway
 
 
 def state_types(method: Algorithm[Any, Any, Any, Any]) -> dict[str, type]:
@@ -14,7 +15,8 @@ def state_types(method: Algorithm[Any, Any, Any, Any]) -> dict[str, type]:
 
     A method's are called after its class, ``FedAvg.Global``, whatever module that is in.
     """
-    types: dict[str, type] = {"Snapshot": Snapshot, "Saved": Saved, "Archived": Archived, "Length": Length}
+    own = (Snapshot, Saved, Archived, Length, Aloft, Flying, Underway, Decisions)
+    types: dict[str, type] = {kind.__name__: kind for kind in own}
     for kind in type(method).__mro__:
         if kind.__module__ not in ("abc", "builtins", "typing"):
             types |= {name: one for name, one in types_in(kind.__module__, kind.__name__).items() if name not in types}

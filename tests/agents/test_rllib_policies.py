@@ -11,7 +11,7 @@ from strata.engine.errors import ConfigError
 from strata.engine.state import checkpoint
 from strata.engine.tree import fingerprint
 from strata.envs.multi_agent import FederatedRoundsEnv
-from tests.helpers.toys import ARMS, arms, driver, learn, mean_pay, numbers, settings, turns
+from tests.helpers.toys import ARMS, arms, driver, learn, mean_pay, numbers, settings, turns, virtual
 
 
 @pytest.mark.parametrize(
@@ -150,3 +150,40 @@ def test_an_update_makes_one_step_per_epoch_on_all_rounds(agents, monkeypatch):
 def test_step_sizes_of_agents_that_are_not_there_are_refused():
     with pytest.raises(ConfigError, match=r"agents.lr.amr: no such agent. Did you mean arm\? Expected one of arm, num"):
         LearntPolicies(AGENTS, settings(lr={"amr": 0.1}), seed=0)
+
+
+def test_what_is_paid_in_a_later_round_is_learnt_as_if_it_were_paid_at_once(tmp_path):
+    agents, types = virtual(3), {}
+    seen = {agent: np.zeros(1, np.float32) for agent in agents}
+
+    def begun():
+        policies = LearntPolicies(agents, settings(), seed=0)
+        policies.unpaid = {}
+        policies.act(1, None, {}, seen)
+        return policies
+
+    at_once, later = begun(), begun()
+    at_once.learn(1, {"client 0": 0.5, "client 1": -1.0})
+    later.learn(1, {"client 0": 0.5})
+    assert set(later.unpaid) == {"client 1", "client 2"}
+    checkpoint.save(tmp_path, 1, later.state(), {}, 1, types)
+    resumed = LearntPolicies(agents, settings(), seed=0)
+    resumed.restore(checkpoint.load(tmp_path / "round-000001", {}, types))
+    for policies in (later, resumed):
+        policies.act(2, None, {}, {"client 0": seen["client 0"]})
+        policies.learn(2, {"client 1": -1.0})
+        assert set(policies.unpaid) == {"client 0", "client 2"}
+        own, other = (p.state()["learners"]["reinforce"]["rl_module"] for p in (policies, at_once))
+        assert fingerprint(own["client 1"]) == fingerprint(other["client 1"])
+        assert fingerprint(own["client 2"]) == fingerprint(other["client 2"]) != fingerprint(own["client 1"])
+
+
+def test_where_all_is_paid_at_once_nothing_is_kept_for_later():
+    agents = virtual(2)
+    policies = LearntPolicies(agents, settings(), seed=0)
+    policies.act(1, None, {}, {agent: np.zeros(1, np.float32) for agent in agents})
+    policies.learn(1, {"client 0": 0.5})
+    before = fingerprint(policies.state()["learners"])
+    policies.learn(2, {"client 1": 1.0})
+    assert fingerprint(policies.state()["learners"]) == before
+    assert "unpaid" not in policies.state()

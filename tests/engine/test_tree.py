@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from strata.engine.tree import OnWire, count_bytes, from_wire, replaced, to_wire
+from strata.engine.tree import OnWire, between, count_bytes, from_wire, replaced, to_wire
 
 
 @dataclass(frozen=True)
@@ -56,3 +56,24 @@ def test_tensors_cross_the_wire_as_writable_tensors_of_their_own():
     came.tensors["w"].add_(1)
     assert sent.tensors["w"].tolist() == [[0, 1, 2], [3, 4, 5]]
     assert torch.equal(came.tensors["w"], sent.tensors["w"] + 1)
+
+
+def test_between_two_trees_lie_their_float_tensors_and_the_rest_is_of_the_second():
+    before = {"w": torch.tensor([1.0, 2.0]), "n": torch.tensor([1]), "gone": torch.ones(1), "v": (torch.zeros(1), 3)}
+    after = {"w": torch.tensor([3.0, 6.0]), "n": torch.tensor([5]), "new": torch.ones(2), "v": (torch.ones(1), 4)}
+    made = between(before, after, 0.25)
+    assert list(made) == ["w", "n", "new", "v"]
+    assert made["w"].tolist() == [1.5, 3.0]
+    assert (made["n"], made["new"]) == (after["n"], after["new"])
+    assert (made["v"][0].tolist(), made["v"][1]) == ([0.25], 4)
+    assert before["w"].tolist() == [1.0, 2.0]
+    assert between(before, after, 1.0) is after
+
+
+def test_between_two_dataclasses_lies_one_and_what_changed_its_shape_is_of_the_second():
+    before, after = Message(torch.zeros(2), torch.zeros(2)), Message(torch.ones(2), torch.ones(3))
+    made = between(before, after, 0.5)
+    assert type(made) is Message
+    assert made.tensors.tolist() == [0.5, 0.5]
+    assert made.rest is after.rest
+    assert between(None, after, 0.5) is after

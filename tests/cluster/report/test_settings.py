@@ -23,6 +23,14 @@ def test_a_configuration_is_its_methods_part_and_the_setting():
     assert not set(own) & set(setting)
 
 
+def test_for_whom_servers_wait_may_differ_and_names_a_variation():
+    plain, other = config(), config("fedprox", "clients.mode=async", "clients.participation=0.5")
+    assert label_of(other, [plain, other]) == "fedprox:clients.mode=async"
+    assert "clients.mode" not in setting_of(other)
+    assert setting_of(other)["clients.participation"] == 0.5
+    assert own_part(other)["teams.deadline_s"] == 0.0
+
+
 def test_seeds_folders_and_placement_enter_no_result_but_the_number_of_rounds_does():
     assert entering(NESTED) == {"rounds": 3, "data.name": "mnist", "clients.count": 4, "evaluation.every": 2}
 

@@ -216,3 +216,17 @@ def test_a_federation_alone_says_that_it_has_no_agents():
         federation = Federation.from_config("hapfl", words)
     federation.close()
     Federation.from_config("hapfl", [*words[:-1], "agents.policy=none"]).close()
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_agents_act_when_clients_are_called_where_servers_do_not_wait(policy, tmp_path):
+    words = ("clients.mode=async", "clients.concurrency=6", "clients.buffer=2", "clients.staleness=polynomial")
+    config = config_of(policy, *words)
+    records, prints = whole(config)
+    assert max(record["metrics"]["async/in_flight"] for record in records) == 4
+    with Session(config) as session:
+        begun = play(session, until=4)
+        saved = session.save(tmp_path)
+    with Session(config) as session:
+        session.restore(saved)
+        assert (begun + play(session), session.fingerprint()) == (records, prints)

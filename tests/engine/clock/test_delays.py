@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from strata.engine.clock.delays import (
     available,
     call_timing,
     drops_out,
+    is_due,
     server_profile,
     straggling_s,
     team_profile,
@@ -164,3 +166,10 @@ def test_sleeping_changes_no_profile_and_a_wide_lognormal_is_allowed() -> None:
     sleeping = DelayConfig(name="lognormal", mode="sleep", sleep_scale=0.01, jitter="lognormal", jitter_scale=1.5)
     check(sleeping, "delays.")
     assert client_profiles(sleeping, 5, 0) == client_profiles(replace(sleeping, mode="virtual"), 5, 0)
+
+
+def test_something_is_due_when_a_multiple_of_its_seconds_has_passed():
+    ends = [0.0, 1.5, 2.0, 2.5, 3.9, 8.1, 9.9]
+    due = [is_due(2.0, before, now) for before, now in pairwise(ends)]
+    assert due == [False, True, False, False, True, False]  # at 2, and from 3.9 to 8.1 at 4, 6 and 8 alike
+    assert not is_due(0.0, 1.0, 99.0)

@@ -63,6 +63,14 @@ def test_lognormal_speeds_have_the_median_and_sigma_asked_for() -> None:
     assert logs.std() == pytest.approx(0.6, rel=0.06)
 
 
+def test_nobody_is_slower_than_the_cap_and_whoever_was_not_stays_as_it_was() -> None:
+    free = client_profiles(DelayConfig(name="pareto", shape=1.0, median_flops_per_s=2e9), 200, 0)
+    capped = client_profiles(DelayConfig(name="pareto", shape=1.0, median_flops_per_s=2e9, cap=4.0), 200, 0)
+    slowest = 2e9 / 4
+    assert sum(one.flops_per_s < slowest for one in free) > 10  # of 200 · 1/8, as P(slowness > 4 medians) = 1/(2 · 4)
+    assert [one.flops_per_s for one in capped] == [max(one.flops_per_s, slowest) for one in free]
+
+
 def test_pareto_seconds_have_the_median_and_the_tail_asked_for() -> None:
     shape, clients = 1.5, 4000
     config = DelayConfig(name="pareto", median_flops_per_s=2e9, shape=shape)

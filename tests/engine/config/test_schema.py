@@ -44,6 +44,30 @@ def test_a_part_of_several_gpus_is_refused_wherever_it_stands():
         ("permfl", ["clients.count=3", "teams.count=4"], r"teams\.count=4 .* clients\.count=3, expected ≥ 1 and ≤ 3"),
         ("fedavg", ["seeds=[2,3,2]"], r"seeds=\[2, 3, 2\]: every seed may be given once"),
         ("fedavg", ["clients_per_actor=true"], r"clients_per_actor=True: expected auto or a whole number ≥ 1"),
+        (
+            "fedavg",
+            ["clients.mode=async", "clients.concurrency=4", "clients.buffer=5"],
+            r"clients\.buffer=5 is out of range: with clients\.concurrency=4, expected ≥ 1 and ≤ 4",
+        ),
+        (
+            "fedavg",
+            ["clients.mode=async", "clients.concurrency=9", "clients.buffer=6", "clients.count=5"],
+            r"clients\.buffer=6 is out of range: with 5 of 5 clients on a call at a time, expected ≥ 1 and ≤ 5",
+        ),
+        (
+            "fedavg",
+            ["clients.mode=async", "clients.participation=0.2", "clients.buffer=3", "clients.count=10"],
+            r"clients\.buffer=3 is out of range: with 2 of 10 clients on a call at a time, expected ≥ 1 and ≤ 2",
+        ),
+        (
+            "permfl",
+            ["clients.mode=async", "teams.mode=async"],
+            r"clients\.mode=async, teams\.mode=async: expected it of one",
+        ),
+        ("permfl", ["teams.mode=async", "teams.buffer=5"], r"teams\.buffer=5 .* with 4 of 4 teams .* ≥ 1 and ≤ 4"),
+        ("tests.helpers.regrouping", ["teams.mode=async"], r"teams\.mode=async: .* forms teams anew between rounds"),
+        ("fedavg", ["clients.max_staleness=-2"], r"clients\.max_staleness=-2 is out of range: expected ≥ -1"),
+        ("fedavg", ["clients.staleness=linear"], r"clients\.staleness='linear': expected one of constant, polynomial"),
         ("fedavg", ["clients_per_actor=1.0"], r"clients_per_actor=1\.0: expected auto"),
     ],
 )
@@ -60,6 +84,11 @@ def test_what_does_not_fit_the_method_or_another_group_is_refused(method, said, 
         ("hapfl", ["agents.policy=greedy"]),
         ("pfedme", ["agents.hidden=3"]),
         ("fedavg", ["clients_per_actor=7", "seeds=[2,3]"]),
+        ("fedavg", ["clients.mode=async", "clients.participation=0.2", "clients.buffer=8"]),  # of 40
+        ("fedavg", ["clients.mode=async", "clients.concurrency=99", "clients.buffer=40"]),
+        ("fedavg", ["teams.mode=async", "clients.mode=async"]),  # a flat method has no teams
+        ("permfl", ["teams.mode=async", "teams.buffer=4"]),
+        ("permfl", ["clients.mode=async", "clients.buffer=99"]),  # at most all that are on a call in a team
     ],
 )
 def test_what_fits_is_taken(method, said):

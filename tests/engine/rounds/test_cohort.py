@@ -7,7 +7,7 @@ import pytest
 
 from strata.engine.build import build_world
 from strata.engine.method.calls import NO_TEAM
-from strata.engine.rounds.cohort import assignments_for, choose, client_calls, cohort_size, invite_clients
+from strata.engine.rounds.cohort import assignments_for, called_size, choose, client_calls, cohort_size, invite_clients
 from strata.engine.rounds.schedules import Moment
 from strata.engine.rounds.world import TierPlan
 from tests.helpers.moments import AT, TEAM
@@ -17,6 +17,13 @@ from tests.helpers.small import small
 def test_cohorts_have_their_size_and_are_drawn_by_the_seed():
     assert cohort_size(TierPlan("sync", 0, 0.1), 100) == 10
     assert cohort_size(TierPlan("sync", 0, 0.01), 8) == 1
+
+
+def test_as_many_are_called_as_are_missing_to_the_concurrency():
+    plan = TierPlan("async", 0.0, 0.5, concurrency=3)
+    assert [called_size(plan, 10, away) for away in (0, 1, 3)] == [3, 2, 0]
+    assert called_size(plan, 2) == 2  # of all there are
+    assert called_size(TierPlan("async", 0.0, 0.5), 10, 1) == 4  # by the share of them
     drawn = choose(range(100), 10, 1, "cohort", 1)
     assert drawn == sorted(set(drawn))
     assert len(drawn) == 10

@@ -1,47 +1,11 @@
 """Schedules: who is waited for, and who counts, whatever the children are."""
 
-from dataclasses import dataclass, replace
-
 import pytest
 
 from strata.engine.errors import TrainingError
-from strata.engine.method.messages import Received
 from strata.engine.rounds.pools import Failure
-from strata.engine.rounds.schedules import Deadline, Moment, Synchronous, schedule_of
-from strata.engine.rounds.world import TierPlan
-
-
-@dataclass(frozen=True)
-class Reply:
-    sender: int
-    seconds: float
-    arrived: bool = True
-    is_late: bool = False
-
-    def late(self):
-        return replace(self, is_late=True)
-
-
-class Toys:
-    """Children with given replies, which come in the reverse order; the state is the list of who counted."""
-
-    def __init__(self, *replies):
-        self.replies = {reply.sender: reply for reply in replies}
-
-    def invite(self, moment):
-        return sorted(self.replies)
-
-    def submit(self, children, state, moment):
-        return list(children)
-
-    def results(self, tickets):
-        return (self.replies[child] for child in reversed(tickets))
-
-    def received(self, reply):
-        return Received(reply.sender, 1, f"upload {reply.sender}")
-
-    def aggregate(self, state, ups, moment):
-        return state + [up.sender for up in ups]
+from strata.engine.rounds.schedules import Deadline, Moment, Synchronous
+from tests.helpers.children import Reply, Toys
 
 
 def step(schedule, *replies):
@@ -51,7 +15,7 @@ def step(schedule, *replies):
 def test_a_synchronous_server_waits_for_its_slowest_child():
     made = step(Synchronous(), Reply(0, 2.0), Reply(1, 5.0), Reply(2, 3.0))
     assert made.seconds == 5.0
-    assert [up.message for up in made.ups] == ["upload 0", "upload 1", "upload 2"]
+    assert [up.message for up in made.ups] == [f"upload {child} of round 1" for child in range(3)]
     assert made.state == ["before", 0, 1, 2]
 
 
@@ -86,8 +50,3 @@ def test_a_failure_among_the_children_is_raised():
 
     with pytest.raises(TrainingError, match="client 1: loss is nan"):
         Synchronous().step(Broken(Reply(0, 1.0), Reply(1, 1.0)), [], Moment(1, 1))
-
-
-def test_a_plan_names_its_schedule():
-    assert schedule_of(TierPlan("sync", 3.0, 1.0)) == Synchronous()
-    assert schedule_of(TierPlan("deadline", 3.0, 1.0)) == Deadline(3.0)

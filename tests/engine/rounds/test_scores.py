@@ -7,7 +7,7 @@ import pytest
 
 from strata.engine.method.calls import LATE, LOST, NO_TEAM, OK, Call, CallTable
 from strata.engine.method.requests import Evaluation
-from strata.engine.rounds.pools import Outcome
+from strata.engine.rounds.records import Outcome
 from strata.engine.rounds.scores import chain, record, score, score_all, to_plain
 
 

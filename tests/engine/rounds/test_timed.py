@@ -37,6 +37,7 @@ NOISY = (
     "delays.server_up_bytes_per_s=2e6",
     "delays.median_flops_per_s=1e8",
 )
+ASYNCHRONOUS = ("clients.mode=async", "clients.concurrency=6", "clients.buffer=1", "clients.max_staleness=3")
 LEARNT = ("loss", "samples", "steps")  # what only training can tell
 
 
@@ -80,6 +81,25 @@ def test_rounds_that_are_timed_are_those_that_train(steps):
     counts = {status: seen.count(status) for status in ("ok", "late", "lost", "probe")}
     assert min(counts.values()) > 3, f"the noise leaves something out: {counts}"
     assert counts["probe"] == len(known) == 10
+
+
+def test_asynchronous_rounds_that_are_timed_are_those_that_train():
+    words = (*NOISY, *ASYNCHRONOUS, "delays.dropout=0.1", "rounds=20", "evaluation.every=100")
+    config = small("hapfl", *HAPFL, *words, "clients.staleness=polynomial", "clients.update=change")
+    draws, known, dropped = np.random.default_rng(0), set(), 0.0
+    with Federation(config) as federation:
+        timed, trained = TimedRounds(build_world(config)), TrainingRounds(federation)
+        for _ in range(20):
+            cohort = timed.invite()
+            assert cohort == trained.invite()
+            unknown = [client for client in cohort if client not in known]
+            if unknown:
+                same(timed.probe(unknown), trained.probe(unknown))
+            known |= set(unknown)
+            told = decided(cohort, draws, 0)
+            same(timed.play(told), trained.play(told))
+            dropped += trained.record.metrics["async/stale"]
+        assert dropped > 0
 
 
 def test_nobody_there_takes_the_servers_time_alone():

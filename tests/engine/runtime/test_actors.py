@@ -79,6 +79,63 @@ def test_placement_never_changes_a_result(cluster, method):
     assert other["models"] != expected["models"]
 
 
+IN_FLIGHT = (
+    "clients.mode=async",
+    "clients.buffer=2",
+    "clients.staleness=polynomial",
+    "clients.max_staleness=4",
+    "delays=pareto",
+    "rounds=6",
+    "evaluation.every=2",
+    "clients.num_cpus=0.5",
+    "agents.policy=none",
+)
+
+
+TEAMS_IN_FLIGHT = ("teams.mode=async", "teams.count=4", "teams.concurrency=3", "teams.staleness=polynomial")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("fedavg", ("clients.concurrency=5",)),
+        ("lg_fedavg", ("clients.concurrency=5", "clients.update=change")),
+        pytest.param("permfl", ("clients.concurrency=3",), marks=pytest.mark.exhaustive),
+        pytest.param("tests.helpers.regrouping", ("clients.concurrency=3",), marks=pytest.mark.exhaustive),
+        pytest.param("permfl", ("clients.mode=sync", *TEAMS_IN_FLIGHT), marks=pytest.mark.exhaustive),
+    ],
+)
+def test_placement_changes_no_result_where_servers_do_not_wait(cluster, method, words):
+    words = (*IN_FLIGHT, *words, "delays.dropout=0.1", "delays.availability=0.8")
+    expected, records, _ = run(method, *words, runtime="inprocess")
+    assert sum(record.metrics["async/in_flight"] for record in records) > 6
+    for clients in (8, 4, 2):  # one actor, two, four
+        assert run(method, *words, f"clients_per_actor={clients}")[0] == expected
+    found, _, lines = run(method, *words, "clients_per_actor=2", "ray.placement=spread")
+    assert "on 3 nodes" in lines[0]
+    assert found == expected
+
+
+@pytest.mark.parametrize("method", ["lg_fedavg", pytest.param("permfl", marks=pytest.mark.exhaustive)])
+def test_what_is_in_flight_is_called_again_when_a_run_is_rewound_or_resumed(cluster, tmp_path, method):
+    words = (*IN_FLIGHT, "clients.concurrency=3", "clients_per_actor=2")
+    config = small(method, *words, runtime="ray")
+    with Federation(config) as federation:
+        federation.run_round()
+        federation.run_round()
+        saved = federation.save(tmp_path)
+        list(federation)
+        expected = federation.fingerprint()
+        federation.restore(saved)  # over calls that are still being made
+        list(federation)
+        assert federation.fingerprint() == expected
+    with Federation(small(method, *words, runtime="inprocess")) as federation:
+        federation.restore(saved)
+        list(federation)
+        assert federation.fingerprint() == expected
+
+
 def test_data_and_states_that_lie_on_the_disk_have_the_same_bits_on_three_nodes(cluster, tmp_path):
     rng = np.random.default_rng(0)
     np.save(tmp_path / "X.npy", rng.normal(size=(240, 6)).astype(np.float32))

@@ -56,7 +56,7 @@ def test_a_team_whose_actor_died_is_a_failure_and_the_others_answer(tasks):
 def test_all_that_is_there_is_taken_at_once(tasks):
     answers, waits = tasks
     answers |= {f"{n}": n for n in range(100)}
-    assert [found for found, _ in as_they_come([(f"{n}", 0, "") for n in range(100)])] == list(range(100))
+    assert [found for _, found, _ in as_they_come([(f"{n}", 0, "") for n in range(100)])] == list(range(100))
     assert sum(waits) <= 2 * 100
 
 
@@ -89,3 +89,41 @@ def test_what_any_actor_may_have_called_is_asked_of_all_and_given_back_to_its_ow
     asked.clear()
     pool.restore([0, 1], {1: None})
     assert asked == [("a", "restore", ([0, 1], {1: None})), ("b", "restore", ([0, 1], {}))]
+
+
+def test_one_call_after_the_other_goes_to_the_actor_with_least_to_do_until_it_answers(monkeypatch, tasks):
+    answers, _ = tasks
+    asked = []
+
+    def ask(actor, verb, arguments, *shared):
+        asked.append(actor._actor_id)
+        answers[len(asked)] = [f"reply {len(asked)}"]
+        return len(asked)
+
+    monkeypatch.setattr(remote, "ask", ask)
+    pool = RayClients([SimpleNamespace(_actor_id=name) for name in "ab"], [0] * 6, work=[10, 30, 10, 10, 10, 10])
+    tickets = [pool.submit([ClientCall(client, NO_TEAM, 1, 1, {})])[0] for client in range(4)]
+    assert asked == ["a", "b", "a", "a"]  # 10; 30; 20; 30, as much as the other
+    assert list(pool.results([tickets[1]])) == ["reply 2"]
+    pool.submit([ClientCall(4, NO_TEAM, 2, 1, {})])
+    assert asked[4] == "b"
+
+
+def test_what_a_task_answers_is_fetched_once_however_its_calls_are_asked_for(monkeypatch, tasks):
+    answers, waits = tasks
+    answers |= {"a": ["reply 0", "reply 1", "reply 2"]}
+    pool = RayClients([], [])
+    found = [list(pool.results([("a", number, "")])) for number in (1, 0, 2)]
+    assert found == [["reply 1"], ["reply 0"], ["reply 2"]]
+    assert len(waits) == 2  # for the first alone
+
+
+def test_settling_goes_to_the_actors_of_the_clients_and_to_nobody_where_nothing_is_kept(monkeypatch):
+    asked = []
+    monkeypatch.setattr(remote, "ask", lambda actor, *message: asked.append((actor._actor_id, *message)) or "ref")
+    actors = [SimpleNamespace(_actor_id=name) for name in "ab"]
+    RayClients(actors, [0, 0, 1, 1]).settle([(1, 3, 1), (2, 4, 1), (3, 5, 1)], 7)
+    assert asked == [("a", "settle", ([(1, 3, 1)], 7)), ("b", "settle", ([(2, 4, 1), (3, 5, 1)], 7))]
+    asked.clear()
+    RayClients(actors, [0, 0, 1, 1], work=[1] * 4).settle([(1, 3, 1), (2, 4, 1)], 7)
+    assert asked == []

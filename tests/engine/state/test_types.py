@@ -3,12 +3,13 @@
 from strata.algorithms.fedavg import FedAvg, Global
 from strata.algorithms.fedprox import FedProx
 from strata.engine.method.length import Length
+from strata.engine.method.situation import Decisions
 from strata.engine.models.spec import ModelSpec
 from strata.engine.state.archive import Archived
-from strata.engine.state.snapshot import Saved, Snapshot
+from strata.engine.state.snapshot import Aloft, Flying, Saved, Snapshot, Underway
 from strata.engine.state.types import state_types
 
-OWN = {"Snapshot": Snapshot, "Saved": Saved, "Archived": Archived, "Length": Length}
+OWN = {kind.__name__: kind for kind in (Snapshot, Saved, Archived, Length, Aloft, Flying, Underway, Decisions)}
 MODEL = ModelSpec("mclr", (2,), 3, ())
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from strata.engine.method.calls import LATE, LOST, OK, PROBE, CallTable
-from strata.engine.rounds.reports import report_of_probes, report_of_round
+from strata.engine.rounds.records import report_of_probes, report_of_round
 from tests.helpers.calls import table
 
 

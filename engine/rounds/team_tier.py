@@ -1,0 +1,183 @@
+"""Teams as the children of the global server."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from strata.engine.data.dataset import IntArray
+from strata.engine.errors import TopologyError
+from strata.engine.method.calls import CallTable
+from strata.engine.method.messages import Context, Received
+from strata.engine.params import Params
+from strata.engine.rounds.cohort import called_size, choose, described
+from strata.engine.rounds.mixing import rebased
+from strata.engine.rounds.pools import (
+    Evaluations,
+    Failure,
+    TeamCall,
+    TeamPool,
+    TeamReply,
+    Ticket,
+    Topology,
+    added,
+)
+from strata.engine.rounds.records import Outcome
+from strata.engine.rounds.schedules import Moment, Step
+from strata.engine.rounds.team import tiered
+from strata.engine.rounds.world import World, teams_by_client
+from strata.engine.seeding import derive
+from strata.engine.state.snapshot import Flying, Snapshot
+from strata.engine.stopwatch import Stopwatch, together
+from strata.engine.tree import between
+
+
+class TeamTier:
+    """The teams as the children of the global server: a :class:`~.schedules.Tier`."""
+
+    def __init__(self, world: World, teams: TeamPool, price_s: Callable[[TeamCall], float]) -> None:
+        """Start with the members that teams were formed with; they stay until the method regroups.
+
+        Args:
+            world: the run.
+            teams: reaches all teams.
+            price_s: virtual seconds that a team's rounds take at least, before they are made.
+        """
+        self.price_s = price_s
+        self._world, self._teams, self._method = world, teams, tiered(world)
+        self._topology: Topology = world.data.teams
+        self._team_of = world.team_of
+        self.plan = world.teams_plan
+        self.waited = Stopwatch()  # from handing calls over to their last reply
+
+    def invite(self, moment: Moment, away: Collection[int] = ()) -> list[int]:
+        """The teams that take part in a global round, by id."""
+        teams = sorted(self._topology)
+        here = [team for team in teams if team not in away]
+        return choose(here, called_size(self.plan, len(teams), len(away)), self._world.seed, "teams", moment.round)
+
+    @property
+    def team_of(self) -> IntArray:
+        """The team of each client as it is now, ``(N,)``, by client id."""
+        return self._team_of
+
+    def clients(self, children: Sequence[int]) -> list[int]:
+        """The clients that are now in some teams; ids, ascending."""
+        return sorted(client for team in children for client in self._topology[team])
+
+    def calls(self, children: Sequence[int], state: object, moment: Moment) -> list[TeamCall]:
+        """What each team is sent; where the method gives several teams one object, it travels once."""
+        decided = {} if moment.decisions is None else moment.decisions.teams
+        calls = []
+        for team in children:
+            info = self._world.team_info(team, self._topology[team])
+            down = self._method.to_team(state, info, decided.get(team, {}), self._context(moment.round))
+            members = self._topology[team]
+            calls.append(TeamCall(team, moment.round, members, down, moment.decisions, moment.virtual_s))
+        return calls
+
+    def submit(self, calls: Sequence[TeamCall]) -> Sequence[Ticket]:
+        """Let teams make their rounds, side by side."""
+        with self.waited:
+            return self._teams.submit(calls)
+
+    def results(self, tickets: Sequence[Ticket]) -> Iterator[TeamReply | Failure]:
+        """The replies of the teams, in the order in which they come."""
+        return self.waited.over(self._teams.results(tickets))
+
+    def received(self, call: TeamCall, reply: TeamReply, state: object, staleness: int = 0) -> Received[object]:
+        """A team's upload as the method receives it, with the samples of the clients whose uploads counted.
+
+        Raises:
+            ConfigError: when changes are to be counted, and an upload holds no model that its sender was sent.
+        """
+        up, mixing = reply.up, self.plan.mixing
+        if staleness and mixing.update == "change":
+            up = rebased(up, call.down, self._down(call, state), mixing.worth(staleness))
+        return Received(reply.team, reply.samples, up, staleness=staleness)
+
+    def _down(self, call: TeamCall, state: object) -> object:
+        """What a team would be sent in another state of the global server, all else as it was."""
+        info = self._world.team_info(call.team, call.members)
+        decided = {} if call.decisions is None else call.decisions.teams
+        return self._method.to_team(state, info, decided.get(call.team, {}), self._context(call.round))
+
+    def aggregate(self, state: object, ups: Sequence[Received[object]], moment: Moment) -> object:
+        """The global state after the method's step over the teams' uploads, mixed where it does not wait for all."""
+        after = self._method.global_step(state, ups, self._context(moment.round))
+        return between(state, after, self.plan.mixing.share_of(ups))
+
+    def settle(self, calls: Sequence[TeamCall], moment: Moment) -> None:
+        """What their rounds made of some teams, and of their clients, is so from now on."""
+        self._teams.settle([call.team for call in calls], moment.round)
+
+    def remade(self, flying: Flying, down: object) -> TeamCall:
+        """A call that was in flight when the run was saved, as it was handed over."""
+        members = self._topology[flying.receiver]
+        return TeamCall(flying.receiver, flying.round, members, down, flying.decisions, flying.virtual_s)
+
+    def outcome(self, before: object, step: Step[TeamReply]) -> Outcome:
+        """All calls of the teams' clients, by team; straggling is that of the teams' cohorts."""
+        gap = {} if step.gap is None else described(step.gap)
+        return Outcome(
+            seconds=step.seconds,
+            straggling=[value for reply in step.replies for value in reply.straggling],
+            calls=CallTable.joined([reply.calls for reply in step.replies]),
+            counted=step.counted,
+            bytes_team_down=sum(reply.bytes_down for reply in step.replies),
+            bytes_team_up=sum(reply.bytes_up for reply in step.replies),
+            late_teams=sum(reply.is_late for reply in step.replies),
+            teams=len(step.replies),
+            metrics=added([*(reply.metrics for reply in step.replies), gap]),
+            singly=added(reply.singly for reply in step.replies),
+            spent=together(reply.spent for reply in step.replies),
+        )
+
+    def finish(self, state: object, moment: Moment) -> None:
+        """Let the method form its teams anew after a round, if it does such a thing; they hold from the next round on.
+
+        Raises:
+            TopologyError: when somebody is in no team or in two, or a team is new, gone or empty.
+        """
+        if self._method.regroups:
+            formed = self._method.regroup(state, self._topology, self._context(moment.round))
+            _check(formed, self._topology, moment.round)
+            # A method may have counted with numpy, whose numbers are not what calls and checkpoints hold.
+            self._adopt({int(team): sorted(map(int, members)) for team, members in sorted(formed.items())})
+
+    def _adopt(self, topology: Topology) -> None:
+        self._topology = topology
+        self._team_of = teams_by_client(topology, len(self._world.data.clients))
+
+    def evaluate(self, shared: Mapping[str, Params], clients: Sequence[int]) -> Evaluations:
+        """Evaluate the shared, the teams' and the personal models on some clients' test data; scores by client id."""
+        chosen: dict[int, list[int]] = {team: [] for team in self._topology}
+        for client, team in zip(clients, self._team_of[list(clients)].tolist(), strict=True):
+            chosen[team].append(client)
+        return self._teams.evaluate(shared, {team: members for team, members in chosen.items() if members})
+
+    def capture(self, snapshot: Snapshot) -> Snapshot:
+        """The snapshot of the global state, completed with the teams', and with who is in which team.
+
+        Who is in which team is left out (None) where the method does not regroup: it is as it was formed at the start.
+        """
+        topology = self._topology if self._method.regroups else None
+        return replace(snapshot, teams=self._teams.snapshot(), topology=topology)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Give teams the states of a snapshot; and their members, where the snapshot has them."""
+        if snapshot.topology is not None:
+            self._adopt(snapshot.topology)
+        self._teams.restore(snapshot.teams)
+
+    def _context(self, round: int) -> Context:
+        return Context(round, 0, derive(self._world.seed, "server", round))
+
+
+def _check(formed: Topology, before: Topology, round: int) -> None:
+    everyone = sorted(client for members in before.values() for client in members)
+    if set(formed) != set(before) or sorted(c for members in formed.values() for c in members) != everyone:
+        raise TopologyError(
+            f"round {round}: the method formed other teams: expected teams {sorted(before)}, and each of the "
+            f"{len(everyone)} clients in one of them."
+        )
+    if empty := [team for team, members in formed.items() if not len(members)]:
+        raise TopologyError(f"round {round}: the method left team {empty[0]} without a client; expected one at least.")
