@@ -11,8 +11,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -72,10 +73,15 @@ class Killer:
     def __init__(self, nodes: Cluster, kills: Sequence[Kill]) -> None:
         self._nodes, self._left = nodes, list(kills)
         self.done: list[str] = []
+        self._of: object = None
+        self._pids: list[int] = []
+        self._doomed: list[object] = []
         self._threads: list[threading.Thread] = []
 
     def at(self, moment: str, session: Session) -> None:
         """A part of a round begins: arm the kill that is due in it, if there is one."""
+        if self._of is not session.federation.runtime:  # its processes, while all of them are alive
+            self._of, self._pids = session.federation.runtime, pids_of(session.federation.runtime.handles)
         due = [
             kill for kill in self._left if (kill.round, kill.moment) == (session.round + (moment == "round"), moment)
         ]
@@ -88,17 +94,20 @@ class Killer:
             self.done.append(f"{kill.victim}, {kill.after_s * 1e3:.0f} ms into the {kill.moment} of round {kill.round}")
 
     def _actor(self, tier: str, session: Session):
-        pids, teams = pids_of(session.federation.runtime.handles), len(session.federation.world.data.teams)
-        pids = {"client actor": pids[: -1 - teams], "team server": pids[-1 - teams : -1], "global server": pids[-1:]}[
-            tier
-        ]
+        teams = len(session.federation.world.data.teams)
+        pids = {
+            "client actor": self._pids[: -1 - teams],
+            "team server": self._pids[-1 - teams : -1],
+            "global server": self._pids[-1:],
+        }[tier]
         pid = random.Random(len(self.done)).choice(pids)
-        return lambda: os.kill(pid, signal.SIGKILL)
+        return partial(struck, pid)
 
     def _node(self):
-        node = self._nodes.worker_nodes
-        victim = sorted(node, key=lambda node: node.node_id)[0]
-
+        (victim, *_) = [
+            node for node in sorted(self._nodes.worker_nodes, key=lambda node: node.node_id) if node not in self._doomed
+        ]
+        self._doomed.append(victim)
         self._nodes.add_node(num_cpus=2)  # which the actors are seated on once they are started again
 
         def strike() -> None:
@@ -110,6 +119,12 @@ class Killer:
         """Until all that was armed has been killed."""
         for thread in self._threads:
             thread.join()
+
+
+def struck(pid: int) -> None:
+    """Kill a process, if an earlier kill has not ended it."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def pids_of(handles) -> list[int]:
@@ -160,8 +175,8 @@ def config_of(method: str, output: Path, *words: str, runtime: str = "ray") -> R
 
 
 CASES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("permfl", ("clients.count=4",)),
-    ("fedavg", ("clients.count=6", "clients.participation=0.5")),
+    ("permfl", ("clients.count=4", "clients_per_actor=2")),
+    ("fedavg", ("clients.count=6", "clients.mode=async", "clients.concurrency=4", "clients.buffer=2", "delays=pareto")),
     ("hapfl", ("clients.count=4", "agents.policy=rllib")),
 )
 
