@@ -15,7 +15,7 @@ from strata.cluster.commands.entries import describe_setting, require_one_settin
 from strata.cluster.report.comparison import Comparison
 from strata.cluster.report.delivery import deliver
 from strata.cluster.report.results import Contestant, grouped, read_run
-from strata.cluster.report.settings import entering
+from strata.cluster.report.settings import entering, in_common
 from strata.cluster.report.targets import Goal, goal_of, reach
 from strata.cluster.run.runner import run_all
 from strata.cluster.sinks.display import display_for
@@ -126,7 +126,7 @@ def report_runs(run_dirs: Sequence[Path], options: ReportOptions, console: Conso
         StrataError: when a folder holds no run, or the runs are not of one setting.
     """
     runs = [read_run(run_dir) for run_dir in run_dirs]
-    require_one_setting({str(run.run_dir): entering(run.config) for run in runs})
+    require_one_setting(in_common({str(run.run_dir): run.config for run in runs}, entering))
     contestants = grouped(runs)
     labels = [one.label for one in contestants]
     baseline, goal = options.baseline(labels), options.goal(labels)

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from strata.cluster.report.settings import Config, dotted, setting_of
+from strata.cluster.report.settings import Config, dotted, in_common, setting_of
 from strata.engine.config.load import OWN, load_config, own_keys, to_dict
 from strata.engine.config.schema import RunConfig
 from strata.engine.errors import ConfigError, StrataError, StrataWarning
@@ -63,7 +63,7 @@ def resolve(words: Sequence[str]) -> tuple[dict[str, RunConfig], list[str]]:
         except ConfigError as error:
             raise ConfigError(f"{entry.label}: {error}") from None
         remarks += _set_aside(entry, given, configs[entry.label], entries[0].label)
-    require_one_setting({label: setting_of(to_dict(config)) for label, config in configs.items()})
+    require_one_setting(in_common({label: to_dict(config) for label, config in configs.items()}, setting_of))
     return configs, remarks
 
 
@@ -135,7 +135,8 @@ def require_one_setting(settings: Mapping[str, Config]) -> None:
             if base.get(key) != setting.get(key):
                 raise ConfigError(
                     f"{key} is {setting.get(key)!r} in {name} and {base.get(key)!r} in {first}: what is compared must "
-                    "agree in everything but method.…, agents.…, and for whom servers wait"
+                    "agree in everything but method.…, agents.…, and for whom servers wait (where they do not: "
+                    "also in the rounds)"
                 )
 
 

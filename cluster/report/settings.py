@@ -1,6 +1,6 @@
 """Configurations as flat keys, as they are written on the command line, and whose part of them is what."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 
 from strata.engine.config.gathering import Gathering
@@ -14,6 +14,10 @@ INDIFFERENT = (*(key for key in PLACEMENT_KEYS if key != "rounds"), "seed", "eva
 TIERS = ("clients", "teams")
 # For whom a server waits: what is left of the settings of a tier beside how many there are, and who is invited.
 WAITING = {field.name for field in fields(Gathering)} - {"count", "participation"}
+
+# Where a server does not wait, a round is a step of its own, after one client's update or many, and how many clients
+# are on a call at a time is no share of a cohort.
+OF_STEPS = ("rounds", "evaluation.every", "evaluation.every_s", *(f"{tier}.participation" for tier in TIERS))
 
 Config = Mapping[str, object]
 """A resolved configuration as nested plain values."""
@@ -52,6 +56,19 @@ def entering(config: Config) -> dict[str, object]:
         key: value
         for key, value in setting_of(config).items()
         if not any(key == one or key.startswith(f"{one}.") for one in INDIFFERENT)
+    }
+
+
+def in_common(configs: Mapping[str, Config], part: Callable[[Config], dict[str, object]]) -> dict[str, Config]:
+    """The parts of configurations that have to agree, flat, by the name of each; ``part`` takes one of a configuration.
+
+    How many rounds there are, how many clients each takes, and how often one is evaluated, is free where not all
+    servers wait for their cohorts.
+    """
+    waits = all(dotted(config).get(f"{tier}.mode") != "async" for config in configs.values() for tier in TIERS)
+    free = () if waits else OF_STEPS
+    return {
+        name: {key: value for key, value in part(config).items() if key not in free} for name, config in configs.items()
     }
 
 

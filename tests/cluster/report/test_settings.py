@@ -2,7 +2,7 @@
 
 import pytest
 
-from strata.cluster.report.settings import dotted, entering, label_of, own_part, setting_of
+from strata.cluster.report.settings import dotted, entering, in_common, label_of, own_part, setting_of
 from strata.engine.config.load import load_config, to_dict
 
 NESTED = {
@@ -67,3 +67,12 @@ def test_a_method_that_this_machine_does_not_have_is_called_by_all_that_differs(
         "theirs.method:method.b=2",
         "theirs.method:method.b=3",
     ]
+
+
+@pytest.mark.parametrize(("mode", "free"), [("async", True), ("sync", False)])
+def test_the_number_of_rounds_is_free_where_not_all_servers_wait(mode, free):
+    first = to_dict(load_config("fedavg", ["rounds=3"]))
+    other = to_dict(load_config("fedavg", ["rounds=30", "clients.participation=0.5", f"clients.mode={mode}"]))
+    parts = in_common({"first": first, "other": other}, setting_of)
+    assert (parts["first"] == parts["other"]) == free
+    assert ("rounds" in parts["first"]) == (not free)
