@@ -2,9 +2,13 @@
 
 import os
 
-from tests.bench import engine_costs, population, throughput
+import torch
+
+from tests.bench import engine_costs, gpu, population, throughput
 
 os.environ["PYTHONWARNINGS"] = "ignore"
 throughput.main([])
+if torch.cuda.is_available():
+    gpu.main([])
 engine_costs.main()
 population.main([])
