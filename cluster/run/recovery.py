@@ -112,7 +112,6 @@ class Recovery:
 
     def _watch_head(self, session: Session) -> None:
         runtime = session.federation.runtime
-        self.close()
         self._watch = HeadWatch(runtime.head, partial(self._end, runtime)) if runtime.head else None
 
     def _end(self, runtime: Runtime) -> None:
@@ -127,6 +126,7 @@ class Recovery:
         os._exit(1)
 
     def _go_back(self, session: Session) -> None:
+        self.close()  # a local Ray is started anew, and its head with it
         session.restart()
         self._watch_head(session)
         saved = checkpoint.found(self._folder)

@@ -122,7 +122,7 @@ def run_one(
     recovery = Recovery(config, run_dir / CHECKPOINTS, display.message)
     session = recovery.started(lambda: Session(config, display.message, fresh=fresh))
     summary, spent = RunSummary(run_dir, failures=recovery.survived), Profile(session.started)
-    with closing(recovery), session, _interrupts() as interrupted:
+    with session, closing(recovery), _interrupts() as interrupted:
         _restore(session, run_dir, display)
         if resumed:  # accepted: what was changed holds for the next resume too
             _write_config(config, run_dir)

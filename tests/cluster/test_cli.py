@@ -140,6 +140,20 @@ def test_a_head_that_dies_ends_the_run_at_once_with_what_to_do(tmp_path):
     assert none_is_left(started)
 
 
+@pytest.mark.slow
+def test_an_actor_that_dies_is_started_again_on_a_ray_of_the_runs_own(tmp_path):
+    words = ["run", "fedavg", *small_overrides("fedavg", "rounds=40", "clients_per_actor=4", runtime="ray")]
+    process = start(*words, "checkpoint.every=3", f"output={tmp_path}")
+    wait_for_rounds(process, tmp_path, 5)
+    victim = next(pid for pid in family(process.pid) if b"ray::Shell" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    os.kill(victim, signal.SIGKILL)
+    out = finish(process)
+    assert "all actors were started again" in out
+    assert "failures survived" in out
+    rounds = [json.loads(line)["round"] for line in (only_run(tmp_path) / "metrics.jsonl").read_text().splitlines()]
+    assert rounds == list(range(1, 41))
+
+
 def none_is_left(pids):
     """Whether the processes end within ten seconds; what nobody has asked for its exit code has ended all the same."""
     for _ in range(100):
