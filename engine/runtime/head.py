@@ -32,15 +32,18 @@ class HeadWatch:
                 self._link.shutdown(socket.SHUT_RDWR)
 
     def _watch(self) -> None:
-        while not self._over.is_set():
-            self._link = self._connected()
-            if self._link is None:
-                break
-            with self._link, suppress(OSError):
-                while self._link.recv(4096):  # until it is closed: also by a server that hears nothing for long
+        link = self._connected()
+        if link is None:  # it may be reached in another way, through a proxy
+            return
+        while link is not None:
+            self._link = link
+            with link, suppress(OSError):
+                while not self._over.is_set() and link.recv(4096):  # until it is closed, also by one that hears nothing
                     pass
-        if not self._over.is_set():
-            self._lost()
+            if self._over.is_set():
+                return
+            link = self._connected()
+        self._lost()
 
     def _connected(self) -> socket.socket | None:
         for number in range(TRIES):
