@@ -43,7 +43,8 @@ class HeadWatch:
             if self._over.is_set():
                 return
             link = self._connected()
-        self._lost()
+        if not self._over.is_set():
+            self._lost()
 
     def _connected(self) -> socket.socket | None:
         for number in range(TRIES):
