@@ -15,11 +15,20 @@ from pathlib import Path
 
 from strata.cluster.run.session import Session
 from strata.engine.config.schema import RunConfig
-from strata.engine.errors import ActorDiedError, ActorStartError, ClusterError, ResourceError, StrataError
+from strata.engine.errors import (
+    ActorDiedError,
+    ActorStartError,
+    CheckpointError,
+    ClusterError,
+    ResourceError,
+    StrataError,
+)
 from strata.engine.notify import Notify
 from strata.engine.runtime.head import HeadWatch
 from strata.engine.runtime.inprocess import Runtime
 from strata.engine.state import checkpoint
+
+INTERRUPTED = 130  # what a shell reports for Ctrl-C
 
 LOST = (ActorDiedError, ClusterError)
 """What can happen to any run, and need not happen again."""
@@ -47,11 +56,13 @@ class Recovery:
         self._patience_s = config.ray.start_timeout_s
         self._folder, self._notify = folder, notify
         self._watch: HeadWatch | None = None
+        self._owns_head = not config.ray.address
+        self.interrupted: Callable[[], bool] = lambda: False
         self._failed = 0, 0  # the furthest round under way in which something was lost, and how often
         self.survived: list[Survived] = []
 
     def started(self, start: Callable[[], Session]) -> Session:
-        """A session, started again where a process dies meanwhile.
+        """A session, started again where a process dies meanwhile; not where a cluster refuses the run.
 
         Raises:
             StrataError: what the start was refused for; what was lost, once it has happened too often.
@@ -61,12 +72,14 @@ class Recovery:
                 session = start()
                 self._watch_head(session)
                 return session
-            except LOST as error:
+            except ActorDiedError as error:
                 self._count(error, 1)
                 self._notify(f"{error} Starting again.")
 
     def recover(self, session: Session, error: StrataError) -> None:
         """Start all tiers anew and go back to the last checkpoint, or to before the first round.
+
+        Where the run is interrupted meanwhile, the session may be left as it is, without actors.
 
         Raises:
             StrataError: the failure, where the run ends with one, and once it has happened too often in one round;
@@ -87,6 +100,8 @@ class Recovery:
                 self._go_back(session)
                 return
             except (*LOST, ResourceError) as error:
+                if self.interrupted():
+                    return
                 if isinstance(error, ActorStartError) or time.monotonic() > end:
                     raise self._final(error) from None
                 self._notify(f"not yet: {error}")
@@ -112,6 +127,7 @@ class Recovery:
 
     def _watch_head(self, session: Session) -> None:
         runtime = session.federation.runtime
+        self.close()
         self._watch = HeadWatch(runtime.head, partial(self._end, runtime)) if runtime.head else None
 
     def _end(self, runtime: Runtime) -> None:
@@ -123,12 +139,16 @@ class Recovery:
             )
             sys.stderr.flush()
         runtime.abandon()
-        os._exit(1)
+        os._exit(INTERRUPTED if self.interrupted() else 1)  # what stops a job may have ended all of its processes
 
     def _go_back(self, session: Session) -> None:
-        self.close()  # a local Ray is started anew, and its head with it
+        if self._owns_head:  # else the watch goes on, until there is another
+            self.close()
         session.restart()
         self._watch_head(session)
-        saved = checkpoint.found(self._folder)
-        if saved:
-            session.restore(saved[-1])
+        for path in reversed(checkpoint.found(self._folder)):
+            try:
+                session.restore(path)
+                return
+            except CheckpointError as error:  # an older one gives the same bits, some rounds later
+                self._notify(f"warning: {error} Going back further.")

@@ -1,8 +1,8 @@
 """Runs from beginning to end: a run directory, sinks, checkpoints, signals. One run per seed."""
 
+import os
 import platform
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from strata.cluster.run.profiling import Profile
-from strata.cluster.run.recovery import LOST, Recovery
+from strata.cluster.run.recovery import INTERRUPTED, LOST, Recovery
 from strata.cluster.run.session import Session
 from strata.cluster.run.summary import RunSummary
 from strata.cluster.sinks.architectures import ArchitecturesSink
@@ -26,7 +26,6 @@ from strata.engine.errors import CheckpointError, OutdatedError, StateError, Str
 from strata.engine.rounds.records import RoundRecord
 from strata.engine.state import checkpoint
 
-INTERRUPTED = 130  # what a shell reports for Ctrl-C
 STOPPING = [
     getattr(signal, name)
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGXCPU")  # not all systems have all of them
@@ -123,6 +122,7 @@ def run_one(
     session = recovery.started(lambda: Session(config, display.message, fresh=fresh))
     summary, spent = RunSummary(run_dir, failures=recovery.survived), Profile(session.started)
     with session, closing(recovery), _interrupts() as interrupted:
+        recovery.interrupted = interrupted
         _restore(session, run_dir, display)
         if resumed:  # accepted: what was changed holds for the next resume too
             _write_config(config, run_dir)
@@ -215,6 +215,7 @@ def _rounds(
         began, before_s = time.perf_counter(), session.federation.virtual_s
         try:
             record = session.run_round()
+            again = record.round <= summary.rounds
             take(record)
             stop, last = interrupted(), record.round == config.rounds
             if stop or _is_saved(config, record, before_s):
@@ -224,8 +225,12 @@ def _rounds(
                 summary.exit_code = INTERRUPTED
                 return
             recovery.recover(session, error)
+            if interrupted():
+                summary.exit_code = INTERRUPTED
+                return
             continue
-        spent.add(record, time.perf_counter() - began)
+        if not again:
+            spent.add(record, time.perf_counter() - began)
         if stop and not last:
             summary.exit_code = INTERRUPTED
             return
@@ -269,11 +274,13 @@ def _interrupts() -> Iterator[Callable[[], bool]]:
     seen: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        if seen:
+        if seen and number in (signal.SIGINT, signal.SIGTERM):
             raise KeyboardInterrupt
+        if seen:  # the system repeats SIGXCPU every second
+            return
         seen.append(number)
         with suppress(OSError):  # whoever hung up does not read it
-            sys.stderr.write("\nFinishing this round, then saving. Press Ctrl-C again to stop at once.\n")
+            os.write(2, b"\nFinishing this round, then saving. Press Ctrl-C again to stop at once.\n")
 
     try:
         before = {number: signal.signal(number, note) for number in STOPPING}

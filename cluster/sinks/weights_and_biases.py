@@ -70,7 +70,7 @@ class WandbSink:
             for name in names:
                 self._run.define_metric(name, step_metric=axis)
         self._dir = run.run_dir
-        if run.resumed_round and self._run.settings.mode == "offline":
+        if self._run.settings.mode == "offline":
             self._tell_again(run)
 
     def _tell_again(self, run: RunInfo) -> None:

@@ -49,7 +49,8 @@ class ClientHost:
         self._trainer: Trainer = kind(world.data.dataset, device, world.evaluation_batch)
         self._states = StateCache(world.state_cache_mib * 2**20, state_types(world.algorithm))
         # Of clients whose call is made and not yet taken in by its server; without a state there is nothing to hold.
-        self._waits = "async" in (world.clients_plan.mode, world.teams_plan.mode) and not world.algorithm.stateless
+        self._teams_go_on = bool(world.data.teams) and world.teams_plan.mode == "async"
+        self._waits = (world.clients_plan.mode == "async" or self._teams_go_on) and not world.algorithm.stateless
         self._made: dict[int, dict[Key, object]] = {}
         self._queue = Queue(self._timed, world.batch_clients, lambda call: call.client)
 
@@ -113,7 +114,7 @@ class ClientHost:
             self._states.put(client, state, BEFORE)
 
     def _state(self, info: ClientInfo, round: int) -> object:
-        if self._world.teams_plan.mode == "async" and info.id in self._made:  # by rounds that its team goes on with
+        if self._teams_go_on and info.id in self._made:  # by rounds that its team goes on with
             return next(reversed(self._made[info.id].values()))
         if info.id not in self._states:
             self._states.put(info.id, self._first_state(info), round)

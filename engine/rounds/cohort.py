@@ -17,6 +17,7 @@ from strata.engine.data.dataset import IntArray
 from strata.engine.method.algorithm import FlatAlgorithm
 from strata.engine.method.calls import NO_TEAM, CallTable
 from strata.engine.method.messages import Assignment, Context, Received
+from strata.engine.method.uploads import require_finite, require_shapes
 from strata.engine.params import Params
 from strata.engine.rounds.mixing import rebased
 from strata.engine.rounds.pools import (
@@ -147,7 +148,9 @@ class ClientTier:
 
         Raises:
             ConfigError: when changes are to be counted, and an upload holds no model that its sender was sent.
+            TrainingError: when a model comes back in another shape than it was sent in.
         """
+        require_shapes(reply.up, call.down, called(call))
         samples = int(self._world.train_samples[reply.client])
         up, mixing = reply.up, self.plan.mixing
         if staleness and mixing.update == "change":
@@ -164,9 +167,13 @@ class ClientTier:
         """The server's state after the method's step over the uploads, whose draws have a seed of their own.
 
         Where servers do not wait for all, it is between the state before and that.
+
+        Raises:
+            TrainingError: when an upload that is not finite has reached the state.
         """
         seed = derive(self._world.seed, "server", self._team, moment.round, moment.team_round)
         after = self._aggregate(state, ups, Context(moment.round, moment.team_round, seed))
+        require_finite(after, ups, f"client {{}}, round {moment.round}{where_in(self._team, moment.team_round)}")
         return self._between(state, after, self.plan.mixing.share_of(ups))
 
     def _between(self, before: object, after: object, share: float) -> object:
@@ -239,6 +246,16 @@ class FlatTier(ClientTier):
     def restore(self, snapshot: Snapshot) -> None:
         """Forget who was invited: nothing else lies between the server and its clients."""
         self._invited = ((0, 0), [])
+
+
+def called(call: ClientCall) -> str:
+    """Who was called, and when, as errors name it."""
+    return f"client {call.client}, round {call.round}{where_in(call.team, call.team_round)}"
+
+
+def where_in(team: int, team_round: int) -> str:
+    """The team and its round, behind the round in an error; empty without teams."""
+    return "" if team == NO_TEAM else f", team {team}, team round {team_round}"
 
 
 def described(gap: Gap) -> dict[str, float]:

@@ -46,6 +46,7 @@ class CallCosts:
             team, members = next(iter(world.data.teams.items()))
             down = world.algorithm.to_team(self._g, world.team_info(team, members), {}, FIRST)
             self._owner = world.algorithm.start_team(down, None)
+            self._team_down = down
         self._known: LRUCache[tuple[object, ...], CallCost] = LRUCache(COSTS_KEPT)
 
     def call(self, client: int, assignment: Assignment) -> CallCost:
@@ -113,6 +114,15 @@ class CallCosts:
         steps = self._world.algorithm.client_step(info, self._world.algorithm.init_client(info, 0), call.down, FIRST)
         result, _ = self._driven(call, steps)
         rebased(result.up, call.down, call.down, 1.0)
+
+    def require_team_changes(self) -> None:
+        """The same for what teams send.
+
+        Raises:
+            ConfigError: naming what an upload holds.
+        """
+        assert isinstance(self._world.algorithm, TieredAlgorithm)
+        rebased(self._world.algorithm.to_global(self._owner), self._team_down, self._team_down, 1.0)
 
 
 PRICED = ()

@@ -259,6 +259,8 @@ def serve(world: World, clients: ClientPool, teams: TeamPool | None) -> GlobalSe
     """
     if world.clients_plan.mode == "async" and world.clients_plan.mixing.update == "change":
         CallCosts(world).require_changes()
+    if teams is not None and world.teams_plan.mode == "async" and world.teams_plan.mixing.update == "change":
+        CallCosts(world).require_team_changes()
     if teams is None:
         return GlobalServer(world, FlatTier(world, clients, Prices(world)), clients)
     return GlobalServer(world, TeamTier(world, teams, TeamPrices(world)), clients)

@@ -7,6 +7,7 @@ from strata.engine.data.dataset import IntArray
 from strata.engine.errors import TopologyError
 from strata.engine.method.calls import CallTable
 from strata.engine.method.messages import Context, Received
+from strata.engine.method.uploads import require_finite, require_shapes
 from strata.engine.params import Params
 from strata.engine.rounds.cohort import called_size, choose, described
 from strata.engine.rounds.mixing import rebased
@@ -88,7 +89,9 @@ class TeamTier:
 
         Raises:
             ConfigError: when changes are to be counted, and an upload holds no model that its sender was sent.
+            TrainingError: when a model comes back in another shape than it was sent in.
         """
+        require_shapes(reply.up, call.down, f"team {call.team}, round {call.round}")
         up, mixing = reply.up, self.plan.mixing
         if staleness and mixing.update == "change":
             up = rebased(up, call.down, self._down(call, state), mixing.worth(staleness))
@@ -101,8 +104,13 @@ class TeamTier:
         return self._method.to_team(state, info, decided.get(call.team, {}), self._context(call.round))
 
     def aggregate(self, state: object, ups: Sequence[Received[object]], moment: Moment) -> object:
-        """The global state after the method's step over the teams' uploads, mixed where it does not wait for all."""
+        """The global state after the method's step over the teams' uploads, mixed where it does not wait for all.
+
+        Raises:
+            TrainingError: when an upload that is not finite has reached the state.
+        """
         after = self._method.global_step(state, ups, self._context(moment.round))
+        require_finite(after, ups, f"team {{}}, round {moment.round}")
         return between(state, after, self.plan.mixing.share_of(ups))
 
     def settle(self, calls: Sequence[TeamCall], moment: Moment) -> None:
@@ -115,11 +123,15 @@ class TeamTier:
         return TeamCall(flying.receiver, flying.round, members, down, flying.decisions, flying.virtual_s)
 
     def outcome(self, before: object, step: Step[TeamReply]) -> Outcome:
-        """All calls of the teams' clients, by team; straggling is that of the teams' cohorts."""
+        """All calls of the teams' clients, by team; straggling is that of the teams' cohorts.
+
+        Where the server does not wait for all teams, straggling is the time for which teams had no work.
+        """
         gap = {} if step.gap is None else described(step.gap)
+        straggling = [value for reply in step.replies for value in reply.straggling]
         return Outcome(
             seconds=step.seconds,
-            straggling=[value for reply in step.replies for value in reply.straggling],
+            straggling=straggling if step.gap is None else [step.gap.idle_s],
             calls=CallTable.joined([reply.calls for reply in step.replies]),
             counted=step.counted,
             bytes_team_down=sum(reply.bytes_down for reply in step.replies),

@@ -29,7 +29,7 @@ class RayRuntime(Actors):
         self._owns_ray = owns_ray
         self.started: Seconds = {}
         super().__init__(world, seats, config.training.device, config.ray.start_timeout_s)
-        self.head: str = ray.get_runtime_context().gcs_address
+        self.head: str = getattr(ray.get_runtime_context(), "gcs_address", "")  # a Ray client does not know it
 
     def abandon(self) -> None:
         """End what can be ended once the head is gone, when Ray itself would wait for it: a local Ray's processes."""

@@ -6,7 +6,14 @@ import pytest
 
 from strata.cluster.run import recovery
 from strata.cluster.run.recovery import Recovery
-from strata.engine.errors import ActorDiedError, ActorStartError, ClusterError, ResourceError, TrainingError
+from strata.engine.errors import (
+    ActorDiedError,
+    ActorStartError,
+    CheckpointError,
+    ClusterError,
+    ResourceError,
+    TrainingError,
+)
 from tests.helpers.small import small
 
 
@@ -15,6 +22,7 @@ class Restarted:
 
     def __init__(self, round, broken=()):
         self.round, self.done, self._broken = round, [], list(broken)
+        self.damaged = ()
         self.federation = SimpleNamespace(runtime=SimpleNamespace(head=""))
 
     def restart(self):
@@ -25,6 +33,8 @@ class Restarted:
 
     def restore(self, path):
         self.done.append(path.name)
+        if path.name in self.damaged:
+            raise CheckpointError(f"{path.name} is damaged.")
         self.round = int(path.name.removeprefix("round-"))
 
 
@@ -138,3 +148,31 @@ def test_a_process_that_dies_at_the_start_is_started_again(made):
 def test_a_defect_is_no_loss(made):
     with pytest.raises(TrainingError):
         made().started(lambda: (_ for _ in ()).throw(TrainingError("loss is nan")))
+
+
+def test_what_a_cluster_refuses_is_not_tried_again(made):
+    starts = []
+
+    def start():
+        starts.append(1)
+        raise ClusterError("a node has another Python")
+
+    with pytest.raises(ClusterError):
+        made().started(start)
+    assert len(starts) == 1
+
+
+@pytest.mark.parametrize(("damaged", "back_to"), [(("round-000006",), 4), (("round-000006", "round-000004"), 0)])
+def test_a_damaged_checkpoint_is_passed_over(made, lines, damaged, back_to):
+    session, kept = Restarted(7), made(saved=(4, 6))
+    session.damaged = damaged
+    kept.recover(session, ActorDiedError("lost"))
+    assert kept.survived[0].back_to == session.round == back_to
+    assert "warning: round-000006 is damaged. Going back further." in lines
+
+
+def test_a_run_that_is_interrupted_meanwhile_is_not_started_again(made):
+    session, kept = Restarted(2, [ActorDiedError("drained")] * 9), made()
+    kept.interrupted = lambda: True
+    kept.recover(session, ActorDiedError("lost"))
+    assert session.done == ["restart"]

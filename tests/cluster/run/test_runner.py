@@ -1,10 +1,12 @@
-"""`strata run … --continue`: a run that was begun goes on where its folder says, and another one begins."""
+"""Runs that were begun go on where their folders say (`strata run … --continue`); signals."""
 
 import json
+import signal
 
 import pytest
 
 from strata.cluster.cli import main
+from strata.cluster.run import runner
 from tests.helpers.small import small_overrides
 
 
@@ -34,3 +36,19 @@ def test_a_run_of_other_settings_is_not_gone_on_with(tmp_path, capsys, other):
     assert run(tmp_path, "rounds=2", other) == 1
     assert "it is of another run" in " ".join(capsys.readouterr().err.split())
     assert rounds(tmp_path) == {"0": 1}
+
+
+def test_a_signal_that_the_system_repeats_is_noted_once():
+    with runner._interrupts() as interrupted:
+        assert not interrupted()
+        for _ in range(3):
+            signal.raise_signal(signal.SIGXCPU)
+        assert interrupted()
+
+
+def test_a_second_ctrl_c_is_immediate():
+    with runner._interrupts() as interrupted:
+        signal.raise_signal(signal.SIGUSR1)
+        assert interrupted()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)

@@ -18,7 +18,7 @@ from strata.cluster.sinks.sink import RunInfo
 from strata.cluster.sinks.weights_and_biases import ComparisonSink, WandbSink, flatten, has_key, metrics_of, stored_id
 from strata.engine.config.tracking import TrackingConfig
 from tests.helpers.records import CONFIG, SUMMARY, record, run_info
-from tests.helpers.wandb_files import complete, logged
+from tests.helpers.tracking.wandb_files import complete, logged
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port, where nothing listens
 KEY = "0123456789" * 4
@@ -144,6 +144,17 @@ def test_an_offline_run_that_was_killed_is_whole_once_it_is_resumed(tmp_path: Pa
     assert [row["step"] for row in found.history] == [1, 2, 3, 4, 5, 6]
     expected = metrics_of(record(4, evaluated=True))
     assert {name: found.history[3][name] for name in expected} == expected
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again_in_one_part(tmp_path: Path) -> None:
+    killed = WandbSink(TrackingConfig())
+    killed.start(run_info(tmp_path))
+    killed.round(record(1))
+    wandb.teardown()
+    time.sleep(1.1)  # W&B names the folder of each part by the second
+    drive(WandbSink(TrackingConfig()), run_info(tmp_path), range(1, 3))
+    (found,) = logged(tmp_path)
+    assert [row["step"] for row in found.history] == [1, 2]
 
 
 @pytest.mark.parametrize(

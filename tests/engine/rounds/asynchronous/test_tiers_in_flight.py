@@ -140,3 +140,12 @@ def test_a_client_that_changes_its_team_is_dropped_and_counted_and_can_be_called
             if gone:
                 return
     raise AssertionError("nobody changed its team while on a call")
+
+
+def test_how_teams_are_waited_for_is_nothing_to_a_method_without_teams():
+    prints = []
+    for mode in ("sync", "async"):
+        with Federation(small("lg_fedavg", f"teams.mode={mode}")) as federation:
+            list(federation)
+            prints.append(federation.fingerprint())
+    assert prints[0] == prints[1]
