@@ -42,6 +42,16 @@ class DelayConfig(Validated):
     jitter: JitterName = option("lognormal", "distribution of the random factor (mean 1) on compute seconds")
     jitter_scale: float = option(0.1, "lognormal: σ; uniform: half width; exponential: share that is random", ge=0)
     availability: float = option(-1.0, "probability that a client is there in a round; -1: its class's", ge=-1, le=1)
+    availability_trace: str = option(
+        "",
+        "CSV with the columns client,on_s,off_s, in virtual seconds, several lines a client: who is there when, beside "
+        "the probability; who goes off during a call is lost then. Its clients are used again where there are more",
+    )
+    availability_period_s: float = option(
+        0.0,
+        "availability_trace: seconds after which it repeats; 0: it does not",
+        ge=0,
+    )
     dropout: float = option(-1.0, "probability that a client is lost during a call; -1: its class's", ge=-1, le=1)
     team_down_bytes_per_s: float = option(0.0, "team servers: download rate; 0: unlimited", ge=0)
     team_up_bytes_per_s: float = option(0.0, "team servers: upload rate; 0: unlimited", ge=0)
@@ -66,6 +76,11 @@ class DelayConfig(Validated):
         if self.jitter in ("uniform", "exponential") and self.jitter_scale > 1:
             raise ConfigError(
                 f"{path}jitter_scale={self.jitter_scale:g} is out of range: expected ≤ 1 for jitter={self.jitter}."
+            )
+        if self.availability_period_s and not self.availability_trace:
+            raise ConfigError(
+                f"{path}availability_period_s={self.availability_period_s:g}: there is nothing that repeats. Name "
+                f"a CSV file as {path}availability_trace, or leave it 0."
             )
         if self.name == "trace" and not self.trace:
             raise ConfigError(f"{path}trace: {path}name=trace needs the path of a CSV file.")

@@ -111,7 +111,9 @@ def transfer_s(nbytes: int, rate_a: float, rate_b: float) -> float:
     return nbytes / min(rate_a, rate_b)
 
 
-def available(availability: NDArray[np.float64], clients: Sequence[int], seed: int, when: Key) -> NDArray[np.int64]:
+def available(
+    availability: NDArray[np.float64], clients: Sequence[int] | NDArray[np.int64], seed: int, when: Key
+) -> NDArray[np.int64]:
     """Which of some clients can be invited now: ids, in the order given.
 
     Args:

@@ -1,9 +1,10 @@
 """What a client call is charged: its virtual seconds, and whether the client is lost on its way."""
 
+import math
 from collections.abc import Mapping
-from math import nan
 
 from strata.engine.clock.delays import call_timing, drops_out
+from strata.engine.clock.devices import Profile
 from strata.engine.method.calls import LOST, NO_TEAM, OK, PROBE, Call
 from strata.engine.method.requests import Work
 from strata.engine.rounds.pools import ClientCall
@@ -35,17 +36,17 @@ def charge(
         seed=world.seed,
         key=key,
     )
-    lost_after = None if call.probe else drops_out(profile, world.seed, key)
-    if lost_after is not None:
-        timing = timing.cut(lost_after * timing.total_s)
+    lost_after_s = None if call.probe else _lost_after_s(world, call, profile, timing.total_s)
+    if lost_after_s is not None:
+        timing = timing.cut(lost_after_s)
     return Call(
         client=call.client,
         team=call.team,
         team_round=call.team_round,
         device=profile.device,
-        status=PROBE if call.probe else OK if lost_after is None else LOST,
+        status=PROBE if call.probe else OK if lost_after_s is None else LOST,
         bytes_down=bytes_down,
-        bytes_up=bytes_up if lost_after is None else 0,
+        bytes_up=bytes_up if lost_after_s is None else 0,
         flops=work.flops,
         samples=work.samples,
         steps=work.steps,
@@ -53,6 +54,16 @@ def charge(
         download_s=timing.download_s,
         compute_s=timing.compute_s,
         upload_s=timing.upload_s,
-        loss=nan if work.loss is None or lost_after is not None else work.loss,
+        loss=math.nan if work.loss is None or lost_after_s is not None else work.loss,
         metrics=metrics,
     )
+
+
+def _lost_after_s(world: World, call: ClientCall, profile: Profile, total_s: float) -> float | None:
+    """Virtual seconds of a call after which its client is lost, by dropping out or by going off; None: it is not."""
+    share = drops_out(profile, world.seed, (call.round, call.team_round, call.client))
+    dropped_s = math.inf if share is None else share * total_s
+    off_s = math.inf if world.presence is None else world.presence.off_after_s(call.client, call.virtual_s)
+    if share is None and off_s >= total_s:
+        return None
+    return min(dropped_s, off_s)

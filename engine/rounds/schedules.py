@@ -60,7 +60,7 @@ class Moment:
     Attributes:
         round, team_round: both from 1.
         decisions: None where the method's defaults hold.
-        virtual_s: virtual clock of the global server when it begins.
+        virtual_s: virtual clock when it begins.
     """
 
     round: int

@@ -3,8 +3,10 @@
 from dataclasses import replace
 from math import isnan
 
+import numpy as np
 import pytest
 
+from strata.engine.clock.presence import Presence
 from strata.engine.method.calls import LOST, NO_TEAM, OK, PROBE
 from strata.engine.method.requests import Work
 from strata.engine.rounds.accounts import charge
@@ -55,6 +57,30 @@ def test_phases_of_a_lost_call_fill_up_in_their_order():
         for phase, full in zip(phases, whole, strict=True):
             assert phase == pytest.approx(min(full, left))
             left -= phase
+
+
+def there_until(off_s, made=None):
+    """A world whose clients are there from 10 s on."""
+    return replace(made or world(), presence=Presence(np.array([0, 1]), np.array([10.0]), np.array([off_s])))
+
+
+def test_a_client_that_goes_off_before_its_call_ends_is_lost_at_that_instant():
+    lost = charged(there_until(16.0), virtual_s=12.0)  # after 4 of the 8.5 s
+    assert (lost.latency_s, lost.download_s, lost.compute_s, lost.upload_s) == (0.5, 2, 1.5, 0)
+    assert (lost.status, lost.bytes_down, lost.bytes_up) == (LOST, 100, 0)
+    assert isnan(lost.loss)
+    for off_s in (20.5, 1e6):  # at the end of its call it has sent everything
+        assert charged(there_until(off_s), virtual_s=12.0) == charged(world())
+    assert charged(there_until(20.4), virtual_s=12.0).status == LOST
+    assert charged(there_until(16.0), virtual_s=12.0, probe=True).total_s == 8.5
+
+
+def test_a_client_is_lost_by_what_comes_first_dropping_out_or_going_off():
+    for round in range(1, 21):
+        dropped_s = charged(DROPPING, round=round).total_s
+        found = charged(there_until(16.0, DROPPING), round=round, virtual_s=12.0)
+        assert found.status == LOST
+        assert found.total_s == pytest.approx(min(dropped_s, 4.0))
 
 
 def test_a_probe_is_never_lost():
