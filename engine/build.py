@@ -48,6 +48,8 @@ def build_world(config: RunConfig) -> World:
         data=data,
         profiles=client_profiles(config.delays, clients, seed),
         presence=_presence(config.delays),
+        server_shares=config.delays.server_links == "shared",
+        team_shares=config.delays.team_links == "shared",
         team_profile=team_profile(config.delays),
         server_profile=server_profile(config.delays),
         clients_plan=_tier_plan(config.clients),

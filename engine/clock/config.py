@@ -61,6 +61,13 @@ class DelayConfig(Validated):
     server_down_bytes_per_s: float = option(0.0, "global server: download rate per link; 0: unlimited", ge=0)
     server_up_bytes_per_s: float = option(0.0, "global server: upload rate per link; 0: unlimited", ge=0)
     server_latency_s: float = option(0.0, "global server: seconds it adds to every global round", ge=0)
+    server_links: Literal["each", "shared"] = option(
+        "each",
+        "global server of a flat method: each client has its rates, or a round's concurrent transfers share them",
+    )
+    team_links: Literal["each", "shared"] = option(
+        "each", "team servers: the same, for the transfers of a team round between a team and its clients"
+    )
     mode: Literal["virtual", "sleep"] = option("virtual", "virtual: compute only; sleep: clients also sleep, scaled")
     sleep_scale: float = option(0.01, "sleep: wall seconds per virtual second", gt=0)
 
@@ -82,10 +89,27 @@ class DelayConfig(Validated):
                 f"{path}availability_period_s={self.availability_period_s:g}: there is nothing that repeats. Name "
                 f"a CSV file as {path}availability_trace, or leave it 0."
             )
+        self._check_links(path)
         if self.name == "trace" and not self.trace:
             raise ConfigError(f"{path}trace: {path}name=trace needs the path of a CSV file.")
         if self.name == "classes":
             check_mix(self.classes, device_classes(self.devices), path)
+
+    def _check_links(self, path: str) -> None:
+        for server in ("server", "team"):
+            if getattr(self, f"{server}_links") != "shared":
+                continue
+            rates = [f"{server}_{way}_bytes_per_s" for way in ("down", "up")]
+            if not any(getattr(self, rate) for rate in rates):
+                raise ConfigError(
+                    f"{path}{server}_links=shared: both rates are unlimited, and there is nothing to share. Set "
+                    f"{path}{rates[0]} or {path}{rates[1]}, or leave it at each."
+                )
+            if self.availability_trace:
+                raise ConfigError(
+                    f"{path}{server}_links=shared: with {path}availability_trace clients are lost by how long "
+                    "their calls take, which then depends on all others. Leave one of the two out."
+                )
 
 
 def check_mix(mix: Mapping[str, float], known: Mapping[str, Profile], path: str) -> None:

@@ -4,9 +4,10 @@ Time is computed from counted bytes and FLOPs, never measured::
 
     seconds = latency + bytes_down / rate_down + jitter · FLOPs / speed + bytes_up / rate_up
 
-A rate is the smaller of the two ends'; a server's holds for each of its children, they do not share it. Jitter is a
-random factor of mean 1. Every draw derives from the run's seed and a key (round, team round, client), so it depends
-neither on the order of the calls nor on the process they run in. Units: seconds, bytes per second, FLOP/s.
+A rate is the smaller of the two ends'; a server's holds for each of its children, unless they share it
+(:mod:`strata.engine.clock.shared_links`). Jitter is a random factor of mean 1. Every draw derives from the run's seed
+and a key (round, team round, client), so it depends neither on the order of the calls nor on the process they run in.
+Units: seconds, bytes per second, FLOP/s.
 """
 
 import math

@@ -1,13 +1,15 @@
 """What a client call is charged: its virtual seconds, and whether the client is lost on its way."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from strata.engine.clock.delays import call_timing, drops_out
+from strata.engine.clock.delays import Timing, call_timing, drops_out
 from strata.engine.clock.devices import Profile
+from strata.engine.clock.shared_links import side_by_side
 from strata.engine.method.calls import LOST, NO_TEAM, OK, PROBE, Call
 from strata.engine.method.requests import Work
-from strata.engine.rounds.pools import ClientCall
+from strata.engine.rounds.pools import ClientCall, ClientReply
 from strata.engine.rounds.world import World
 
 
@@ -67,3 +69,23 @@ def _lost_after_s(world: World, call: ClientCall, profile: Profile, total_s: flo
     if share is None and off_s >= total_s:
         return None
     return min(dropped_s, off_s)
+
+
+def together_in(world: World, team: int, replies: Sequence[ClientReply]) -> Sequence[ClientReply]:
+    """The replies of clients that a server called together, as they are where its link is shared among them.
+
+    Args:
+        world: says whether links are shared.
+        team: of the server; NO_TEAM for the global one.
+        replies: as if each client had the link to itself.
+    """
+    flat = team == NO_TEAM
+    if not (world.server_shares if flat else world.team_shares):
+        return replies
+    calls = [reply.call for reply in replies]
+    alone = [Timing(call.latency_s, call.download_s, call.compute_s, call.upload_s) for call in calls]
+    profiles = [world.profiles[call.client] for call in calls]
+    found = side_by_side(alone, profiles, world.server_profile if flat else world.team_profile)
+    return [
+        replace(reply, call=reply.call._replace(**vars(timing))) for reply, timing in zip(replies, found, strict=True)
+    ]

@@ -18,6 +18,7 @@ from strata.engine.method.algorithm import FlatAlgorithm
 from strata.engine.method.calls import NO_TEAM, CallTable
 from strata.engine.method.messages import Assignment, Context, Received
 from strata.engine.params import Params
+from strata.engine.rounds.accounts import together_in
 from strata.engine.rounds.mixing import rebased
 from strata.engine.rounds.pools import (
     ClientCall,
@@ -145,6 +146,10 @@ class ClientTier:
     def results(self, tickets: Sequence[Ticket]) -> Iterator[ClientReply | Failure]:
         """The replies of the clients that were called, in the order in which they come."""
         return self.waited.over(self._clients.results(tickets))
+
+    def side_by_side(self, replies: Sequence[ClientReply]) -> Sequence[ClientReply]:
+        """The replies of a cohort with the seconds that they take where its transfers share the server's link."""
+        return together_in(self._world, self._team, replies)
 
     def received(self, call: ClientCall, reply: ClientReply, state: object, staleness: int = 0) -> Received[object]:
         """A client's upload as the method receives it: with its training samples, and what the client was told.

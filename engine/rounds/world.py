@@ -95,6 +95,8 @@ class World:
         batch_clients: requests of so many clients are answered as one operation, at most; 1: one by one.
         evaluated_clients: how many clients each evaluation draws; None: it takes all.
         presence: which clients are there when; None: that is left to their profiles' probability.
+        server_shares: whether the clients of the global server share its link in a round; ``team_shares``: whether
+            those of a team server share that.
         state_cache_mib: MiB of private states that a process keeps in memory; what is beyond lies on its disk.
     """
 
@@ -112,6 +114,8 @@ class World:
     evaluated_clients: int | None = None
     state_cache_mib: float = 1024.0
     presence: Presence | None = None
+    server_shares: bool = False
+    team_shares: bool = False
 
     @cached_property
     def fingerprint(self) -> str:
