@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Protocol, TextIO
 
 from strata.cluster.commands import (
+    calibrate,
     compare_methods,
     launch_run,
     list_methods,
@@ -37,6 +38,7 @@ examples:
   strata train-agents hapfl --rounds 2000             learn policies without training models; then
   strata run hapfl agents.checkpoint=runs/agents-hapfl/agents agents.mode=freeze
   strata launch slurm permfl --nodes 3 --cpus 16      write the file that makes a run elsewhere: slurm, kuberay, ray-up
+  strata calibrate --name my_laptop --like laptop     measure this machine; a device class for delays.devices
   strata architectures runs/perfedrlnas-20260101-120000-seed0   which architectures its clients ended with
   strata data partition=dirichlet --plot who.png      who holds what
   strata config permfl                                every setting, with its meaning and its range
@@ -64,6 +66,7 @@ COMMANDS: Sequence[Command] = (
     compare_methods,
     train_agents,
     launch_run,
+    calibrate,
     show_architectures,
     show_data,
     show_config,

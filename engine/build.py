@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from strata.engine.clock.config import DelayConfig
 from strata.engine.clock.delays import server_profile, team_profile
+from strata.engine.clock.presence import Presence, read_presence
 from strata.engine.clock.profiles import client_profiles
 from strata.engine.config.schema import ClientsConfig, RunConfig, TeamsConfig
 from strata.engine.data.dataset import ClientData, Dataset
@@ -45,6 +47,9 @@ def build_world(config: RunConfig) -> World:
         algorithm=kind(config.method, spec),
         data=data,
         profiles=client_profiles(config.delays, clients, seed),
+        presence=_presence(config.delays),
+        server_shares=config.delays.server_links == "shared",
+        team_shares=config.delays.team_links == "shared",
         team_profile=team_profile(config.delays),
         server_profile=server_profile(config.delays),
         clients_plan=_tier_plan(config.clients),
@@ -77,6 +82,10 @@ def first_updates(
         return Conversation(step(), rows, derive(seed, "similarity", client), f"client {client}, team formation")
 
     return np.stack([drive(trainer, talk(client, rows))[0].numpy() for client, rows in enumerate(clients)])
+
+
+def _presence(delays: DelayConfig) -> Presence | None:
+    return read_presence(delays.availability_trace, delays.availability_period_s) if delays.availability_trace else None
 
 
 def _width(config: RunConfig, spec: ModelSpec | Family) -> int:

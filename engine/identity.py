@@ -39,6 +39,7 @@ FILE_KEYS = (
     "teams.formation.path",
     "delays.devices",
     "delays.trace",
+    "delays.availability_trace",
     "agents.checkpoint",
 )
 

@@ -42,6 +42,16 @@ class DelayConfig(Validated):
     jitter: JitterName = option("lognormal", "distribution of the random factor (mean 1) on compute seconds")
     jitter_scale: float = option(0.1, "lognormal: σ; uniform: half width; exponential: share that is random", ge=0)
     availability: float = option(-1.0, "probability that a client is there in a round; -1: its class's", ge=-1, le=1)
+    availability_trace: str = option(
+        "",
+        "CSV with the columns client,on_s,off_s, in virtual seconds, several lines a client: who is there when, beside "
+        "the probability; who goes off during a call is lost then. Its clients are used again where there are more",
+    )
+    availability_period_s: float = option(
+        0.0,
+        "availability_trace: seconds after which it repeats; 0: it does not",
+        ge=0,
+    )
     dropout: float = option(-1.0, "probability that a client is lost during a call; -1: its class's", ge=-1, le=1)
     team_down_bytes_per_s: float = option(0.0, "team servers: download rate; 0: unlimited", ge=0)
     team_up_bytes_per_s: float = option(0.0, "team servers: upload rate; 0: unlimited", ge=0)
@@ -51,6 +61,13 @@ class DelayConfig(Validated):
     server_down_bytes_per_s: float = option(0.0, "global server: download rate per link; 0: unlimited", ge=0)
     server_up_bytes_per_s: float = option(0.0, "global server: upload rate per link; 0: unlimited", ge=0)
     server_latency_s: float = option(0.0, "global server: seconds it adds to every global round", ge=0)
+    server_links: Literal["each", "shared"] = option(
+        "each",
+        "global server of a flat method: each client has its rates, or a round's concurrent transfers share them",
+    )
+    team_links: Literal["each", "shared"] = option(
+        "each", "team servers: the same, for the transfers of a team round between a team and its clients"
+    )
     mode: Literal["virtual", "sleep"] = option("virtual", "virtual: compute only; sleep: clients also sleep, scaled")
     sleep_scale: float = option(0.01, "sleep: wall seconds per virtual second", gt=0)
 
@@ -67,10 +84,32 @@ class DelayConfig(Validated):
             raise ConfigError(
                 f"{path}jitter_scale={self.jitter_scale:g} is out of range: expected ≤ 1 for jitter={self.jitter}."
             )
+        if self.availability_period_s and not self.availability_trace:
+            raise ConfigError(
+                f"{path}availability_period_s={self.availability_period_s:g}: there is nothing that repeats. Name "
+                f"a CSV file as {path}availability_trace, or leave it 0."
+            )
+        self._check_links(path)
         if self.name == "trace" and not self.trace:
             raise ConfigError(f"{path}trace: {path}name=trace needs the path of a CSV file.")
         if self.name == "classes":
             check_mix(self.classes, device_classes(self.devices), path)
+
+    def _check_links(self, path: str) -> None:
+        for server in ("server", "team"):
+            if getattr(self, f"{server}_links") != "shared":
+                continue
+            rates = [f"{server}_{way}_bytes_per_s" for way in ("down", "up")]
+            if not any(getattr(self, rate) for rate in rates):
+                raise ConfigError(
+                    f"{path}{server}_links=shared: both rates are unlimited, and there is nothing to share. Set "
+                    f"{path}{rates[0]} or {path}{rates[1]}, or leave it at each."
+                )
+            if self.availability_trace:
+                raise ConfigError(
+                    f"{path}{server}_links=shared: with {path}availability_trace clients are lost by how long "
+                    "their calls take, which then depends on all others. Leave one of the two out."
+                )
 
 
 def check_mix(mix: Mapping[str, float], known: Mapping[str, Profile], path: str) -> None:

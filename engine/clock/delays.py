@@ -4,9 +4,10 @@ Time is computed from counted bytes and FLOPs, never measured::
 
     seconds = latency + bytes_down / rate_down + jitter · FLOPs / speed + bytes_up / rate_up
 
-A rate is the smaller of the two ends'; a server's holds for each of its children, they do not share it. Jitter is a
-random factor of mean 1. Every draw derives from the run's seed and a key (round, team round, client), so it depends
-neither on the order of the calls nor on the process they run in. Units: seconds, bytes per second, FLOP/s.
+A rate is the smaller of the two ends'; a server's holds for each of its children, unless they share it
+(:mod:`strata.engine.clock.shared_links`). Jitter is a random factor of mean 1. Every draw derives from the run's seed
+and a key (round, team round, client), so it depends neither on the order of the calls nor on the process they run in.
+Units: seconds, bytes per second, FLOP/s.
 """
 
 import math
@@ -111,7 +112,9 @@ def transfer_s(nbytes: int, rate_a: float, rate_b: float) -> float:
     return nbytes / min(rate_a, rate_b)
 
 
-def available(availability: NDArray[np.float64], clients: Sequence[int], seed: int, when: Key) -> NDArray[np.int64]:
+def available(
+    availability: NDArray[np.float64], clients: Sequence[int] | NDArray[np.int64], seed: int, when: Key
+) -> NDArray[np.int64]:
     """Which of some clients can be invited now: ids, in the order given.
 
     Args:

@@ -1,14 +1,14 @@
 """Delay profiles and where they are read from: a YAML of device classes, or a CSV trace of measured devices."""
 
-import csv
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
+from strata.engine.clock.csv_rows import read_client, read_rows
 from strata.engine.errors import ConfigError, DataError
 
 JitterName = Literal["none", "lognormal", "uniform", "exponential"]
@@ -82,9 +82,9 @@ def read_trace(path: str) -> list[Profile]:
         DataError: with the line, what it holds and what was expected.
     """
     profiles: dict[int, Profile] = {}
-    for line, row in _rows(path):
+    for line, row in read_rows("delays.trace", path, ("client", *REQUIRED), (*OPTIONAL, "device")):
         try:
-            client = _client(row.pop("client"))
+            client = read_client(row.pop("client"))
             if client in profiles:
                 raise ValueError(f"client {client} was given before, expected one line for each client")
             device = row.pop("device", "") or "trace"
@@ -94,47 +94,6 @@ def read_trace(path: str) -> list[Profile]:
     if not profiles:
         raise DataError(f"{path}: expected at least one client below the header, found none.")
     return [profiles[client] for client in sorted(profiles)]
-
-
-def _rows(path: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and cells by column of each line that is not empty."""
-    try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, skipinitialspace=True)
-            header = [name.strip() for name in next(reader, [])]
-            _check_header(path, header)
-            for cells in reader:
-                if len(cells) not in (0, len(header)):
-                    raise DataError(
-                        f"{path}, line {reader.line_num}: expected {len(header)} cells ({', '.join(header)}), "
-                        f"found {len(cells)}."
-                    )
-                if cells:
-                    yield reader.line_num, dict(zip(header, (cell.strip() for cell in cells), strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"delays.trace={path}: cannot be read: {error}.") from None
-
-
-def _check_header(path: str, header: list[str]) -> None:
-    required, known = ("client", *REQUIRED), ("client", *REQUIRED, *OPTIONAL, "device")
-    missing = [name for name in required if name not in header]
-    wrong = [name for name in header if name not in known or header.count(name) > 1]
-    if missing or wrong:
-        found = "unknown or repeated: " + ", ".join(wrong) if wrong else "missing: " + ", ".join(missing)
-        raise DataError(
-            f"{path}, line 1: expected the columns {', '.join(required)}, and optionally "
-            f"{', '.join((*OPTIONAL, 'device'))}; {found}."
-        )
-
-
-def _client(text: str) -> int:
-    try:
-        client = int(text)
-    except ValueError:
-        client = -1
-    if client < 0:
-        raise ValueError(f"client is {text!r}, expected a whole number ≥ 0")
-    return client
 
 
 def _numbers(values: Mapping[str, object]) -> dict[str, Any]:

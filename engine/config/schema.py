@@ -231,6 +231,7 @@ class RunConfig(Validated):
         _check_agents(self.agents, self.algorithm)
         tiered = issubclass(load_method(self.algorithm), TieredAlgorithm)
         _check_async(self, path, tiered)
+        _check_links(self, path, tiered)
         if tiered and self.teams.count > self.clients.count:
             raise ConfigError(
                 f"teams.count={self.teams.count} is out of range: with clients.count={self.clients.count}, expected "
@@ -269,6 +270,22 @@ def _check_async(config: RunConfig, path: str, tiered: bool) -> None:
         cohort = max(1, round(clients.participation * clients.count))
         most = min(clients.concurrency or cohort, clients.count)
         clients.require_buffer(f"{path}clients.", most, f"{most} of {clients.count} clients on a call at a time")
+
+
+def _check_links(config: RunConfig, path: str, tiered: bool) -> None:
+    """Refuse shared links where transfers are not those of a cohort that is called together."""
+    key = f"{path}delays.{'team' if tiered else 'server'}_links=shared"
+    if tiered and config.delays.server_links == "shared":
+        raise ConfigError(
+            f"{path}delays.server_links=shared: {config.algorithm} has teams, and each has the global server's rates "
+            "to itself. Expected each; within teams there is delays.team_links."
+        )
+    shared = config.delays.team_links if tiered else config.delays.server_links
+    if shared == "shared" and config.clients.mode == "async":
+        raise ConfigError(
+            f"{key}: with {path}clients.mode=async a call's seconds would depend on calls that are not made yet. "
+            "Expected each, or clients.mode=sync or deadline."
+        )
 
 
 def _check_agents(agents: AgentsConfig, algorithm: str) -> None:

@@ -1,12 +1,15 @@
 """What a client call is charged: its virtual seconds, and whether the client is lost on its way."""
 
-from collections.abc import Mapping
-from math import nan
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from strata.engine.clock.delays import call_timing, drops_out
+from strata.engine.clock.delays import Timing, call_timing, drops_out
+from strata.engine.clock.devices import Profile
+from strata.engine.clock.shared_links import side_by_side
 from strata.engine.method.calls import LOST, NO_TEAM, OK, PROBE, Call
 from strata.engine.method.requests import Work
-from strata.engine.rounds.pools import ClientCall
+from strata.engine.rounds.pools import ClientCall, ClientReply
 from strata.engine.rounds.world import World
 
 
@@ -35,17 +38,17 @@ def charge(
         seed=world.seed,
         key=key,
     )
-    lost_after = None if call.probe else drops_out(profile, world.seed, key)
-    if lost_after is not None:
-        timing = timing.cut(lost_after * timing.total_s)
+    lost_after_s = None if call.probe else _lost_after_s(world, call, profile, timing.total_s)
+    if lost_after_s is not None:
+        timing = timing.cut(lost_after_s)
     return Call(
         client=call.client,
         team=call.team,
         team_round=call.team_round,
         device=profile.device,
-        status=PROBE if call.probe else OK if lost_after is None else LOST,
+        status=PROBE if call.probe else OK if lost_after_s is None else LOST,
         bytes_down=bytes_down,
-        bytes_up=bytes_up if lost_after is None else 0,
+        bytes_up=bytes_up if lost_after_s is None else 0,
         flops=work.flops,
         samples=work.samples,
         steps=work.steps,
@@ -53,6 +56,36 @@ def charge(
         download_s=timing.download_s,
         compute_s=timing.compute_s,
         upload_s=timing.upload_s,
-        loss=nan if work.loss is None or lost_after is not None else work.loss,
+        loss=math.nan if work.loss is None or lost_after_s is not None else work.loss,
         metrics=metrics,
     )
+
+
+def _lost_after_s(world: World, call: ClientCall, profile: Profile, total_s: float) -> float | None:
+    """Virtual seconds of a call after which its client is lost, by dropping out or by going off; None: it is not."""
+    share = drops_out(profile, world.seed, (call.round, call.team_round, call.client))
+    dropped_s = math.inf if share is None else share * total_s
+    off_s = math.inf if world.presence is None else world.presence.off_after_s(call.client, call.virtual_s)
+    if share is None and off_s >= total_s:
+        return None
+    return min(dropped_s, off_s)
+
+
+def together_in(world: World, team: int, replies: Sequence[ClientReply]) -> Sequence[ClientReply]:
+    """The replies of clients that a server called together, as they are where its link is shared among them.
+
+    Args:
+        world: says whether links are shared.
+        team: of the server; NO_TEAM for the global one.
+        replies: as if each client had the link to itself.
+    """
+    flat = team == NO_TEAM
+    if not (world.server_shares if flat else world.team_shares):
+        return replies
+    calls = [reply.call for reply in replies]
+    alone = [Timing(call.latency_s, call.download_s, call.compute_s, call.upload_s) for call in calls]
+    profiles = [world.profiles[call.client] for call in calls]
+    found = side_by_side(alone, profiles, world.server_profile if flat else world.team_profile)
+    return [
+        replace(reply, call=reply.call._replace(**vars(timing))) for reply, timing in zip(replies, found, strict=True)
+    ]

@@ -19,6 +19,7 @@ from strata.engine.method.calls import NO_TEAM, CallTable
 from strata.engine.method.messages import Assignment, Context, Received
 from strata.engine.method.uploads import require_finite, require_shapes
 from strata.engine.params import Params
+from strata.engine.rounds.accounts import together_in
 from strata.engine.rounds.mixing import rebased
 from strata.engine.rounds.pools import (
     ClientCall,
@@ -65,20 +66,24 @@ def cohort_size(plan: TierPlan, children: int) -> int:
 
 
 def invite_clients(
-    world: World, members: Sequence[int], round: int, team_round: int, team: int, away: Collection[int] = ()
+    world: World, members: Sequence[int], moment: Moment, team: int, away: Collection[int] = ()
 ) -> list[int]:
-    """The cohort of a (team) round: a draw among those of a server's members that are available; ids, ascending.
+    """The cohort of a (team) round: a draw among those of a server's members that are there; ids, ascending.
 
     Its size is the share of all members, as far as so many are available; empty when nobody is. Those that are ``away``
     on a call are not drawn, and their places are taken.
     """
-    chances = world.availability
-    here = members if chances is None else available(chances, members, world.seed, (round, team_round))
+    chances, when = world.availability, (moment.round, moment.team_round)
+    here: Sequence[int] | IntArray = members
+    if world.presence is not None:
+        here = np.asarray(here, np.int64)[world.presence.here(here, moment.virtual_s)]
+    if chances is not None:
+        here = available(chances, here, world.seed, when)
     if away:  # a column, for there may be many clients
         every = np.asarray(here, np.int64)
         here = every[~np.isin(every, np.fromiter(away, np.int64))]
     size = called_size(world.clients_plan, len(members), len(away))
-    return choose(here, size, world.seed, "cohort", round, team_round, team)
+    return choose(here, size, world.seed, "cohort", *when, team)
 
 
 class ClientTier:
@@ -113,7 +118,7 @@ class ClientTier:
         """The cohort; of those invited, the clients for whom something was decided, if anything was."""
         when = moment.round, moment.team_round
         if self._invited[0] != when:  # asked again by whoever decides for the cohort
-            self._invited = when, invite_clients(self._world, self._members, *when, self._team, away)
+            self._invited = when, invite_clients(self._world, self._members, moment, self._team, away)
         cohort = self._invited[1]
         if moment.decisions is None:
             return cohort
@@ -132,7 +137,7 @@ class ClientTier:
     def remade(self, flying: Flying, down: object) -> ClientCall:
         """A call that was in flight when the run was saved, as it was handed over."""
         when = flying.round, flying.team_round
-        return ClientCall(flying.receiver, self._team, *when, flying.assignment, down)
+        return ClientCall(flying.receiver, self._team, *when, flying.assignment, down, virtual_s=flying.virtual_s)
 
     def submit(self, calls: Sequence[ClientCall]) -> Sequence[Ticket]:
         """Call clients, to work side by side."""
@@ -142,6 +147,10 @@ class ClientTier:
     def results(self, tickets: Sequence[Ticket]) -> Iterator[ClientReply | Failure]:
         """The replies of the clients that were called, in the order in which they come."""
         return self.waited.over(self._clients.results(tickets))
+
+    def side_by_side(self, replies: Sequence[ClientReply]) -> Sequence[ClientReply]:
+        """The replies of a cohort with the seconds that they take where its transfers share the server's link."""
+        return together_in(self._world, self._team, replies)
 
     def received(self, call: ClientCall, reply: ClientReply, state: object, staleness: int = 0) -> Received[object]:
         """A client's upload as the method receives it: with its training samples, and what the client was told.
@@ -288,7 +297,8 @@ def client_calls(
         parts = _parts(down)
         if parts not in seen:
             seen[parts] = down, distinct.setdefault(_key(down), down)
-        calls.append(ClientCall(client, team, moment.round, moment.team_round, told, seen[parts][1]))
+        when = moment.round, moment.team_round
+        calls.append(ClientCall(client, team, *when, told, seen[parts][1], virtual_s=moment.virtual_s))
     return calls
 
 

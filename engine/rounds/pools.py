@@ -103,6 +103,7 @@ class ClientCall:
     """An invitation: which client, in which team, when, what it is told and what it receives.
 
     A probe only assesses its speed. ``down`` is None where nobody will read it, because calls are only priced.
+    ``virtual_s`` is the virtual clock when the client is called.
     """
 
     client: int
@@ -112,6 +113,7 @@ class ClientCall:
     assignment: Assignment
     down: object = None
     probe: bool = False
+    virtual_s: float = 0.0
 
     @property
     def receiver(self) -> int:
@@ -126,7 +128,8 @@ class ClientCall:
     def flying(self, message: int, seconds: float, age_s: float, version: int) -> Flying:
         """The call as a checkpoint holds it: what was sent is the message of that number."""
         when = self.round, self.team_round
-        return Flying(self.client, *when, dict(self.assignment), message, seconds, age_s, version)
+        told = dict(self.assignment)
+        return Flying(self.client, *when, told, message, seconds, age_s, version, virtual_s=self.virtual_s)
 
 
 @dataclass(frozen=True)

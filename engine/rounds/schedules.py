@@ -60,7 +60,7 @@ class Moment:
     Attributes:
         round, team_round: both from 1.
         decisions: None where the method's defaults hold.
-        virtual_s: virtual clock of the global server when it begins.
+        virtual_s: virtual clock when it begins.
     """
 
     round: int
@@ -83,6 +83,9 @@ class Tier(Protocol[R]):
 
     def results(self, tickets: Sequence[Ticket]) -> Iterator[R | Failure]:
         """The children's replies, in the order in which they come."""
+
+    def side_by_side(self, replies: Sequence[R]) -> Sequence[R]:
+        """The replies of children that were called together, with the virtual seconds that they take side by side."""
 
     def price_s(self, call: Any, /) -> float:
         """Virtual seconds that a call takes at least, known before it is made."""
@@ -229,8 +232,8 @@ class Deadline:
                 raise result.error
             by_sender[result.sender] = result
         replies, arrivals, ups, waited = [], [], [], 0.0
-        for call in calls:
-            reply = by_sender[call.receiver]
+        together = tier.side_by_side([by_sender[call.receiver] for call in calls])
+        for call, reply in zip(calls, together, strict=True):
             waited = max(waited, min(reply.seconds, self.limit_s))
             in_time = reply.seconds <= self.limit_s
             if reply.arrived and in_time:

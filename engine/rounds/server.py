@@ -113,7 +113,8 @@ class GlobalServer:
 
     def invite(self) -> list[int]:
         """Who is invited to the next round, by client id; asking again gives the same."""
-        return self._tier.clients(self._tier.invite(Moment(self.round + 1, 1), self._schedule.away))
+        moment = Moment(self.round + 1, 1, virtual_s=self.virtual_s + (self._wait_s + self._probes_s))
+        return self._tier.clients(self._tier.invite(moment, self._schedule.away))
 
     @single_thread()
     def probe(self, clients: Sequence[int]) -> CallTable:
@@ -146,18 +147,18 @@ class GlobalServer:
     def _exchange(self, decisions: Decisions | None) -> Outcome:
         if decisions is not None and decisions.teams:
             _require_teams(self._world, decisions.teams, self.round + 1)
-        probes_s = self._probes_s
-        moment = Moment(self.round + 1, 1, decisions, self.virtual_s + probes_s)
+        begins_s = self._wait_s + self._probes_s
+        moment = Moment(self.round + 1, 1, decisions, self.virtual_s + begins_s)
         before = self.state
         if decisions is not None and decisions.server:
             before = self._world.algorithm.steer(before, decisions.server)
-        self._schedule.passed(probes_s)
+        self._schedule.passed(begins_s)
         step = self._schedule.step(self._tier, before, moment)
         self._schedule.passed(self._world.server_profile.latency_s)
         if step.counted:  # else what was decided for this round ends with it
             self.state = step.state
         self._tier.finish(self.state, moment)
-        outcome = self._with_probes(self._tier.outcome(before, step), probes_s)
+        outcome = self._with_probes(self._tier.outcome(before, step), begins_s)
         self.round += 1
         self.virtual_s += outcome.seconds
         return replace(outcome, round=self.round, virtual_s=self.virtual_s)
@@ -167,12 +168,20 @@ class GlobalServer:
         """Virtual seconds of the probes before the next round."""
         return sum(float(table.total_s.max()) for table in self._probes)
 
-    def _with_probes(self, outcome: Outcome, probes_s: float) -> Outcome:
-        seconds = outcome.seconds + self._world.server_profile.latency_s
+    @property
+    def _wait_s(self) -> float:
+        """Virtual seconds until a client is there at all; 0 where one is on a call already, or nobody comes again."""
+        presence = self._world.presence
+        if presence is None or self._schedule.away:
+            return 0.0
+        return presence.wait_s(self._everyone, self.virtual_s)
+
+    def _with_probes(self, outcome: Outcome, begins_s: float) -> Outcome:
+        """A round as it is with what came before its exchange: the wait for somebody to come, and probes."""
+        seconds = outcome.seconds + self._world.server_profile.latency_s + begins_s
         if not self._probes:
             return replace(outcome, seconds=seconds)
         probes, self._probes = self._probes, []
-        seconds += probes_s
         return replace(outcome, seconds=seconds, calls=CallTable.joined([*probes, outcome.calls]))
 
     @single_thread()

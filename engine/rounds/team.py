@@ -95,7 +95,8 @@ class TeamServer:
         self._schedule.renewed()
         outcomes, senders = [], set()
         for team_round in range(1, method.team_rounds + 1):
-            step = yield from self._schedule.exchange(tier, state, Moment(call.round, team_round, call.decisions))
+            moment = Moment(call.round, team_round, call.decisions, call.virtual_s + seconds)
+            step = yield from self._schedule.exchange(tier, state, moment)
             outcomes.append(tier.outcome(state, step))
             senders |= {up.sender for up in step.ups}
             self._keys |= {r.client: (r.client, call.round, team_round) for r in step.replies if r.arrived}

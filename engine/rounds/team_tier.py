@@ -84,6 +84,10 @@ class TeamTier:
         """The replies of the teams, in the order in which they come."""
         return self.waited.over(self._teams.results(tickets))
 
+    def side_by_side(self, replies: Sequence[TeamReply]) -> Sequence[TeamReply]:
+        """The replies as they are: each team has the global server's rates to itself."""
+        return replies
+
     def received(self, call: TeamCall, reply: TeamReply, state: object, staleness: int = 0) -> Received[object]:
         """A team's upload as the method receives it, with the samples of the clients whose uploads counted.
 

@@ -25,7 +25,8 @@ class PricedTier(FlatTier):
     def _sent(self, state: object, moment: Moment, told: Mapping[int, Assignment]) -> list[ClientCall]:
         """What each client of a cohort is told, without anything that it would be sent."""
         return [
-            ClientCall(client, self._team, moment.round, moment.team_round, decided) for client, decided in told.items()
+            ClientCall(client, self._team, moment.round, moment.team_round, decided, virtual_s=moment.virtual_s)
+            for client, decided in told.items()
         ]
 
     def _rebased(self, call: ClientCall, up: object, state: object, worth: float) -> object:

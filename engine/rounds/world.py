@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strata.engine.clock.devices import Profile
+from strata.engine.clock.presence import Presence
 from strata.engine.clock.profiles import Profiles
 from strata.engine.data.dataset import Dataset, FederatedData, IntArray
 from strata.engine.data.mapped import chunks
@@ -93,6 +94,9 @@ class World:
         sleep_scale: wall seconds slept per virtual second; 0 computes delays only.
         batch_clients: requests of so many clients are answered as one operation, at most; 1: one by one.
         evaluated_clients: how many clients each evaluation draws; None: it takes all.
+        presence: which clients are there when; None: that is left to their profiles' probability.
+        server_shares: whether the clients of the global server share its link in a round; ``team_shares``: whether
+            those of a team server share that.
         state_cache_mib: MiB of private states that a process keeps in memory; what is beyond lies on its disk.
     """
 
@@ -109,6 +113,9 @@ class World:
     batch_clients: int = 1
     evaluated_clients: int | None = None
     state_cache_mib: float = 1024.0
+    presence: Presence | None = None
+    server_shares: bool = False
+    team_shares: bool = False
 
     @cached_property
     def fingerprint(self) -> str:
@@ -123,6 +130,8 @@ class World:
             digest.update(f"team {team} {len(members)}".encode() + np.asarray(members, np.int64).tobytes())
         links = Profiles.of(self.profiles).fingerprint, self.team_profile, self.server_profile
         digest.update(repr(links).encode())
+        if self.presence is not None:
+            digest.update(self.presence.fingerprint.encode())
         return digest.hexdigest()
 
     @cached_property

@@ -15,7 +15,7 @@ class Flying:
         receiver: id of the child that was called, a client or a team.
         round, team_round: when.
         assignment: what it was told, if it is a client; ``decisions``: if it is a team, of its round.
-        virtual_s: virtual clock when a team was called.
+        virtual_s: virtual clock when it was called.
         message: which of the messages it was sent.
         seconds: virtual ones that the call takes.
         age_s: virtual seconds since it was called.

@@ -64,6 +64,9 @@ class Toys:
     def results(self, tickets):
         return (self.replies[child] for child in reversed(tickets))
 
+    def side_by_side(self, replies):
+        return replies
+
     def price_s(self, call):
         reply = self.replies[call.receiver]
         return reply.seconds if reply.price_s is None else reply.price_s

@@ -34,7 +34,7 @@ def test_as_many_are_called_as_are_missing_to_the_concurrency():
 
 def test_unavailable_clients_are_not_invited():
     world = build_world(small("fedavg", "delays.availability=0.5"))
-    cohorts = [invite_clients(world, range(8), t, 1, -1) for t in range(300)]
+    cohorts = [invite_clients(world, range(8), Moment(t, 1), -1) for t in range(300)]
     assert 3.6 < sum(map(len, cohorts)) / 300 < 4.4
 
 
