@@ -31,8 +31,8 @@ from strata.engine.rounds.pools import (
     Ticket,
     added,
 )
-from strata.engine.rounds.records import ASYNC, IN_FLIGHT, Outcome
-from strata.engine.rounds.schedules import Gap, Moment, Step
+from strata.engine.rounds.records import Outcome
+from strata.engine.rounds.schedules import Moment, Step
 from strata.engine.rounds.world import TierPlan, World
 from strata.engine.seeding import derive, generator
 from strata.engine.state.snapshot import Flying, Snapshot
@@ -159,7 +159,8 @@ class ClientTier:
             ConfigError: when changes are to be counted, and an upload holds no model that its sender was sent.
             TrainingError: when a model comes back in another shape than it was sent in.
         """
-        require_shapes(reply.up, call.down, called(call))
+        where = where_in(call.team, call.team_round)
+        require_shapes(reply.up, call.down, f"client {call.client}, round {call.round}{where}")
         samples = int(self._world.train_samples[reply.client])
         up, mixing = reply.up, self.plan.mixing
         if staleness and mixing.update == "change":
@@ -205,7 +206,7 @@ class ClientTier:
             straggling=straggling,
             calls=CallTable.of([reply.call for reply in step.replies]),
             counted=step.counted,
-            metrics={} if step.gap is None else described(step.gap),
+            metrics={} if step.gap is None else step.gap.metrics(),
             singly=added(reply.singly for reply in step.replies),
             spent=together(reply.spent for reply in step.replies),
         )
@@ -257,25 +258,9 @@ class FlatTier(ClientTier):
         self._invited = ((0, 0), [])
 
 
-def called(call: ClientCall) -> str:
-    """Who was called, and when, as errors name it."""
-    return f"client {call.client}, round {call.round}{where_in(call.team, call.team_round)}"
-
-
 def where_in(team: int, team_round: int) -> str:
     """The team and its round, behind the round in an error; empty without teams."""
     return "" if team == NO_TEAM else f", team {team}, team round {team_round}"
-
-
-def described(gap: Gap) -> dict[str, float]:
-    """What lay between a server and its clients, as numbers for curves; see :data:`~.records.ASYNC`."""
-    counts = {f"{ASYNC}staleness/{stale}": float(count) for stale, count in gap.staleness.items()}
-    return {
-        f"{ASYNC}idle_s": gap.idle_s,
-        f"{ASYNC}stale": float(gap.stale),
-        IN_FLIGHT: float(gap.in_flight),
-        **counts,
-    }
 
 
 def flat(world: World) -> FlatAlgorithm[object, object, object, object]:

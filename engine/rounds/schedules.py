@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 from strata.engine.method.messages import Received
 from strata.engine.method.situation import Decisions
 from strata.engine.rounds.pools import Failure, Ticket
+from strata.engine.rounds.records import ASYNC, IN_FLIGHT
 from strata.engine.state.snapshot import Aloft, Flying
 from strata.engine.stopwatch import Stopwatch
 
@@ -115,6 +116,12 @@ class Gap:
     staleness: Mapping[int, int] = field(default_factory=dict)
     stale: int = 0
     in_flight: int = 0
+
+    def metrics(self) -> dict[str, float]:
+        """All of it as numbers for curves; see :data:`~.records.ASYNC`."""
+        counts = {f"{ASYNC}staleness/{stale}": float(count) for stale, count in self.staleness.items()}
+        own = {f"{ASYNC}idle_s": self.idle_s, f"{ASYNC}stale": float(self.stale), IN_FLIGHT: float(self.in_flight)}
+        return own | counts
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from strata.engine.method.calls import CallTable
 from strata.engine.method.messages import Context, Received
 from strata.engine.method.uploads import require_finite, require_shapes
 from strata.engine.params import Params
-from strata.engine.rounds.cohort import called_size, choose, described
+from strata.engine.rounds.cohort import called_size, choose
 from strata.engine.rounds.mixing import rebased
 from strata.engine.rounds.pools import (
     Evaluations,
@@ -131,7 +131,7 @@ class TeamTier:
 
         Where the server does not wait for all teams, straggling is the time for which teams had no work.
         """
-        gap = {} if step.gap is None else described(step.gap)
+        gap = {} if step.gap is None else step.gap.metrics()
         straggling = [value for reply in step.replies for value in reply.straggling]
         return Outcome(
             seconds=step.seconds,
