@@ -9,7 +9,7 @@ from strata.engine.data.dataset import Dataset
 
 def pytest_collection_modifyitems(items):
     """The files that take longest come first, or one of two processes would be left with them at the end."""
-    long = ("golden", "runtime", "test_cli.py")
+    long = ("faults", "golden", "runtime", "test_cli.py", "test_slurm.py", "asynchronous")
     items.sort(key=lambda item: not any(part in item.path.parts for part in long))
 
 

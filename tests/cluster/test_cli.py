@@ -106,7 +106,9 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(tmp_path):
     assert rounds_written(tmp_path) == done + 2
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGXCPU"])
+@pytest.mark.parametrize(
+    "name", ["SIGHUP", "SIGXCPU", *(pytest.param(n, marks=pytest.mark.exhaustive) for n in ("SIGTERM", "SIGUSR1"))]
+)
 def test_other_signals_do_too(tmp_path, name):
     words = ["run", "permfl", *small_overrides("permfl", "rounds=4000", "evaluation.every=100", "checkpoint.every=0")]
     process = start(*words, f"output={tmp_path}")
@@ -270,6 +272,7 @@ def test_an_output_folder_that_cannot_be_made_is_said(tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_running_cluster_is_joined_by_its_address_and_goes_on_without_the_run(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

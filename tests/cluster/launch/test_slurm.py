@@ -64,6 +64,7 @@ def alive(pid):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_three_ray_nodes_make_a_run_that_is_out_of_time_and_goes_on_to_the_bits_of_one_process(tmp_path, cluster_of):
     words = small_overrides("permfl", "rounds=60", "clients.count=3", "checkpoint.every=100", "evaluation.every=20")
     assert main(["run", "permfl", *words, f"output={tmp_path}/here"]) == 0

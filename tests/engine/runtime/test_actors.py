@@ -99,7 +99,7 @@ TEAMS_IN_FLIGHT = ("teams.mode=async", "teams.count=4", "teams.concurrency=3", "
 @pytest.mark.parametrize(
     ("method", "words"),
     [
-        ("fedavg", ("clients.concurrency=5",)),
+        pytest.param("fedavg", ("clients.concurrency=5",), marks=pytest.mark.exhaustive),
         ("lg_fedavg", ("clients.concurrency=5", "clients.update=change")),
         pytest.param("permfl", ("clients.concurrency=3",), marks=pytest.mark.exhaustive),
         pytest.param("tests.helpers.regrouping", ("clients.concurrency=3",), marks=pytest.mark.exhaustive),

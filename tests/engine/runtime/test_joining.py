@@ -45,7 +45,7 @@ def digest(folder):
     return state["tensors_sha256"], state["state"], (run_dir / "metrics.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize("method", ["permfl", "hapfl"])
+@pytest.mark.parametrize("method", ["permfl", pytest.param("hapfl", marks=pytest.mark.exhaustive)])
 def test_three_nodes_of_which_one_has_old_code_give_the_digests_of_one_process(cluster, tmp_path, method):
     words = [*small_overrides(method, "rounds=2", "clients.count=3")]
     assert main(["run", method, *words, f"output={tmp_path}/here"]) == 0
@@ -69,6 +69,7 @@ def test_who_has_another_token_may_not_join(cluster, tmp_path):
     assert "give this machine its token" in done.stderr
 
 
+@pytest.mark.exhaustive
 def test_too_few_nodes_are_waited_for_and_then_named(cluster):
     words = [*small_overrides("permfl", runtime="ray"), f"ray.address={cluster.address}", "ray.start_timeout_s=4"]
     done = cluster.run("run", "permfl", *words, "ray.nodes=9")

@@ -32,7 +32,8 @@ def run(method, *words):
 
 
 @pytest.mark.parametrize(
-    "method", [pytest.param(method, marks=[pytest.mark.slow] * (method in SLOW)) for method in FLAT]
+    "method",
+    [pytest.param(method, marks=[pytest.mark.slow, pytest.mark.exhaustive] * (method in SLOW)) for method in FLAT],
 )
 @pytest.mark.parametrize("update", ["model", "change"])
 def test_a_buffer_of_the_whole_cohort_is_a_synchronous_round(method, update):
