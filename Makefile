@@ -13,10 +13,10 @@ run: .venv/.installed
 	$(BIN)/strata compare permfl fedavg rounds=30
 
 test: .venv/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not exhaustive"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not exhaustive"
 
 test-all: .venv/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # The cluster tests on another version of Ray, in an environment of its own: make test-ray RAY=2.52.1
 RAY ?= 2.60.0

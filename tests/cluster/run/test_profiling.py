@@ -130,7 +130,8 @@ def test_a_run_that_was_over_has_an_empty_profile():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["permfl", pytest.param("fedavg", marks=pytest.mark.exhaustive)])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("method", ["permfl", "fedavg"])
 def test_actors_report_their_own_seconds(tmp_path, method):
     """Clients that sleep while the clock runs sleep within their training; two actors of four sleep side by side."""
     words = ["delays.mode=sleep", "delays.sleep_scale=1", "clients_per_actor=4"]
