@@ -83,7 +83,7 @@ class WandbSink:
         parts = [path for path in folder.glob(f"offline-run-*-{name}") if path.resolve() != self._own_folder()]
         if any(folder.glob(f"run-*-{name}")) or any(folder.glob(f"offline-run-*-{name}/*.synced")):
             return
-        for record in read_records(run.run_dir):
+        for record in read_records(run.run_dir) if run.resumed_round else ():
             if record.round <= run.resumed_round:
                 self.round(record)
         for part in parts:

@@ -60,6 +60,7 @@ def test_three_nodes_of_which_one_has_old_code_give_the_digests_of_one_process(c
     assert digest(tmp_path / "there") == digest(tmp_path / "here")
 
 
+@pytest.mark.exhaustive
 def test_who_has_another_token_may_not_join(cluster, tmp_path):
     (tmp_path / "token").write_text("0" * 64)
     words = ["run", "permfl", *small_overrides("permfl", runtime="ray"), f"ray.address={cluster.address}"]
@@ -78,6 +79,7 @@ def test_too_few_nodes_are_waited_for_and_then_named(cluster):
     assert done.stderr.count(f"{socket.gethostname()} (") == 3
 
 
+@pytest.mark.exhaustive
 def test_a_node_with_another_torch_is_refused_by_name_before_any_actor_starts(cluster, tmp_path):
     record = tmp_path / "torch-1.0.dist-info"
     record.mkdir()
