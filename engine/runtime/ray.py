@@ -68,9 +68,13 @@ def start(config: RunConfig, world: World, shares: Sequence[Share], notify: Noti
     try:
         seats = _seats(config, world, shares)
         runtime = RayRuntime(world, seats, config, owns_ray)
-    except BaseException:
+    except BaseException as error:
         if owns_ray:
             ray.shutdown()
+        if isinstance(error, RayError):  # as while a node is going: to start again may help
+            raise ClusterError(
+                f"Ray does not answer while actors start: {str(error).strip().splitlines()[0]}"
+            ) from None
         raise
     ended = time.perf_counter()
     runtime.started = {"starting Ray": connected - began, "starting actors": ended - connected}
