@@ -142,13 +142,19 @@ class Recovery:
         os._exit(INTERRUPTED if self.interrupted() else 1)  # what stops a job may have ended all of its processes
 
     def _go_back(self, session: Session) -> None:
-        if self._owns_head:  # else the watch goes on, until there is another
-            self.close()
-        session.restart()
-        self._watch_head(session)
-        for path in reversed(checkpoint.found(self._folder)):
+        self._restart(session)
+        saved = checkpoint.found(self._folder)
+        for path in reversed(saved):
             try:
                 session.restore(path)
                 return
             except CheckpointError as error:  # an older one gives the same bits, some rounds later
                 self._notify(f"warning: {error} Going back further.")
+        if saved:  # one of them may have been taken up in part
+            self._restart(session)
+
+    def _restart(self, session: Session) -> None:
+        if self._owns_head:  # else the watch goes on, until there is another
+            self.close()
+        session.restart()
+        self._watch_head(session)

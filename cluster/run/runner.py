@@ -221,10 +221,8 @@ def _rounds(
             if stop or _is_saved(config, record, before_s):
                 _save(session, summary.run_dir, display, final=stop or last)
         except LOST as error:
-            if interrupted():  # what stops a job may have ended all of its processes
-                summary.exit_code = INTERRUPTED
-                return
-            recovery.recover(session, error)
+            if not interrupted():  # what stops a job may have ended all of its processes
+                recovery.recover(session, error)
             if interrupted():
                 summary.exit_code = INTERRUPTED
                 return

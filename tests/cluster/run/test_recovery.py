@@ -34,6 +34,7 @@ class Restarted:
     def restore(self, path):
         self.done.append(path.name)
         if path.name in self.damaged:
+            self.round = int(path.name.removeprefix("round-"))
             raise CheckpointError(f"{path.name} is damaged.")
         self.round = int(path.name.removeprefix("round-"))
 
@@ -168,6 +169,8 @@ def test_a_damaged_checkpoint_is_passed_over(made, lines, damaged, back_to):
     session.damaged = damaged
     kept.recover(session, ActorDiedError("lost"))
     assert kept.survived[0].back_to == session.round == back_to
+    # What is damaged may have been taken up in part, which an older one replaces; before the first round none does.
+    assert session.done.count("restart") == (1 if back_to else 2)
     assert "warning: round-000006 is damaged. Going back further." in lines
 
 
