@@ -176,8 +176,18 @@ def config_of(method: str, output: Path, *words: str, runtime: str = "ray") -> R
 
 CASES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("permfl", ("clients.count=4", "clients_per_actor=2")),
-    ("fedavg", ("clients.count=6", "clients.mode=async", "clients.concurrency=4", "clients.buffer=2", "delays=pareto")),
-    ("hapfl", ("clients.count=4", "agents.policy=rllib")),
+    (
+        "fedavg",
+        (
+            "clients.count=6",
+            "clients_per_actor=3",
+            "clients.mode=async",
+            "clients.concurrency=4",
+            "clients.buffer=2",
+            "delays=pareto",
+        ),
+    ),
+    ("hapfl", ("clients.count=4", "clients_per_actor=2", "agents.policy=rllib")),
 )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from strata.engine.config.load import load_config
 from strata.engine.config.schema import RunConfig
+from strata.engine.federation import Federation
 
 SMALL = (
     "rounds=3",
@@ -17,6 +18,9 @@ SMALL = (
     "ray.num_cpus=2",
     "training.batch_clients=1",
 )
+NOISY = ("delays=pareto", "delays.dropout=0.2", "delays.availability=0.8", "agents.policy=none")
+HALF = ("clients.participation=0.5",)
+BUFFERED = ("clients.mode=async", "clients.concurrency=5", "clients.buffer=2")
 TWO_MODELS = "model.family=[{name: mlp, hidden: [32]}, {name: mlp, hidden: [48, 32]}]"
 HETEROGENEOUS = (TWO_MODELS, "method.batch_size=16", "method.lr=0.05", "method.momentum=0")
 MOBILE = "model={name: mobilenetv3_small, options: {stage2.depth: [1, 2], stage3.depth: [1], stage3.width: [24]}}"
@@ -67,3 +71,31 @@ def rewind_and_replay(federation, folder):
     assert set(federation.rounds.snapshot().clients) == called
     list(federation)
     assert federation.fingerprint() == expected
+
+
+def played(method, *words):
+    """A small run from beginning to end: its fingerprint before, its records, and its fingerprint after."""
+    with Federation(small(method, *words)) as federation:
+        return federation.fingerprint(), list(federation), federation.fingerprint()
+
+
+def resume_in_flight(config, folder, rounds, in_flight):
+    """Save after some rounds, go on, rewind and go on, and resume elsewhere and go on: to the same end, round by round.
+
+    ``in_flight`` says of the snapshot that was saved whether what is to be in flight is.
+    """
+    with Federation(config) as federation:
+        for _ in range(rounds):
+            federation.run_round()
+        saved = federation.save(folder)
+        assert in_flight(federation.rounds.snapshot())
+        expected = list(federation), federation.fingerprint()
+        federation.restore(saved)
+        list(federation)
+        assert federation.fingerprint() == expected[1]
+    with Federation(config) as federation:
+        federation.restore(saved)
+        federation.rounds.evaluate()  # before what was in flight is called again
+        found = list(federation), federation.fingerprint()
+    assert found[1] == expected[1]
+    assert [(record.calls, record.scores) for record in found[0]] == [(r.calls, r.scores) for r in expected[0]]

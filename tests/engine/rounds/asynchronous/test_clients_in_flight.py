@@ -17,18 +17,10 @@ from strata.engine.rounds.clients import ClientHost
 from strata.engine.rounds.costs import Prices
 from strata.engine.rounds.pools import ClientCall, EvaluationCall
 from strata.engine.tree import fingerprint
-from tests.helpers.small import rewind_and_replay, small
+from tests.helpers.small import BUFFERED, HALF, NOISY, played, resume_in_flight, rewind_and_replay, small
 
 FLAT = [method for method in method_names() if issubclass(load_method(method), FlatAlgorithm)]
 SLOW = ("fedtp", "perfedrlnas", "hapfl")  # their rounds take seconds
-NOISY = ("delays=pareto", "delays.dropout=0.2", "delays.availability=0.8", "agents.policy=none")
-HALF = ("clients.participation=0.5",)
-BUFFERED = ("clients.mode=async", "clients.concurrency=5", "clients.buffer=2")
-
-
-def run(method, *words):
-    with Federation(small(method, *words)) as federation:
-        return federation.fingerprint(), list(federation), federation.fingerprint()
 
 
 @pytest.mark.parametrize(
@@ -40,8 +32,8 @@ def test_a_buffer_of_the_whole_cohort_is_a_synchronous_round(method, update):
     if update == "change" and method in ("fedkd", "fedproto"):
         return  # refused, see below
     words = (*NOISY, *HALF, "rounds=3", "delays.server_latency_s=0.25")
-    start, waited, theirs = run(method, *words)
-    _, taken, ours = run(method, *words, "clients.mode=async", "clients.buffer=4", f"clients.update={update}")
+    start, waited, theirs = played(method, *words)
+    _, taken, ours = played(method, *words, "clients.mode=async", "clients.buffer=4", f"clients.update={update}")
     assert start["models"] != theirs["models"]
     assert (ours["models"], ours["clock"]) == (theirs["models"], theirs["clock"])
     assert [record.calls for record in taken] == [record.calls for record in waited]
@@ -124,7 +116,7 @@ def test_changes_are_added_as_fedbuff_says(monkeypatch):
 
 
 def test_what_is_dropped_is_in_the_table_of_calls_and_counted():
-    _, records, _ = run("fedavg", *NOISY, *BUFFERED, "clients.buffer=1", "clients.max_staleness=2", "rounds=30")
+    _, records, _ = played("fedavg", *NOISY, *BUFFERED, "clients.buffer=1", "clients.max_staleness=2", "rounds=30")
     dropped = [int((record.calls.status == STALE).sum()) for record in records]
     assert [record.metrics["async/stale"] for record in records] == dropped
     assert sum(dropped) > 0
@@ -137,7 +129,7 @@ def test_what_is_dropped_is_in_the_table_of_calls_and_counted():
 
 
 def test_calls_are_there_once_each_and_those_of_the_last_step_are_still_on_their_way():
-    _, records, _ = run("fedavg", *NOISY, *BUFFERED, "rounds=10", "delays.availability=1")
+    _, records, _ = played("fedavg", *NOISY, *BUFFERED, "rounds=10", "delays.availability=1")
     on_call = 0
     for record in records:
         on_call = 5 - len(record.calls)  # five at the start of each step, of whom those in its table came back
@@ -147,7 +139,7 @@ def test_calls_are_there_once_each_and_those_of_the_last_step_are_still_on_their
 
 
 def test_nobody_there_at_the_start_costs_a_round_and_no_time():
-    start, records, end = run("fedavg", *BUFFERED, "delays.availability=0.000001", "rounds=2")
+    start, records, end = played("fedavg", *BUFFERED, "delays.availability=0.000001", "rounds=2")
     assert [(r.virtual_s, r.invited, r.metrics["async/in_flight"]) for r in records] == [(0.0, 0, 0.0)] * 2
     assert start["models"] == end["models"]
 
@@ -175,18 +167,7 @@ def test_a_rewound_run_calls_again_what_was_in_flight(tmp_path, method):
 def test_a_resumed_run_ends_like_one_that_was_not_disturbed(tmp_path, rounds):
     words = (*NOISY, *BUFFERED, "clients.update=change", "clients.staleness=hinge", "clients.staleness_grace=0")
     config = small("lg_fedavg", *words, "rounds=10", "delays.server_latency_s=0.1")
-    with Federation(config) as federation:
-        for _ in range(rounds):
-            federation.run_round()
-        saved = federation.save(tmp_path)
-        assert len(federation.rounds.snapshot().aloft.calls) > 0
-        expected = list(federation), federation.fingerprint()
-    with Federation(config) as federation:
-        federation.restore(saved)
-        federation.rounds.evaluate()  # before what was in flight is called again
-        found = list(federation), federation.fingerprint()
-    assert found[1] == expected[1]
-    assert [record.calls for record in found[0]] == [record.calls for record in expected[0]]
+    resume_in_flight(config, tmp_path, rounds, lambda saved: len(saved.aloft.calls) > 0)
 
 
 def test_checkpoints_one_after_the_other_hold_what_was_taken_in_between(tmp_path):

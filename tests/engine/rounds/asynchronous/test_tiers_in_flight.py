@@ -4,17 +4,7 @@ import pytest
 
 from strata.engine.federation import Federation
 from strata.engine.rounds.server import TeamPrices
-from tests.helpers.small import small
-
-NOISY = ("delays=pareto", "delays.dropout=0.2", "delays.availability=0.8", "agents.policy=none")
-HALF = ("clients.participation=0.5",)
-BUFFERED = ("clients.mode=async", "clients.concurrency=5", "clients.buffer=2")
-
-
-def run(method, *words):
-    with Federation(small(method, *words)) as federation:
-        return federation.fingerprint(), list(federation), federation.fingerprint()
-
+from tests.helpers.small import BUFFERED, HALF, NOISY, played, resume_in_flight, small
 
 TIERED = ["permfl", "hsgd", "tests.helpers.regrouping"]
 
@@ -23,8 +13,8 @@ TIERED = ["permfl", "hsgd", "tests.helpers.regrouping"]
 @pytest.mark.parametrize("method", TIERED)
 def test_a_buffer_of_all_of_a_teams_cohort_is_a_synchronous_team_round(method, update):
     words = (*NOISY, *HALF, "clients.count=10", "rounds=3", f"clients.update={update}")
-    _, waited, theirs = run(method, *words)
-    _, taken, ours = run(method, *words, "clients.mode=async", "clients.buffer=9", "clients.staleness=polynomial")
+    _, waited, theirs = played(method, *words)
+    _, taken, ours = played(method, *words, "clients.mode=async", "clients.buffer=9", "clients.staleness=polynomial")
     assert (ours["models"], ours["clock"]) == (theirs["models"], theirs["clock"])
     assert [record.calls for record in taken] == [record.calls for record in waited]
     assert sum(record.lost for record in taken) > 0
@@ -34,21 +24,9 @@ def test_a_buffer_of_all_of_a_teams_cohort_is_a_synchronous_team_round(method, u
 def test_a_run_with_clients_in_flight_in_teams_is_resumed_to_the_bit(tmp_path, method):
     words = (*NOISY, *BUFFERED, "clients.count=10", "rounds=7", "delays.availability=1")
     config = small(method, *words, "clients.staleness=hinge", "clients.staleness_grace=1", "delays.team_latency_s=0.01")
-    with Federation(config) as federation:
-        for _ in range(3):
-            federation.run_round()
-        saved = federation.save(tmp_path)
-        aloft = [team.aloft for team in federation.rounds.snapshot().teams.values()]
-        assert sum(len(one.calls) for one in aloft) >= 2
-        expected = list(federation), federation.fingerprint()
-        federation.restore(saved)  # in place
-        list(federation)
-        assert federation.fingerprint() == expected[1]
-    with Federation(config) as federation:
-        federation.restore(saved)
-        found = list(federation), federation.fingerprint()
-    assert found[1] == expected[1]
-    assert [record.calls for record in found[0]] == [record.calls for record in expected[0]]
+    resume_in_flight(
+        config, tmp_path, 3, lambda saved: sum(len(team.aloft.calls) for team in saved.teams.values()) >= 2
+    )
 
 
 FEW_TEAMS = ("clients.count=12", "teams.count=4", "teams.participation=0.5", "teams.mode=async")
@@ -58,8 +36,8 @@ FEW_TEAMS = ("clients.count=12", "teams.count=4", "teams.participation=0.5", "te
 @pytest.mark.parametrize("method", TIERED[:2])
 def test_a_buffer_of_all_teams_that_are_called_is_a_synchronous_round(method, update):
     words = (*NOISY, *FEW_TEAMS, "rounds=3", "delays.team_latency_s=0.3", "delays.dropout=0.5")
-    _, waited, theirs = run(method, *words, "teams.mode=sync")
-    _, taken, ours = run(method, *words, "teams.buffer=2", f"teams.update={update}", "teams.staleness=polynomial")
+    _, waited, theirs = played(method, *words, "teams.mode=sync")
+    _, taken, ours = played(method, *words, "teams.buffer=2", f"teams.update={update}", "teams.staleness=polynomial")
     assert (ours["models"], ours["clock"]) == (theirs["models"], theirs["clock"])
     assert [record.calls for record in taken] == [record.calls for record in waited]
     assert [record.scores for record in taken] == [record.scores for record in waited]
@@ -70,20 +48,7 @@ def test_a_buffer_of_all_teams_that_are_called_is_a_synchronous_round(method, up
 def test_a_run_with_teams_in_flight_is_resumed_to_the_bit(tmp_path, method, update):
     words = (*NOISY, *FEW_TEAMS, "rounds=8", "teams.concurrency=3", "teams.staleness=polynomial")
     config = small(method, *words, f"teams.update={update}")
-    with Federation(config) as federation:
-        for _ in range(3):
-            federation.run_round()
-        saved = federation.save(tmp_path)
-        assert len(federation.rounds.snapshot().aloft.calls) == 2
-        expected = list(federation), federation.fingerprint()
-        federation.restore(saved)  # in place
-        list(federation)
-        assert federation.fingerprint() == expected[1]
-    with Federation(config) as federation:
-        federation.restore(saved)
-        found = list(federation), federation.fingerprint()
-    assert found[1] == expected[1]
-    assert [record.scores for record in found[0]] == [record.scores for record in expected[0]]
+    resume_in_flight(config, tmp_path, 3, lambda saved: len(saved.aloft.calls) == 2)
 
 
 def test_a_team_and_its_clients_are_what_they_were_until_the_teams_upload_is_taken_in():
