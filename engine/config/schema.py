@@ -72,6 +72,11 @@ class TeamsConfig(Gathering):
     participation: float = option(1.0, "share of the teams invited per global round, at least one", gt=0, le=1)
     num_cpus: float = option(0.0, "CPUs of each team server's actor; they mostly wait", ge=0)
     num_gpus: float = option(0.0, "GPUs of each team server's actor", ge=0)
+    placement: Literal["auto", "own"] = option(
+        "auto",
+        "auto: a team server lives in the actor that holds all of its clients, if there is one and it asks for no CPU "
+        "or GPU; own: each has an actor of its own",
+    )
     formation: FormationConfig = option(FormationConfig(), "how clients form teams")
 
     def validate(self, path: str) -> None:

@@ -1,6 +1,6 @@
 """Team servers: their rounds with their clients; and teams as the children of the global server."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -168,11 +168,11 @@ def _over_rounds(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 class LocalTeams:
-    """All team servers in this process, as a :class:`~.pools.TeamPool`."""
+    """Team servers in this process, as a :class:`~.pools.TeamPool`."""
 
-    def __init__(self, world: World, clients: ClientPool) -> None:
-        """One :class:`TeamServer` per team, all reaching the same clients."""
-        self._servers = {team: TeamServer(world, team, clients) for team in world.data.teams}
+    def __init__(self, world: World, clients: ClientPool, teams: Iterable[int]) -> None:
+        """One :class:`TeamServer` per team of ``teams``, all reaching the same clients."""
+        self._servers = {team: TeamServer(world, team, clients) for team in teams}
         self._queue = Queue(self._make, len(self._servers), lambda call: call.team)
 
     def submit(self, calls: Sequence[TeamCall]) -> Sequence[Ticket]:
@@ -185,6 +185,10 @@ class LocalTeams:
         Asking again gives the same.
         """
         return self._queue.results(cast(Sequence[Queued[TeamCall, TeamReply]], tickets))
+
+    def run(self, calls: Sequence[TeamCall]) -> list[TeamReply | Failure]:
+        """Make the rounds of some teams and give what came of each: :meth:`results` at once, as an actor answers."""
+        return list(self.results(self.submit(calls)))
 
     @single_thread()
     def _make(self, calls: Sequence[TeamCall]) -> list[TeamReply | Failure]:

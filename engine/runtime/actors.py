@@ -6,6 +6,7 @@ node.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -17,10 +18,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from strata.engine.errors import ActorDiedError, ActorStartError, ResourceError
 from strata.engine.rounds.clients import ClientHost
+from strata.engine.rounds.pools import ClientPool
 from strata.engine.rounds.server import GlobalServer, Rounds, serve
-from strata.engine.rounds.team import TeamServer
+from strata.engine.rounds.team import LocalTeams
 from strata.engine.rounds.world import World
-from strata.engine.runtime.remote import Actor, RayClients, RayTeams, Remote, raise_cause, raised_at_start, reason_of
+from strata.engine.runtime.asking import Actor, Remote, raise_cause, raised_at_start, reason_of
+from strata.engine.runtime.remote import RayClients, RayTeams
 from strata.engine.runtime.seats import Seat
 from strata.engine.runtime.shells import Shell
 from strata.engine.training.device import resolve_device
@@ -34,7 +37,7 @@ class Actors:
 
         Args:
             world: the run; it is put into the object store once.
-            seats: the actors to start: client actors, team servers, and exactly one global server.
+            seats: the actors to start: of clients, of team servers, and exactly one global server.
             device: as in ``training.device``; each client actor resolves it for its own share of a GPU.
             timeout_s: wall seconds within which all must have answered.
 
@@ -57,17 +60,16 @@ class Actors:
         ref = ray.put(world)
         hosts = [seat for seat in seats if seat.tier == "client"]
         alike = len({seat.share for seat in hosts}) == 1
-        actors = [self._start(seat, client_host, ref, device, seat.share.gpus) for seat in hosts]
+        actors = [self._start(seat, client_household, ref, device, seat.share.gpus, seat.teams) for seat in hosts]
         homes = np.zeros(len(world.data.clients), np.int32)
         for number, seat in enumerate(hosts):
             homes[list(seat.clients)] = number
         clients = actors, ray.put(homes)
-        teams = {}
-        for seat in (s for s in seats if s.tier == "team"):
-            assert seat.team is not None
-            teams[seat.team] = self._start(seat, team_server, ref, seat.team, clients, alike)
+        apart = [seat for seat in seats if seat.tier == "team"]
+        servers = [*actors, *(self._start(seat, team_household, ref, seat.teams, clients, alike) for seat in apart)]
+        teams = {team: number for number, seat in enumerate([*hosts, *apart]) for team in seat.teams}
         (top,) = (s for s in seats if s.tier == "server")
-        return self._start(top, global_server, ref, clients, teams or None, alike)
+        return self._start(top, global_server, ref, clients, (servers, teams) if teams else None, alike)
 
     def close(self) -> None:
         """End all actors; closing again does nothing. A cluster that was joined goes on."""
@@ -103,33 +105,52 @@ class Actors:
             raise kind(f"an actor died while it started: {reason_of(error)}") from None
 
 
-def client_host(world: World, device: str, gpus: float) -> ClientHost:
-    """The clients of one actor, made in its process, which has the share ``gpus`` of a GPU; they train on ``device``.
+@dataclass(frozen=True)
+class Household:
+    """What an actor's shell holds below the global server: clients, or how to reach them, and teams' servers."""
+
+    clients: ClientPool
+    teams: LocalTeams
+
+
+def client_household(world: World, device: str, gpus: float, teams: Sequence[int]) -> Household:
+    """The clients of one actor, made in its process, and the servers of those teams whose clients all live here.
+
+    The actor has the share ``gpus`` of a GPU; its clients train on ``device``.
 
     Raises:
         ResourceError: when CUDA is asked for and not there.
     """
-    return ClientHost(world, resolve_device(device, gpus))
+    clients = ClientHost(world, resolve_device(device, gpus))
+    return Household(clients, LocalTeams(world, clients, teams))
 
 
 Homes = tuple[Sequence[Actor], ObjectRef[NDArray[np.int32]]]
 """The client actors, and where the column lies that says in which of them each client lives, ``(N,)``."""
 
 
-def team_server(world: World, team: int, clients: Homes, alike: bool) -> TeamServer:
-    """The server of a team, made in its actor's process; ``clients`` are the client actors it reaches."""
+def team_household(world: World, teams: Sequence[int], clients: Homes, alike: bool) -> Household:
+    """The servers of some teams, made in their actor's process; ``clients`` are the client actors they reach."""
     actors, homes = clients
-    return TeamServer(world, team, RayClients(actors, ray.get(homes), f" (team {team})", _work(world, alike)))
+    named = f" (team {', '.join(map(str, teams))})"
+    reached = RayClients(actors, ray.get(homes), named, _work(world, alike))
+    return Household(reached, LocalTeams(world, reached, teams))
 
 
-def global_server(world: World, clients: Homes, teams: Mapping[int, Actor] | None, alike: bool) -> GlobalServer:
-    """The global server, made in its actor's process, over team actors by team id; ``teams`` is None for a flat method.
+def global_server(
+    world: World, clients: Homes, teams: tuple[Sequence[Actor], Mapping[int, int]] | None, alike: bool
+) -> GlobalServer:
+    """The global server, made in its actor's process.
 
-    ``clients`` are the client actors: its children where there are no teams, and always those it probes.
+    Args:
+        world: the run.
+        clients: the client actors: its children where there are no teams, and always those it probes.
+        teams: actors, and in which of them each team's server lives; None for a flat method.
+        alike: whether client actors have equal shares of the machine.
     """
     actors, homes = clients
     pool = RayClients(actors, ray.get(homes), work=_work(world, alike))
-    return serve(world, pool, None if teams is None else RayTeams(teams))
+    return serve(world, pool, None if teams is None else RayTeams(*teams))
 
 
 def _work(world: World, alike: bool) -> NDArray[np.integer] | None:

@@ -37,7 +37,8 @@ class InProcess:
         self.started: Seconds = {}
         self.head = ""
         clients = ClientHost(world, device)
-        self.rounds: Rounds = serve(world, clients, LocalTeams(world, clients) if world.data.teams else None)
+        teams = world.data.teams
+        self.rounds: Rounds = serve(world, clients, LocalTeams(world, clients, teams) if teams else None)
 
     def abandon(self) -> None:
         """Do nothing: there is no head that could be lost."""

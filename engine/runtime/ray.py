@@ -12,6 +12,7 @@ from strata.engine.config.schema import RayConfig, RunConfig
 from strata.engine.data.dataset import Dataset
 from strata.engine.data.mapped import Mapped
 from strata.engine.errors import ClusterError
+from strata.engine.method.algorithm import TieredAlgorithm
 from strata.engine.notify import Notify
 from strata.engine.rounds.world import World
 from strata.engine.runtime import local_ray
@@ -110,12 +111,14 @@ def connect(config: RayConfig, packages: Sequence[str], notify: Notify) -> bool:
 def describe(seats: list[Seat]) -> str:
     """The actors in ``seats`` in one line for people: how many of each tier, clients per client actor, and nodes."""
     sizes = [len(seat.clients) for seat in seats if seat.tier == "client"]
-    teams = sum(seat.tier == "team" for seat in seats)
+    own = sum(seat.tier == "team" for seat in seats)
+    beside = sum(len(seat.teams) for seat in seats if seat.tier == "client")
     each = f"{min(sizes)}" if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
     nodes = len({seat.node for seat in seats})
     return ", ".join(
         [f"{len(sizes)} client actor{'s' * (len(sizes) > 1)} with {each} client{'s' * (max(sizes) > 1)} each"]
-        + [f"{teams} team server{'s' * (teams > 1)}"] * bool(teams)
+        + [f"{beside} team server{'s' * (beside > 1)} beside {'their' if beside > 1 else 'its'} clients"] * bool(beside)
+        + [f"{own} team server{'s' * (own > 1)}"] * bool(own)
         + [f"1 global server on {nodes} node{'s' * (nodes > 1)}"]
     )
 
@@ -134,16 +137,25 @@ def describe_data(dataset: Dataset, nodes: int) -> str:
 def _seats(config: RunConfig, world: World, shares: Sequence[Share]) -> list[Seat]:
     # Clients of one team side by side, so that a team round reaches few actors.
     order = np.argsort(world.team_of, kind="stable").tolist()
+    team = Share(config.teams.num_cpus, config.teams.num_gpus)
     return plan_seats(
         nodes(),
         Share(config.server.num_cpus, config.server.num_gpus),
-        Share(config.teams.num_cpus, config.teams.num_gpus),
+        team,
         sorted(world.data.teams),
         order,
         shares,
         config.clients_per_actor,
         config.ray.placement,
+        world.team_of if _beside_clients(config, world, team) else (),
     )
+
+
+def _beside_clients(config: RunConfig, world: World, team: Share) -> bool:
+    """Whether a team server may live with its clients: they stay its clients, and it asks for nothing of its own."""
+    method = world.algorithm
+    stay = isinstance(method, TieredAlgorithm) and not method.regroups
+    return stay and config.teams.placement == "auto" and team == Share(0, 0)
 
 
 def nodes() -> list[Node]:

@@ -1,17 +1,12 @@
-"""How servers reach clients and teams that are Ray actors, and what is raised when one cannot be reached."""
+"""How servers reach clients and teams that live in Ray actors."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NoReturn, cast
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
-import ray
 from numpy.typing import NDArray
-from ray import ObjectRef
-from ray.actor import ActorHandle
-from ray.exceptions import RayActorError, RayError, RayTaskError
 
-from strata.engine.errors import ActorDiedError, ClusterError
 from strata.engine.params import Params
 from strata.engine.rounds.pools import (
     ClientCall,
@@ -26,32 +21,69 @@ from strata.engine.rounds.pools import (
     Topology,
     merge,
 )
+from strata.engine.runtime.asking import Actor, Pending, Ref, answer, as_they_come, ask, names_of, put_once, shared_once
 from strata.engine.runtime.loads import Dealer
-from strata.engine.runtime.shells import Shell, Slot
-from strata.engine.tree import count_bytes, from_wire, to_wire
+from strata.engine.runtime.shells import Slot
+from strata.engine.tree import to_wire
 
-Actor = ActorHandle[Shell]
-Ref = ObjectRef[object]  # of a shell's answer
-
-INLINE_BYTES = 100_000  # what is larger goes through the object store once; Ray's own limit for inlined arguments
-
-
-Pending = tuple[Ref, int, str]
-"""A ticket: the reference of a task that answers several calls, which of them it is, and who was asked."""
+C = TypeVar("C", ClientCall, TeamCall)
+R = TypeVar("R", ClientReply, TeamReply)
+V = TypeVar("V")
 
 
-class Remote:
-    """Stands in the driver for what an actor holds: a method called on it is called there, and waited for."""
+class Tasks(Generic[C, R]):
+    """Calls that actors make, several as one task, and what came of them."""
 
-    def __init__(self, actor: Actor, where: str) -> None:
-        """``actor`` is the shell that holds it; ``where`` names it in errors."""
-        self._actor, self._where = actor, where
+    def __init__(self) -> None:
+        """Nothing was handed over yet."""
+        self._early: dict[Ref, dict[int, R]] = {}  # answers that nobody has asked for yet, by number
 
-    def __getattr__(self, verb: str) -> Callable[..., object]:
-        return lambda *arguments: answer(ask(self._actor, verb, to_wire(arguments)), self._where)
+    def began(
+        self, actor: Actor, verb: str, calls: Sequence[C], wires: Mapping[int, object], where: str
+    ) -> list[Pending]:
+        """Hand calls over as one task; one ticket each, in their order. What several are sent travels once.
+
+        ``wires`` has what they are sent as :func:`~.asking.shared_once` gives it; ``where`` names them in errors.
+        """
+        slots: dict[int, Slot] = {}
+        for call in calls:
+            slots.setdefault(id(call.down), Slot(len(slots)))
+        sent = [replace(call, down=slots[id(call.down)]) for call in calls]
+        ref = ask(actor, verb, (sent,), *(wires[key] for key in slots))
+        return [(ref, number, where) for number in range(len(sent))]
+
+    def ended(self, ref: Ref) -> None:
+        """A task was answered."""
+
+    def results(self, tickets: Sequence[Ticket]) -> Iterator[R | Failure]:
+        """What came of calls, a task's together once all of its calls are made.
+
+        A call that broke gives a failure with the error as it was raised there. So does each call of an actor whose
+        process ended (an ActorDiedError, which names whose calls these were), or whose answer Ray lost (a
+        ClusterError).
+        """
+        waiting = []
+        for ticket in cast(Sequence[Pending], tickets):
+            early = self._early.get(ticket[0], {})
+            if ticket[1] in early:
+                yield early.pop(ticket[1])
+            else:
+                waiting.append(ticket)
+        for ref, replies, wanted in as_they_come(waiting):
+            self.ended(ref)
+            if isinstance(replies, Failure):
+                yield from [replies] * len(wanted)
+                continue
+            yield from (replies[number] for number in wanted)
+            rest = {number: reply for number, reply in enumerate(replies) if number not in wanted}
+            self._early = {ref: left for ref, left in {**self._early, ref: rest}.items() if left}
+
+    def forget(self) -> None:
+        """Nobody will ask for what was handed over."""
+        self._early = {}
 
 
-class RayClients:
+class RayClients(Tasks[ClientCall, ClientReply]):
     """A :class:`~strata.engine.rounds.pools.ClientPool` over client actors."""
 
     def __init__(
@@ -70,9 +102,9 @@ class RayClients:
             work: how much a call of each client is expected to take, by client id, in any unit, where any actor may
                 make it because nothing is kept between calls; None: each client's own actor makes its calls.
         """
+        super().__init__()
         self._actors, self._owner = actors, owner
         self._dealer = Dealer(len(actors), homes, work)
-        self._early: dict[Ref, dict[int, ClientReply]] = {}  # answers that nobody has asked for yet, by number
 
     def submit(self, calls: Sequence[ClientCall]) -> list[Pending]:
         """Hand calls over, one task per actor, all side by side; an actor makes its clients' calls one after the other.
@@ -84,38 +116,15 @@ class RayClients:
         tickets: list[Pending] = [None] * len(calls)  # type: ignore[list-item]
         for host, places in self._dealer.deal([call.client for call in calls]):
             own = [calls[place] for place in places]
-            slots: dict[int, Slot] = {}
-            for call in own:
-                slots.setdefault(id(call.down), Slot(len(slots)))
-            sent = [replace(call, down=slots[id(call.down)]) for call in own]
-            ref = ask(self._actors[host], "run", (sent,), *(wires[key] for key in slots))
-            self._dealer.began(ref, host, [call.client for call in own])
-            where = self._where(own)
-            for number, place in enumerate(places):
-                tickets[place] = (ref, number, where)
+            pending = self.began(self._actors[host], "clients.run", own, wires, self._where(own))
+            self._dealer.began(pending[0][0], host, [call.client for call in own])
+            for place, ticket in zip(places, pending, strict=True):
+                tickets[place] = ticket
         return tickets
 
-    def results(self, tickets: Sequence[Ticket]) -> Iterator[ClientReply | Failure]:
-        """The replies of calls, an actor's together once it has made all of them.
-
-        A call that broke gives a failure. So does each call of an actor whose process ended (an ActorDiedError, which
-        names its clients, team and round), or whose answer Ray lost (a ClusterError).
-        """
-        waiting = []
-        for ticket in cast(Sequence[Pending], tickets):
-            early = self._early.get(ticket[0], {})
-            if ticket[1] in early:
-                yield early.pop(ticket[1])
-            else:
-                waiting.append(ticket)
-        for ref, replies, wanted in as_they_come(waiting):
-            self._dealer.ended(ref)
-            if isinstance(replies, Failure):
-                yield from [replies] * len(wanted)
-                continue
-            yield from (replies[number] for number in wanted)
-            rest = {number: reply for number, reply in enumerate(replies) if number not in wanted}
-            self._early = {ref: left for ref, left in {**self._early, ref: rest}.items() if left}
+    def ended(self, ref: Ref) -> None:
+        """A task was answered: its actor has that much less to do."""
+        self._dealer.ended(ref)
 
     def settle(self, calls: Sequence[Key], round: int) -> None:
         """What some calls made of their clients is the clients' state, from this round on.
@@ -124,7 +133,7 @@ class RayClients:
         """
         if not self._dealer.anywhere:  # else nothing is kept
             for host, places in self._dealer.by_home([client for client, _, _ in calls]):
-                ask(self._actors[host], "settle", ([calls[place] for place in places], round))
+                ask(self._actors[host], "clients.settle", ([calls[place] for place in places], round))
 
     def evaluate(self, call: EvaluationCall) -> Evaluations:
         """Evaluate the given clients on their own test data, all actors side by side; scores by client id.
@@ -138,7 +147,7 @@ class RayClients:
         for host, places in self._dealer.by_home(clients):
             mine = [clients[place] for place in places]
             sent = replace(call, clients=mine, shared=Slot(0))  # type: ignore[arg-type]
-            asked.append((mine, ask(self._actors[host], "evaluate", (sent,), shared)))
+            asked.append((mine, ask(self._actors[host], "clients.evaluate", (sent,), shared)))
         return merge(answer(ref, f"{names_of(mine)}, evaluation") for mine, ref in asked)
 
     def states(self, clients: Sequence[int], since: int) -> dict[int, object]:
@@ -149,7 +158,7 @@ class RayClients:
         Raises:
             ActorDiedError: when an actor's process ended.
         """
-        refs = [ask(actor, "states", (clients, since)) for actor in self._actors]
+        refs = [ask(actor, "clients.states", (clients, since)) for actor in self._actors]
         return merge(answer(ref, f"{self._hosted(number)}, checkpoint") for number, ref in enumerate(refs))
 
     def restore(self, clients: Sequence[int], states: Mapping[int, object]) -> None:
@@ -161,12 +170,13 @@ class RayClients:
             ActorDiedError: when an actor's process ended.
         """
         self._dealer.forget()
-        self._early = {}
+        self.forget()
         parts: list[dict[int, object]] = [{} for _ in self._actors]
         for client, state in states.items():
             parts[self._dealer.homes[client]][client] = state
         refs = [
-            ask(actor, "restore", to_wire((clients, part))) for actor, part in zip(self._actors, parts, strict=True)
+            ask(actor, "clients.restore", to_wire((clients, part)))
+            for actor, part in zip(self._actors, parts, strict=True)
         ]
         for number, ref in enumerate(refs):
             answer(ref, f"{self._hosted(number)}, resume")
@@ -180,48 +190,45 @@ class RayClients:
         return f"{names}, round {first.round}" + (f", team round {first.team_round}" if self._owner else "")
 
 
-class RayTeams:
-    """A :class:`~strata.engine.rounds.pools.TeamPool` over team actors."""
+class RayTeams(Tasks[TeamCall, TeamReply]):
+    """A :class:`~strata.engine.rounds.pools.TeamPool` over the actors in which team servers live."""
 
-    def __init__(self, actors: Mapping[int, Actor]) -> None:
-        """``actors`` of the team servers, by team id."""
-        self._actors = actors
+    def __init__(self, actors: Sequence[Actor], homes: Mapping[int, int]) -> None:
+        """Reach team servers through their ``actors``; ``homes``: which of them each lives in, by team id."""
+        super().__init__()
+        self._actors, self._homes = actors, homes
 
     def submit(self, calls: Sequence[TeamCall]) -> list[Pending]:
-        """Hand each team's rounds over to its actor, to run side by side.
+        """Hand the teams' rounds over, one task per actor, all side by side.
 
         A large message that several teams are sent is put into the object store once.
         """
         wires = shared_once(call.down for call in calls)
-        tickets: list[Pending] = []
-        for call in calls:
-            ref = ask(self._actors[call.team], "run", (replace(call, down=Slot(0)),), wires[id(call.down)])
-            tickets.append((ref, 0, f"team server {call.team}, round {call.round}"))
+        tickets: list[Pending] = [None] * len(calls)  # type: ignore[list-item]
+        for actor, places in self._by_actor([call.team for call in calls]):
+            own = [calls[place] for place in places]
+            where = f"{servers_of([call.team for call in own])}, round {own[0].round}"
+            for place, ticket in zip(places, self.began(actor, "teams.run", own, wires, where), strict=True):
+                tickets[place] = ticket
         return tickets
-
-    def results(self, tickets: Sequence[Ticket]) -> Iterator[TeamReply | Failure]:
-        """The replies of teams, in the order in which they have made their rounds.
-
-        A team's round that broke gives a failure with the error as it was raised there. So does a team whose actor's
-        process ended (an ActorDiedError, which names what died, and the round), or whose answer Ray lost (a
-        ClusterError).
-        """
-        return (reply for _, reply, _ in as_they_come(cast(Sequence[Pending], tickets)))
 
     def settle(self, teams: Sequence[int], round: int) -> None:
         """What their last rounds made of some teams, and of their clients, is so from this round on; not waited for."""
-        for team in teams:
-            ask(self._actors[team], "settle", (round,))
+        for actor, places in self._by_actor(teams):
+            ask(actor, "teams.settle", ([teams[place] for place in places], round))
 
     def evaluate(self, shared: Mapping[str, Params], topology: Topology) -> Evaluations:
-        """Evaluate the clients of all teams on their own test data, the teams side by side; scores by client id.
+        """Evaluate the clients of all teams on their own test data, the actors side by side; scores by client id.
 
         Raises:
             StrataError: what broke an evaluation; an ActorDiedError where an actor's process ended.
         """
         wire = put_once(shared)
-        refs = {team: ask(self._actors[team], "evaluate", (Slot(0), m), wire) for team, m in topology.items()}
-        return merge(self._answers(refs, "evaluation").values())
+
+        def message(own: Sequence[int]) -> object:
+            return Slot(0), picked(topology, own)
+
+        return merge(self._answers("evaluation", "teams.evaluate", list(topology), message, wire))
 
     def snapshot(self) -> dict[int, object]:
         """Team states by team id, fetched from the team servers; None before the first round.
@@ -229,7 +236,7 @@ class RayTeams:
         Raises:
             ActorDiedError: when an actor's process ended.
         """
-        return self._answers({team: ask(actor, "snapshot", ()) for team, actor in self._actors.items()}, "checkpoint")
+        return merge(self._answers("checkpoint", "teams.snapshot", list(self._homes), lambda own: ()))
 
     def restore(self, teams: Mapping[int, object]) -> None:
         """Give each team server its state; None: it has none.
@@ -237,114 +244,32 @@ class RayTeams:
         Raises:
             ActorDiedError: when an actor's process ended.
         """
-        sent = {team: to_wire((teams.get(team),)) for team in self._actors}
-        self._answers({team: ask(self._actors[team], "restore", state) for team, state in sent.items()}, "resume")
+        self.forget()
+        list(self._answers("resume", "teams.restore", list(self._homes), lambda own: to_wire((picked(teams, own),))))
 
-    def _answers(self, refs: Mapping[int, Ref], purpose: str) -> dict[int, Any]:
-        return {team: answer(ref, f"team server {team}, {purpose}") for team, ref in refs.items()}
+    def _answers(
+        self, purpose: str, verb: str, teams: Sequence[int], message: Callable[[Sequence[int]], object], *shared: object
+    ) -> Iterator[Any]:
+        """Ask the servers of some teams something, all actors side by side; one answer per actor."""
+        asked = []
+        for actor, places in self._by_actor(teams):
+            own = [teams[place] for place in places]
+            asked.append((ask(actor, verb, message(own), *shared), f"{servers_of(own)}, {purpose}"))
+        return (answer(ref, where) for ref, where in asked)
 
-
-def ask(actor: Actor, verb: str, arguments: object, *shared: object) -> Ref:
-    """Hand a call over to a shell; see :meth:`~strata.engine.runtime.shells.Shell.ask`. Gives a reference.
-
-    Tensors in ``arguments`` must be on the wire already.
-    """
-    return actor.ask.remote(verb, arguments, *shared)
-
-
-def answer(ref: Ref, where: str) -> Any:
-    """Wait for what a shell answers, its arrays from the wire made tensors again; raises as :func:`fetch` does."""
-    return from_wire(fetch(ref, where))
-
-
-def as_they_come(tickets: Iterable[Pending]) -> Iterator[tuple[Ref, Any, list[int]]]:
-    """Wait for tasks, in the order in which they end.
-
-    Yields:
-        each task's reference; its answer, or a failure with what :func:`fetch` raises; and which of the calls that it
-        makes are among the tickets, by number.
-    """
-    waiting: dict[Ref, tuple[list[int], str]] = {}
-    for ref, number, where in tickets:
-        waiting.setdefault(ref, ([], where))[0].append(number)
-    rest = list(waiting)
-    while rest:
-        ray.wait(rest, num_returns=1)  # returns as soon as there is one, and then no others that are there
-        ready, rest = ray.wait(rest, num_returns=len(rest), timeout=0)
-        for ref in ready:
-            numbers, where = waiting.pop(ref)
-            yield ref, _answer_or_failure(ref, where), numbers
+    def _by_actor(self, teams: Sequence[int]) -> list[tuple[Actor, list[int]]]:
+        """Each actor with the places, in the order given, of the teams whose servers live in it."""
+        groups: dict[int, list[int]] = {}
+        for place, team in enumerate(teams):
+            groups.setdefault(self._homes[team], []).append(place)
+        return [(self._actors[home], places) for home, places in groups.items()]
 
 
-def _answer_or_failure(ref: Ref, where: str) -> Any:
-    try:
-        return answer(ref, where)
-    except Exception as error:
-        return Failure(error)
+def picked(by_team: Mapping[int, V], teams: Sequence[int]) -> dict[int, V]:
+    """What there is of some teams."""
+    return {team: by_team[team] for team in teams if team in by_team}
 
 
-def shared_once(messages: Iterable[object]) -> dict[int, object]:
-    """Each distinct message ready for the wire, by ``id(message)``, prepared once, however many are sent it."""
-    wires: dict[int, object] = {}
-    for message in messages:
-        if id(message) not in wires:
-            wires[id(message)] = put_once(message)
-    return wires
-
-
-def put_once(message: object) -> object:
-    """A message ready for the wire; above :data:`INLINE_BYTES` a reference to the object store, where it lies once."""
-    wire = to_wire(message)
-    return ray.put(wire) if count_bytes(message) > INLINE_BYTES else wire
-
-
-def fetch(ref: Ref, where: str) -> object:
-    """Wait for the value of a reference; ``where`` says in errors who was asked.
-
-    Raises:
-        ActorDiedError: when the actor's process ended.
-        ClusterError: when Ray lost the value.
-        Exception: what the task raised, as it was raised in the actor.
-    """
-    try:
-        return ray.get(ref)
-    except RayTaskError as error:
-        raise_cause(error)
-    except RayActorError as error:
-        raise ActorDiedError(f"{where}: the actor's process ended: {reason_of(error)}.") from None
-    except RayError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ClusterError(
-            f"{where}: Ray lost or could not keep what it held ({type(error).__name__}: {reason})."
-        ) from None
-
-
-def raise_cause(error: RayTaskError) -> NoReturn:
-    """Raise the error that an actor's task raised, with its own type and message; Ray's where it holds none."""
-    # The error as it was raised in the actor: its message already says who and when.
-    if isinstance(error.cause, Exception):
-        raise error.cause from None
-    raise error
-
-
-def raised_at_start(error: RayActorError) -> bool:
-    """Whether an actor died of what its own start raised."""
-    return "in its creation task" in str(error)
-
-
-def reason_of(error: RayActorError) -> str:
-    """Why an actor died, in a few words from Ray's message; a guess where it gives no reason."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if raised_at_start(error):
-        return lines[-1]  # what was raised
-    for text in lines:
-        if text.startswith("The actor is dead because"):
-            # What follows are Ray's guesses, which fill a screen.
-            return text.removeprefix("The actor is dead because ").partition(" Some common causes")[0].rstrip(".")
-    return "it was killed or crashed (out of memory is the usual cause)"
-
-
-def names_of(clients: Sequence[int]) -> str:
-    """Clients as an error names them: ``client 3``, ``clients 3, 5``; at most eight, and an ellipsis for the others."""
-    shown = ", ".join(map(str, clients[:8])) + (", …" if len(clients) > 8 else "")
-    return f"client{'s' * (len(clients) > 1)} {shown}"
+def servers_of(teams: Sequence[int]) -> str:
+    """Team servers as an error names them: ``team server 3``, ``team servers 3, 5``."""
+    return f"team server{'s' * (len(teams) > 1)} {', '.join(map(str, teams))}"

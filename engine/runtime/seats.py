@@ -11,13 +11,17 @@ from heapq import heapify, heappop, heapreplace
 from itertools import islice, pairwise, repeat
 from typing import Literal
 
+import numpy as np
+
 from strata.engine.clock.profiles import Profiles
 from strata.engine.config.schema import ClientsConfig
+from strata.engine.data.dataset import IntArray
 from strata.engine.errors import ConfigError, ResourceError
 from strata.engine.rounds.world import World
 
 Strategy = Literal["pack", "spread"]
 TOLERANCE = 1e-6  # Ray counts resources in ten-thousandths; ten shares of 0.1 must fill one
+SLACK = 0.2  # how much larger than others an actor may become, for a team's server to live with all of its clients
 
 
 @dataclass(frozen=True)
@@ -44,13 +48,13 @@ class Node:
 
 @dataclass(frozen=True)
 class Seat:
-    """An actor to start: its tier, share and node; the client ids it hosts, or its team."""
+    """An actor to start: its tier, share and node; ids of the clients in it, and of the teams whose servers are."""
 
     tier: Literal["server", "team", "client"]
     share: Share
     node: str
     clients: tuple[int, ...] = ()
-    team: int | None = None
+    teams: tuple[int, ...] = ()
 
 
 def _alike(clients: Sequence[int], shares: Sequence[Share]) -> dict[Share, list[int]]:
@@ -61,9 +65,26 @@ def _alike(clients: Sequence[int], shares: Sequence[Share]) -> dict[Share, list[
     return alike
 
 
-def _split(alike: Sequence[int], count: int) -> list[tuple[int, ...]]:
+def _split(alike: Sequence[int], count: int, team_of: Sequence[int] | IntArray) -> list[tuple[int, ...]]:
+    """So many parts of equal size; parts of whole teams, where that makes none larger by more than :data:`SLACK`."""
     bounds = [round(i * len(alike) / count) for i in range(count + 1)]
+    if len(team_of):
+        teams = np.asarray(team_of)[list(alike)]
+        ends = np.append(np.flatnonzero(np.diff(teams)) + 1, len(alike))
+        near = [0, *(int(ends[np.abs(ends - bound).argmin()]) for bound in bounds[1:])]
+        sizes = np.diff(near)
+        if sizes.min() > 0 and sizes.max() <= (1 + SLACK) * len(alike) / count:
+            bounds = near
     return [tuple(alike[a:b]) for a, b in pairwise(bounds)]
+
+
+def _homes(groups: Sequence[Sequence[int]], team_of: Sequence[int] | IntArray) -> dict[int, int]:
+    """By team, which of the groups all of its clients are in; a team with clients in several is left out."""
+    homes: dict[int, int] = {}
+    for number, group in enumerate(groups if len(team_of) else []):
+        for team in np.unique(np.asarray(team_of)[list(group)]).tolist():
+            homes[team] = number if team not in homes else -1
+    return {team: number for team, number in homes.items() if number >= 0}
 
 
 def _ceil(number: int, size: int) -> int:
@@ -79,6 +100,7 @@ def plan_seats(
     shares: Sequence[Share],
     per_actor: int | Literal["auto"],
     strategy: Strategy = "pack",
+    team_of: Sequence[int] | IntArray = (),
 ) -> list[Seat]:
     """Seat the global server, the team servers and the client actors on the nodes.
 
@@ -91,6 +113,8 @@ def plan_seats(
         shares: what a client's actor is given, by client id.
         per_actor: clients per actor; ``auto``: one each while that fits, else the fewest per actor that fit.
         strategy: ``pack`` fills a node before the next; ``spread`` uses the node with most CPUs left.
+        team_of: the team of each client, by client id, where a team's server is to live in the actor that holds all
+            of its clients, if there is one; empty: each team server has an actor of its own.
 
     Raises:
         ResourceError: when it does not fit, with the numbers and a remedy.
@@ -102,11 +126,16 @@ def plan_seats(
         found = _assign([*servers, *actors], nodes, strategy)
         if found is not None:
             break
-    groups = [group for members in alike.values() for group in _split(members, _ceil(len(members), size))]
-    places = repeat("") if found is None else iter(found)
-    seats = [Seat("server", server, next(places))]
-    seats += [Seat("team", team, next(places), team=t) for t in teams]
-    seats += [Seat("client", shares[group[0]], next(places), group) for group in groups]
+    groups = [group for members in alike.values() for group in _split(members, _ceil(len(members), size), team_of)]
+    homes = _homes(groups, team_of)
+    hosted: list[list[int]] = [[] for _ in groups]
+    for team_id, number in homes.items():
+        hosted[number].append(team_id)
+    top, *places = repeat("", 1 + len(teams) + len(groups)) if found is None else found
+    seats = [Seat("server", server, top)]
+    seats += [Seat("team", team, node, teams=(t,)) for t, node in zip(teams, places, strict=False) if t not in homes]
+    for group, own, node in zip(groups, hosted, places[len(teams) :], strict=True):
+        seats.append(Seat("client", shares[group[0]], node, group, tuple(own)))
     if found is None:
         raise ResourceError(_explain(seats, nodes, len(clients)))
     return seats

@@ -1,6 +1,7 @@
 """One shell for every tier: an actor that holds clients, a team server or the global server, and forwards calls."""
 
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 
 from strata.engine.errors import StrataError
 from strata.engine.tree import OnWire, from_wire, replaced, to_wire
@@ -36,7 +37,7 @@ class Shell:
         """Call a method of what is held; arguments and result travel as :func:`~strata.engine.tree.to_wire` makes them.
 
         Args:
-            verb: name of the method.
+            verb: name of the method, dotted where it is one of something that is held: ``clients.evaluate``.
             arguments: a sequence, in which a :class:`Slot` stands for one of ``shared``.
             shared: what travels once; Ray fetches a reference before the call.
 
@@ -50,7 +51,7 @@ class Shell:
             return parts[leaf.index] if isinstance(leaf, Slot) else from_wire(leaf)
 
         filled = [replaced(argument, (OnWire, Slot), arrived) for argument in arguments]
-        return to_wire(getattr(self._held, verb)(*filled))
+        return to_wire(attrgetter(verb)(self._held)(*filled))
 
     def ready(self) -> bool:
         """True; an actor can answer this only once it has made what it holds, so whoever starts it waits for this.

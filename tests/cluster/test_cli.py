@@ -297,7 +297,7 @@ def test_a_running_cluster_is_joined_by_its_address_and_goes_on_without_the_run(
             [*STRATA, "run", "permfl", *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        assert "2 client actors with 4 clients each, 2 team servers" in done.stdout
+        assert "2 client actors with 4 clients each, 2 team servers beside their clients" in done.stdout
         assert cluster.poll() is None
         here = small_overrides("permfl", f"output={tmp_path}/here")
         assert main(["run", "permfl", *here]) == 0

@@ -175,7 +175,7 @@ def config_of(method: str, output: Path, *words: str, runtime: str = "ray") -> R
 
 
 CASES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("permfl", ("clients.count=4", "clients_per_actor=2")),
+    ("permfl", ("clients.count=4", "clients_per_actor=2", "teams.placement=own")),
     (
         "fedavg",
         (

@@ -104,7 +104,7 @@ def test_a_team_that_breaks_is_one_failure_and_the_others_run_once_each(monkeypa
         return call.team
 
     monkeypatch.setattr(TeamServer, "rounds", rounds)
-    teams = LocalTeams(world, ClientHost(world, "cpu"))
+    teams = LocalTeams(world, ClientHost(world, "cpu"), world.data.teams)
     tickets = teams.submit([TeamCall(team, 1, members, None) for team, members in world.data.teams.items()])
     broken, reply = teams.results(tickets)
     assert isinstance(broken, Failure)

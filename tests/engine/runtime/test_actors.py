@@ -79,6 +79,30 @@ def test_placement_never_changes_a_result(cluster, method):
     assert other["models"] != expected["models"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("permfl", ("delays.dropout=0.2", "teams.participation=0.5")),
+        pytest.param("hsgd", ("delays.availability=0.8", "clients.participation=0.5"), marks=pytest.mark.exhaustive),
+    ],
+)
+def test_team_servers_beside_their_clients_or_apart_change_no_result(cluster, tmp_path, method, words):
+    words = (*words, "clients.count=12", "teams.count=4", "training.batch_clients=8", "clients.num_cpus=0.5")
+    expected, records, _ = run(method, *words, runtime="inprocess")
+    placed = {
+        "clients_per_actor=6": "2 client actors with 6 clients each, 4 team servers beside their clients, 1",
+        "clients_per_actor=5": "3 client actors with 4 clients each, 2 team servers beside their clients, 2 team",
+        "teams.placement=own": "12 client actors with 1 client each, 4 team servers, 1",
+    }
+    for word, said in placed.items():
+        found, seen, lines = run(method, *words, word, "ray.placement=spread")
+        assert lines[0].startswith(said), lines[0]
+        assert (found, [record.calls for record in seen]) == (expected, [record.calls for record in records])
+    with Federation(small(method, *words, "clients_per_actor=6", runtime="ray")) as federation:
+        rewind_and_replay(federation, tmp_path)
+
+
 IN_FLIGHT = (
     "clients.mode=async",
     "clients.buffer=2",
@@ -227,21 +251,21 @@ def test_a_client_actor_that_dies_ends_the_run_with_its_name(cluster, method):
 def test_each_team_is_sent_its_own_message_and_a_common_one_travels_once(cluster, monkeypatch):
     @ray.remote(num_cpus=0.1)
     class Echo:
-        def ask(self, verb, arguments, down):
-            (call,) = arguments
-            return TeamReply(call.team, down, 1, 0.0, [], CallTable.of([]), 0, 0)
+        def ask(self, verb, arguments, *downs):
+            (calls,) = arguments
+            return [TeamReply(c.team, downs[c.down.index], 1, 0.0, [], CallTable.of([]), 0, 0) for c in calls]
 
     put = []
     plain = ray.put
     monkeypatch.setattr(ray, "put", lambda value: put.append(value) or plain(value))
-    echoes = {team: Echo.remote() for team in range(3)}
+    echoes = [Echo.remote() for _ in range(2)]
     common = {"x": torch.ones(100_000)}  # too large to go with the call
     own = {"x": torch.arange(3.0)}
     calls = [TeamCall(team, 1, [team], down) for team, down in enumerate((common, own, common))]
-    teams = RayTeams(echoes)
+    teams = RayTeams(echoes, {0: 0, 1: 0, 2: 1})
     replies = sorted(teams.results(teams.submit(calls)), key=lambda reply: reply.team)
     assert [reply.team for reply in replies] == [0, 1, 2]
     assert [fingerprint(reply.up) for reply in replies] == [fingerprint(down) for down in (common, own, common)]
     assert len(put) == 1
-    for echo in echoes.values():
+    for echo in echoes:
         ray.kill(echo)

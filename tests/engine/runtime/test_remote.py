@@ -10,7 +10,8 @@ from strata.engine.errors import ActorDiedError
 from strata.engine.method.calls import NO_TEAM, CallTable
 from strata.engine.rounds.pools import ClientCall, Failure, TeamReply
 from strata.engine.runtime import remote
-from strata.engine.runtime.remote import RayClients, RayTeams, as_they_come
+from strata.engine.runtime.asking import as_they_come
+from strata.engine.runtime.remote import RayClients, RayTeams
 
 
 @pytest.fixture
@@ -46,8 +47,8 @@ def test_an_actor_that_died_is_a_failure_for_each_of_its_calls_and_the_others_an
 def test_a_team_whose_actor_died_is_a_failure_and_the_others_answer(tasks):
     answers, _ = tasks
     reply = TeamReply(1, None, 0, 0.0, [], CallTable.of([]), 0, 0)
-    answers |= {"a": RayActorDied(), "b": reply}
-    lost, there = RayTeams({}).results([("a", 0, "team server 0, round 1"), ("b", 0, "team server 1, round 1")])
+    answers |= {"a": RayActorDied(), "b": [reply]}
+    lost, there = RayTeams([], {}).results([("a", 0, "team server 0, round 1"), ("b", 0, "team server 1, round 1")])
     assert isinstance(lost, Failure)
     assert str(lost.error).startswith("team server 0, round 1: the actor's process ended")
     assert there.team == 1
@@ -85,10 +86,10 @@ def test_what_any_actor_may_have_called_is_asked_of_all_and_given_back_to_its_ow
     actors = [SimpleNamespace(_actor_id=name) for name in "ab"]
     pool = RayClients(actors, [0, 0, 0, 0, 1, 1], work=[1] * 6)
     pool.states([0, 1], 3)
-    assert asked == [("a", "states", ([0, 1], 3)), ("b", "states", ([0, 1], 3))]
+    assert asked == [("a", "clients.states", ([0, 1], 3)), ("b", "clients.states", ([0, 1], 3))]
     asked.clear()
     pool.restore([0, 1], {1: None})
-    assert asked == [("a", "restore", ([0, 1], {1: None})), ("b", "restore", ([0, 1], {}))]
+    assert asked == [("a", "clients.restore", ([0, 1], {1: None})), ("b", "clients.restore", ([0, 1], {}))]
 
 
 def test_one_call_after_the_other_goes_to_the_actor_with_least_to_do_until_it_answers(monkeypatch, tasks):
@@ -123,7 +124,7 @@ def test_settling_goes_to_the_actors_of_the_clients_and_to_nobody_where_nothing_
     monkeypatch.setattr(remote, "ask", lambda actor, *message: asked.append((actor._actor_id, *message)) or "ref")
     actors = [SimpleNamespace(_actor_id=name) for name in "ab"]
     RayClients(actors, [0, 0, 1, 1]).settle([(1, 3, 1), (2, 4, 1), (3, 5, 1)], 7)
-    assert asked == [("a", "settle", ([(1, 3, 1)], 7)), ("b", "settle", ([(2, 4, 1), (3, 5, 1)], 7))]
+    assert asked == [("a", "clients.settle", ([(1, 3, 1)], 7)), ("b", "clients.settle", ([(2, 4, 1), (3, 5, 1)], 7))]
     asked.clear()
     RayClients(actors, [0, 0, 1, 1], work=[1] * 4).settle([(1, 3, 1), (2, 4, 1)], 7)
     assert asked == []

@@ -92,7 +92,32 @@ def test_clients_with_different_shares_do_not_share_an_actor():
 
 def test_team_servers_are_seated_too():
     seats = plan([Node("a", 2, 0)], 4, Share(1, 0), teams=(0, 1))
-    assert [seat.team for seat in seats if seat.tier == "team"] == [0, 1]
+    assert [seat.teams for seat in seats if seat.tier == "team"] == [(0,), (1,)]
+
+
+def beside(sizes, cpus, **words):
+    """Client actors' clients and teams, and the teams whose servers are apart, for teams of these sizes."""
+    team_of = np.repeat(np.arange(len(sizes)), sizes)
+    clients, teams = list(range(len(team_of))), range(len(sizes))
+    seats = plan_seats([Node("a", cpus, 0)], NOTHING, NOTHING, teams, clients, [Share(1, 0)] * len(clients), **words)
+    with_homes = plan_seats(
+        [Node("a", cpus, 0)], NOTHING, NOTHING, teams, clients, [Share(1, 0)] * len(clients), **words, team_of=team_of
+    )
+    assert len(client_seats(seats)) == len(client_seats(with_homes))
+    hosts = [(len(seat.clients), seat.teams) for seat in client_seats(with_homes)]
+    return hosts, [team for seat in with_homes if seat.tier == "team" for team in seat.teams]
+
+
+def test_a_team_server_lives_with_its_clients_where_one_actor_holds_all_of_them():
+    assert beside([10, 10, 10, 10], 2, per_actor="auto") == ([(20, (0, 1)), (20, (2, 3))], [])
+    assert beside([10, 10, 10, 10], 4, per_actor="auto") == ([(10, (t,)) for t in range(4)], [])
+    assert beside([10, 10], 4, per_actor="auto") == ([(5, ())] * 4, [0, 1])
+    assert beside([2, 1], 3, per_actor=1) == ([(1, ()), (1, ()), (1, (1,))], [0])
+
+
+def test_actors_hold_whole_teams_unless_one_became_much_larger_than_the_others():
+    assert beside([9, 12, 10, 9], 2, per_actor="auto") == ([(21, (0, 1)), (19, (2, 3))], [])
+    assert beside([10, 10, 10], 2, per_actor="auto") == ([(15, (0,)), (15, (2,))], [1])  # not 20 and 10
 
 
 def test_ten_thousand_clients_are_seated_at_once():
@@ -110,7 +135,7 @@ def old_groups(clients, shares, per_actor):
 
 
 def old_plan(nodes, server, team, teams, clients, shares, per_actor, strategy):
-    servers = [Seat("server", server, "")] + [Seat("team", team, "", team=t) for t in teams]
+    servers = [Seat("server", server, "")] + [Seat("team", team, "", teams=(t,)) for t in teams]
     sizes = range(1, len(clients) + 1) if per_actor == "auto" else [per_actor]
     for size in sizes:
         if size != sizes[-1] and not old_could_fit(nodes, servers, clients, shares, size):
