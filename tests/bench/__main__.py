@@ -4,10 +4,11 @@ import os
 
 import torch
 
-from tests.bench import engine_costs, gpu, population, throughput
+from tests.bench import asynchronous, engine_costs, gpu, population, throughput
 
 os.environ["PYTHONWARNINGS"] = "ignore"
 throughput.main([])
+asynchronous.main()
 if torch.cuda.is_available():
     gpu.main([])
 engine_costs.main()

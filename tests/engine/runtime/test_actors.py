@@ -141,6 +141,32 @@ def test_placement_changes_no_result_where_servers_do_not_wait(cluster, method, 
     assert found == expected
 
 
+TRACED = ("delays.availability_trace=ON", "delays.availability_period_s=60")
+SLOW_LINKS = ("delays.server_down_bytes_per_s=1e5", "delays.team_down_bytes_per_s=1e5")
+
+
+@pytest.mark.parametrize(
+    ("method", "plain", "own"),
+    [
+        ("fedavg", ("clients.mode=async", "clients.concurrency=4"), TRACED),
+        ("permfl", SLOW_LINKS, ("delays.team_links=shared",)),
+        pytest.param("fedavg", SLOW_LINKS, ("delays.server_links=shared",), marks=pytest.mark.exhaustive),
+        pytest.param("permfl", (), TRACED, marks=pytest.mark.exhaustive),
+    ],
+)
+def test_when_clients_are_there_and_what_links_share_are_the_same_on_ray(cluster, tmp_path, method, plain, own):
+    on = [f"{client},{3 * client},{3 * client + 25}" for client in range(8)]
+    (tmp_path / "on.csv").write_text("\n".join(["client,on_s,off_s", *on]) + "\n")
+    own = [word.replace("ON", str(tmp_path / "on.csv")) for word in own]
+    plain = ("delays=pareto", "rounds=3", "delays.latency_s=2", "agents.policy=none", "delays.availability=1", *plain)
+    expected, there, _ = run(method, *plain, *own, runtime="inprocess")
+    without, _, _ = run(method, *plain, runtime="inprocess")
+    found, seen, _ = run(method, *plain, *own, "clients_per_actor=2", "clients.num_cpus=0.5", "ray.placement=spread")
+    assert found == expected
+    assert [record.calls for record in seen] == [record.calls for record in there]
+    assert without["clock"] != expected["clock"]
+
+
 @pytest.mark.parametrize("method", ["lg_fedavg", pytest.param("permfl", marks=pytest.mark.exhaustive)])
 def test_what_is_in_flight_is_called_again_when_a_run_is_rewound_or_resumed(cluster, tmp_path, method):
     words = (*IN_FLIGHT, "clients.concurrency=3", "clients_per_actor=2")
