@@ -102,6 +102,8 @@ def _read(value: Any, held: Any, kind: Any, key: str, where: str) -> Any:
         return {name: _read(part, entry(), entry, f"{key}.{name}", where) for name, part in value.items()}
     if value == "???" or "${" in str(value):
         raise ConfigError(f"{key}={value!r}: expected a plain value; ??? and ${{…}} mean nothing here, in {where}.")
+    if kind is str and isinstance(value, float):
+        raise ConfigError(f"{key}={value!r}: expected text, in {where}. Quote it to have it as it is written.")
     # As JSON, of which even a strict reading takes a list for a tuple, and text for a path.
     return _checker(kind).validate_json(json.dumps(value, default=str))
 

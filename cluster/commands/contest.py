@@ -87,13 +87,13 @@ def compare_methods(words: Sequence[str], options: ReportOptions, console: Conso
     labels = list(configs)
     baseline, goal = options.baseline(labels), options.goal(labels)
     first = configs[labels[0]]
-    _require_writable(options.output or Path(first.output))
+    _require_writable(options.output or Path(first.output).expanduser())
     setting = describe_setting(to_dict(first), first.seeds or [first.seed])
     _say(console, f"one setting, that of {labels[0]}: {setting}", *remarks)
     contestants: list[Contestant] = []
     code = _run_each(configs, contestants, console)
     if code == 0:
-        folder = options.folder(Path(first.output))
+        folder = options.folder(Path(first.output).expanduser())
         targets = reach(goal, contestants) if goal else None
         comparison = Comparison(contestants, baseline, setting, options.command(*words), targets)
         deliver(comparison, folder, first.tracking, console)

@@ -32,6 +32,6 @@ def act(arguments: Namespace) -> int:
 
     config = load_config(arguments.source, ["agents.policy=rllib", *arguments.overrides])
     name = config.algorithm.rsplit(".", 1)[-1]
-    folder = arguments.output or Path(config.output) / f"agents-{name}"
+    folder = arguments.output or Path(config.output).expanduser() / f"agents-{name}"
     train_agents(config, arguments.rounds, arguments.populations, folder, console())
     return 0

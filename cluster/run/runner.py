@@ -37,7 +37,7 @@ STOPPING = [
 def new_run_dir(config: RunConfig) -> Path:
     """A folder of its own for a run, under ``config.output``, with the resolved configuration in it."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    base = Path(config.output) / f"{config.algorithm.rsplit('.', 1)[-1]}-{stamp}-seed{config.seed}"
+    base = Path(config.output).expanduser() / f"{config.algorithm.rsplit('.', 1)[-1]}-{stamp}-seed{config.seed}"
     for number in range(1000):
         path = base if not number else base.with_name(f"{base.name}-{number}")
         try:
@@ -78,7 +78,7 @@ def run_all(
 def newest_run(config: RunConfig) -> Path | None:
     """The newest folder under ``config.output`` of a run of this method and seed; None where there is none."""
     name = config.algorithm.rsplit(".", 1)[-1]
-    found = Path(config.output).glob(f"{name}-*-seed{config.seed}*/{CONFIG}")
+    found = Path(config.output).expanduser().glob(f"{name}-*-seed{config.seed}*/{CONFIG}")
     ours = [path for path in found if read_yaml(path).get("seed") == config.seed]
     return max(ours, key=lambda path: path.stat().st_mtime_ns).parent if ours else None
 

@@ -1,7 +1,7 @@
 """The configuration of a run: how files and command-line overrides become one checked object.
 
-The only module that imports OmegaConf, which reads the YAML: 1e-3 is a number, and no key may be given twice. Layers,
-later ones win: the schema's defaults, the method's own YAML (the differences it needs), a user's YAML, ``key=value``
+The only module that imports OmegaConf, which takes what :mod:`.reading` gives for plain keys and values. Layers, later
+ones win: the schema's defaults, the method's own YAML (the differences it needs), a user's YAML, ``key=value``
 overrides. Every mistake is a :class:`~strata.engine.errors.ConfigError` that names the key, what was expected and the
 closest valid name, before anything is started.
 """
@@ -15,6 +15,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from strata.engine.config.reading import read
 from strata.engine.config.schema import RunConfig
 from strata.engine.errors import ConfigError
 from strata.engine.method.find import load_method, method_module, method_names
@@ -130,9 +131,11 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
         if not equals or not key or not all(key.split(".")):
             raise ConfigError(f"{text!r}: expected key=value, e.g. rounds=50 or clients.num_gpus=0.1.")
         try:
-            parsed = _plain(OmegaConf.from_dotlist([f"value={value}"]))["value"] if value else ""
-        except (yaml.YAMLError, OmegaConfBaseException):
-            raise ConfigError(f"{key}={value}: the value cannot be read; quote it, e.g. '{key}=\"…\"'.") from None
+            parsed = _plain({"value": read(value)})["value"] if value else ""
+        except (yaml.YAMLError, OmegaConfBaseException) as error:
+            raise ConfigError(
+                f"{_shown(text)}: the value cannot be read ({_problem(error)}); quote it, e.g. '{key}=\"…\"'."
+            ) from None
         _place(result, f"{key}.name" if key in GROUPS and not isinstance(parsed, dict) else key, parsed)
     return result
 
@@ -155,21 +158,37 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: when there is no such file, or it holds something else.
     """
     try:
-        loaded = _plain(OmegaConf.load(path))
+        loaded = _plain(read(path.read_text(encoding="utf8")))
     except FileNotFoundError:
         near = [str(p) for p in sorted(path.parent.glob("*.yaml"))] if path.parent.is_dir() else []
         raise ConfigError(f"{path}: no such file.{closest(str(path), near)}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}.") from None
     except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{path}: not valid YAML: {_problem(error)}.") from None
     if not isinstance(loaded, dict):
-        raise ConfigError(f"{path}: expected keys and values, found a {type(loaded).__name__}.")
+        found = "nothing" if loaded is None else f"a {type(loaded).__name__}"
+        raise ConfigError(f"{path}: expected keys and values, found {found}.")
     return loaded
 
 
-def _plain(read: Any) -> Any:
-    return OmegaConf.to_container(read)  # unresolved: what ${…} would mean is said to mean nothing when it is checked
+def _plain(value: Any) -> Any:
+    """What was read, as plain dicts and lists, with text as keys; other values are as they are."""
+    # Unresolved: what ${…} would mean is said to mean nothing when it is checked.
+    return OmegaConf.to_container(OmegaConf.create(value)) if isinstance(value, dict | list) else value
+
+
+def _problem(error: Exception) -> str:
+    """What YAML or OmegaConf says was wrong, in one line, and where."""
+    mark = getattr(error, "problem_mark", None)
+    where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    return _shown(" ".join(str(getattr(error, "problem", None) or error).split())) + where
+
+
+def _shown(text: str) -> str:
+    """Text as an error shows it: what cannot be printed escaped, and its first hundred characters."""
+    printable = text.encode("utf8", "backslashreplace").decode("utf8")
+    return printable if len(printable) <= 100 else f"{printable[:100]}…"
 
 
 def to_yaml(config: RunConfig) -> str:

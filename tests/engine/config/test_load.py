@@ -28,7 +28,7 @@ MISTAKES = [
     (["permfl", "teams.formation=rnd"], "teams.formation.name='rnd': expected one of sequential, random"),
     (["permfl", "delays=fast"], "delays.name='fast': expected one of none, classes"),
     (["permfl", "runtime=spark"], "runtime='spark': expected one of ray, inprocess"),
-    (["permfl", "tracking.wandb=yes"], "tracking.wandb=True: expected one of"),
+    (["permfl", "tracking.wandb=yes"], "tracking.wandb='yes': expected one of"),
     (["permfl", "delays.classes={tablet: 1}"], "tablet"),
     (["permfl", "model=resnet", "runtime=inprocess"], "model.name=resnet: no such model. Found: mclr"),
     (["permfl", "data=no_such_set", "runtime=inprocess"], "no_such_set"),
@@ -130,7 +130,7 @@ def test_a_mistake_in_a_file_names_the_file(tmp_path):
     with pytest.raises(ConfigError, match=r"rounds='many': expected a whole number ≥ 1, in .*my.yaml"):
         load_config(str(path), ["rounds=3"])
     path.write_text("rounds: 1\nrounds: 2\n")
-    with pytest.raises(ConfigError, match=r"my.yaml: not valid YAML: .* found duplicate key rounds"):
+    with pytest.raises(ConfigError, match=r"my.yaml: not valid YAML: the key 'rounds' is given twice"):
         load_config(str(path))
     path.write_text("- a\n- b\n")
     with pytest.raises(ConfigError, match="expected keys and values, found a list"):
