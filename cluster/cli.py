@@ -10,6 +10,7 @@ from typing import Protocol, TextIO
 from strata.cluster.commands import (
     calibrate,
     compare_methods,
+    export_model,
     launch_run,
     list_methods,
     run_method,
@@ -40,6 +41,7 @@ examples:
   strata launch slurm permfl --nodes 3 --cpus 16      write the file that makes a run elsewhere: slurm, kuberay, ray-up
   strata calibrate --name my_laptop --like laptop     measure this machine; a device class for delays.devices
   strata architectures runs/perfedrlnas-20260101-120000-seed0   which architectures its clients ended with
+  strata export runs/permfl-20260101-120000-seed0 --client 3 model.safetensors   the weights of a model
   strata data partition=dirichlet --plot who.png      who holds what
   strata config permfl                                every setting, with its meaning and its range
 """
@@ -68,6 +70,7 @@ COMMANDS: Sequence[Command] = (
     launch_run,
     calibrate,
     show_architectures,
+    export_model,
     show_data,
     show_config,
     list_methods,

@@ -17,9 +17,12 @@ from pathlib import Path
 from time import perf_counter
 from types import TracebackType
 
+from torch import nn
+
+from strata.engine import served
 from strata.engine.build import build_world
 from strata.engine.clock.delays import is_due
-from strata.engine.config.load import load_config
+from strata.engine.config.load import Settings, load_config
 from strata.engine.config.schema import RunConfig
 from strata.engine.errors import ResourceError, StrataWarning
 from strata.engine.identity import identity
@@ -75,9 +78,9 @@ class Federation:
 
     @classmethod
     def from_config(
-        cls, source: str, overrides: Sequence[str] = (), notify: Notify = lambda text: None
+        cls, source: str, overrides: Sequence[str] | Settings = (), notify: Notify = lambda text: None
     ) -> "Federation":
-        """From a method's name or a YAML file, with ``key=value`` overrides as on the command line.
+        """From a method's name or a YAML file, with ``key=value`` overrides as on the command line, or values by key.
 
         A federation alone follows the method's own defaults; a :class:`StrataWarning` says so where the configuration
         wants agents.
@@ -140,6 +143,30 @@ class Federation:
         for reason in singly.keys() - self.singly.keys():
             self._notify(f"training.batch_clients: some requests are answered client by client: {reason}")
         self.singly.update(singly)
+
+    def global_model(self) -> nn.Module:
+        """The global model (GM) as it is now, a copy in evaluation mode.
+
+        Raises:
+            StrataError: where the method has none.
+        """
+        return served.global_model(self.world, self.rounds.snapshot()).module()
+
+    def team_model(self, team: int) -> nn.Module:
+        """The model (TM) of a team, by its id, as it is now; a copy in evaluation mode.
+
+        Raises:
+            StrataError: where the method has no teams, or this one has no model yet.
+        """
+        return served.team_model(self.world, self.rounds.snapshot(), team).module()
+
+    def client_model(self, client: int) -> nn.Module:
+        """The personal model (PM) of a client, by its id, as it is evaluated now; a copy in evaluation mode.
+
+        Raises:
+            StrataError: where the method has no personal models, or there is no such client.
+        """
+        return served.client_model(self.world, self.rounds.snapshot(), client).module()
 
     def fingerprint(self) -> dict[str, str]:
         """SHA-256 of all models and states, of the clock, and of all metrics so far; equal runs have equal ones."""

@@ -4,6 +4,10 @@ Example::
 
     import strata
 
+    run = strata.run("permfl", rounds=20, clients={"count": 20})
+    run.history["PM.accuracy"].plot()
+    model = run.client_model(3)
+
     with strata.Federation.from_config("permfl", ["rounds=5", "runtime=inprocess"]) as federation:
         for record in federation:
             print(record.round, record.scores["PM"].accuracy)
@@ -17,6 +21,9 @@ from typing import TYPE_CHECKING
 from strata.engine.lazy import lazily
 
 if TYPE_CHECKING:
+    from strata.cluster.notebook.handle import Run, load_run
+    from strata.cluster.notebook.starting import run
+    from strata.cluster.notebook.weights import load_model
     from strata.cluster.run.session import Session
     from strata.engine.config.load import load_config
     from strata.engine.config.schema import RunConfig
@@ -25,15 +32,31 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["Federation", "RunConfig", "Session", "StrataError", "StrataWarning", "__version__", "load_config"]
+__all__ = [
+    "Federation",
+    "Run",
+    "RunConfig",
+    "Session",
+    "StrataError",
+    "StrataWarning",
+    "__version__",
+    "load_config",
+    "load_model",
+    "load_run",
+    "run",
+]
 
 HOMES = {
     "Federation": "strata.engine.federation",
+    "Run": "strata.cluster.notebook.handle",
     "RunConfig": "strata.engine.config.schema",
     "Session": "strata.cluster.run.session",
     "StrataError": "strata.engine.errors",
     "StrataWarning": "strata.engine.errors",
     "load_config": "strata.engine.config.load",
+    "load_model": "strata.cluster.notebook.weights",
+    "load_run": "strata.cluster.notebook.handle",
+    "run": "strata.cluster.notebook.starting",
 }
 
 

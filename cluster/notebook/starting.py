@@ -1,0 +1,81 @@
+"""``strata.run``: what the command ``strata run`` does, for notebooks and scripts."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from strata.cluster.notebook.handle import Run, load_run
+from strata.cluster.run.runner import new_run_dir, run_one
+from strata.cluster.run.runner import resume as resume_run
+from strata.cluster.sinks.display import Display, display_for
+from strata.cluster.terminal import console
+from strata.engine.config.load import Settings, load_config, nested
+from strata.engine.config.schema import for_seed
+from strata.engine.errors import ConfigError
+
+
+def run(
+    source: str | None = None,
+    config: Settings | None = None,
+    /,
+    *,
+    resume: str | Path | None = None,
+    quiet: bool = False,
+    **settings: Any,
+) -> Run:
+    """Run a method, a YAML file, or the rest of a run, with its folder, trackers, agents and checkpoints.
+
+    Ctrl-C (in a notebook: interrupt) ends it after the round under way, with a checkpoint; what is returned then is
+    not ``finished``.
+
+    Args:
+        source: a method's name or a YAML file; not with ``resume``.
+        config: settings by key, ``{"clients.count": 10}`` or nested ``{"clients": {"count": 10}}``. Values are taken
+            as they are.
+        resume: folder of a run to go on with; the settings given are then those to change.
+        quiet: show nothing.
+        settings: the same as keyword arguments: ``rounds=20, clients={"count": 10}, **{"method.lr": 0.1}``.
+
+    Raises:
+        StrataError: what kept the run from beginning, or ended it.
+    """
+    given = _together(config, settings)
+    display = display_for(_console(quiet))
+    if resume is not None:
+        return _resume(source, Path(resume).expanduser(), given, display)
+    if source is None:
+        raise ConfigError('strata.run: name a method or a YAML file, e.g. strata.run("permfl"), or give resume=FOLDER.')
+    loaded = load_config(source, given)
+    if len(loaded.seeds) > 1:
+        raise ConfigError(
+            f"seeds={loaded.seeds}: strata.run makes one run. Call it for each: "
+            f"[strata.run({source!r}, seed=seed) for seed in {loaded.seeds}]."
+        )
+    one = for_seed(loaded, *loaded.seeds or [loaded.seed])
+    return Run(run_one(one, new_run_dir(one), display).run_dir)
+
+
+def _together(config: Settings | None, settings: Settings) -> Settings:
+    if config is not None and not isinstance(config, Mapping):
+        raise ConfigError(f"config={config!r}: expected settings by key, e.g. {{'clients.count': 10}}.")
+    if twice := sorted(set(config or ()) & set(settings)):
+        raise ConfigError(f"{twice[0]}: it is given twice, in the settings and as a keyword argument. Give it once.")
+    return {**(config or {}), **settings}
+
+
+def _resume(source: str | None, run_dir: Path, given: Settings, display: Display) -> Run:
+    if source is not None:
+        raise ConfigError(f"{source!r}, resume={run_dir}: expected one of them; a run that is resumed has its method.")
+    load_run(run_dir)
+    return Run(resume_run(run_dir, nested(given), display).run_dir)
+
+
+def _console(quiet: bool) -> Console:
+    """Where the run is shown: a notebook gets plain lines, one block of text below its cell."""
+    if Console().is_jupyter:
+        return Console(force_jupyter=False, force_terminal=False, no_color=True, quiet=quiet, width=120)
+    shown = console()
+    shown.quiet = quiet
+    return shown
