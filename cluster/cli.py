@@ -1,6 +1,7 @@
 """The ``strata`` command: its parser, and how errors and warnings are shown."""
 
 import argparse
+import os
 import sys
 import traceback
 import warnings
@@ -80,6 +81,8 @@ COMMANDS: Sequence[Command] = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code (0 done, 1 failed, 2 wrong usage, 130 interrupted)."""
     _show_warnings_briefly()
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)  # last: methods and models of the folder one stands in are found, and hide nothing
     parsed = _parse(_parser(), arguments)
     shown = errors()
     try:

@@ -15,6 +15,7 @@ Example::
 Names are imported when they are used: ``import strata`` itself takes no time.
 """
 
+from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
     from strata.cluster.notebook.starting import run
     from strata.cluster.notebook.weights import load_model
     from strata.cluster.run.session import Session
+    from strata.engine.clock.devices import Profile
     from strata.engine.config.load import load_config
     from strata.engine.config.schema import RunConfig
+    from strata.engine.data import memory as data
     from strata.engine.errors import StrataError, StrataWarning
     from strata.engine.federation import Federation
 
@@ -34,12 +37,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Federation",
+    "Profile",
     "Run",
     "RunConfig",
     "Session",
     "StrataError",
     "StrataWarning",
     "__version__",
+    "data",
     "load_config",
     "load_model",
     "load_run",
@@ -48,6 +53,7 @@ __all__ = [
 
 HOMES = {
     "Federation": "strata.engine.federation",
+    "Profile": "strata.engine.clock.devices",
     "Run": "strata.cluster.notebook.handle",
     "RunConfig": "strata.engine.config.schema",
     "Session": "strata.cluster.run.session",
@@ -64,6 +70,8 @@ _find = lazily(__name__, HOMES)
 
 
 def __getattr__(name: str) -> object:
+    if name == "data":
+        return import_module("strata.engine.data.memory")
     return version("strata-fl") if name == "__version__" else _find(name)
 
 

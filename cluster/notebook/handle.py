@@ -17,9 +17,10 @@ from strata.cluster.sinks.sink import CHECKPOINTS
 from strata.cluster.sinks.views import ordered_kinds
 from strata.engine import served
 from strata.engine.build import build_world
+from strata.engine.config.given import NOTHING, Given, taken
 from strata.engine.config.load import config_from_dict, read_yaml
 from strata.engine.config.schema import RunConfig
-from strata.engine.errors import CheckpointError, StrataError
+from strata.engine.errors import CheckpointError, ConfigError, StrataError
 from strata.engine.identity import identity
 from strata.engine.rounds.world import World
 from strata.engine.served import Served
@@ -37,13 +38,13 @@ class Run:
         run_dir: the folder.
     """
 
-    def __init__(self, run_dir: Path) -> None:
-        """Read nothing yet.
+    def __init__(self, run_dir: Path, given: Given = NOTHING) -> None:
+        """Read nothing yet; ``given``: objects of Python that the run is made of.
 
         Raises:
             StrataError: where no run has begun there.
         """
-        self.run_dir = run_dir
+        self.run_dir, self._given = run_dir, given
         self._loaded: tuple[Path, Saved, ArchivedStates] | None = None
         if not (run_dir / CONFIG).is_file():
             raise StrataError(f"{run_dir}: expected the folder of a run; {CONFIG} is missing.")
@@ -156,7 +157,7 @@ class Run:
         Raises:
             StrataError: when the data cannot be had any more.
         """
-        return build_world(self.config)
+        return build_world(self.config, self._given)
 
     @property
     def checkpoint(self) -> Path:
@@ -191,10 +192,14 @@ class Run:
         )
 
 
-def load_run(run_dir: str | Path) -> Run:
+def load_run(run_dir: str | Path, **given: Any) -> Run:
     """Open the folder of a run, whether it is finished or not.
+
+    Its models need what the run was given in Python, the same objects again: ``data=``, ``partition=``, ``delays=``.
 
     Raises:
         StrataError: where no run has begun there.
     """
-    return Run(Path(run_dir).expanduser())
+    if unknown := sorted(set(given) - {"data", "partition", "delays"}):
+        raise ConfigError(f"load_run: {unknown[0]} is no object of a run. Expected data, partition or delays.")
+    return Run(Path(run_dir).expanduser(), taken(given)[1])

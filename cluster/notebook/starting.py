@@ -11,13 +11,14 @@ from strata.cluster.run.runner import new_run_dir, run_one
 from strata.cluster.run.runner import resume as resume_run
 from strata.cluster.sinks.display import Display, display_for
 from strata.cluster.terminal import console
-from strata.engine.config.load import Settings, load_config, nested
+from strata.engine.config.given import Source, load_given, taken
+from strata.engine.config.load import Settings, nested
 from strata.engine.config.schema import for_seed
 from strata.engine.errors import ConfigError
 
 
 def run(
-    source: str | None = None,
+    source: Source | None = None,
     config: Settings | None = None,
     /,
     *,
@@ -31,12 +32,16 @@ def run(
     not ``finished``.
 
     Args:
-        source: a method's name or a YAML file; not with ``resume``.
+        source: a method's name or class, or a YAML file; not with ``resume``.
         config: settings by key, ``{"clients.count": 10}`` or nested ``{"clients": {"count": 10}}``. Values are taken
             as they are.
         resume: folder of a run to go on with; the settings given are then those to change.
         quiet: show nothing.
-        settings: the same as keyword arguments: ``rounds=20, clients={"count": 10}, **{"method.lr": 0.1}``.
+        settings: the same as keyword arguments: ``rounds=20, clients={"count": 10}, **{"method.lr": 0.1}``. These may
+            be objects: ``data=`` a data set of :mod:`strata.data`, ``partition=`` the rows of each client (a list, or
+            a dict by client id), ``delays=`` a list of a :class:`strata.Profile` for each, ``model=`` a class or
+            function that makes a torch module of (input shape, classes). A run that is resumed is given the same
+            objects again.
 
     Raises:
         StrataError: what kept the run from beginning, or ended it.
@@ -47,14 +52,14 @@ def run(
         return _resume(source, Path(resume).expanduser(), given, display)
     if source is None:
         raise ConfigError('strata.run: name a method or a YAML file, e.g. strata.run("permfl"), or give resume=FOLDER.')
-    loaded = load_config(source, given)
+    loaded, objects = load_given(source, given, {})
     if len(loaded.seeds) > 1:
         raise ConfigError(
             f"seeds={loaded.seeds}: strata.run makes one run. Call it for each: "
             f"[strata.run({source!r}, seed=seed) for seed in {loaded.seeds}]."
         )
     one = for_seed(loaded, *loaded.seeds or [loaded.seed])
-    return Run(run_one(one, new_run_dir(one), display).run_dir)
+    return Run(run_one(one, new_run_dir(one), display, given=objects).run_dir, objects)
 
 
 def _together(config: Settings | None, settings: Settings) -> Settings:
@@ -65,11 +70,12 @@ def _together(config: Settings | None, settings: Settings) -> Settings:
     return {**(config or {}), **settings}
 
 
-def _resume(source: str | None, run_dir: Path, given: Settings, display: Display) -> Run:
+def _resume(source: Source | None, run_dir: Path, given: Settings, display: Display) -> Run:
     if source is not None:
         raise ConfigError(f"{source!r}, resume={run_dir}: expected one of them; a run that is resumed has its method.")
     load_run(run_dir)
-    return Run(resume_run(run_dir, nested(given), display).run_dir)
+    plain, objects = taken(given)
+    return Run(resume_run(run_dir, nested(plain), display, given=objects).run_dir, objects)
 
 
 def _console(quiet: bool) -> Console:

@@ -20,9 +20,11 @@ from strata.cluster.sinks.jsonl import CONFIG, METRICS, JsonlSink, read_metrics,
 from strata.cluster.sinks.sink import CHECKPOINTS, LEARNT, GuardedSink, Plain, RunInfo, Sink
 from strata.cluster.sinks.weights_and_biases import WandbSink
 from strata.engine.clock.delays import is_due
+from strata.engine.config.given import NOTHING, Given
 from strata.engine.config.load import config_from_dict, read_yaml, to_dict, to_yaml
 from strata.engine.config.schema import RunConfig, for_seed
 from strata.engine.errors import CheckpointError, OutdatedError, StateError, StrataError
+from strata.engine.method.find import short_name
 from strata.engine.rounds.records import RoundRecord
 from strata.engine.state import checkpoint
 
@@ -37,7 +39,7 @@ STOPPING = [
 def new_run_dir(config: RunConfig) -> Path:
     """A folder of its own for a run, under ``config.output``, with the resolved configuration in it."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    base = Path(config.output) / f"{config.algorithm.rsplit('.', 1)[-1]}-{stamp}-seed{config.seed}"
+    base = Path(config.output) / f"{short_name(config.algorithm)}-{stamp}-seed{config.seed}"
     for number in range(1000):
         path = base if not number else base.with_name(f"{base.name}-{number}")
         try:
@@ -77,13 +79,15 @@ def run_all(
 
 def newest_run(config: RunConfig) -> Path | None:
     """The newest folder under ``config.output`` of a run of this method and seed; None where there is none."""
-    name = config.algorithm.rsplit(".", 1)[-1]
+    name = short_name(config.algorithm)
     found = Path(config.output).glob(f"{name}-*-seed{config.seed}*/{CONFIG}")
     ours = [path for path in found if read_yaml(path).get("seed") == config.seed]
     return max(ours, key=lambda path: path.stat().st_mtime_ns).parent if ours else None
 
 
-def resume(run_dir: Path, overrides: Plain, display: Display, profile: bool = False) -> RunSummary:
+def resume(
+    run_dir: Path, overrides: Plain, display: Display, profile: bool = False, given: Given = NOTHING
+) -> RunSummary:
     """Continue a run where its newest checkpoint left it, or from the start where there is none yet.
 
     Args:
@@ -91,6 +95,7 @@ def resume(run_dir: Path, overrides: Plain, display: Display, profile: bool = Fa
         overrides: plain nested keys to change: the number of rounds, or anything about placement.
         display: where to show it.
         profile: see :func:`run_one`.
+        given: the objects of Python that the run is made of, the same as when it began.
 
     Raises:
         CheckpointError: when there is no run there, or its checkpoint is refused.
@@ -98,7 +103,7 @@ def resume(run_dir: Path, overrides: Plain, display: Display, profile: bool = Fa
     if not (run_dir / CONFIG).is_file():
         raise CheckpointError(f"{run_dir}: no run was found there ({CONFIG} is missing).")
     config = config_from_dict(_merged(read_yaml(run_dir / CONFIG), overrides), str(run_dir / CONFIG))
-    return run_one(config, run_dir, display, resumed=True, profile=profile)
+    return run_one(config, run_dir, display, resumed=True, profile=profile, given=given)
 
 
 def _merged(base: Plain, changes: Plain) -> Plain:
@@ -110,7 +115,12 @@ def _merged(base: Plain, changes: Plain) -> Plain:
 
 
 def run_one(
-    config: RunConfig, run_dir: Path, display: Display, resumed: bool = False, profile: bool = False
+    config: RunConfig,
+    run_dir: Path,
+    display: Display,
+    resumed: bool = False,
+    profile: bool = False,
+    given: Given = NOTHING,
 ) -> RunSummary:
     """One run of one seed, resumed when its folder holds a checkpoint.
 
@@ -119,7 +129,7 @@ def run_one(
     """
     fresh = not checkpoint.found(run_dir / CHECKPOINTS)
     recovery = Recovery(config, run_dir / CHECKPOINTS, display.message)
-    session = recovery.started(lambda: Session(config, display.message, fresh=fresh))
+    session = recovery.started(lambda: Session(config, display.message, fresh, given))
     summary, spent = RunSummary(run_dir, failures=recovery.survived), Profile(session.started)
     with session, closing(recovery), _interrupts() as interrupted:
         recovery.interrupted = interrupted

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from strata.engine.config.schema import RunConfig
 from strata.engine.errors import ConfigError
-from strata.engine.method.find import load_method, method_module, method_names
+from strata.engine.method.find import MAIN, load_method, method_module, method_names
 from strata.engine.options import allowed_range, check, overlaid
 from strata.engine.suggest import closest
 
@@ -85,8 +85,17 @@ def _layers(source: str, overrides: Mapping[str, Any]) -> tuple[str, list[Layer]
     name = overrides.get("algorithm", said[0].get("algorithm", "permfl"))
     if not isinstance(name, str):
         raise ConfigError(f"algorithm={name!r}: expected the name of a method. Found: {', '.join(method_names())}.")
-    beside = Path(str(method_module(name).__file__)).with_suffix(".yaml")
-    return name, [(read_yaml(beside), str(beside)), said] if beside.exists() else [said]
+    beside = _beside(name)
+    return name, [(read_yaml(beside), str(beside)), said] if beside else [said]
+
+
+def _beside(name: str) -> Path | None:
+    """The YAML beside a method's module; a class of a script or a notebook has none."""
+    module = method_module(name)
+    if module.__name__ == MAIN or not module.__file__:
+        return None
+    path = Path(module.__file__).with_suffix(".yaml")
+    return path if path.exists() else None
 
 
 def _merge(layers: Sequence[Layer], name: str) -> RunConfig:

@@ -4,6 +4,7 @@ Each actor is built from the same :class:`~strata.engine.rounds.world.World`, wh
 node.
 """
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, cast
@@ -16,6 +17,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from strata.engine.errors import ActorDiedError, ActorStartError, ResourceError
+from strata.engine.method.find import MAIN
 from strata.engine.rounds.clients import ClientHost
 from strata.engine.rounds.server import GlobalServer, Rounds, serve
 from strata.engine.rounds.team import TeamServer
@@ -109,6 +111,7 @@ def client_host(world: World, device: str, gpus: float) -> ClientHost:
     Raises:
         ResourceError: when CUDA is asked for and not there.
     """
+    _bring(world.main)
     return ClientHost(world, resolve_device(device, gpus))
 
 
@@ -118,6 +121,7 @@ Homes = tuple[Sequence[Actor], ObjectRef[NDArray[np.int32]]]
 
 def team_server(world: World, team: int, clients: Homes, alike: bool) -> TeamServer:
     """The server of a team, made in its actor's process; ``clients`` are the client actors it reaches."""
+    _bring(world.main)
     actors, homes = clients
     return TeamServer(world, team, RayClients(actors, ray.get(homes), f" (team {team})", _work(world, alike)))
 
@@ -127,9 +131,17 @@ def global_server(world: World, clients: Homes, teams: Mapping[int, Actor] | Non
 
     ``clients`` are the client actors: its children where there are no teams, and always those it probes.
     """
+    _bring(world.main)
     actors, homes = clients
     pool = RayClients(actors, ray.get(homes), work=_work(world, alike))
     return serve(world, pool, None if teams is None else RayTeams(teams))
+
+
+def _bring(names: Mapping[str, object]) -> None:
+    """Give this process what the run needs of the script or notebook that began it, under the same names."""
+    here = vars(sys.modules[MAIN])
+    for name, value in names.items():
+        here.setdefault(name, value)
 
 
 def _work(world: World, alike: bool) -> NDArray[np.integer] | None:
