@@ -10,6 +10,7 @@ from torch import nn
 
 from strata.cluster.humanise import humanise_accuracy
 from strata.cluster.report.frame import read_rounds
+from strata.cluster.run.stopping import Rule, Stopping
 from strata.cluster.run.summary import RunSummary
 from strata.cluster.sinks.by_client import FOLDER, read_calls, read_scores
 from strata.cluster.sinks.jsonl import CONFIG, METRICS, read_records
@@ -38,13 +39,13 @@ class Run:
         run_dir: the folder.
     """
 
-    def __init__(self, run_dir: Path, given: Given = NOTHING) -> None:
-        """Read nothing yet; ``given``: objects of Python that the run is made of.
+    def __init__(self, run_dir: Path, given: Given = NOTHING, rule: Rule | None = None) -> None:
+        """Read nothing yet; ``given``: objects of Python that the run is made of; ``rule``: what may have ended it.
 
         Raises:
             StrataError: where no run has begun there.
         """
-        self.run_dir, self._given = run_dir, given
+        self.run_dir, self._given, self._rule = run_dir, given, rule
         self._loaded: tuple[Path, Saved, ArchivedStates] | None = None
         if not (run_dir / CONFIG).is_file():
             raise StrataError(f"{run_dir}: expected the folder of a run; {CONFIG} is missing.")
@@ -96,7 +97,7 @@ class Run:
 
     @property
     def _summary(self) -> RunSummary:
-        made = RunSummary(self.run_dir)
+        made = RunSummary(self.run_dir, stopping=Stopping(self.config.stop, self._rule))
         if (self.run_dir / METRICS).exists():
             for record in read_records(self.run_dir):
                 made.add(record)
@@ -109,8 +110,9 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether all rounds are done; ``strata.run(resume=run.run_dir)`` makes those that are left."""
-        return self.rounds >= self.config.rounds
+        """Whether all rounds are done, or it was stopped; else ``strata.run(resume=run.run_dir)`` goes on."""
+        made = self._summary
+        return bool(made.stopped) or made.rounds >= self.config.rounds
 
     def global_model(self) -> nn.Module:
         """The global model (GM) of the last checkpoint, in evaluation mode.

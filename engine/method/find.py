@@ -4,6 +4,7 @@ import importlib
 import inspect
 import pkgutil
 import sys
+from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +12,7 @@ from strata.engine.errors import ConfigError
 from strata.engine.method.algorithm import Algorithm
 from strata.engine.suggest import closest
 
+GROUP = "strata.methods"
 MAIN = "__main__"
 """The module that a script or a notebook is."""
 
@@ -21,6 +23,12 @@ def method_names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.ispkg)
 
 
+def installed_methods() -> dict[str, str]:
+    """Methods that other packages bring, by name, each with its path: their entry points ``strata.methods``."""
+    shipped = set(method_names())
+    return {point.name: point.value for point in entry_points(group=GROUP) if point.name not in shipped}
+
+
 def load_method(name: str) -> type[Algorithm[Any, Any, Any, Any]]:
     """The class of a method by its module's name, or by ``module:Class``; see :mod:`strata.engine.method.algorithm`.
 
@@ -28,7 +36,7 @@ def load_method(name: str) -> type[Algorithm[Any, Any, Any, Any]]:
         ConfigError: when there is no such module, it does not say which class is the method, or the class lacks some of
             what a method has.
     """
-    module, (_, _, attribute) = method_module(name), name.partition(":")
+    module, (_, _, attribute) = method_module(name), installed_methods().get(name, name).partition(":")
     method = getattr(module, attribute or "METHOD", None)
     if not (isinstance(method, type) and issubclass(method, Algorithm)):
         again = " Define it there again, as it was when the run began." if module.__name__ == MAIN else ""
@@ -79,6 +87,9 @@ def short_name(algorithm: str) -> str:
 
 def method_module(name: str) -> ModuleType:
     """The module of a method; raises as :func:`load_method` does."""
+    known = installed_methods() if "." not in name else {}
+    if name in known:
+        return _imported(name, known[name].partition(":")[0])
     named, colon, attribute = name.partition(":")
     if not all(part.isidentifier() for part in [*named.split("."), *[attribute] * bool(colon)]):
         raise ConfigError(f"algorithm={name}: expected a name or a dotted path. Found: {', '.join(method_names())}.")
@@ -87,7 +98,8 @@ def method_module(name: str) -> ModuleType:
     path = name if "." in name else f"strata.algorithms.{name}"
     if "." not in name and name not in method_names():
         raise ConfigError(
-            f"algorithm={name}: no such method.{closest(name, method_names())} Found: {', '.join(method_names())}; "
+            f"algorithm={name}: no such method.{closest(name, [*method_names(), *known])} "
+            f"Found: {', '.join([*method_names(), *known])}; "
             "a dotted path names a module of your own."
         )
     return _imported(name, path)
