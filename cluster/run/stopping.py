@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from strata.engine.config.stopping import StopConfig
+from strata.engine.config.ending import StopConfig
 from strata.engine.errors import StrataError
 from strata.engine.rounds.records import RoundRecord
 

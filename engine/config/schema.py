@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from strata.engine.clock.config import DelayConfig
 from strata.engine.config.agents import AgentsConfig
+from strata.engine.config.ending import StopConfig
 from strata.engine.config.gathering import Gathering
-from strata.engine.config.stopping import StopConfig
 from strata.engine.config.tracking import TrackingConfig
 from strata.engine.data.config import DataConfig, FormationConfig, PartitionConfig
 from strata.engine.errors import ConfigError
