@@ -1,6 +1,7 @@
 """The ``strata`` command: its parser, and how errors and warnings are shown."""
 
 import argparse
+import os
 import sys
 import traceback
 import warnings
@@ -10,6 +11,7 @@ from typing import Protocol, TextIO
 from strata.cluster.commands import (
     calibrate,
     compare_methods,
+    export_model,
     launch_run,
     list_methods,
     run_method,
@@ -40,6 +42,7 @@ examples:
   strata launch slurm permfl --nodes 3 --cpus 16      write the file that makes a run elsewhere: slurm, kuberay, ray-up
   strata calibrate --name my_laptop --like laptop     measure this machine; a device class for delays.devices
   strata architectures runs/perfedrlnas-20260101-120000-seed0   which architectures its clients ended with
+  strata export runs/permfl-20260101-120000-seed0 --client 3 model.safetensors   the weights of a model
   strata data partition=dirichlet --plot who.png      who holds what
   strata config permfl                                every setting, with its meaning and its range
 """
@@ -68,6 +71,7 @@ COMMANDS: Sequence[Command] = (
     launch_run,
     calibrate,
     show_architectures,
+    export_model,
     show_data,
     show_config,
     list_methods,
@@ -77,6 +81,8 @@ COMMANDS: Sequence[Command] = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code (0 done, 1 failed, 2 wrong usage, 130 interrupted)."""
     _show_warnings_briefly()
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)  # last: methods and models of the folder one stands in are found, and hide nothing
     parsed = _parse(_parser(), arguments)
     shown = errors()
     try:

@@ -10,6 +10,7 @@ from strata.engine.clock.config import DelayConfig
 from strata.engine.clock.delays import server_profile, team_profile
 from strata.engine.clock.presence import Presence, read_presence
 from strata.engine.clock.profiles import client_profiles
+from strata.engine.config.given import NOTHING, Given, main_names
 from strata.engine.config.schema import ClientsConfig, RunConfig, TeamsConfig
 from strata.engine.data.dataset import ClientData, Dataset
 from strata.engine.data.federated import build
@@ -28,8 +29,8 @@ from strata.engine.training.sequential import Sequential
 from strata.engine.training.width import width_of
 
 
-def build_world(config: RunConfig) -> World:
-    """Data, partition, teams, delays and method of a run; starts nothing.
+def build_world(config: RunConfig, given: Given = NOTHING) -> World:
+    """Data, partition, teams, delays and method of a run, some of it given in Python; starts nothing.
 
     Raises:
         StrataError: when they do not fit together.
@@ -41,12 +42,14 @@ def build_world(config: RunConfig) -> World:
         spec = spec_of(config.model, dataset.input_shape, dataset.classes)
         return first_updates(spec, dataset, rows, seed)
 
-    data = build(config.data, config.partition, config.teams.formation, clients, teams, seed, updates)
+    data = build(
+        config.data, config.partition, config.teams.formation, clients, teams, seed, updates, given.data, given.rows
+    )
     spec = spec_of(config.model, data.dataset.input_shape, data.dataset.classes)
     return World(
         algorithm=kind(config.method, spec),
         data=data,
-        profiles=client_profiles(config.delays, clients, seed),
+        profiles=client_profiles(config.delays, clients, seed, given.profiles),
         presence=_presence(config.delays),
         server_shares=config.delays.server_links == "shared",
         team_shares=config.delays.team_links == "shared",
@@ -60,6 +63,7 @@ def build_world(config: RunConfig) -> World:
         batch_clients=_width(config, spec),
         state_cache_mib=config.state.cache_mib,
         sleep_scale=config.delays.sleep_scale if config.delays.mode == "sleep" else 0.0,
+        main=main_names(config),
     )
 
 

@@ -16,10 +16,15 @@ from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
+from typing import Any
 
+from torch import nn
+
+from strata.engine import served
 from strata.engine.build import build_world
 from strata.engine.clock.delays import is_due
-from strata.engine.config.load import load_config
+from strata.engine.config.given import NOTHING, Given, Source, load_given
+from strata.engine.config.load import Settings
 from strata.engine.config.schema import RunConfig
 from strata.engine.errors import ResourceError, StrataWarning
 from strata.engine.identity import identity
@@ -43,19 +48,20 @@ from strata.engine.tree import fingerprint
 class Federation:
     """One run. Iterate it for its rounds; use it as a context manager, or call :meth:`close`."""
 
-    def __init__(self, config: RunConfig, notify: Notify = lambda text: None) -> None:
+    def __init__(self, config: RunConfig, notify: Notify = lambda text: None, given: Given = NOTHING) -> None:
         """Load and partition the data, check the resources, start the tiers.
 
         Args:
             config: of one seed.
             notify: called with lines about what is being done, for people.
+            given: objects of Python that the run is made of.
 
         Raises:
             StrataError: when the data, the model or the resources do not allow the run; nothing is left behind.
         """
         self.config = config
         began = perf_counter()
-        self.world = build_world(config)
+        self.world = build_world(config, given)
         data_s = perf_counter() - began
         self.round = 0
         self.virtual_s = 0.0
@@ -75,9 +81,16 @@ class Federation:
 
     @classmethod
     def from_config(
-        cls, source: str, overrides: Sequence[str] = (), notify: Notify = lambda text: None
+        cls,
+        source: Source,
+        overrides: Sequence[str] | Settings = (),
+        notify: Notify = lambda text: None,
+        **settings: Any,
     ) -> "Federation":
-        """From a method's name or a YAML file, with ``key=value`` overrides as on the command line.
+        """From a method's name or a YAML file, with ``key=value`` overrides as on the command line, or values by key.
+
+        More settings may be given as keyword arguments, and objects among them: a class for a method, ``data=``,
+        ``partition=``, ``delays=``, ``model=``, as for ``strata.run``.
 
         A federation alone follows the method's own defaults; a :class:`StrataWarning` says so where the configuration
         wants agents.
@@ -85,7 +98,7 @@ class Federation:
         Raises:
             StrataError: when the configuration is wrong, or the data, the model or the resources do not allow the run.
         """
-        config = load_config(source, overrides)
+        config, given = load_given(source, overrides, settings)
         if config.agents.policy != "none":
             warnings.warn(
                 f"agents.policy={config.agents.policy} has no effect here: a Federation has no agents, and follows the "
@@ -93,7 +106,7 @@ class Federation:
                 StrataWarning,
                 stacklevel=2,
             )
-        return cls(config, notify)
+        return cls(config, notify, given)
 
     def __iter__(self) -> Iterator[RoundRecord]:
         """The rounds that are left, each run as it is asked for."""
@@ -140,6 +153,30 @@ class Federation:
         for reason in singly.keys() - self.singly.keys():
             self._notify(f"training.batch_clients: some requests are answered client by client: {reason}")
         self.singly.update(singly)
+
+    def global_model(self) -> nn.Module:
+        """The global model (GM) as it is now, a copy in evaluation mode.
+
+        Raises:
+            StrataError: where the method has none.
+        """
+        return served.global_model(self.world, self.rounds.snapshot()).module()
+
+    def team_model(self, team: int) -> nn.Module:
+        """The model (TM) of a team, by its id, as it is now; a copy in evaluation mode.
+
+        Raises:
+            StrataError: where the method has no teams, or this one has no model yet.
+        """
+        return served.team_model(self.world, self.rounds.snapshot(), team).module()
+
+    def client_model(self, client: int) -> nn.Module:
+        """The personal model (PM) of a client, by its id, as it is evaluated now; a copy in evaluation mode.
+
+        Raises:
+            StrataError: where the method has no personal models, or there is no such client.
+        """
+        return served.client_model(self.world, self.rounds.snapshot(), client).module()
 
     def fingerprint(self) -> dict[str, str]:
         """SHA-256 of all models and states, of the clock, and of all metrics so far; equal runs have equal ones."""

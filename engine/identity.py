@@ -19,6 +19,7 @@ PLACEMENT_KEYS = (
     "on_failure",
     "faults",
     "rounds",
+    "stop",
     "seeds",
     "training",  # but for whether clients are answered together, see below
     "server",

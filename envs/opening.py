@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from strata.engine.build import build_world
+from strata.engine.config.given import NOTHING, Given
 from strata.engine.config.load import load_config
 from strata.engine.config.schema import RunConfig, for_seed
 from strata.engine.errors import ConfigError
@@ -80,9 +81,9 @@ def full_turns(federation: Federation) -> Turns:
     return Turns(TrainingRounds(federation), control_of(federation.config, world), len(world.data.clients))
 
 
-def timing_turns(config: RunConfig, population: int = 0) -> Turns:
+def timing_turns(config: RunConfig, population: int = 0, given: Given = NOTHING) -> Turns:
     """Turns whose rounds are only timed. ``population`` 0 is the run's own clients, others are drawn anew."""
-    world = build_world(for_seed(config, config.seed + population))
+    world = build_world(for_seed(config, config.seed + population), given)
     costs = CallCosts(world)
     return Turns(TimedRounds(world, costs), control_of(config, world, costs), len(world.data.clients))
 

@@ -28,19 +28,23 @@ def add(parser: ArgumentParser) -> None:
 
 def act(arguments: Namespace) -> int:
     """Print the table of methods and the names; returns 0."""
+    from strata.cluster.sinks.installed import installed_sinks
+
     shown = console()
     shown.print(methods())
     shown.print(PARTS, markup=False, soft_wrap=True)
+    if sinks := installed_sinks():
+        shown.print(f"sinks       {', '.join(sinks)}", markup=False, soft_wrap=True)
     return 0
 
 
 def methods() -> Table:
     """All methods: name, the first sentence of their module, and tiers."""
     from strata.engine.method.algorithm import TieredAlgorithm
-    from strata.engine.method.find import load_method, method_names
+    from strata.engine.method.find import installed_methods, load_method, method_names
 
     table = Table("name", "what it is", "tiers", title="methods", title_justify="left")
-    for name in method_names():
+    for name in [*method_names(), *installed_methods()]:
         method = load_method(name)
         first = (sys.modules[method.__module__].__doc__ or "").strip().splitlines()[0]
         tiers = "global, team, client" if issubclass(method, TieredAlgorithm) else "global, client"

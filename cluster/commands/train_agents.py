@@ -29,9 +29,10 @@ def act(arguments: Namespace) -> int:
             raise StrataError(f"{option} {value}: expected at least {least}.")
     from strata.cluster.commands.pretraining import train_agents
     from strata.engine.config.load import load_config
+    from strata.engine.method.find import short_name
 
     config = load_config(arguments.source, ["agents.policy=rllib", *arguments.overrides])
-    name = config.algorithm.rsplit(".", 1)[-1]
+    name = short_name(config.algorithm)
     folder = arguments.output or Path(config.output).expanduser() / f"agents-{name}"
     train_agents(config, arguments.rounds, arguments.populations, folder, console())
     return 0

@@ -12,6 +12,7 @@ from strata.cluster.launch.checks import at_least, label
 from strata.engine.config.load import load_config, parse_overrides, read_yaml
 from strata.engine.config.schema import RunConfig
 from strata.engine.errors import ConfigError
+from strata.engine.method.find import short_name
 
 START_S = 300
 """Wall seconds for which a launched run waits for its nodes, unless its words say otherwise."""
@@ -60,7 +61,7 @@ def job_for(source: str, overrides: Sequence[str], name: str, nodes: int, cpus: 
     config = load_config(source, overrides)
     _check(config, overrides, gpus)
     words = _words(source, overrides, config)
-    method = re.sub(r"[^a-z0-9]+", "-", config.algorithm.rsplit(".", 1)[-1].lower()).strip("-")
+    method = re.sub(r"[^a-z0-9]+", "-", short_name(config.algorithm).lower()).strip("-")
     return Job(words, label("--name", name or f"strata-{method}"), *machines)
 
 

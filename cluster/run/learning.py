@@ -9,6 +9,7 @@ import numpy as np
 
 from strata.agents.driver import Driver, RoundResult
 from strata.agents.policies import Policies, RulePolicies
+from strata.engine.config.given import NOTHING, Given
 from strata.engine.config.schema import RunConfig
 from strata.engine.method.calls import CallTable
 from strata.engine.method.control import Control
@@ -24,7 +25,7 @@ ENUMERABLE = 12  # clients per round up to which rules that try every possibilit
 HELD_OUT = 1_000_000  # populations from here on are never trained on
 
 
-def make_policies(config: RunConfig, control: Control, notify: Notify, fresh: bool) -> Policies:
+def make_policies(config: RunConfig, control: Control, notify: Notify, fresh: bool, given: Given = NOTHING) -> Policies:
     """The policies of a run, as its configuration says; ``fresh``: see :class:`strata.cluster.run.session.Session`.
 
     Raises:
@@ -41,7 +42,7 @@ def make_policies(config: RunConfig, control: Control, notify: Notify, fresh: bo
         policies.restore_learners(store.load(Path(settings.checkpoint), control.agents, settings, control.layout))
         notify(f"agents from {settings.checkpoint}")
     if fresh and settings.pretrain_rounds:
-        pretrain(config, policies, settings.pretrain_rounds, POPULATIONS)
+        pretrain(config, policies, settings.pretrain_rounds, POPULATIONS, given=given)
         policies.restore_learners(policies.state()["learners"])  # what is left of these rounds is not the run's
         notify(f"agents pre-trained for {settings.pretrain_rounds} rounds of the timing model")
     policies.learning = settings.mode == "train"
@@ -65,12 +66,13 @@ def pretrain(
     rounds: int,
     populations: int,
     watch: Callable[[int, RoundResult], None] = lambda number, result: None,
+    given: Given = NOTHING,
 ) -> None:
     """Let policies learn in rounds that are only timed, on populations of clients drawn for it.
 
     ``watch`` is called after each round. The run's own clients are not among the populations.
     """
-    turns = [timing_turns(config, population + 1) for population in range(populations)]
+    turns = [timing_turns(config, population + 1, given) for population in range(populations)]
     driver = Driver(StagedRounds({"turns": turns, "rounds": 1}), policies)
     for number in range(1, rounds + 1):
         watch(number, driver.run_round())

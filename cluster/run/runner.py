@@ -13,16 +13,20 @@ from types import FrameType
 from strata.cluster.run.profiling import Profile
 from strata.cluster.run.recovery import INTERRUPTED, LOST, Recovery
 from strata.cluster.run.session import Session
+from strata.cluster.run.stopping import Rule, Stopping
 from strata.cluster.run.summary import RunSummary
 from strata.cluster.sinks.architectures import ArchitecturesSink
 from strata.cluster.sinks.display import Display
+from strata.cluster.sinks.installed import guarded
 from strata.cluster.sinks.jsonl import CONFIG, METRICS, JsonlSink, read_metrics, record_from_plain
 from strata.cluster.sinks.sink import CHECKPOINTS, LEARNT, GuardedSink, Plain, RunInfo, Sink
 from strata.cluster.sinks.weights_and_biases import WandbSink
 from strata.engine.clock.delays import is_due
+from strata.engine.config.given import NOTHING, Given
 from strata.engine.config.load import config_from_dict, read_yaml, to_dict, to_yaml
 from strata.engine.config.schema import RunConfig, for_seed
 from strata.engine.errors import CheckpointError, OutdatedError, StateError, StrataError
+from strata.engine.method.find import short_name
 from strata.engine.rounds.records import RoundRecord
 from strata.engine.state import checkpoint
 
@@ -37,7 +41,7 @@ STOPPING = [
 def new_run_dir(config: RunConfig) -> Path:
     """A folder of its own for a run, under ``config.output``, with the resolved configuration in it."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    base = Path(config.output).expanduser() / f"{config.algorithm.rsplit('.', 1)[-1]}-{stamp}-seed{config.seed}"
+    base = Path(config.output).expanduser() / f"{short_name(config.algorithm)}-{stamp}-seed{config.seed}"
     for number in range(1000):
         path = base if not number else base.with_name(f"{base.name}-{number}")
         try:
@@ -77,13 +81,21 @@ def run_all(
 
 def newest_run(config: RunConfig) -> Path | None:
     """The newest folder under ``config.output`` of a run of this method and seed; None where there is none."""
-    name = config.algorithm.rsplit(".", 1)[-1]
+    name = short_name(config.algorithm)
     found = Path(config.output).expanduser().glob(f"{name}-*-seed{config.seed}*/{CONFIG}")
     ours = [path for path in found if read_yaml(path).get("seed") == config.seed]
     return max(ours, key=lambda path: path.stat().st_mtime_ns).parent if ours else None
 
 
-def resume(run_dir: Path, overrides: Plain, display: Display, profile: bool = False) -> RunSummary:
+def resume(
+    run_dir: Path,
+    overrides: Plain,
+    display: Display,
+    profile: bool = False,
+    given: Given = NOTHING,
+    sinks: Sequence[Sink] = (),
+    rule: Rule | None = None,
+) -> RunSummary:
     """Continue a run where its newest checkpoint left it, or from the start where there is none yet.
 
     Args:
@@ -91,6 +103,9 @@ def resume(run_dir: Path, overrides: Plain, display: Display, profile: bool = Fa
         overrides: plain nested keys to change: the number of rounds, or anything about placement.
         display: where to show it.
         profile: see :func:`run_one`.
+        given: the objects of Python that the run is made of, the same as when it began.
+        sinks: more of them.
+        rule: ends the run, beside what the group ``stop`` says.
 
     Raises:
         CheckpointError: when there is no run there, or its checkpoint is refused.
@@ -98,7 +113,7 @@ def resume(run_dir: Path, overrides: Plain, display: Display, profile: bool = Fa
     if not (run_dir / CONFIG).is_file():
         raise CheckpointError(f"{run_dir}: no run was found there ({CONFIG} is missing).")
     config = config_from_dict(_merged(read_yaml(run_dir / CONFIG), overrides), str(run_dir / CONFIG))
-    return run_one(config, run_dir, display, resumed=True, profile=profile)
+    return run_one(config, run_dir, display, True, profile, given, sinks, rule)
 
 
 def _merged(base: Plain, changes: Plain) -> Plain:
@@ -110,26 +125,38 @@ def _merged(base: Plain, changes: Plain) -> Plain:
 
 
 def run_one(
-    config: RunConfig, run_dir: Path, display: Display, resumed: bool = False, profile: bool = False
+    config: RunConfig,
+    run_dir: Path,
+    display: Display,
+    resumed: bool = False,
+    profile: bool = False,
+    given: Given = NOTHING,
+    sinks: Sequence[Sink] = (),
+    rule: Rule | None = None,
 ) -> RunSummary:
     """One run of one seed, resumed when its folder holds a checkpoint.
 
     Ctrl-C ends it after the round under way, with a checkpoint; a second one ends it at once. ``profile`` shows where
-    the wall seconds of the rounds went, and writes it into the folder.
+    the wall seconds of the rounds went, and writes it into the folder. ``given``, ``sinks``, ``rule``: see
+    :func:`resume`.
     """
     fresh = not checkpoint.found(run_dir / CHECKPOINTS)
+    every = _sinks(config, display) + guarded(config.tracking.sinks, sinks, display.message)
     recovery = Recovery(config, run_dir / CHECKPOINTS, display.message)
-    session = recovery.started(lambda: Session(config, display.message, fresh=fresh))
+    session = recovery.started(lambda: Session(config, display.message, fresh, given))
     summary, spent = RunSummary(run_dir, failures=recovery.survived), Profile(session.started)
+    summary.stopping = Stopping(config.stop, rule)
     with session, closing(recovery), _interrupts() as interrupted:
         recovery.interrupted = interrupted
         _restore(session, run_dir, display)
         if resumed:  # accepted: what was changed holds for the next resume too
             _write_config(config, run_dir)
-        with _records(_info(config, run_dir, session.round), summary, _sinks(config, display)) as take:
+        with _records(_info(config, run_dir, session.round), summary, every) as take:
             _rounds(session, recovery, summary, spent, take, display, interrupted)
     for reason, times in sorted(session.federation.singly.items()):
         display.message(f"training.batch_clients: {times} requests were answered client by client: {reason}")
+    if summary.stopped:
+        display.message(f"Stopped after round {session.round} of {config.rounds}: {summary.stopped}.")
     if profile:
         _tell(spent, run_dir, display)
     if summary.exit_code == INTERRUPTED:
@@ -211,14 +238,16 @@ def _rounds(
     The last checkpoint belongs to the last round: a run whose actors die while it is written goes back and on.
     """
     config = session.config
-    while session.round < config.rounds:
+    # A run that lost something while its last checkpoint was written makes the rounds since the one before again.
+    while session.round < config.rounds and not (summary.stopped and session.round >= summary.rounds):
         began, before_s = time.perf_counter(), session.federation.virtual_s
         try:
             record = session.run_round()
             again = record.round <= summary.rounds
             take(record)
-            stop, last = interrupted(), record.round == config.rounds
-            if stop or _is_saved(config, record, before_s):
+            stop = interrupted()
+            last = record.round == (summary.rounds if summary.stopped else config.rounds)
+            if stop or _is_saved(config, record, before_s, last):
                 _save(session, summary.run_dir, display, final=stop or last)
         except LOST as error:
             if not interrupted():  # what stops a job may have ended all of its processes
@@ -234,10 +263,10 @@ def _rounds(
             return
 
 
-def _is_saved(config: RunConfig, record: RoundRecord, before_s: float) -> bool:
-    """Whether a checkpoint is due after a round, given the virtual clock before it."""
+def _is_saved(config: RunConfig, record: RoundRecord, before_s: float, last: bool) -> bool:
+    """Whether a checkpoint is due after a round, given the virtual clock before it, and whether it is the last."""
     plan = config.checkpoint
-    if record.round == config.rounds:
+    if last:
         return bool(plan.every or plan.every_s)
     by_round = bool(plan.every) and record.round % plan.every == 0
     return by_round or is_due(plan.every_s, before_s, record.virtual_s)

@@ -8,6 +8,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from strata.engine.config.given import NOTHING, Given
 from strata.engine.config.schema import RunConfig
 from strata.engine.errors import CheckpointError
 from strata.engine.federation import Federation
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 class Session:
     """One run of one seed. Iterate :meth:`run_round` until ``round`` reaches the configuration's."""
 
-    def __init__(self, config: RunConfig, notify: Notify = lambda text: None, fresh: bool = True) -> None:
+    def __init__(
+        self, config: RunConfig, notify: Notify = lambda text: None, fresh: bool = True, given: Given = NOTHING
+    ) -> None:
         """Start the federation, and build the policies if agents decide.
 
         Args:
@@ -33,12 +36,13 @@ class Session:
             notify: called with lines about what is being done, for people.
             fresh: begin from saved or pre-trained agents where the configuration says so; a run that is about to be
                 restored does not need them.
+            given: objects of Python that the run is made of.
 
         Raises:
             StrataError: when data, resources, or saved agents do not allow the run; nothing is left behind.
         """
         self.config = config
-        self.federation = Federation(config, notify)
+        self.federation = Federation(config, notify, given)
         self._turns: Turns | None = None
         self._driver: Driver | None = None
         self._policies: Policies | None = None
@@ -47,13 +51,13 @@ class Session:
         if config.agents.policy != "none":
             began = perf_counter()
             try:
-                self._attach(notify, fresh)
+                self._attach(notify, fresh, given)
             except BaseException:
                 self.federation.close()
                 raise
             self.started = {**self.started, "making agents": perf_counter() - began}
 
-    def _attach(self, notify: Notify, fresh: bool) -> None:
+    def _attach(self, notify: Notify, fresh: bool, given: Given) -> None:
         # What agents need is imported only where they decide, and RLlib (seconds, and not always installed) only where
         # they learn.
         from strata.agents.driver import Driver
@@ -62,7 +66,7 @@ class Session:
         from strata.envs.stages import StagedRounds
 
         turns = self._turns = full_turns(self.federation)
-        self._policies = make_policies(self.config, turns.control, notify, fresh)
+        self._policies = make_policies(self.config, turns.control, notify, fresh, given)
         if self.config.on_failure == "retry" and self.config.runtime == "ray":
             self._first = deepcopy(self._agents_now())
         # Windows of one round: the next one is opened, and its clients probed, only when it is run.

@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import fmean
 
 from strata.cluster.run.recovery import Survived
+from strata.cluster.run.stopping import Stopping
 from strata.engine.rounds.records import ASYNC, RoundRecord
 
 STALENESS = f"{ASYNC}staleness/"
@@ -34,6 +35,7 @@ class RunSummary:
     timed: int = 0
     straggling: list[float] = field(default_factory=list)
     failures: list[Survived] = field(default_factory=list)
+    stopping: Stopping = field(default_factory=Stopping)
 
     def add(self, record: RoundRecord) -> None:
         """Count one more round of the run."""
@@ -53,6 +55,12 @@ class RunSummary:
         )
         self.flops += record.flops
         self._add_async(record.metrics)
+        self.stopping.add(record)
+
+    @property
+    def stopped(self) -> str:
+        """Why the run ended before its last round; empty where it did not."""
+        return self.stopping.reason
 
     def _add_async(self, metrics: Mapping[str, float]) -> None:
         """Count what is told of servers that do not wait for all, where they do not."""
@@ -77,6 +85,7 @@ class RunSummary:
             **self._trends(),
             **self._survived(),
             **self._async(),
+            **({"stopped": self.stopped} if self.stopped else {}),
         }
 
     def _survived(self) -> dict[str, float]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from strata.engine.rounds.records import RoundRecord
 
@@ -39,6 +39,7 @@ class RunInfo:
     resumed_round: int
 
 
+@runtime_checkable
 class Sink(Protocol):
     """A consumer of a run's records. The calls come in this order, in the driver."""
 

@@ -17,10 +17,10 @@ DEFAULT_MIX = {"phone_budget": 0.3, "phone_mid": 0.3, "phone_flagship": 0.15, "r
 class DelayConfig(Validated):
     """The group ``delays``: speeds and networks of the clients, links of the servers, and what the clock does."""
 
-    name: Literal["none", "classes", "lognormal", "pareto", "loguniform", "trace"] = option(
+    name: Literal["none", "classes", "lognormal", "pareto", "loguniform", "trace", "given"] = option(
         "classes",
         "none (infinitely fast), classes (a mix of named devices), lognormal, pareto or loguniform (speeds drawn), "
-        "trace (a CSV)",
+        "trace (a CSV), given (in Python)",
     )
     classes: dict[str, float] = option(
         DEFAULT_MIX, "classes: shares of named device classes, e.g. {laptop: 1, phone_mid: 3}"

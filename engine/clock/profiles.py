@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from strata.engine.clock.config import DelayConfig, check_mix
 from strata.engine.clock.devices import Profile, device_classes, read_trace
 from strata.engine.data.apportion import largest_remainders
+from strata.engine.errors import ConfigError
 from strata.engine.on_demand import OnDemand
 from strata.engine.seeding import generator
 
@@ -96,13 +97,15 @@ class Speeds:
         return self._median / slowness
 
 
-def client_profiles(config: DelayConfig, clients: int, seed: int) -> Profiles:
-    """The profile of each client, by client id.
+def client_profiles(config: DelayConfig, clients: int, seed: int, given: Sequence[Profile] | None = None) -> Profiles:
+    """The profile of each client, by client id; ``given`` are those of ``delays.name=given``.
 
     Raises:
-        ConfigError: for an unknown device class or file.
+        ConfigError: for an unknown device class or file, or profiles that were not given, or to others.
         DataError: for a malformed trace.
     """
+    if given is not None or config.name == "given":
+        return _given(config, clients, given)
     drawn = None
     kind_of = np.zeros(clients, np.int32)
     if config.name == "none":
@@ -116,6 +119,15 @@ def client_profiles(config: DelayConfig, clients: int, seed: int) -> Profiles:
         kinds = [_of_drawn_speed(config)]
         drawn = Speeds(config, seed)
     return Profiles([_with_overrides(kind, config) for kind in kinds], kind_of, drawn)
+
+
+def _given(config: DelayConfig, clients: int, given: Sequence[Profile] | None) -> Profiles:
+    if given is None or config.name != "given":
+        said = "profiles were given too" if given is not None else "they were given in Python; give the same as delays="
+        raise ConfigError(f"delays.name={config.name}: {said}.")
+    if len(given) != clients:
+        raise ConfigError(f"delays: {len(given)} profiles for {clients} clients; expected one for each.")
+    return Profiles.of(given)
 
 
 def _from_classes(config: DelayConfig, clients: int, seed: int) -> tuple[list[Profile], NDArray[np.int32]]:

@@ -7,10 +7,12 @@ closest valid name, before anything is started.
 """
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -18,28 +20,32 @@ from omegaconf.errors import OmegaConfBaseException
 from strata.engine.config.reading import read
 from strata.engine.config.schema import RunConfig
 from strata.engine.errors import ConfigError
-from strata.engine.method.find import load_method, method_module, method_names
+from strata.engine.method.find import MAIN, load_method, method_module, method_names
 from strata.engine.options import allowed_range, check, overlaid
 from strata.engine.suggest import closest
 
 Layer = tuple[dict[str, Any], str]  # keys and values, and where they were written
 
+Settings = Mapping[str, Any]
+"""Values by key, as they are given in Python: nested dicts, or keys with dots (``{"clients.count": 10}``)."""
+
 OWN = ("algorithm", "method", "agents")  # what belongs to a method; everything else is the setting it runs in
 
 
-def load_config(source: str, overrides: Sequence[str] = (), base: str | None = None) -> RunConfig:
-    """The checked configuration of a method's name or a YAML file, with ``key=value`` overrides.
+def load_config(source: str, overrides: Sequence[str] | Settings = (), base: str | None = None) -> RunConfig:
+    """The checked configuration of a method's name or a YAML file, with ``key=value`` overrides, or values by key.
 
     Args:
         source: what to run.
-        overrides: of the command line; they win over everything else.
+        overrides: of the command line, or of Python, whose values are taken as they are; they win over everything else.
         base: a name or file whose setting stands in for the source's own: of the source, only the method's parts
             (:data:`OWN`) enter. So several methods run in one setting.
 
     Raises:
         ConfigError: for anything wrong with it.
     """
-    given = parse_overrides(overrides)
+    by_key = isinstance(overrides, Mapping)
+    given = nested(overrides) if isinstance(overrides, Mapping) else parse_overrides(overrides)
     name, layers = _layers(source, given)
     if base is not None:
         setting = [
@@ -47,7 +53,7 @@ def load_config(source: str, overrides: Sequence[str] = (), base: str | None = N
         ]
         own = [({key: layer[key] for key in layer if key in OWN}, where) for layer, where in layers]
         layers = [*setting, *own]
-    return _merge([*layers, (given, "the command line")], name)
+    return _merge([*layers, (given, "the settings given" if by_key else "the command line")], name)
 
 
 def own_keys(source: str) -> list[str]:
@@ -73,13 +79,24 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
 
 def _layers(source: str, overrides: Mapping[str, Any]) -> tuple[str, list[Layer]]:
     """The method's name, and what is said about it: the YAML beside it, then the user's, without the overrides."""
+    if not isinstance(source, str):
+        raise ConfigError(f"{source!r}: expected the name of a method, or a YAML file, as text.")
     file = source.endswith((".yaml", ".yml"))
     said = (read_yaml(Path(source)), source) if file else ({"algorithm": source}, "the command line")
     name = overrides.get("algorithm", said[0].get("algorithm", "permfl"))
     if not isinstance(name, str):
         raise ConfigError(f"algorithm={name!r}: expected the name of a method. Found: {', '.join(method_names())}.")
-    beside = Path(str(method_module(name).__file__)).with_suffix(".yaml")
-    return name, [(read_yaml(beside), str(beside)), said] if beside.exists() else [said]
+    beside = _beside(name)
+    return name, [(read_yaml(beside), str(beside)), said] if beside else [said]
+
+
+def _beside(name: str) -> Path | None:
+    """The YAML beside a method's module; a class of a script or a notebook has none."""
+    module = method_module(name)
+    if module.__name__ == MAIN or not module.__file__:
+        return None
+    path = Path(module.__file__).with_suffix(".yaml")
+    return path if path.exists() else None
 
 
 def _merge(layers: Sequence[Layer], name: str) -> RunConfig:
@@ -140,6 +157,57 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     return result
 
 
+def nested(settings: Settings) -> dict[str, Any]:
+    """``{"a.b": 1, "a": {"c": "x"}}`` → ``{"a": {"b": 1, "c": "x"}}``; values are not read again.
+
+    Raises:
+        ConfigError: for a key that is no text, keys that contradict each other, or a value that no file could hold.
+    """
+    result: dict[str, Any] = {}
+    for key, value in settings.items():
+        if not isinstance(key, str) or not all(key.split(".")):
+            raise ConfigError(f"{key!r}: expected the key of a setting as text, e.g. rounds or clients.count.")
+        plain = plain_value(key, value)
+        *parents, last = (f"{key}.name" if key in GROUPS and not isinstance(plain, dict) else key).split(".")
+        for parent in reversed([*parents, last]):
+            plain = {parent: plain}
+        _lay(result, plain, "")
+    return result
+
+
+def _lay(result: dict[str, Any], given: Mapping[str, Any], path: str) -> None:
+    """Add nested values to others; none may be there already."""
+    for name, value in given.items():
+        if name not in result:
+            result[name] = value
+        elif isinstance(result[name], dict) and isinstance(value, dict):
+            _lay(result[name], value, f"{path}{name}.")
+        else:
+            raise ConfigError(f"{path}{name}: it is given twice, as {result[name]!r} and as {value!r}. Give it once.")
+
+
+def plain_value(key: str, value: object) -> Any:
+    """A value of Python as a YAML file would hold it: numpy's numbers and arrays, tuples and paths become plain.
+
+    Raises:
+        ConfigError: naming the key, for a value that no file could hold.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, np.generic | np.ndarray):
+        return plain_value(key, value.tolist())
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {name: plain_value(f"{key}.{name}", item) for name, item in value.items()}
+    if isinstance(value, list | tuple | range):
+        return [plain_value(key, item) for item in value]
+    raise ConfigError(
+        f"{key}: a {type(value).__name__} is no setting. Expected a number, text, true, false, None, a list of those, "
+        "or a dict with text as keys."
+    )
+
+
 def _place(result: dict[str, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
     for depth, parent in enumerate(parents, 1):
@@ -191,6 +259,15 @@ def _shown(text: str) -> str:
     return printable if len(printable) <= 100 else f"{printable[:100]}…"
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes text that OmegaConf would take for a number in quotes, such as ``1e-3``."""
+
+
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\.?\d[\d_]*\.?[\d_]*([eE][-+]?\d+)?"), list("-+.0123456789")
+)
+
+
 def to_yaml(config: RunConfig) -> str:
     """The configuration as YAML, each key with its help text and allowed range as a comment."""
     return "\n".join(_yaml_lines(config, to_dict(config), 0)) + "\n"
@@ -205,5 +282,6 @@ def _yaml_lines(config: Any, plain: Mapping[str, Any], depth: int) -> Iterator[s
             yield f"{pad}{entry.name}:  # {comment}"
             yield from _yaml_lines(value, plain[entry.name], depth + 1)
         else:
-            text = yaml.safe_dump(plain[entry.name], default_flow_style=True, width=10_000).removesuffix("\n...\n")
+            text = yaml.dump(plain[entry.name], Dumper=_Dumper, default_flow_style=True, width=10_000)
+            text = text.removesuffix("\n...\n")
             yield f"{pad}{entry.name}: {text.strip()}  # {comment}"

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from strata.engine.clock.config import DelayConfig
 from strata.engine.config.agents import AgentsConfig
+from strata.engine.config.ending import StopConfig
 from strata.engine.config.gathering import Gathering
 from strata.engine.config.tracking import TrackingConfig
 from strata.engine.data.config import DataConfig, FormationConfig, PartitionConfig
@@ -215,6 +216,7 @@ class RunConfig(Validated):
     evaluation: EvaluationConfig = option(EvaluationConfig(), "evaluation")
     checkpoint: CheckpointConfig = option(CheckpointConfig(), "checkpoints")
     state: StateConfig = option(StateConfig(), "private states of clients")
+    stop: StopConfig = option(StopConfig(), "what ends a run before its last round")
     faults: FaultsConfig = option(FaultsConfig(), "lost processes and nodes")
     tracking: TrackingConfig = option(TrackingConfig(), "Weights & Biases")
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from strata.engine.options import option
 
-PartitionName = Literal["iid", "dirichlet", "labels", "quantity", "natural", "file", "flwr"]
+PartitionName = Literal["iid", "dirichlet", "labels", "quantity", "natural", "file", "flwr", "given"]
 SizesName = Literal["equal", "powerlaw", "lognormal", "permfl"]
 FormationName = Literal["sequential", "random", "labels", "similarity", "hierarchical", "file", "worst", "average"]
 
@@ -17,7 +17,8 @@ class DataConfig:
     name: str = option(
         "fashion_mnist_12k",
         "fashion_mnist_12k (ships with Strata), mnist, fashion_mnist, emnist, cifar10, cifar100, synthetic, "
-        "hub:OWNER/NAME or hub:OWNER/NAME/CONFIG (Hugging Face), or a folder or file, absolute or under data.root",
+        "hub:OWNER/NAME or hub:OWNER/NAME/CONFIG (Hugging Face), memory:NAME (given in Python), or a folder or file, "
+        "absolute or under data.root",
     )
     root: str = option("", "where local sets are looked for; empty: $STRATA_DATA, else ~/.cache/strata")
     format: str = option(
@@ -58,7 +59,8 @@ class PartitionConfig:
     """The group ``partition`` of the configuration: how samples are dealt to clients."""
 
     name: PartitionName = option(
-        "labels", "iid, dirichlet, labels (a few classes each), quantity (sizes differ), natural, file, flwr"
+        "labels",
+        "iid, dirichlet, labels (a few classes each), quantity (sizes differ), natural, file, flwr; given (in Python)",
     )
     alpha: float = option(0.3, "dirichlet: concentration; small is heterogeneous", gt=0)
     labels_per_client: int = option(2, "labels: classes each client holds", ge=1)

@@ -1,6 +1,6 @@
 """From configuration to a federation: load, deal, add label noise, form teams."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,6 +23,8 @@ def build(
     teams: int,
     seed: int,
     updates: Callable[[Dataset, Sequence[ClientData]], NDArray[np.floating]] | None = None,
+    own: Dataset | None = None,
+    rows: Mapping[int, Sequence[int]] | None = None,
 ) -> FederatedData:
     """Load the data set, deal it to ``clients`` clients and put these into ``teams`` teams.
 
@@ -37,12 +39,14 @@ def build(
         seed: the run's seed.
         updates: makes the clients' model updates ``(C, D)`` for the formations that compare them; called at most once,
             with the data set after label noise.
+        own: the data set, where it was given in Python.
+        rows: of each client, by id, where they were.
 
     Raises:
         DataError: if the data set cannot be had, or cannot be dealt or grouped as asked.
     """
-    clean = load(data, clients, seed)
-    parts = deal_to_clients(clean, clients, partition, data, seed)
+    clean = load(data, clients, seed, own)
+    parts = deal_to_clients(clean, clients, partition, data, seed, rows)
     parts = with_validation(clean, parts, data.validation_fraction, seed)
     dataset = with_label_noise(clean, parts, data.label_noise, seed)
     dataset = replace(dataset, natural=None, natural_test=None)  # as long as the data, and of no use any more

@@ -97,6 +97,7 @@ class World:
         presence: which clients are there when; None: that is left to their profiles' probability.
         server_shares: whether the clients of the global server share its link in a round; ``team_shares``: whether
             those of a team server share that.
+        main: what the run needs of ``__main__``, a script or a notebook, by name; actors have another module there.
         state_cache_mib: MiB of private states that a process keeps in memory; what is beyond lies on its disk.
     """
 
@@ -116,6 +117,7 @@ class World:
     presence: Presence | None = None
     server_shares: bool = False
     team_shares: bool = False
+    main: Mapping[str, object] = field(default_factory=dict)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -4,6 +4,7 @@ Each actor is built from the same :class:`~strata.engine.rounds.world.World`, wh
 node.
 """
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from strata.engine.errors import ActorDiedError, ActorStartError, ResourceError
+from strata.engine.method.find import MAIN
 from strata.engine.rounds.clients import ClientHost
 from strata.engine.rounds.pools import ClientPool
 from strata.engine.rounds.server import GlobalServer, Rounds, serve
@@ -121,6 +123,7 @@ def client_household(world: World, device: str, gpus: float, teams: Sequence[int
     Raises:
         ResourceError: when CUDA is asked for and not there.
     """
+    _bring(world.main)
     clients = ClientHost(world, resolve_device(device, gpus))
     return Household(clients, LocalTeams(world, clients, teams))
 
@@ -131,6 +134,7 @@ Homes = tuple[Sequence[Actor], ObjectRef[NDArray[np.int32]]]
 
 def team_household(world: World, teams: Sequence[int], clients: Homes, alike: bool) -> Household:
     """The servers of some teams, made in their actor's process; ``clients`` are the client actors they reach."""
+    _bring(world.main)
     actors, homes = clients
     named = f" (team {', '.join(map(str, teams))})"
     reached = RayClients(actors, ray.get(homes), named, _work(world, alike))
@@ -148,9 +152,17 @@ def global_server(
         teams: actors, and in which of them each team's server lives; None for a flat method.
         alike: whether client actors have equal shares of the machine.
     """
+    _bring(world.main)
     actors, homes = clients
     pool = RayClients(actors, ray.get(homes), work=_work(world, alike))
     return serve(world, pool, None if teams is None else RayTeams(*teams))
+
+
+def _bring(names: Mapping[str, object]) -> None:
+    """Give this process what the run needs of the script or notebook that began it, under the same names."""
+    here = vars(sys.modules[MAIN])
+    for name, value in names.items():
+        here.setdefault(name, value)
 
 
 def _work(world: World, alike: bool) -> NDArray[np.integer] | None:

@@ -6,7 +6,7 @@ client, and notes how many these are and the sum of their SHA-256, which needs n
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,6 +137,15 @@ class ArchivedStates:
         with _opened(self._path) as file:
             for first in range(0, len(self._rows), size):
                 yield {client: self._read(file, client, round) for client, round in self._rows[first : first + size]}
+
+    def some(self, clients: Collection[int]) -> dict[int, object]:
+        """The states of those among some clients that have one, by client id.
+
+        Raises:
+            CheckpointError: as :meth:`portions` does.
+        """
+        with _opened(self._path) as file:
+            return {client: self._read(file, client, round) for client, round in self._rows if client in clients}
 
     def _read(self, file: sqlite3.Connection, client: int, round: int) -> object:
         sha, data = file.execute(ROW, (client, round)).fetchone()

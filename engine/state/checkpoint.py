@@ -148,9 +148,10 @@ def load(path: Path, identity: Mapping[str, str], types: StateTypes) -> object:
         for key in {**identity, **noted}:
             if noted.get(key) != identity.get(key):
                 theirs, ours = (repr(of[key]) if key in of else "not set" for of in (noted, identity))
+                what = " (a fingerprint of the data, who holds them, teams and delays)" if key == "data" else ""
                 raise CheckpointError(
-                    f"{path}: it is of another run: {key} is {theirs} there and {ours} here. Continue it with the "
-                    "settings that it was made with, or start a new run."
+                    f"{path}: it is of another run: {key} is {theirs} there and {ours} here{what}. Continue it with "
+                    "the settings that it was made with, or start a new run."
                 )
 
     return read(path, check, types)

@@ -69,3 +69,12 @@ def require_all(held: dict[str, Tensor], params: Params) -> None:
     """
     if missing := [name for name in held if name not in params]:
         raise ValueError(f"parameters are missing for the model: {', '.join(missing)}")
+
+
+def filled(model: Buildable, params: Params) -> nn.Module:
+    """A new module of an architecture, on the CPU, that holds ``params``; they are copied.
+
+    Raises:
+        ValueError: when one of the model's parameters is not among them.
+    """
+    return Modules(torch.device("cpu")).load(model, params)

@@ -21,7 +21,7 @@ FLOORS = (
     "engine.rounds",
     "engine.config",
     "engine.runtime",
-    "engine.identity engine.build",
+    "engine.identity engine.build engine.served",
     "engine.federation",
     "engine",  # what the engine exports
     "algorithms envs agents",

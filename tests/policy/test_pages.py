@@ -34,7 +34,7 @@ def test_the_page_of_a_folder_is_short_and_known_to_the_first_one(page):
 
 
 def test_programs_import_what_is_installed():
-    assert len(pages.programs()) == 3
+    assert len(pages.programs()) == 5
     for program in pages.programs():
         named = {found.name.split(".")[0] for found in imports(Module("program", "README.md", ast.parse(program)))}
         assert "strata" in named
@@ -42,7 +42,7 @@ def test_programs_import_what_is_installed():
 
 
 def test_programs_take_from_the_engine_what_it_exports():
-    assert [pages.deep_imports(program) for program in pages.programs()] == [[], [], []]
+    assert [pages.deep_imports(program) for program in pages.programs()] == [[], [], [], [], []]
 
 
 def test_an_import_past_the_engines_exports_is_seen():
@@ -90,6 +90,26 @@ def test_the_readmes_program_runs(capsys):
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith("1 0.")
     assert second.startswith("2 0.")
+
+
+def test_the_readmes_run_is_one(tmp_path, monkeypatch, capsys):
+    (program,) = [text for text in pages.programs() if 'strata.run("permfl"' in text]
+    fast = 'rounds=2, runtime="inprocess", quiet=True, data={"limit": 800}, tracking={"wandb": "disabled"}'
+    quick = program.replace("rounds=5", fast).replace("*{", '*{"partition.min_samples": 5, ')
+    assert quick != program
+    monkeypatch.chdir(tmp_path)
+    exec(compile(quick, "README.md", "exec"), {})
+    assert len(capsys.readouterr().out.splitlines()) == 4  # two of headings, and a row a round
+
+
+def test_the_readmes_own_data_are_run(tmp_path, monkeypatch):
+    (program,) = [text for text in pages.programs() if "from_arrays" in text]
+    quick = program.replace("rounds=2", 'rounds=2, runtime="inprocess", quiet=True, tracking={"wandb": "disabled"}')
+    assert quick != program
+    monkeypatch.chdir(tmp_path)
+    found = {}
+    exec(compile(quick, "README.md", "exec"), found)
+    assert found["run"].finished
 
 
 def test_the_readmes_environment_runs(capsys):

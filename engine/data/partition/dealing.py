@@ -6,7 +6,7 @@ Every draw comes from the run's seed, so the same configuration gives the same f
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +16,20 @@ from strata.engine.data.config import DataConfig, PartitionConfig, SizesName
 from strata.engine.data.dataset import ClientData, Dataset, IntArray
 from strata.engine.data.partition.flower import flower_parts
 from strata.engine.data.partition.holdout import HeldOut, published_holdout, published_sides, test_flags
-from strata.engine.data.partition.ownership import file_parts, natural_parts
+from strata.engine.data.partition.ownership import file_parts, given_parts, natural_parts
 from strata.engine.data.parts import ClientRows, Parts
 from strata.engine.errors import DataError
 from strata.engine.seeding import generator
 
 
-def partition(dataset: Dataset, clients: int, config: PartitionConfig, data: DataConfig, seed: int) -> ClientRows:
+def partition(
+    dataset: Dataset,
+    clients: int,
+    config: PartitionConfig,
+    data: DataConfig,
+    seed: int,
+    rows: Mapping[int, Sequence[int]] | None = None,
+) -> ClientRows:
     """Deal the samples to clients and hold out each client's test data.
 
     With ``data.split: client`` all samples are dealt and each client's are split by ``data.test_fraction``. With
@@ -35,12 +42,17 @@ def partition(dataset: Dataset, clients: int, config: PartitionConfig, data: Dat
         config: the ``partition`` part of the configuration.
         data: the ``data`` part of the configuration.
         seed: the run's seed.
+        rows: of each client, by id, for ``partition.name=given``.
 
     Raises:
         DataError: if the request is impossible, with the numbers and what to change.
     """
     _check_request(dataset, clients, config, data)
     published = data.split == "published"
+    if rows is not None or config.name == "given":
+        owned = given_parts(dataset, clients, config, rows)
+        _check_sizes(owned, config)
+        return published_sides(dataset, owned) if published else HeldOut(dataset, owned, data.test_fraction, seed)
     if config.name in ("natural", "file"):
         by_file = config.name == "file"
         owned = file_parts(dataset, clients, config) if by_file else natural_parts(dataset, clients, config, seed)

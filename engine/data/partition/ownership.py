@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,15 +62,37 @@ def file_parts(dataset: Dataset, clients: int, config: PartitionConfig) -> Parts
     Raises:
         DataError: if the file cannot be read, names other clients than 0..C-1, or rows that do not exist or repeat.
     """
-    listed = read_json_lists(config.path, "partition.path")
+    return _listed(dataset, clients, read_json_lists(config.path, "partition.path"), config.path)
+
+
+def given_parts(
+    dataset: Dataset, clients: int, config: PartitionConfig, rows: Mapping[int, Sequence[int]] | None
+) -> Parts:
+    """Return the rows of each client as they were given in Python.
+
+    Raises:
+        DataError: if they were not given, are of other clients than 0..C-1, do not exist or repeat; where rows are
+            given and ``partition.name`` says something else.
+    """
+    if rows is None:
+        raise DataError(
+            "partition.name=given: who holds which rows was given in Python, and no file holds it. Give the same again "
+            "as partition=, e.g. strata.run(resume=FOLDER, partition=rows)."
+        )
+    if config.name != "given":
+        raise DataError(f"partition.name={config.name}: rows were given too; expected one of them.")
+    return _listed(dataset, clients, rows, "partition")
+
+
+def _listed(dataset: Dataset, clients: int, listed: Mapping[int, Sequence[int]], where: str) -> Parts:
     if sorted(listed) != list(range(clients)):
-        raise DataError(f"{config.path} lists {len(listed)} clients, expected exactly the ids 0..{clients - 1}.")
+        raise DataError(f"{where} lists {len(listed)} clients, expected exactly the ids 0..{clients - 1}.")
     parts = [np.array(listed[client], np.int64) for client in range(clients)]
     rows, counts = np.unique(np.concatenate(parts), return_counts=True)
     if len(rows) and (rows[0] < 0 or rows[-1] >= len(dataset.y)):
-        raise DataError(f"{config.path} lists rows {rows[0]}..{rows[-1]}; {dataset.name} has 0..{len(dataset.y) - 1}.")
+        raise DataError(f"{where} lists rows {rows[0]}..{rows[-1]}; {dataset.name} has 0..{len(dataset.y) - 1}.")
     if (counts > 1).any():
-        raise DataError(f"{config.path} lists row {rows[counts.argmax()]} {counts.max()} times; a row has one owner.")
+        raise DataError(f"{where} lists row {rows[counts.argmax()]} {counts.max()} times; a row has one owner.")
     return Parts.of(parts)
 
 

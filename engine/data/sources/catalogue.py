@@ -41,25 +41,42 @@ def data_root(config: DataConfig) -> Path:
     return Path(config.root or os.environ.get("STRATA_DATA") or "~/.cache/strata").expanduser()
 
 
-def load(config: DataConfig, clients: int, seed: int) -> Dataset:
+MEMORY = "memory:"  # begins the name of a data set that is given in Python
+
+
+def load(config: DataConfig, clients: int, seed: int, own: Dataset | None = None) -> Dataset:
     """Load the data set that a configuration names.
 
     Args:
         config: the ``data`` part of the configuration.
         clients: number of clients C; only ``synthetic`` generates data by it.
         seed: the run's seed; ``synthetic`` and ``data.limit`` draw from it.
+        own: the data set that was given in Python, for the name ``memory:NAME``.
 
     Raises:
         DataError: if the set is missing or malformed, ``data.text`` is set for one that is no table, or ``data.limit``
             is smaller than the number of classes.
     """
-    dataset = _load_whole(config, clients, seed)
+    dataset = (
+        _own(config, own) if own is not None or config.name.startswith(MEMORY) else _load_whole(config, clients, seed)
+    )
     if config.text and not dataset.vocabulary:
         raise DataError(
             f"data.text={config.text}: {dataset.name} is no table, so it has no column of text. Expected a csv, tsv, "
             "parquet, jsonl or hub set; leave data.text empty for others."
         )
     return dataset if not config.limit else limited(dataset, config.limit, seed)
+
+
+def _own(config: DataConfig, own: Dataset | None) -> Dataset:
+    if own is None:
+        raise DataError(
+            f"data.name={config.name}: these data were given in Python, and no file holds them. Give the same again as "
+            "data=, e.g. strata.run(resume=FOLDER, data=data) or strata.load_run(FOLDER, data=data)."
+        )
+    if config.name != f"{MEMORY}{own.name}":
+        raise DataError(f"data.name={config.name}: data named {own.name} were given; expected none, or those.")
+    return own
 
 
 def _load_whole(config: DataConfig, clients: int, seed: int) -> Dataset:

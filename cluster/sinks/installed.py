@@ -1,0 +1,45 @@
+"""Sinks of other packages: those that a run is given, and those that are installed and named."""
+
+from collections.abc import Callable, Sequence
+from importlib.metadata import EntryPoint, entry_points
+
+from strata.cluster.sinks.sink import GuardedSink, Sink
+from strata.engine.errors import ConfigError
+from strata.engine.suggest import closest
+
+GROUP = "strata.sinks"
+
+
+def installed_sinks() -> dict[str, EntryPoint]:
+    """The sinks that other packages bring, by name: their entry points ``strata.sinks``."""
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def guarded(names: Sequence[str], sinks: Sequence[Sink], report: Callable[[str], None]) -> list[Sink]:
+    """Installed sinks by name, each made without arguments, and others as they are; none of them can end a run.
+
+    Raises:
+        ConfigError: for a name of none, or an object that is no sink.
+    """
+    for sink in sinks:
+        _require(sink, type(sink).__name__)
+    made = [(name, _made(name)) for name in names] + [(type(sink).__name__, sink) for sink in sinks]
+    return [GuardedSink(sink, name, report) for name, sink in made]
+
+
+def _made(name: str) -> Sink:
+    known = installed_sinks()
+    if name not in known:
+        found = f"Found: {', '.join(known)}." if known else "No installed package brings one."
+        raise ConfigError(f"tracking.sinks: {name}: no such sink.{closest(name, list(known))} {found}")
+    try:
+        sink: Sink = known[name].load()()
+    except Exception as error:  # another package may raise anything
+        raise ConfigError(f"tracking.sinks: {name} cannot be made: {type(error).__name__}: {error}.") from error
+    _require(sink, name)
+    return sink
+
+
+def _require(sink: object, name: str) -> None:
+    if isinstance(sink, type) or not isinstance(sink, Sink):
+        raise ConfigError(f"sinks: {name}: expected an object with the methods start, round and finish.")

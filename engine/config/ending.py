@@ -1,0 +1,15 @@
+"""The ``stop`` part of the configuration."""
+
+from dataclasses import dataclass
+
+from strata.engine.options import option
+
+
+@dataclass(frozen=True)
+class StopConfig:
+    """The group ``stop``: what ends a run before its last round, by its main model: PM, else TM, else GM."""
+
+    accuracy: float = option(
+        0.0, "end once the mean test accuracy of the main model is at least this; 0: never", ge=0, le=1
+    )
+    patience: int = option(0, "end once it has not risen for so many evaluations; 0: never", ge=0)
