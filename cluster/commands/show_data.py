@@ -29,6 +29,8 @@ def act(arguments: Namespace) -> int:
         raise StrataError(f"data: one method or file at most, not {', '.join(sources)}.")
     data = build_world(load_config(sources[0] if sources else "permfl", overrides)).data
     console().print(table(data))
+    for line in data.dataset.remarks.notes:
+        console().print(line, markup=False, soft_wrap=True)
     if arguments.plot:
         plot(data, arguments.plot)
         print(f"drawn to {arguments.plot}")

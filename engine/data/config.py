@@ -38,6 +38,14 @@ class DataConfig:
     layout: Literal["first", "last"] = option(
         "first", "npz: where the channels lie in X: first (N, C, ...) or last (N, ..., C)"
     )
+    resize: int = option(
+        0, "pictures: pixels on either side that all are resized to; 0: they must be of one size", ge=0
+    )
+    range: str = option(
+        "auto",
+        "arrays and pictures: which values reach the model as -1 and 1: LOW..HIGH; none: as they are; auto: 0..255 "
+        "for uint8, the usual range (0..1, or that of 8 to 16 bits) for other pictures (N, C, H, W), none for the rest",
+    )
     limit: int = option(0, "keep this many samples, class-balanced where possible; 0: all", ge=0)
     test_fraction: float = option(0.25, "share of each client's samples held out as its test data", gt=0, lt=1)
     validation_fraction: float = option(

@@ -100,4 +100,6 @@ def read_local(path: Path, config: DataConfig) -> Raw:
         return read_table(path, kind, config)
     if kind in ("npz", "npy"):
         return (read_npz if kind == "npz" else read_npy)(path, config)
-    return {"idx": read_idx, "cifar": read_cifar, "images": read_picture_folders}[kind](path)
+    if kind == "images":
+        return read_picture_folders(path, config)
+    return (read_idx if kind == "idx" else read_cifar)(path)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strata.engine.data.config import DataConfig
-from strata.engine.data.sources.images import stack_pictures
+from strata.engine.data.sources.pictures import stack_pictures
 from strata.engine.data.sources.raw import Raw, split_flags
 from strata.engine.data.sources.tables import from_frame, input_columns, split_files
 from strata.engine.errors import DataError
@@ -91,15 +91,12 @@ def _columns(rows: "Table", test: NDArray[np.bool_] | None, config: DataConfig, 
         return from_frame(rows.to_pandas(), test, config, where, names)
     if len(images) > 1 or (config.inputs and len(inputs) > 1):
         raise DataError(f"{where}: an image is the only input a set can have. Set data.inputs to one of: {images}.")
+    x, remarks = stack_pictures(rows[images[0]], [f"{where} row {row}" for row in range(len(rows))], config.resize)
     return Raw(
-        x=_pictures(rows, images[0], where),
+        x=x,
         labels=np.asarray(rows[config.target][:]),
         test=test,
         natural=np.asarray(rows[config.client_column][:]).astype(np.str_) if config.client_column else None,
         names=names,
+        remarks=remarks,
     )
-
-
-def _pictures(rows: "Table", column: str, where: str) -> NDArray[np.uint8]:
-    pictures = [picture.convert("L" if picture.mode in ("1", "L") else "RGB") for picture in rows[column]]
-    return stack_pictures(pictures, [f"{where} row {row}" for row in range(len(pictures))])

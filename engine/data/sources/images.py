@@ -6,13 +6,13 @@
 import gzip
 import re
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from strata.engine.data.config import DataConfig
+from strata.engine.data.sources.pictures import read_pictures
 from strata.engine.data.sources.raw import Raw, split_flags
 from strata.engine.errors import DataError
 
@@ -164,7 +164,7 @@ def class_folders(path: Path) -> dict[str, list[Path]]:
     return {name: files for name, files in folders.items() if files}
 
 
-def read_picture_folders(path: Path) -> Raw:
+def read_picture_folders(path: Path, config: DataConfig) -> Raw:
     """Read pictures, a folder per class, perhaps under ``train/`` and ``test/`` or ``val/``, as ``(N, C, H, W)``.
 
     Raises:
@@ -177,37 +177,10 @@ def read_picture_folders(path: Path) -> Raw:
     if not files:
         raise DataError(f"{path} holds no pictures: expected a folder per class with .png or .jpg files.")
     counts = [sum(map(len, part.values())) for part in parts]
+    x, remarks = read_pictures(files, config.resize)
     return Raw(
-        x=_read_pictures(files),
+        x=x,
         labels=np.array([name for part in parts for name in part for _ in part[name]]),
         test=split_flags(counts[0], sum(counts[1:])),
+        remarks=remarks,
     )
-
-
-def _read_pictures(files: Sequence[Path]) -> NDArray[np.uint8]:
-    """Pictures of one size as uint8 ``(N, C, H, W)``: one channel where all are grey, else three."""
-    pictures: list[Image.Image] = []
-    for file in files:
-        try:
-            with Image.open(file) as picture:
-                pictures.append(picture.convert("L" if picture.mode in ("1", "L") else "RGB"))
-        except OSError as error:
-            raise DataError(f"{file} cannot be read as a picture ({error}). Remove or replace it.") from error
-    return stack_pictures(pictures, [str(file) for file in files])
-
-
-def stack_pictures(pictures: Sequence[Image.Image], names: Sequence[str]) -> NDArray[np.uint8]:
-    """Pictures of one size as uint8 ``(N, C, H, W)``: one channel where all are grey, else the three of RGB.
-
-    Raises:
-        DataError: if they differ in size; ``names`` say which one does.
-    """
-    grey = all(picture.mode == "L" for picture in pictures)
-    for picture, name in zip(pictures, names, strict=True):
-        if picture.size != pictures[0].size:
-            raise DataError(
-                f"{name} is {picture.width}×{picture.height} pixels, {names[0]} is {pictures[0].width}×"
-                f"{pictures[0].height}. Resize the pictures to one size first."
-            )
-    arrays = np.stack([np.asarray(picture if grey else picture.convert("RGB")) for picture in pictures])
-    return arrays[:, None] if grey else np.ascontiguousarray(arrays.transpose(0, 3, 1, 2))

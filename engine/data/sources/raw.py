@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from strata.engine.data.dataset import Dataset, IntArray
 from strata.engine.data.mapped import chunks
+from strata.engine.data.remarks import Remarks
+from strata.engine.data.sources.ranges import PLAIN, asked_range, range_of
 from strata.engine.errors import DataError
 
 TABLE_SUFFIXES = {"csv": (".csv",), "tsv": (".tsv",), "parquet": (".parquet",), "jsonl": (".jsonl", ".ndjson")}
@@ -29,6 +31,8 @@ class Raw:
         natural: name or number of each sample's client ``(N,)``, of str or whole numbers, or None.
         names: the K class names where the source has them; ``labels`` are then already ``0..K-1``.
         vocabulary: number of token ids where ``x`` holds encoded text, else 0.
+        ready: whether inputs are as a model takes them already, so that they have no range.
+        remarks: what the reader says of how it read the set.
     """
 
     x: NDArray[np.generic]
@@ -37,6 +41,8 @@ class Raw:
     natural: NDArray[np.generic] | None = None
     names: Sequence[str] = ()
     vocabulary: int = 0
+    ready: bool = False
+    remarks: Remarks = field(default_factory=Remarks)
 
 
 def split_flags(train: int, test: int) -> NDArray[np.bool_] | None:
@@ -75,14 +81,22 @@ def number_labels(labels: NDArray[np.generic], where: str) -> tuple[IntArray, li
     return np.searchsorted(values, labels).astype(np.int64), names
 
 
-def to_dataset(raw: Raw, name: str, where: str) -> Dataset:
+def to_dataset(raw: Raw, name: str, where: str, range_text: str = "auto") -> Dataset:
     """Check what was read and make it a :class:`~strata.engine.data.dataset.Dataset`.
 
-    ``uint8`` inputs stay as they are; other whole numbers become int64 and other numbers float32. Rows of whole numbers
-    ``(N, length)``, none negative, are token ids.
+    Inputs of ``uint8`` and ``int64`` stay as they are, other numbers become float32. Rows of whole numbers
+    ``(N, length)`` of other types than ``uint8``, none negative, are token ids, unless a range is asked for. The range
+    of the rest is that of :func:`~strata.engine.data.sources.ranges.range_of`.
+
+    Args:
+        raw: what was read.
+        name: what the set is called in tables.
+        where: the source, for errors.
+        range_text: ``data.range``.
 
     Raises:
-        DataError: for an empty set, lengths that differ, labels outside the classes, or inputs that are not finite.
+        DataError: for an empty set, lengths that differ, labels outside the classes, or inputs that are not finite or
+            not of the range that is asked for.
     """
     if not len(raw.x) or len(raw.x) != len(raw.labels):
         raise DataError(
@@ -94,7 +108,17 @@ def to_dataset(raw: Raw, name: str, where: str) -> Dataset:
             raise DataError(f"{where}: labels {classes.min()}..{classes.max()}, expected 0..{len(names) - 1}.")
     else:
         classes, names = number_labels(raw.labels, where)
-    x = _plain_inputs(raw.x, where)
+    asked = asked_range(range_text)
+    vocabulary = raw.vocabulary or (0 if raw.ready or asked else _token_ids(raw.x))
+    x = _plain_inputs(raw.x, bool(vocabulary), where)
+    if asked and (raw.ready or vocabulary):
+        raise DataError(
+            f"data.range={range_text}: inputs of {where} are {'token ids' if vocabulary else 'scaled already'}. "
+            "Expected arrays or pictures; leave data.range=auto for others."
+        )
+    bounds, remarks = (PLAIN, Remarks()) if raw.ready or vocabulary else range_of(x, asked, where)
+    if vocabulary:
+        remarks = remarks.noted(f"inputs: rows of {x.shape[1]} token ids below {vocabulary}")
     return Dataset(
         name=name,
         x=x,
@@ -103,23 +127,26 @@ def to_dataset(raw: Raw, name: str, where: str) -> Dataset:
         class_names=tuple(names),
         natural=raw.natural,
         natural_test=raw.test,
-        vocabulary=raw.vocabulary or _token_ids(x),
+        vocabulary=vocabulary,
+        value_range=None if bounds == PLAIN and x.dtype != np.uint8 else bounds,
+        remarks=raw.remarks + remarks,
     )
 
 
 def _token_ids(x: NDArray[np.generic]) -> int:
     """Count the token ids of a set that was tokenised elsewhere; 0 where inputs are something else."""
-    return int(x.max()) + 1 if x.dtype == np.int64 and x.ndim == 2 and x.size and x.min() >= 0 else 0
+    whole = x.dtype.kind in "ui" and x.dtype != np.uint8
+    return int(x.max()) + 1 if whole and x.ndim == 2 and x.size and x.min() >= 0 else 0
 
 
-def _plain_inputs(x: NDArray[np.generic], where: str) -> NDArray[np.generic]:
-    """Return inputs as contiguous uint8, int64 or float32."""
+def _plain_inputs(x: NDArray[np.generic], tokens: bool, where: str) -> NDArray[np.generic]:
+    """Return inputs as contiguous uint8, int64 or float32; ``tokens`` are int64."""
     if x.dtype.kind not in "uifb":
         raise DataError(f"{where}: inputs are of type {x.dtype}; expected numbers.")
-    if x.dtype == np.uint8:
-        return _contiguous(x, np.uint8)
+    if tokens or x.dtype in (np.uint8, np.int64):
+        return _contiguous(x, np.int64 if tokens else x.dtype.type)
     if x.dtype.kind in "ui":
-        return _contiguous(x, np.int64)
+        return _contiguous(x, np.float32)
     bad = sum(part.size - int(np.isfinite(part).sum()) for part in chunks(x))
     if bad:
         raise DataError(f"{where}: {bad} input values are missing or not finite. Fill or remove them.")

@@ -175,10 +175,13 @@ def from_frame(
     client = frame[config.client_column].astype(str).to_numpy(dtype=np.str_) if config.client_column else None
     inputs, vocabulary = frame[input_columns(columns, config, where)], 0
     x: NDArray[np.generic]
+    vectors = not config.text and _holds_lists(inputs)
     if config.text:
         x, vocabulary = _token_ids(inputs[config.text], train, config, where)
+    elif vectors:
+        x = _vectors(inputs.iloc[:, 0], where)
     else:
-        x = _encode(inputs, train, where)
+        x = np.concatenate([_encode_column(inputs[column], train, where) for column in inputs.columns], axis=1)
     return Raw(
         x=x,
         labels=frame[config.target].to_numpy(),
@@ -186,6 +189,7 @@ def from_frame(
         natural=client,
         names=names,
         vocabulary=vocabulary,
+        ready=not (config.text or vectors),
     )
 
 
@@ -234,20 +238,23 @@ def _token_ids(
     return encode(texts, ids, config.length), len(ids) + RESERVED
 
 
-def _encode(frame: pd.DataFrame, train: NDArray[np.bool_], where: str) -> NDArray[np.generic]:
-    first = frame.iloc[0, 0] if len(frame) else None
-    if frame.shape[1] == 1 and isinstance(first, list | tuple | np.ndarray):
-        return _vectors(frame.iloc[:, 0], where)
-    blocks = [_encode_column(frame[column], train, where) for column in frame.columns]
-    return np.concatenate(blocks, axis=1)
+def _holds_lists(frame: pd.DataFrame) -> bool:
+    """Whether the only column of a table holds lists of numbers."""
+    return frame.shape[1] == 1 and len(frame) > 0 and isinstance(frame.iloc[0, 0], list | tuple | np.ndarray)
 
 
 def _vectors(column: pd.Series, where: str) -> NDArray[np.generic]:
-    """Return a column of lists as ``(N, length)``."""
+    """Return a column of lists, maybe of lists, as ``(N, ...)``."""
     try:
-        return np.stack([np.asarray(value) for value in column])
+        return np.stack([np.asarray(_unboxed(value)) for value in column])
     except ValueError as error:
         raise DataError(f"{where}: column {column.name!r} holds lists of different lengths. Pad them.") from error
+
+
+def _unboxed(value: object) -> object:
+    """An entry of a table, of whose lists in lists parquet makes arrays of arrays."""
+    boxed = isinstance(value, np.ndarray) and value.dtype == object
+    return [_unboxed(inner) for inner in value] if boxed else value  # type: ignore[attr-defined]
 
 
 def _encode_column(column: pd.Series, train: NDArray[np.bool_], where: str) -> NDArray[np.float32]:
