@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strata.engine.data.config import DataConfig
+from strata.engine.data.folders import files
 from strata.engine.data.mapped import open_mapped
 from strata.engine.data.sources.raw import Raw
 from strata.engine.errors import DataError
@@ -45,8 +46,8 @@ def read_npy(path: Path, config: DataConfig) -> Raw:
     """
     folder = path if path.is_dir() else path.parent
     wanted = {*X_NAMES, *Y_NAMES, *CLIENT_NAMES, "test", config.client_column.lower()}
-    files = [file for file in sorted(folder.glob("*.npy")) if file.stem.lower() in wanted]
-    return _raw({file.stem: open_mapped(file) for file in files}, folder, config)
+    found = [file for file in files(folder) if file.suffix.lower() == ".npy" and file.stem.lower() in wanted]
+    return _raw({file.stem: open_mapped(file) for file in found}, folder, config)
 
 
 def _raw(arrays: Arrays, path: Path, config: DataConfig) -> Raw:
@@ -80,10 +81,10 @@ def _names(client: NDArray[np.generic]) -> NDArray[np.generic]:
 def _npz_file(path: Path) -> Path:
     if path.is_file():
         return path
-    files = sorted(path.glob("*.npz"))
-    if len(files) != 1:
-        raise DataError(f"{path} holds {len(files)} .npz files, expected one. Name the file in data.name.")
-    return files[0]
+    found = [file for file in files(path) if file.suffix.lower() == ".npz"]
+    if len(found) != 1:
+        raise DataError(f"{path} holds {len(found)} .npz files, expected one. Name the file in data.name.")
+    return found[0]
 
 
 def _npz_arrays(path: Path) -> dict[str, NDArray[np.generic]]:

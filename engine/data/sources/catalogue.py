@@ -100,9 +100,16 @@ def locate(config: DataConfig) -> Path:
     places = [root / config.name] if config.name in KNOWN else [given, root / config.name]
     for place in places:
         for candidate in (place, place.with_name(f"{place.name}_TRAIN.tsv")):
-            if config.name and candidate.exists():
+            if config.name and _is_there(candidate):
                 return candidate
     raise DataError(_missing(config, places))
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise DataError(f"{path} cannot be looked at ({error.strerror}). Give yourself permission to.") from error
 
 
 def _missing(config: DataConfig, places: list[Path]) -> str:

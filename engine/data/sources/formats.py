@@ -4,16 +4,10 @@ import re
 from pathlib import Path
 
 from strata.engine.data.config import DataConfig
+from strata.engine.data.folders import files, nearby
 from strata.engine.data.sources.arrays import read_npy, read_npz
-from strata.engine.data.sources.images import (
-    cifar_files,
-    class_folders,
-    idx_image_files,
-    nearby,
-    read_cifar,
-    read_idx,
-    read_picture_folders,
-)
+from strata.engine.data.sources.images import cifar_files, idx_image_files, read_cifar, read_idx
+from strata.engine.data.sources.picture_folders import class_folders, read_picture_folders
 from strata.engine.data.sources.raw import TABLE_SUFFIXES, Raw
 from strata.engine.errors import DataError
 
@@ -65,7 +59,7 @@ def _detect_folder(path: Path) -> str:
         return "idx"
     if any(cifar_files(path)):
         return "cifar"
-    kinds = sorted({kind for file in path.iterdir() if file.is_file() and (kind := _kind_of_file(file))})
+    kinds = sorted({kind for file in files(path) if (kind := _kind_of_file(file))})
     if len(kinds) > 1:
         raise DataError(f"{path} holds files of several formats. Set data.format to one of: {', '.join(kinds)}.")
     if kinds:

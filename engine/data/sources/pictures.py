@@ -23,20 +23,13 @@ BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 """What Pillow raises for a file that is no picture, or a damaged or huge one."""
 
 
-@dataclass
-class _Seen:
-    """What of the pictures is left out: how many have it, and the first of these."""
+@dataclass(frozen=True)
+class _Shot:
+    """A picture in one of the four modes, and whether it had transparent pixels, or further frames."""
 
-    what: str
-    count: int = 0
-    first: str = ""
-
-    def add(self, name: str) -> None:
-        self.first = self.first or name
-        self.count += 1
-
-    def __str__(self) -> str:
-        return f"{self.count} {self.what} (the first is {self.first})"
+    picture: Image.Image
+    transparent: bool
+    animated: bool
 
 
 def read_pictures(files: Sequence[Path], side: int) -> tuple[NDArray[np.generic], Remarks]:
@@ -45,16 +38,7 @@ def read_pictures(files: Sequence[Path], side: int) -> tuple[NDArray[np.generic]
     Raises:
         DataError: if one cannot be read, or they do not go together.
     """
-    return stack_pictures(map(_opened, files), [str(file) for file in files], side)
-
-
-def _opened(file: Path) -> Image.Image:
-    try:
-        with Image.open(file) as picture:
-            picture.load()
-            return picture
-    except BROKEN as error:
-        raise DataError(f"{file} cannot be read as a picture ({error}). Remove or replace it.") from error
+    return _stacked([_opened(file, side) for file in files], [str(file) for file in files], side)
 
 
 def stack_pictures(
@@ -72,26 +56,43 @@ def stack_pictures(
     Raises:
         DataError: if they differ in size or in depth; ``names`` say which one does.
     """
-    alpha = _Seen("pictures have transparent pixels")
-    frames = _Seen("pictures have several frames or pages")
-    plain = []
-    for picture, name in zip(pictures, names, strict=True):
-        if getattr(picture, "is_animated", False):
-            frames.add(name)
-        if _transparent(picture):
-            alpha.add(name)
-        made = picture.convert(_mode(picture))
-        plain.append(made.resize((side, side), Image.Resampling.BILINEAR) if side else made)
+    return _stacked([_shot(picture, side) for picture in pictures], names, side)
+
+
+def _opened(file: Path, side: int) -> _Shot:
+    try:
+        with Image.open(file) as picture:
+            return _shot(picture, side)
+    except BROKEN as error:
+        raise DataError(f"{file} cannot be read as a picture ({error}). Remove or replace it.") from error
+
+
+def _shot(picture: Image.Image, side: int) -> _Shot:
+    made = picture.convert(_mode(picture))
+    resized = made.resize((side, side), Image.Resampling.BILINEAR) if side else made
+    return _Shot(resized, _transparent(picture), getattr(picture, "is_animated", False))
+
+
+def _stacked(shots: Sequence[_Shot], names: Sequence[str], side: int) -> tuple[NDArray[np.generic], Remarks]:
+    plain = [shot.picture for shot in shots]
     _check_alike(plain, names)
     grey = all(picture.mode != COLOUR for picture in plain)
     arrays = np.stack([np.asarray(picture if grey else picture.convert(COLOUR)) for picture in plain])
     if arrays.dtype == np.int32 and arrays.min() >= 0 and arrays.max() < 2**16:
         arrays = arrays.astype(np.uint16)
     remarks = Remarks().noted(f"pictures are resized to {side}×{side} pixels (data.resize)") if side else Remarks()
-    if frames.count:
-        remarks = remarks.warned(f"{frames}: only the first of each is read.")
-    if alpha.count:
-        remarks = remarks.warned(f"{alpha}: alpha is left out, so the colours beneath it count.")
+    frames = [name for shot, name in zip(shots, names, strict=True) if shot.animated]
+    if frames:
+        remarks = remarks.warned(
+            f"{len(frames)} pictures have several frames or pages (the first is {frames[0]}): only the first of "
+            "each is read."
+        )
+    alpha = [name for shot, name in zip(shots, names, strict=True) if shot.transparent]
+    if alpha:
+        remarks = remarks.warned(
+            f"{len(alpha)} pictures have transparent pixels (the first is {alpha[0]}): alpha is left out, so the "
+            "colours beneath it count."
+        )
     return (arrays[:, None] if grey else np.ascontiguousarray(arrays.transpose(0, 3, 1, 2))), remarks
 
 

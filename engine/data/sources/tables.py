@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from strata.engine.data.config import DataConfig
+from strata.engine.data.folders import files
 from strata.engine.data.sources.raw import TABLE_SUFFIXES, Raw, split_flags
 from strata.engine.data.sources.text import RESERVED, encode, vocabulary_of
 from strata.engine.errors import DataError
@@ -33,13 +34,13 @@ def split_files(path: Path, suffixes: Sequence[str]) -> tuple[Path, Path | None]
     if path.is_file():
         train, test = path, path.with_name(_test_name(path))
         return train, test if test != train and test.is_file() else None
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes)
-    trains = [file for file in files if _test_name(file) != file.name] if len(files) > 1 else files
+    found = [file for file in files(path) if file.suffix.lower() in suffixes]
+    trains = [file for file in found if _test_name(file) != file.name] if len(found) > 1 else found
     if len(trains) != 1:
-        listed = ", ".join(file.name for file in files[:6]) or "nothing"
+        listed = ", ".join(file.name for file in found[:6]) or "nothing"
         raise DataError(
             f"{path}: expected one {suffixes[0]} file, or one that ends in train and one that ends in test; found "
-            f"{listed}. Name the file in data.name, e.g. {path / (files[0].name if files else 'train' + suffixes[0])}."
+            f"{listed}. Name the file in data.name, e.g. {path / (found[0].name if found else 'train' + suffixes[0])}."
         )
     return split_files(trains[0], suffixes)
 

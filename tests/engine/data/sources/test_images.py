@@ -4,7 +4,8 @@ from PIL import Image
 
 from strata.engine.data.config import DataConfig
 from strata.engine.data.sources.catalogue import load
-from strata.engine.data.sources.images import read_cifar, read_idx, read_idx_array, read_picture_folders
+from strata.engine.data.sources.images import read_cifar, read_idx, read_idx_array
+from strata.engine.data.sources.picture_folders import read_picture_folders
 from strata.engine.errors import DataError
 
 
