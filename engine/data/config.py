@@ -26,6 +26,9 @@ class DataConfig:
         "of X.npy, y.npy, ..., which stay on the disk)",
     )
     target: str = option("label", "csv, tsv, parquet, jsonl, hub: the column with the class")
+    no_label: str = option(
+        "", "labels that mean none, comma separated: their rows are left out; keep: every label is a class as it stands"
+    )
     inputs: str = option("", "csv, tsv, parquet, jsonl, hub: the input columns, comma separated; empty: all others")
     text: str = option(
         "", "csv, tsv, parquet, jsonl, hub: the column of free text that is the only input, as token ids; empty: none"

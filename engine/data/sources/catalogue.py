@@ -66,18 +66,18 @@ def _load_whole(config: DataConfig, clients: int, seed: int) -> Dataset:
     name = config.name
     if name == EMBEDDED:
         raw = read_npz(EMBEDDED_FILE, DataConfig())
-        return to_dataset(dataclasses.replace(raw, names=GARMENTS), name, name, config.range)
+        return to_dataset(dataclasses.replace(raw, names=GARMENTS), name, name, config)
     if name == "synthetic":
         return to_dataset(
-            generate(config, clients, seed), f"synthetic({config.alpha:g}, {config.beta:g})", name, config.range
+            generate(config, clients, seed), f"synthetic({config.alpha:g}, {config.beta:g})", name, config
         )
     if name.startswith("hub:"):
         from strata.engine.data.sources.hub import read_hub  # pandas, half a second that only tables need
 
-        return to_dataset(read_hub(name.removeprefix("hub:"), data_root(config), config), name, name, config.range)
+        return to_dataset(read_hub(name.removeprefix("hub:"), data_root(config), config), name, name, config)
     path = locate(config)
     title = name if name in KNOWN else re.sub(r"_train$", "", path.stem, flags=re.I)
-    return to_dataset(_named(read_local(path, config), name), title, str(path), config.range)
+    return to_dataset(_named(read_local(path, config), name), title, str(path), config)
 
 
 def _named(raw: Raw, name: str) -> Raw:

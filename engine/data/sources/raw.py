@@ -4,15 +4,16 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import cast
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from strata.engine.data.dataset import Dataset, IntArray
+from strata.engine.data.config import DataConfig
+from strata.engine.data.dataset import Dataset
 from strata.engine.data.mapped import chunks
 from strata.engine.data.remarks import Remarks
+from strata.engine.data.sources.labels import number_labels
 from strata.engine.data.sources.ranges import PLAIN, asked_range, range_of
 from strata.engine.errors import DataError
 
@@ -53,35 +54,7 @@ def split_flags(train: int, test: int) -> NDArray[np.bool_] | None:
     return np.repeat([False, True], [train, test]) if train and test else None
 
 
-def number_labels(labels: NDArray[np.generic], where: str) -> tuple[IntArray, list[str]]:
-    """Number labels ``(N,)`` from 0 to K-1, in the order of their K values; ``where`` names the source in errors.
-
-    Returns:
-        classes ``(N,)`` int64, and the K labels as text.
-
-    Raises:
-        DataError: for missing labels, or for fractional numbers (a regression target).
-    """
-    if labels.dtype.kind == "O":
-        labels = np.array([str(label) for label in labels])
-    if labels.dtype.kind == "f":
-        missing = int((~np.isfinite(labels)).sum())
-        if missing:
-            raise DataError(f"{where}: {missing} of {len(labels)} labels are missing or not finite. Remove those rows.")
-        if np.any(labels != np.floor(labels)):
-            raise DataError(
-                f"{where}: the target has fractional values such as {labels[labels != np.floor(labels)][0]:g}; "
-                "Strata trains classifiers. Choose the column of the class with data.target=COLUMN."
-            )
-        labels = labels.astype(np.int64)
-    values = np.unique(np.concatenate([np.unique(part) for part in chunks(labels)]))
-    names = [str(value) for value in values]
-    if labels.dtype == np.int64 and np.array_equal(values, np.arange(len(values))):
-        return cast(IntArray, labels), names  # numbered already, and maybe on the disk
-    return np.searchsorted(values, labels).astype(np.int64), names
-
-
-def to_dataset(raw: Raw, name: str, where: str, range_text: str = "auto") -> Dataset:
+def to_dataset(raw: Raw, name: str, where: str, config: DataConfig) -> Dataset:
     """Check what was read and make it a :class:`~strata.engine.data.dataset.Dataset`.
 
     Inputs of ``uint8`` and ``int64`` stay as they are, other numbers become float32. Rows of whole numbers
@@ -92,44 +65,58 @@ def to_dataset(raw: Raw, name: str, where: str, range_text: str = "auto") -> Dat
         raw: what was read.
         name: what the set is called in tables.
         where: the source, for errors.
-        range_text: ``data.range``.
+        config: its ``range`` and ``no_label``.
 
     Raises:
-        DataError: for an empty set, lengths that differ, labels outside the classes, or inputs that are not finite or
+        DataError: for an empty set, lengths that differ, labels that are none (see
+            :func:`~strata.engine.data.sources.labels.number_labels`), a single class, or inputs that are not finite or
             not of the range that is asked for.
     """
     if not len(raw.x) or len(raw.x) != len(raw.labels):
         raise DataError(
             f"{where}: {len(raw.x)} inputs and {len(raw.labels)} labels; expected one label an input, and at least one."
         )
-    if raw.names:
-        classes, names = raw.labels.astype(np.int64), list(raw.names)
-        if classes.min() < 0 or classes.max() >= len(names):
-            raise DataError(f"{where}: labels {classes.min()}..{classes.max()}, expected 0..{len(names) - 1}.")
-    else:
-        classes, names = number_labels(raw.labels, where)
-    asked = asked_range(range_text)
+    labels = number_labels(raw.labels, raw.names, config.no_label, where)
+    raw = raw if labels.kept is None else _rows(raw, labels.kept)
+    asked = asked_range(config.range)
     vocabulary = raw.vocabulary or (0 if raw.ready or asked else _token_ids(raw.x))
     x = _plain_inputs(raw.x, bool(vocabulary), where)
     if asked and (raw.ready or vocabulary):
         raise DataError(
-            f"data.range={range_text}: inputs of {where} are {'token ids' if vocabulary else 'scaled already'}. "
+            f"data.range={config.range}: inputs of {where} are {'token ids' if vocabulary else 'scaled already'}. "
             "Expected arrays or pictures; leave data.range=auto for others."
         )
     bounds, remarks = (PLAIN, Remarks()) if raw.ready or vocabulary else range_of(x, asked, where)
     if vocabulary:
         remarks = remarks.noted(f"inputs: rows of {x.shape[1]} token ids below {vocabulary}")
+    if (labels.classes == labels.classes[0]).all():
+        raise DataError(
+            f"{where}: all {len(labels.classes)} samples have the label {labels.names[labels.classes[0]]!r}, so there "
+            "is nothing to tell apart. Expected two classes or more; data.target names the column of the class."
+        )
     return Dataset(
         name=name,
         x=x,
-        y=classes,
-        classes=len(names),
-        class_names=tuple(names),
+        y=labels.classes,
+        classes=len(labels.names),
+        class_names=tuple(labels.names),
         natural=raw.natural,
         natural_test=raw.test,
         vocabulary=vocabulary,
         value_range=None if bounds == PLAIN and x.dtype != np.uint8 else bounds,
-        remarks=raw.remarks + remarks,
+        remarks=raw.remarks + labels.remarks + remarks,
+    )
+
+
+def _rows(raw: Raw, kept: NDArray[np.bool_]) -> Raw:
+    """The set with those samples alone for which ``kept`` ``(N,)`` is true."""
+    test = None if raw.test is None else raw.test[kept]
+    return replace(
+        raw,
+        x=raw.x[kept],
+        labels=raw.labels[kept],
+        test=None if test is None or test.all() or not test.any() else test,
+        natural=None if raw.natural is None else raw.natural[kept],
     )
 
 

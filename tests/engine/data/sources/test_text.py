@@ -77,8 +77,8 @@ def test_every_format_gives_the_same_ids(reviews, kind):
 
 
 def test_words_are_counted_in_the_training_rows_alone(tmp_path):
-    for part, text in (("train", "seen"), ("test", "unseen seen")):
-        pd.DataFrame({"text": [text], "label": [0]}).to_csv(tmp_path / f"{part}.csv", index=False)
+    for label, (part, text) in enumerate((("train", "seen"), ("test", "unseen seen"))):
+        pd.DataFrame({"text": [text], "label": [label]}).to_csv(tmp_path / f"{part}.csv", index=False)
     made = read(tmp_path.parent, tmp_path.name, length=2)
     assert made.x.tolist() == [[2, 0], [1, 2]]
     assert made.natural_test.tolist() == [False, True]
