@@ -26,6 +26,9 @@ class DataConfig:
         "of X.npy, y.npy, ..., which stay on the disk)",
     )
     target: str = option("label", "csv, tsv, parquet, jsonl, hub: the column with the class")
+    header: Literal["auto", "yes", "no"] = option(
+        "auto", "csv, tsv: whether the first line names the columns; without names they are called 0, 1, 2, ..."
+    )
     no_label: str = option(
         "", "labels that mean none, comma separated: their rows are left out; keep: every label is a class as it stands"
     )

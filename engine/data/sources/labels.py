@@ -126,7 +126,7 @@ def _within(labels: NDArray[np.generic], names: Sequence[str], where: str) -> In
             f"{where}: labels {classes.min()}..{classes.max()}, expected 0..{len(names) - 1}. Where one of them means "
             "that there is no label, data.no_label leaves its rows out."
         )
-    return cast(IntArray, classes)
+    return classes
 
 
 def _numbered(labels: NDArray[np.generic]) -> tuple[IntArray, list[str]]:

@@ -29,6 +29,9 @@ REVIEWS = ["Good, good film!", "a bad film", "Don't: BAD<br />", ""]
         ("a<br />b_1 2nd", ["a", "br", "b_1", "2nd"]),
         ("Übel—naïve", ["übel", "naïve"]),
         (" ...\n", []),
+        ("我爱电影。", ["我", "爱", "电", "影"]),
+        ("GPT4は好き", ["gpt4", "は", "好", "き"]),
+        ("영화 좋아요", ["영화", "좋아요"]),
     ],
 )
 def test_words_are_lower_cased_runs(text, expected):
