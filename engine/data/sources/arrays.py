@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from strata.engine.data.config import DataConfig
 from strata.engine.data.folders import files
 from strata.engine.data.mapped import open_mapped
-from strata.engine.data.sources.raw import Raw
+from strata.engine.data.remarks import Remarks
+from strata.engine.data.sources.raw import Raw, client_names, published_flags
 from strata.engine.errors import DataError
 
 X_NAMES = ("x", "data", "images", "inputs")
@@ -63,19 +64,14 @@ def _raw(arrays: Arrays, path: Path, config: DataConfig) -> Raw:
     for name, array in (("y", labels), ("client", client), ("test", test)):
         if array is not None and array.shape != (len(x),):
             raise DataError(f"{path}: {name} has shape {array.shape}, expected ({len(x)},) as X has {len(x)} rows.")
+    natural, remarks = (None, Remarks()) if client is None else client_names(client, str(path))
     return Raw(
         x=np.moveaxis(x, -1, 1) if config.layout == "last" and x.ndim > 2 else x,
         labels=labels,
-        test=None if test is None else test.astype(np.bool_),
-        natural=None if client is None else _names(client),
+        test=None if test is None else published_flags(test, str(path)),
+        natural=natural,
+        remarks=remarks,
     )
-
-
-def _names(client: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Names of clients as text; those of a mapped array of whole numbers stay numbers, a tenth of the memory."""
-    if client.dtype.kind == "f" and np.isnan(client).any():
-        raise DataError(f"{int(np.isnan(client).sum())} samples have no client (NaN). Name or drop them.")
-    return np.asarray(client) if isinstance(client, np.memmap) and client.dtype.kind in "iu" else client.astype(np.str_)
 
 
 def _npz_file(path: Path) -> Path:

@@ -81,7 +81,7 @@ def _plain(labels: NDArray[np.generic], where: str) -> NDArray[np.generic]:
             raise DataError(f"{where}: {missing} of {len(labels)} labels are missing. Remove those rows.")
         return np.array([str(label) for label in labels])
     if labels.dtype.kind != "f":
-        return labels
+        return decoded(labels)
     missing = int((~np.isfinite(labels)).sum())
     if missing:
         raise DataError(f"{where}: {missing} of {len(labels)} labels are missing or not finite. Remove those rows.")
@@ -91,6 +91,11 @@ def _plain(labels: NDArray[np.generic], where: str) -> NDArray[np.generic]:
             "Strata trains classifiers. Choose the column of the class with data.target=COLUMN."
         )
     return labels.astype(np.int64)
+
+
+def decoded(values: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Bytes as text, what is no UTF-8 in them escaped; values of another type as they are."""
+    return np.char.decode(values, "utf-8", "backslashreplace") if values.dtype.kind == "S" else values
 
 
 def _stripped(labels: NDArray[np.generic]) -> tuple[NDArray[np.generic], Remarks]:

@@ -13,7 +13,7 @@ from strata.engine.data.config import DataConfig
 from strata.engine.data.dataset import Dataset
 from strata.engine.data.mapped import chunks
 from strata.engine.data.remarks import Remarks
-from strata.engine.data.sources.labels import number_labels
+from strata.engine.data.sources.labels import decoded, number_labels
 from strata.engine.data.sources.ranges import PLAIN, asked_range, range_of
 from strata.engine.errors import DataError
 
@@ -52,6 +52,48 @@ def split_flags(train: int, test: int) -> NDArray[np.bool_] | None:
     None where either number is 0: there is then no published split.
     """
     return np.repeat([False, True], [train, test]) if train and test else None
+
+
+def client_names(clients: NDArray[np.generic], where: str) -> tuple[NDArray[np.generic], Remarks]:
+    """Names of the samples' clients ``(N,)`` as text, without blanks at either end; whole numbers on the disk stay.
+
+    Raises:
+        DataError: if a sample has no client, which ``where`` then names.
+    """
+    if isinstance(clients, np.memmap) and clients.dtype.kind in "iu":
+        return np.asarray(clients), Remarks()  # a tenth of the memory
+    missing = 0
+    if clients.dtype.kind in "fO":
+        missing = sum(name is None or name != name for name in clients.tolist())
+    names = decoded(clients).astype(np.str_)
+    bare = np.char.strip(names)
+    missing = missing or int((bare == "").sum())
+    if missing:
+        raise DataError(
+            f"{where}: {missing} of {len(clients)} samples have no client. Name one for each, or drop them."
+        )
+    before, after = len(np.unique(names)), len(np.unique(bare))
+    if after == before:
+        return bare, Remarks()
+    return bare, Remarks().warned(
+        f"{where}: blanks at the ends of clients' names are left out: {before} became {after}."
+    )
+
+
+def published_flags(test: NDArray[np.generic], where: str) -> NDArray[np.bool_] | None:
+    """Flags of the published test samples ``(N,)``; None where all samples are of one split.
+
+    Raises:
+        DataError: if they are no flags, such as numbers of rows.
+    """
+    if test.dtype.kind not in "buif" or not np.isin(test, (0, 1)).all():
+        odd = next((value for value in test.tolist() if value not in (0, 1)), None)
+        raise DataError(
+            f"{where}: test holds {odd!r}, expected a flag for each row, 0 or 1. If it lists the numbers of test rows, "
+            "save numpy.isin(numpy.arange(len(X)), test) instead."
+        )
+    flags = test.astype(np.bool_)
+    return flags if flags.any() and not flags.all() else None
 
 
 def to_dataset(raw: Raw, name: str, where: str, config: DataConfig) -> Dataset:

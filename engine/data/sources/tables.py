@@ -18,7 +18,7 @@ from strata.engine.data.folders import files
 from strata.engine.data.remarks import Remarks
 from strata.engine.data.sources.columns import encode_column, without_leaks
 from strata.engine.data.sources.delimited import counted, encoding_of, is_number, read_delimited
-from strata.engine.data.sources.raw import TABLE_SUFFIXES, Raw, split_flags
+from strata.engine.data.sources.raw import TABLE_SUFFIXES, Raw, client_names, split_flags
 from strata.engine.data.sources.text import RESERVED, encode, vocabulary_of
 from strata.engine.errors import DataError
 
@@ -187,19 +187,22 @@ def from_frame(
     Raises:
         DataError: naming the column that is not there, holds free text, or is of a kind that has no encoding.
     """
+    remarks = remarks or Remarks()
     columns = [str(column) for column in frame.columns]
     frame = frame.set_axis(columns, axis=1)
     for key, column in (("target", config.target), ("client_column", config.client_column)):
         if column and column not in columns:
-            said = "".join(f" {caution}" for caution in (remarks or Remarks()).cautions)
-            raise DataError(f"{where} has no column {column!r}. Set data.{key} to one of: {', '.join(columns)}.{said}")
+            hint = "".join(f" {caution}" for caution in remarks.cautions)
+            raise DataError(f"{where} has no column {column!r}. Set data.{key} to one of: {', '.join(columns)}.{hint}")
     if frame[config.target].isna().any():
         missing = int(frame[config.target].isna().sum())
         raise DataError(f"{where}: column {config.target!r} lacks {missing} of {len(frame)} labels. Remove those rows.")
     train = np.ones(len(frame), bool) if test is None else ~test
-    client = frame[config.client_column].astype(str).to_numpy(dtype=np.str_) if config.client_column else None
+    client = None
+    if config.client_column:
+        client, said = client_names(frame[config.client_column].to_numpy(dtype=object), where)
+        remarks += said
     inputs, vocabulary = frame[input_columns(columns, config, where)], 0
-    remarks = remarks or Remarks()
     x: NDArray[np.generic]
     vectors = not config.text and _holds_lists(inputs)
     if config.text:
@@ -208,8 +211,8 @@ def from_frame(
         x = _vectors(inputs.iloc[:, 0], where)
     else:
         if not config.inputs:
-            inputs, said_of = without_leaks(inputs, frame[config.target], train)
-            remarks += said_of
+            inputs, said = without_leaks(inputs, frame[config.target], train)
+            remarks += said
         blocks = [encode_column(inputs[column], train, where) for column in inputs.columns]
         x = np.concatenate([block for block, _ in blocks], axis=1)
         remarks = sum((said for _, said in blocks), remarks)
