@@ -41,8 +41,9 @@ class DataConfig:
     )
     length: int = option(128, "text: words kept of each text; a longer one is cut, a shorter one padded", ge=1)
     client_column: str = option("", "the column (npz: array) that names the client of a sample, for partition=natural")
-    layout: Literal["first", "last"] = option(
-        "first", "npz: where the channels lie in X: first (N, C, ...) or last (N, ..., C)"
+    layout: Literal["auto", "first", "last", "none"] = option(
+        "auto",
+        "arrays: where channels lie: first (N, C, ...), last (N, ..., C), none (N, ...); auto: as the shape says",
     )
     resize: int = option(
         0, "pictures: pixels on either side that all are resized to; 0: they must be of one size", ge=0

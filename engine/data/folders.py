@@ -46,6 +46,25 @@ def nearby(folder: Path) -> list[Path]:
     return sorted([*own, *(file for inner in folders for file in files(inner))])
 
 
+def refuse_placeholder(file: Path) -> None:
+    """Refuse a file that only stands for another: a web page, or a pointer of Git LFS or git-annex.
+
+    Raises:
+        DataError: for such a file, saying which.
+    """
+    try:
+        with file.open("rb") as content:
+            start = content.read(200).lstrip(b"\xef\xbb\xbf \r\n\t")
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror}).") from error
+    if start[:9].lower() in (b"<!doctype", b"<html>") or start[:5].lower() == b"<html":
+        raise DataError(f"{file} is a web page (HTML), not the data: the download went wrong. Fetch the file again.")
+    if start.startswith(b"version https://git-lfs"):
+        raise DataError(f"{file} is a pointer of Git LFS, not the data. Fetch the file with git lfs pull.")
+    if start.startswith((b"/annex/objects/", b"../.git/annex/")):
+        raise DataError(f"{file} is a pointer of git-annex, not the data. Fetch the file with git annex get.")
+
+
 def files_below(folder: Path) -> list[Path]:
     """The files of a folder and of all folders below it, sorted; links are followed, but not in circles.
 

@@ -60,8 +60,8 @@ def _check_request(dataset: Dataset, clients: int, config: PartitionConfig, data
     if config.name == "file" and (data.limit or data.no_label not in ("", KEEP)):
         setting = f"data.limit={data.limit}" if data.limit else f"data.no_label={data.no_label}"
         raise DataError(
-            f"partition.path={config.path} lists rows of the whole set, and {setting} leaves others under their numbers. "
-            f"Set {'data.limit=0' if data.limit else 'data.no_label='}, and list the rows to be kept in the file."
+            f"partition.path={config.path} lists rows of the whole set, and {setting} leaves others under "
+            f"their numbers. Set {'data.limit=0' if data.limit else 'data.no_label='}, and list the rows to be kept in the file."
         )
     total = int((~test_flags(dataset)).sum()) if data.split == "published" else len(dataset.y)
     if clients * config.min_samples > total:

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from strata.engine.data.config import DataConfig
-from strata.engine.data.folders import files, nearby
+from strata.engine.data.folders import files, nearby, refuse_placeholder
 from strata.engine.data.sources.arrays import read_npy, read_npz
 from strata.engine.data.sources.images import cifar_files, idx_image_files, read_cifar, read_idx
 from strata.engine.data.sources.picture_folders import class_folders, read_picture_folders
@@ -85,6 +85,9 @@ def read_local(path: Path, config: DataConfig) -> Raw:
         DataError: if the format is unknown, or the files are not what it expects.
     """
     refuse_pickle(path)
+    for file in nearby(path) if path.is_dir() else [path]:
+        if _kind_of_file(file) or file.suffix.lower() in (".gz", ".bin"):
+            refuse_placeholder(file)
     kind = detect(path) if config.format == "auto" else config.format
     if kind not in FORMATS:
         raise DataError(f"data.format={kind!r} is unknown. Choose one of: auto, {', '.join(FORMATS)}.")

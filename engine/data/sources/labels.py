@@ -95,7 +95,9 @@ def _plain(labels: NDArray[np.generic], where: str) -> NDArray[np.generic]:
 
 def decoded(values: NDArray[np.generic]) -> NDArray[np.generic]:
     """Bytes as text, what is no UTF-8 in them escaped; values of another type as they are."""
-    return np.char.decode(values, "utf-8", "backslashreplace") if values.dtype.kind == "S" else values
+    if values.dtype.kind != "S":
+        return values
+    return np.char.decode(cast("NDArray[np.bytes_]", values), "utf-8", "backslashreplace")
 
 
 def _stripped(labels: NDArray[np.generic]) -> tuple[NDArray[np.generic], Remarks]:

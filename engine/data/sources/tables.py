@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from strata.engine.data.config import DataConfig
 from strata.engine.data.folders import files
 from strata.engine.data.remarks import Remarks
+from strata.engine.data.sources.arrays import channels_first
 from strata.engine.data.sources.columns import encode_column, without_leaks
 from strata.engine.data.sources.delimited import counted, encoding_of, is_number, read_delimited
 from strata.engine.data.sources.raw import TABLE_SUFFIXES, Raw, client_names, split_flags
@@ -208,7 +209,8 @@ def from_frame(
     if config.text:
         x, vocabulary = _token_ids(inputs[config.text], train, config, where)
     elif vectors:
-        x = _vectors(inputs.iloc[:, 0], where)
+        x, said = channels_first(_vectors(inputs.iloc[:, 0], where), config.layout)
+        remarks += said
     else:
         if not config.inputs:
             inputs, said = without_leaks(inputs, frame[config.target], train)
