@@ -61,7 +61,7 @@ def _check_request(dataset: Dataset, clients: int, config: PartitionConfig, data
         setting = f"data.limit={data.limit}" if data.limit else f"data.no_label={data.no_label}"
         raise DataError(
             f"partition.path={config.path} lists rows of the whole set, and {setting} leaves others under "
-            f"their numbers. Set {'data.limit=0' if data.limit else 'data.no_label='}, and list the rows to be kept in the file."
+            f"their numbers. Set {'data.limit=0' if data.limit else 'data.no_label='}, and list what is kept there."
         )
     total = int((~test_flags(dataset)).sum()) if data.split == "published" else len(dataset.y)
     if clients * config.min_samples > total:

@@ -163,7 +163,7 @@ def channels_first(x: NDArray[np.generic], layout: str) -> tuple[NDArray[np.gene
             remarks = remarks.noted(f"inputs of {shape} are series of {x.shape[1]} channels (data.layout)")
         if x.ndim == 3 and x.shape[1] > x.shape[2]:
             remarks = remarks.warned(
-                f"inputs of {shape} are read as {x.shape[1]} channels of {x.shape[2]} steps. Set data.layout=last if the "
+                f"inputs of {shape} are read as {x.shape[1]} channels of {x.shape[2]} steps. Set data.layout=last if "
                 "channels lie last, none if they are pictures, or first if this is meant."
             )
         return x, remarks
