@@ -95,7 +95,6 @@ def read_delimited(path: Path, kind: str, config: DataConfig) -> tuple[pd.DataFr
         header=0 if layout.header else None,
         names=_columns(layout),
         dtype=dict.fromkeys(texts & set(layout.names), str),
-        index_col=False if layout.extra == "last" else None,
         skipinitialspace=True,
         low_memory=False,
     )
