@@ -18,8 +18,8 @@ def add(parser: ArgumentParser) -> None:
 
 
 def act(arguments: Namespace) -> int:
-    """Print the table and draw the picture; returns 0."""
-    from strata.cluster.report.holdings import plot, table
+    """Print the table and what it does not say, and draw the picture; returns 0."""
+    from strata.cluster.report.holdings import lines, plot, table
     from strata.engine.build import build_world
     from strata.engine.config.load import load_config
 
@@ -29,6 +29,8 @@ def act(arguments: Namespace) -> int:
         raise StrataError(f"data: one method or file at most, not {', '.join(sources)}.")
     data = build_world(load_config(sources[0] if sources else "permfl", overrides)).data
     console().print(table(data))
+    for line in lines(data):
+        console().print(line, markup=False, soft_wrap=True)
     if arguments.plot:
         plot(data, arguments.plot)
         print(f"drawn to {arguments.plot}")

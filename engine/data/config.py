@@ -27,6 +27,12 @@ class DataConfig:
         "of X.npy, y.npy, ..., which stay on the disk)",
     )
     target: str = option("label", "csv, tsv, parquet, jsonl, hub: the column with the class")
+    header: Literal["auto", "yes", "no"] = option(
+        "auto", "csv, tsv: whether the first line names the columns; without names they are called 0, 1, 2, ..."
+    )
+    no_label: str = option(
+        "", "labels that mean none, comma separated: their rows are left out; keep: every label is a class as it stands"
+    )
     inputs: str = option("", "csv, tsv, parquet, jsonl, hub: the input columns, comma separated; empty: all others")
     text: str = option(
         "", "csv, tsv, parquet, jsonl, hub: the column of free text that is the only input, as token ids; empty: none"
@@ -36,8 +42,17 @@ class DataConfig:
     )
     length: int = option(128, "text: words kept of each text; a longer one is cut, a shorter one padded", ge=1)
     client_column: str = option("", "the column (npz: array) that names the client of a sample, for partition=natural")
-    layout: Literal["first", "last"] = option(
-        "first", "npz: where the channels lie in X: first (N, C, ...) or last (N, ..., C)"
+    layout: Literal["auto", "first", "last", "none"] = option(
+        "auto",
+        "arrays: where channels lie: first (N, C, ...), last (N, ..., C), none (N, ...); auto: as the shape says",
+    )
+    resize: int = option(
+        0, "pictures: pixels on either side that all are resized to; 0: they must be of one size", ge=0
+    )
+    range: str = option(
+        "auto",
+        "arrays and pictures: which values reach the model as -1 and 1: LOW..HIGH; none: as they are; auto: 0..255 "
+        "for uint8, the usual range (0..1, or that of 8 to 16 bits) for other pictures (N, C, H, W), none for the rest",
     )
     limit: int = option(0, "keep this many samples, class-balanced where possible; 0: all", ge=0)
     test_fraction: float = option(0.25, "share of each client's samples held out as its test data", gt=0, lt=1)

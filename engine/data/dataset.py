@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from strata.engine.data.remarks import Remarks
+
 IntArray = NDArray[np.int64]
 
 
@@ -36,8 +38,7 @@ class Dataset:
         name: what it is called in tables, e.g. ``fashion_mnist``.
         x: inputs ``(N, ...)``, C-contiguous, maybe :class:`~strata.engine.data.mapped.Mapped`. Any shape: images are
             ``(N, channels, height, width)``, tables ``(N, features)``, series ``(N, channels, length)``, token ids
-            ``(N, length)``. ``uint8`` or ``float32`` or ``int64``. ``uint8`` inputs reach the model as
-            ``(x / 255 - shift) / scale`` in float32, others as they are.
+            ``(N, length)``. ``uint8`` or ``float32`` or ``int64``. See ``value_range`` for what reaches a model.
         y: class of each sample, ``(N,)`` int64 in ``0..classes-1``.
         classes: number of classes K.
         class_names: K names, for tables and plots.
@@ -48,6 +49,9 @@ class Dataset:
         scale: see ``x``.
         vocabulary: number of token ids where ``x`` holds some, which are then ``0..vocabulary-1`` with 0 for padding;
             0 for every other kind of input.
+        value_range: ``(low, high)``, inputs then reach the model as ``((x - low) / (high - low) - shift) / scale`` in
+            float32; None is 0..255 for ``uint8``, and as they are (in float32) for others. Token ids stay whole.
+        remarks: what the reader says of how it read the set.
     """
 
     name: str
@@ -60,6 +64,8 @@ class Dataset:
     shift: float = 0.5
     scale: float = 0.5
     vocabulary: int = 0
+    value_range: tuple[float, float] | None = None
+    remarks: Remarks = field(default_factory=Remarks)
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """From configuration to a federation: load, deal, add label noise, form teams."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from strata.engine.data.partition.dealing import with_label_noise
 from strata.engine.data.partition.holdout import with_validation
 from strata.engine.data.sources.catalogue import load
 from strata.engine.data.teams.formation import form_teams
+from strata.engine.errors import StrataWarning
 
 
 def build(
@@ -28,7 +30,8 @@ def build(
 ) -> FederatedData:
     """Load the data set, deal it to ``clients`` clients and put these into ``teams`` teams.
 
-    Whom samples come from, and which were published as test data, is left out of what is returned.
+    Whom samples come from, and which were published as test data, is left out of what is returned. A
+    :class:`StrataWarning` says what of the set may have been read otherwise than it was meant.
 
     Args:
         data: which data set.
@@ -46,6 +49,8 @@ def build(
         DataError: if the data set cannot be had, or cannot be dealt or grouped as asked.
     """
     clean = load(data, clients, seed, own)
+    for caution in clean.remarks.cautions:
+        warnings.warn(caution, StrataWarning, stacklevel=2)
     parts = deal_to_clients(clean, clients, partition, data, seed, rows)
     parts = with_validation(clean, parts, data.validation_fraction, seed)
     dataset = with_label_noise(clean, parts, data.label_noise, seed)

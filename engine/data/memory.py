@@ -13,6 +13,7 @@ from PIL import Image
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import TensorDataset
 
+from strata.engine.data.config import DataConfig
 from strata.engine.data.dataset import Dataset
 from strata.engine.data.sources.raw import Raw, split_flags, to_dataset
 from strata.engine.errors import DataError
@@ -25,12 +26,13 @@ def from_arrays(
     test: Any = None,
     classes: int | Sequence[str] | None = None,
     name: str = "arrays",
+    range: str = "auto",
 ) -> Dataset:
     """A data set of arrays, for ``data=`` of :func:`strata.run`.
 
     Args:
         x: inputs ``(N, ...)``: arrays, tensors or lists of numbers; images are ``(N, channels, height, width)``. uint8
-            reaches a model as ``(x / 255 - 0.5) / 0.5``, other numbers as they are.
+            reaches a model as ``(x / 255 - 0.5) / 0.5``; for other numbers see ``range``.
         y: class of each sample ``(N,)``: whole numbers or text.
         clients: name or number of the client that each sample comes from, ``(N,)``; ``partition`` is then ``natural``
             and ``clients.count`` all of them, unless settings say otherwise.
@@ -38,6 +40,8 @@ def from_arrays(
             samples; ``data.split`` is then ``published``, unless settings say otherwise.
         classes: how many there are, K, or their names; ``y`` is then ``0..K-1``. None: the values that occur in ``y``.
         name: what it is called in tables and in the configuration, ``data.name=memory:NAME``.
+        range: which values reach a model as -1 and 1, as ``data.range`` says it for files: ``auto`` takes images for
+            0..1 or 0..255 by their values, and all else as it is; ``none``: all is as it is; ``LOW..HIGH``.
 
     Raises:
         DataError: for arrays that do not fit together, or hold what is no number.
@@ -62,7 +66,7 @@ def from_arrays(
     _same_length(inputs, labels, where)
     owners = None if clients is None else _owners(clients, len(inputs), where)
     names = _class_names(classes, labels, where)
-    return to_dataset(Raw(inputs, labels, flags, owners, names), name, where)
+    return to_dataset(Raw(inputs, labels, flags, owners, names), name, where, DataConfig(range=range))
 
 
 def from_torch(
@@ -71,6 +75,7 @@ def from_torch(
     test: "TorchDataset[Any] | None" = None,
     classes: int | Sequence[str] | None = None,
     name: str = "torch",
+    range: str = "auto",
 ) -> Dataset:
     """A data set of a torch data set, whose samples are pairs (input, class); all of it is read now, once.
 
@@ -81,13 +86,14 @@ def from_torch(
         test: a second one, the published test data.
         classes: see :func:`from_arrays`.
         name: see :func:`from_arrays`.
+        range: see :func:`from_arrays`; ``none`` where transforms normalise.
 
     Raises:
         DataError: for a data set without a length, or whose samples are something else.
     """
     x, y = _read(dataset, f"data {name}")
     more = None if test is None else _read(test, f"data {name}, test")
-    return from_arrays(x, y, clients, more, classes, name)
+    return from_arrays(x, y, clients, more, classes, name, range)
 
 
 def _read(dataset: "TorchDataset[Any]", where: str) -> tuple[Any, Any]:

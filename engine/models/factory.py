@@ -52,7 +52,7 @@ def _no_text_model(name: str, input_shape: Shape, vocabulary: int) -> str:
     return (
         f"model.name={name} does not take text: inputs are rows of {input_shape[0]} token ids below {vocabulary}. "
         "Choose transformer, transformer_five, or a package.module:factory of your own. If these whole numbers "
-        "are no tokens (an .npz or a column of lists), save them as float32."
+        "are no tokens (an .npz or a column of lists), data.range=none or LOW..HIGH reads them as numbers."
     )
 
 

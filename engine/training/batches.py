@@ -32,21 +32,27 @@ class Rows:
             self._x = torch.from_numpy(dataset.x).to(device)
             self._y = torch.from_numpy(dataset.y).to(device)
         self._mapped = [array for array in (dataset.x, dataset.y) if isinstance(array, Mapped)]
-        self._shift, self._scale = dataset.shift, dataset.scale
+        self._range = dataset.value_range or ((0.0, 255.0) if dataset.x.dtype == np.uint8 else None)
+        self._shift, self._scale, self._tokens = dataset.shift, dataset.scale, dataset.vocabulary > 0
         self.device = device
         self._kept: LRUCache[bytes, tuple[Tensor, Tensor]] = LRUCache(GATHERED_BYTES, lambda kept: int(kept[0].nbytes))
 
     def fetch(self, rows: IntArray | Tensor) -> tuple[Tensor, Tensor]:
         """The samples of ``rows`` (n,): inputs (n, ...) ready for a model, and classes (n,), on the trainer's device.
 
-        Inputs of uint8 become float32, shifted and scaled as the data set says; others are as they are there.
+        Inputs become float32, shifted and scaled as the data set says; token ids are as they are there.
         """
         index = rows if isinstance(rows, Tensor) else torch.from_numpy(rows).to(self.device)
         x, y = self._x.index_select(0, index), self._y.index_select(0, index)
         for array in self._mapped:
             array.release()  # of a large file much more comes with a row than the row
-        if x.dtype == torch.uint8:
-            x = x.to(torch.float32).div_(255.0).sub_(self._shift).div_(self._scale)
+        if self._tokens:
+            return x, y
+        x = x.to(torch.float32)
+        if self._range is not None:
+            low, high = self._range
+            x = x.sub_(low) if low else x
+            x = x.div_(high - low).sub_(self._shift).div_(self._scale)
         return x, y
 
     def gathered(self, rows: IntArray) -> Callable[[Tensor], tuple[Tensor, Tensor]]:

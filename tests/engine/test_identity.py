@@ -36,7 +36,12 @@ def test_a_setting_with_keys_of_its_own_is_noted_key_by_key():
 @pytest.mark.parametrize(
     ("key", "words", "contents", "others"),
     [
-        ("partition.path", ["partition=file"], [list(range(60 * c, 60 * c + 60)) for c in range(8)], None),
+        (
+            "partition.path",
+            ["partition=file", "data.limit=0"],
+            [list(range(60 * c, 60 * c + 60)) for c in range(8)],
+            None,
+        ),
         ("teams.formation.path", ["teams.formation=file"], [[0, 1, 2, 3], [4, 5, 6, 7]], [[0, 1, 2, 7], [3, 4, 5, 6]]),
     ],
 )

@@ -18,6 +18,7 @@ from strata.engine.data.partition.flower import flower_parts
 from strata.engine.data.partition.holdout import HeldOut, published_holdout, published_sides, test_flags
 from strata.engine.data.partition.ownership import file_parts, given_parts, natural_parts
 from strata.engine.data.parts import ClientRows, Parts
+from strata.engine.data.sources.labels import KEEP
 from strata.engine.errors import DataError
 from strata.engine.seeding import generator
 
@@ -65,9 +66,15 @@ def partition(
 
 
 def _check_request(dataset: Dataset, clients: int, config: PartitionConfig, data: DataConfig) -> None:
-    """Refuse what no draw can satisfy: no client at all, or fewer samples than the clients' minimum in sum."""
+    """Refuse what cannot be: no client, fewer samples than the clients' minima, a file of other rows."""
     if clients < 1:
         raise DataError(f"a partition needs at least 1 client, {clients} were asked for.")
+    if config.name == "file" and (data.limit or data.no_label not in ("", KEEP)):
+        setting = f"data.limit={data.limit}" if data.limit else f"data.no_label={data.no_label}"
+        raise DataError(
+            f"partition.path={config.path} lists rows of the whole set, and {setting} leaves others under "
+            f"their numbers. Set {'data.limit=0' if data.limit else 'data.no_label='}, and list what is kept there."
+        )
     total = int((~test_flags(dataset)).sum()) if data.split == "published" else len(dataset.y)
     if clients * config.min_samples > total:
         raise DataError(

@@ -83,16 +83,18 @@ def _load_whole(config: DataConfig, clients: int, seed: int) -> Dataset:
     name = config.name
     if name == EMBEDDED:
         raw = read_npz(EMBEDDED_FILE, DataConfig())
-        return to_dataset(dataclasses.replace(raw, names=GARMENTS), name, name)
+        return to_dataset(dataclasses.replace(raw, names=GARMENTS), name, name, config)
     if name == "synthetic":
-        return to_dataset(generate(config, clients, seed), f"synthetic({config.alpha:g}, {config.beta:g})", name)
+        return to_dataset(
+            generate(config, clients, seed), f"synthetic({config.alpha:g}, {config.beta:g})", name, config
+        )
     if name.startswith("hub:"):
         from strata.engine.data.sources.hub import read_hub  # pandas, half a second that only tables need
 
-        return to_dataset(read_hub(name.removeprefix("hub:"), data_root(config), config), name, name)
+        return to_dataset(read_hub(name.removeprefix("hub:"), data_root(config), config), name, name, config)
     path = locate(config)
     title = name if name in KNOWN else re.sub(r"_train$", "", path.stem, flags=re.I)
-    return to_dataset(_named(read_local(path, config), name), title, str(path))
+    return to_dataset(_named(read_local(path, config), name), title, str(path), config)
 
 
 def _named(raw: Raw, name: str) -> Raw:
@@ -115,9 +117,16 @@ def locate(config: DataConfig) -> Path:
     places = [root / config.name] if config.name in KNOWN else [given, root / config.name]
     for place in places:
         for candidate in (place, place.with_name(f"{place.name}_TRAIN.tsv")):
-            if config.name and candidate.exists():
+            if config.name and _is_there(candidate):
                 return candidate
     raise DataError(_missing(config, places))
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise DataError(f"{path} cannot be looked at ({error.strerror}). Give yourself permission to.") from error
 
 
 def _missing(config: DataConfig, places: list[Path]) -> str:

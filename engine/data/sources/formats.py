@@ -4,16 +4,10 @@ import re
 from pathlib import Path
 
 from strata.engine.data.config import DataConfig
+from strata.engine.data.folders import files, nearby, refuse_placeholder
 from strata.engine.data.sources.arrays import read_npy, read_npz
-from strata.engine.data.sources.images import (
-    cifar_files,
-    class_folders,
-    idx_image_files,
-    nearby,
-    read_cifar,
-    read_idx,
-    read_picture_folders,
-)
+from strata.engine.data.sources.images import cifar_files, idx_image_files, read_cifar, read_idx
+from strata.engine.data.sources.picture_folders import class_folders, read_picture_folders
 from strata.engine.data.sources.raw import TABLE_SUFFIXES, Raw
 from strata.engine.errors import DataError
 
@@ -65,7 +59,7 @@ def _detect_folder(path: Path) -> str:
         return "idx"
     if any(cifar_files(path)):
         return "cifar"
-    kinds = sorted({kind for file in path.iterdir() if file.is_file() and (kind := _kind_of_file(file))})
+    kinds = sorted({kind for file in files(path) if (kind := _kind_of_file(file))})
     if len(kinds) > 1:
         raise DataError(f"{path} holds files of several formats. Set data.format to one of: {', '.join(kinds)}.")
     if kinds:
@@ -91,6 +85,9 @@ def read_local(path: Path, config: DataConfig) -> Raw:
         DataError: if the format is unknown, or the files are not what it expects.
     """
     refuse_pickle(path)
+    for file in nearby(path) if path.is_dir() else [path]:
+        if _kind_of_file(file) or file.suffix.lower() in (".gz", ".bin"):
+            refuse_placeholder(file)
     kind = detect(path) if config.format == "auto" else config.format
     if kind not in FORMATS:
         raise DataError(f"data.format={kind!r} is unknown. Choose one of: auto, {', '.join(FORMATS)}.")
@@ -100,4 +97,6 @@ def read_local(path: Path, config: DataConfig) -> Raw:
         return read_table(path, kind, config)
     if kind in ("npz", "npy"):
         return (read_npz if kind == "npz" else read_npy)(path, config)
-    return {"idx": read_idx, "cifar": read_cifar, "images": read_picture_folders}[kind](path)
+    if kind == "images":
+        return read_picture_folders(path, config)
+    return (read_idx if kind == "idx" else read_cifar)(path)

@@ -1,5 +1,6 @@
 """Sets through Hugging Face ``datasets``, an optional extra: from the hub, or a local parquet, jsonl or csv file."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -7,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strata.engine.data.config import DataConfig
-from strata.engine.data.sources.images import stack_pictures
-from strata.engine.data.sources.raw import Raw, split_flags
+from strata.engine.data.sources.pictures import stack_pictures
+from strata.engine.data.sources.raw import Raw, client_names, split_flags
 from strata.engine.data.sources.tables import from_frame, input_columns, split_files
 from strata.engine.errors import DataError
 
@@ -41,7 +42,10 @@ def read_hub(name: str, root: Path, config: DataConfig) -> Raw:
     names = [*train_names, *([test_name] if test_name else [])]
     joined = _datasets().concatenate_datasets([splits[split] for split in names])
     train = sum(len(splits[split]) for split in train_names)
-    return _columns(joined, split_flags(train, len(joined) - train), config, f"hub:{name}")
+    raw = _columns(joined, split_flags(train, len(joined) - train), config, f"hub:{name}")
+    left = [split for split in splits if split not in names]
+    said = raw.remarks.warned(f"hub:{name}: of its splits {', '.join(left)} is not read.") if left else raw.remarks
+    return replace(raw, remarks=said)
 
 
 def _datasets() -> Any:
@@ -91,15 +95,19 @@ def _columns(rows: "Table", test: NDArray[np.bool_] | None, config: DataConfig, 
         return from_frame(rows.to_pandas(), test, config, where, names)
     if len(images) > 1 or (config.inputs and len(inputs) > 1):
         raise DataError(f"{where}: an image is the only input a set can have. Set data.inputs to one of: {images}.")
+    absent = sum(picture is None for picture in rows[images[0]])
+    if absent:
+        raise DataError(f"{where}: {absent} of {len(rows)} rows have no picture in {images[0]!r}. Remove those rows.")
+    x, remarks = stack_pictures(rows[images[0]], [f"{where} row {row}" for row in range(len(rows))], config.resize)
+    natural = None
+    if config.client_column:
+        natural, said = client_names(np.array(rows[config.client_column][:], object), where)
+        remarks += said
     return Raw(
-        x=_pictures(rows, images[0], where),
-        labels=np.asarray(rows[config.target][:]),
+        x=x,
+        labels=np.array(rows[config.target][:]),
         test=test,
-        natural=np.asarray(rows[config.client_column][:]).astype(np.str_) if config.client_column else None,
+        natural=natural,
         names=names,
+        remarks=remarks,
     )
-
-
-def _pictures(rows: "Table", column: str, where: str) -> NDArray[np.uint8]:
-    pictures = [picture.convert("L" if picture.mode in ("1", "L") else "RGB") for picture in rows[column]]
-    return stack_pictures(pictures, [f"{where} row {row}" for row in range(len(pictures))])

@@ -1,4 +1,4 @@
-"""Readers of image sets: IDX (MNIST family), CIFAR binary, and a folder of pictures per class.
+"""Readers of image sets: IDX (MNIST family) and CIFAR binary.
 
 # N samples, H height, W width
 """
@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from strata.engine.data.folders import nearby
+from strata.engine.data.remarks import Remarks
 from strata.engine.data.sources.raw import Raw, split_flags
 from strata.engine.errors import DataError
 
 IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 IDX_IMAGES = re.compile(r"(?P<set>.*?)(?P<split>train|t10k|test)-images[-.]idx(?P<axes>\d)-ubyte(\.gz)?", re.I)
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 CIFAR_PIXELS = 3 * 32 * 32
 
 
@@ -45,11 +45,6 @@ def read_idx_array(path: Path) -> NDArray[np.generic]:
             "Fetch the file again."
         )
     return np.frombuffer(content, kind, offset=start).reshape(shape)
-
-
-def nearby(folder: Path) -> list[Path]:
-    """The files of a folder and of its direct subfolders, sorted; published archives often unpack one level down."""
-    return sorted(path for pattern in ("*", "*/*") for path in folder.glob(pattern) if path.is_file())
 
 
 def idx_image_files(path: Path) -> list[Path]:
@@ -97,6 +92,7 @@ def read_idx(path: Path) -> Raw:
             f"{path} holds {len(sets)} IDX sets ({', '.join(name.strip('-') for name in sets)}). "
             "Give each its own folder and name that folder in data.name."
         )
+    _check_once([file.name.removesuffix(".gz") for file in files], path)
     parts = sorted((_read_idx_part(file) for file in files), key=lambda part: part[2])
     test = np.concatenate([np.full(len(x), is_test) for x, _, is_test in parts])
     return Raw(
@@ -138,6 +134,9 @@ def read_cifar(path: Path) -> Raw:
     if not train and not test:
         raise DataError(f"{path} holds no CIFAR files: expected data_batch_*.bin and test_batch.bin, or train.bin.")
     hundred = any(file.name in ("train.bin", "test.bin") for file in train + test)
+    _check_once([file.name for file in train + test], path)
+    if hundred and not all(file.name in ("train.bin", "test.bin") for file in train + test):
+        raise DataError(f"{path} holds CIFAR-10 and CIFAR-100. Name the folder of one of them in data.name.")
     parts = [_read_cifar_file(file, 2 if hundred else 1) for file in train + test]
     names = _lines((train + test)[0].parent / ("fine_label_names.txt" if hundred else "batches.meta.txt"))
     classes = 100 if hundred else 10
@@ -146,68 +145,29 @@ def read_cifar(path: Path) -> Raw:
         labels=np.concatenate([labels for _, labels in parts]),
         test=split_flags(sum(len(x) for x, _ in parts[: len(train)]), sum(len(x) for x, _ in parts[len(train) :])),
         names=names if len(names) == classes else [str(label) for label in range(classes)],
+        remarks=Remarks() if path.is_file() else _missing_files([file.name for file in train + test], hundred, path),
     )
+
+
+def _missing_files(there: Sequence[str], hundred: bool, path: Path) -> Remarks:
+    expected = (
+        ["train.bin", "test.bin"] if hundred else [*(f"data_batch_{n}.bin" for n in range(1, 6)), "test_batch.bin"]
+    )
+    missing = [name for name in expected if name not in there]
+    if not missing:
+        return Remarks()
+    return Remarks().warned(f"{path}: {', '.join(missing)} of CIFAR-{100 if hundred else 10} are not there.")
+
+
+def _check_once(names: Sequence[str], path: Path) -> None:
+    """Refuse a folder whose subfolders hold the same file several times."""
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise DataError(
+            f"{path} holds {twice} {names.count(twice)} times. Name the folder of one of them in data.name."
+        )
 
 
 def _lines(path: Path) -> list[str]:
     """Return the lines of a text file that are not empty; none where there is no file."""
     return [line.strip() for line in path.read_text().splitlines() if line.strip()] if path.is_file() else []
-
-
-def class_folders(path: Path) -> dict[str, list[Path]]:
-    """Return the pictures under each class folder, at any depth; folders without pictures are left out."""
-    folders = {
-        folder.name: sorted(file for file in folder.rglob("*") if file.suffix.lower() in PICTURE_SUFFIXES)
-        for folder in sorted(path.iterdir())
-        if folder.is_dir()
-    }
-    return {name: files for name, files in folders.items() if files}
-
-
-def read_picture_folders(path: Path) -> Raw:
-    """Read pictures, a folder per class, perhaps under ``train/`` and ``test/`` or ``val/``, as ``(N, C, H, W)``.
-
-    Raises:
-        DataError: if there are no pictures, one cannot be read, or their sizes differ.
-    """
-    train = path / "train" if (path / "train").is_dir() else path
-    test = next((path / name for name in ("test", "val", "valid") if train != path and (path / name).is_dir()), None)
-    parts = [class_folders(folder) for folder in (train, test) if folder is not None]
-    files = [file for part in parts for name in part for file in part[name]]
-    if not files:
-        raise DataError(f"{path} holds no pictures: expected a folder per class with .png or .jpg files.")
-    counts = [sum(map(len, part.values())) for part in parts]
-    return Raw(
-        x=_read_pictures(files),
-        labels=np.array([name for part in parts for name in part for _ in part[name]]),
-        test=split_flags(counts[0], sum(counts[1:])),
-    )
-
-
-def _read_pictures(files: Sequence[Path]) -> NDArray[np.uint8]:
-    """Pictures of one size as uint8 ``(N, C, H, W)``: one channel where all are grey, else three."""
-    pictures: list[Image.Image] = []
-    for file in files:
-        try:
-            with Image.open(file) as picture:
-                pictures.append(picture.convert("L" if picture.mode in ("1", "L") else "RGB"))
-        except OSError as error:
-            raise DataError(f"{file} cannot be read as a picture ({error}). Remove or replace it.") from error
-    return stack_pictures(pictures, [str(file) for file in files])
-
-
-def stack_pictures(pictures: Sequence[Image.Image], names: Sequence[str]) -> NDArray[np.uint8]:
-    """Pictures of one size as uint8 ``(N, C, H, W)``: one channel where all are grey, else the three of RGB.
-
-    Raises:
-        DataError: if they differ in size; ``names`` say which one does.
-    """
-    grey = all(picture.mode == "L" for picture in pictures)
-    for picture, name in zip(pictures, names, strict=True):
-        if picture.size != pictures[0].size:
-            raise DataError(
-                f"{name} is {picture.width}×{picture.height} pixels, {names[0]} is {pictures[0].width}×"
-                f"{pictures[0].height}. Resize the pictures to one size first."
-            )
-    arrays = np.stack([np.asarray(picture if grey else picture.convert("RGB")) for picture in pictures])
-    return arrays[:, None] if grey else np.ascontiguousarray(arrays.transpose(0, 3, 1, 2))

@@ -4,14 +4,17 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from strata.engine.data.dataset import Dataset, IntArray
+from strata.engine.data.config import DataConfig
+from strata.engine.data.dataset import Dataset
 from strata.engine.data.mapped import chunks
+from strata.engine.data.remarks import Remarks
+from strata.engine.data.sources.labels import decoded, number_labels
+from strata.engine.data.sources.ranges import PLAIN, asked_range, range_of
 from strata.engine.errors import DataError
 
 TABLE_SUFFIXES = {"csv": (".csv",), "tsv": (".tsv",), "parquet": (".parquet",), "jsonl": (".jsonl", ".ndjson")}
@@ -29,6 +32,8 @@ class Raw:
         natural: name or number of each sample's client ``(N,)``, of str or whole numbers, or None.
         names: the K class names where the source has them; ``labels`` are then already ``0..K-1``.
         vocabulary: number of token ids where ``x`` holds encoded text, else 0.
+        ready: whether inputs are as a model takes them already, so that they have no range.
+        remarks: what the reader says of how it read the set.
     """
 
     x: NDArray[np.generic]
@@ -37,6 +42,8 @@ class Raw:
     natural: NDArray[np.generic] | None = None
     names: Sequence[str] = ()
     vocabulary: int = 0
+    ready: bool = False
+    remarks: Remarks = field(default_factory=Remarks)
 
 
 def split_flags(train: int, test: int) -> NDArray[np.bool_] | None:
@@ -47,79 +54,128 @@ def split_flags(train: int, test: int) -> NDArray[np.bool_] | None:
     return np.repeat([False, True], [train, test]) if train and test else None
 
 
-def number_labels(labels: NDArray[np.generic], where: str) -> tuple[IntArray, list[str]]:
-    """Number labels ``(N,)`` from 0 to K-1, in the order of their K values; ``where`` names the source in errors.
-
-    Returns:
-        classes ``(N,)`` int64, and the K labels as text.
+def client_names(clients: NDArray[np.generic], where: str) -> tuple[NDArray[np.generic], Remarks]:
+    """Names of the samples' clients ``(N,)`` as text, without blanks at either end; whole numbers on the disk stay.
 
     Raises:
-        DataError: for missing labels, or for fractional numbers (a regression target).
+        DataError: if a sample has no client, which ``where`` then names.
     """
-    if labels.dtype.kind == "O":
-        labels = np.array([str(label) for label in labels])
-    if labels.dtype.kind == "f":
-        missing = int((~np.isfinite(labels)).sum())
-        if missing:
-            raise DataError(f"{where}: {missing} of {len(labels)} labels are missing or not finite. Remove those rows.")
-        if np.any(labels != np.floor(labels)):
-            raise DataError(
-                f"{where}: the target has fractional values such as {labels[labels != np.floor(labels)][0]:g}; "
-                "Strata trains classifiers. Choose the column of the class with data.target=COLUMN."
-            )
-        labels = labels.astype(np.int64)
-    values = np.unique(np.concatenate([np.unique(part) for part in chunks(labels)]))
-    names = [str(value) for value in values]
-    if labels.dtype == np.int64 and np.array_equal(values, np.arange(len(values))):
-        return cast(IntArray, labels), names  # numbered already, and maybe on the disk
-    return np.searchsorted(values, labels).astype(np.int64), names
+    if isinstance(clients, np.memmap) and clients.dtype.kind in "iu":
+        return np.asarray(clients), Remarks()  # a tenth of the memory
+    missing = 0
+    if clients.dtype.kind in "fO":
+        missing = sum(name is None or name != name for name in clients.tolist())
+    names = decoded(clients).astype(np.str_)
+    bare = np.char.strip(names)
+    missing = missing or int((bare == "").sum())
+    if missing:
+        raise DataError(
+            f"{where}: {missing} of {len(clients)} samples have no client. Name one for each, or drop them."
+        )
+    before, after = len(np.unique(names)), len(np.unique(bare))
+    if after == before:
+        return bare, Remarks()
+    return bare, Remarks().warned(
+        f"{where}: blanks at the ends of clients' names are left out: {before} became {after}."
+    )
 
 
-def to_dataset(raw: Raw, name: str, where: str) -> Dataset:
+def published_flags(test: NDArray[np.generic], where: str) -> NDArray[np.bool_] | None:
+    """Flags of the published test samples ``(N,)``; None where all samples are of one split.
+
+    Raises:
+        DataError: if they are no flags, such as numbers of rows.
+    """
+    if test.dtype.kind not in "buif" or not np.isin(test, (0, 1)).all():
+        odd = next((value for value in test.tolist() if value not in (0, 1)), None)
+        raise DataError(
+            f"{where}: test holds {odd!r}, expected a flag for each row, 0 or 1. If it lists the numbers of test rows, "
+            "save numpy.isin(numpy.arange(len(X)), test) instead."
+        )
+    flags = test.astype(np.bool_)
+    return flags if flags.any() and not flags.all() else None
+
+
+def to_dataset(raw: Raw, name: str, where: str, config: DataConfig) -> Dataset:
     """Check what was read and make it a :class:`~strata.engine.data.dataset.Dataset`.
 
-    ``uint8`` inputs stay as they are; other whole numbers become int64 and other numbers float32. Rows of whole numbers
-    ``(N, length)``, none negative, are token ids.
+    Inputs of ``uint8`` and ``int64`` stay as they are, other numbers become float32. Rows of whole numbers
+    ``(N, length)`` of other types than ``uint8``, none negative, are token ids, unless a range is asked for. The range
+    of the rest is that of :func:`~strata.engine.data.sources.ranges.range_of`.
+
+    Args:
+        raw: what was read.
+        name: what the set is called in tables.
+        where: the source, for errors.
+        config: its ``range`` and ``no_label``.
 
     Raises:
-        DataError: for an empty set, lengths that differ, labels outside the classes, or inputs that are not finite.
+        DataError: for an empty set, lengths that differ, labels that are none (see
+            :func:`~strata.engine.data.sources.labels.number_labels`), a single class, or inputs that are not finite or
+            not of the range that is asked for.
     """
     if not len(raw.x) or len(raw.x) != len(raw.labels):
         raise DataError(
             f"{where}: {len(raw.x)} inputs and {len(raw.labels)} labels; expected one label an input, and at least one."
         )
-    if raw.names:
-        classes, names = raw.labels.astype(np.int64), list(raw.names)
-        if classes.min() < 0 or classes.max() >= len(names):
-            raise DataError(f"{where}: labels {classes.min()}..{classes.max()}, expected 0..{len(names) - 1}.")
-    else:
-        classes, names = number_labels(raw.labels, where)
-    x = _plain_inputs(raw.x, where)
+    labels = number_labels(raw.labels, raw.names, config.no_label, where)
+    raw = raw if labels.kept is None else _rows(raw, labels.kept)
+    asked = asked_range(config.range)
+    vocabulary = raw.vocabulary or (0 if raw.ready or asked else _token_ids(raw.x))
+    x = _plain_inputs(raw.x, bool(vocabulary), where)
+    if asked and (raw.ready or vocabulary):
+        raise DataError(
+            f"data.range={config.range}: inputs of {where} are {'token ids' if vocabulary else 'scaled already'}. "
+            "Expected arrays or pictures; leave data.range=auto for others."
+        )
+    bounds, remarks = (PLAIN, Remarks()) if raw.ready or vocabulary else range_of(x, asked, where)
+    if vocabulary:
+        remarks = remarks.noted(f"inputs: rows of {x.shape[1]} token ids below {vocabulary}")
+    if (labels.classes == labels.classes[0]).all():
+        raise DataError(
+            f"{where}: all {len(labels.classes)} samples have the label {labels.names[labels.classes[0]]!r}, so there "
+            "is nothing to tell apart. Expected two classes or more; data.target names the column of the class."
+        )
     return Dataset(
         name=name,
         x=x,
-        y=classes,
-        classes=len(names),
-        class_names=tuple(names),
+        y=labels.classes,
+        classes=len(labels.names),
+        class_names=tuple(labels.names),
         natural=raw.natural,
         natural_test=raw.test,
-        vocabulary=raw.vocabulary or _token_ids(x),
+        vocabulary=vocabulary,
+        value_range=None if bounds == PLAIN and x.dtype != np.uint8 else bounds,
+        remarks=raw.remarks + labels.remarks + remarks,
+    )
+
+
+def _rows(raw: Raw, kept: NDArray[np.bool_]) -> Raw:
+    """The set with those samples alone for which ``kept`` ``(N,)`` is true."""
+    test = None if raw.test is None else raw.test[kept]
+    return replace(
+        raw,
+        x=raw.x[kept],
+        labels=raw.labels[kept],
+        test=None if test is None or test.all() or not test.any() else test,
+        natural=None if raw.natural is None else raw.natural[kept],
     )
 
 
 def _token_ids(x: NDArray[np.generic]) -> int:
     """Count the token ids of a set that was tokenised elsewhere; 0 where inputs are something else."""
-    return int(x.max()) + 1 if x.dtype == np.int64 and x.ndim == 2 and x.size and x.min() >= 0 else 0
+    whole = x.dtype.kind in "ui" and x.dtype != np.uint8
+    return int(x.max()) + 1 if whole and x.ndim == 2 and x.size and x.min() >= 0 else 0
 
 
-def _plain_inputs(x: NDArray[np.generic], where: str) -> NDArray[np.generic]:
-    """Return inputs as contiguous uint8, int64 or float32."""
+def _plain_inputs(x: NDArray[np.generic], tokens: bool, where: str) -> NDArray[np.generic]:
+    """Return inputs as contiguous uint8, int64 or float32; ``tokens`` are int64."""
     if x.dtype.kind not in "uifb":
         raise DataError(f"{where}: inputs are of type {x.dtype}; expected numbers.")
-    if x.dtype == np.uint8:
-        return _contiguous(x, np.uint8)
+    if tokens or x.dtype in (np.uint8, np.int64):
+        return _contiguous(x, np.int64 if tokens else x.dtype.type)
     if x.dtype.kind in "ui":
-        return _contiguous(x, np.int64)
+        return _contiguous(x, np.float32)
     bad = sum(part.size - int(np.isfinite(part).sum()) for part in chunks(x))
     if bad:
         raise DataError(f"{where}: {bad} input values are missing or not finite. Fill or remove them.")

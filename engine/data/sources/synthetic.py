@@ -60,4 +60,5 @@ def generate(config: DataConfig, clients: int, seed: int) -> Raw:
         labels=np.concatenate([labels for _, labels in parts]),
         natural=np.repeat([f"{u:0{width}d}" for u in range(clients)], sizes),
         names=[str(label) for label in range(CLASSES)],
+        ready=True,
     )

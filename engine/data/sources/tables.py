@@ -3,6 +3,7 @@
 # N rows, F features
 """
 
+import csv
 import json
 import re
 from collections.abc import Sequence
@@ -13,12 +14,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from strata.engine.data.config import DataConfig
-from strata.engine.data.sources.raw import TABLE_SUFFIXES, Raw, split_flags
+from strata.engine.data.folders import files
+from strata.engine.data.remarks import Remarks
+from strata.engine.data.sources.arrays import channels_first
+from strata.engine.data.sources.columns import encode_column, without_leaks
+from strata.engine.data.sources.delimited import counted, encoding_of, is_number, read_delimited
+from strata.engine.data.sources.raw import TABLE_SUFFIXES, Raw, client_names, split_flags
 from strata.engine.data.sources.text import RESERVED, encode, vocabulary_of
 from strata.engine.errors import DataError
-
-MAX_CATEGORIES = 256
-MISSING = "(missing)"
 
 
 def split_files(path: Path, suffixes: Sequence[str]) -> tuple[Path, Path | None]:
@@ -33,13 +36,13 @@ def split_files(path: Path, suffixes: Sequence[str]) -> tuple[Path, Path | None]
     if path.is_file():
         train, test = path, path.with_name(_test_name(path))
         return train, test if test != train and test.is_file() else None
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes)
-    trains = [file for file in files if _test_name(file) != file.name] if len(files) > 1 else files
+    found = [file for file in files(path) if file.suffix.lower() in suffixes]
+    trains = [file for file in found if _test_name(file) != file.name] if len(found) > 1 else found
     if len(trains) != 1:
-        listed = ", ".join(file.name for file in files[:6]) or "nothing"
+        listed = ", ".join(file.name for file in found[:6]) or "nothing"
         raise DataError(
             f"{path}: expected one {suffixes[0]} file, or one that ends in train and one that ends in test; found "
-            f"{listed}. Name the file in data.name, e.g. {path / (files[0].name if files else 'train' + suffixes[0])}."
+            f"{listed}. Name the file in data.name, e.g. {path / (found[0].name if found else 'train' + suffixes[0])}."
         )
     return split_files(trains[0], suffixes)
 
@@ -55,17 +58,9 @@ def _test_name(path: Path) -> str:
 
 def is_series(path: Path) -> bool:
     """Whether a .tsv file is one of the UCR archive: its first line is no header, but holds two or more numbers."""
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with path.open(encoding=encoding_of(path), errors="replace") as file:
         fields = file.readline().strip().split("\t")
-    return len(fields) > 1 and all(_is_number(field) for field in fields)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    return len(fields) > 1 and all(map(is_number, fields)) and not counted(fields)
 
 
 def read_table(path: Path, kind: str, config: DataConfig) -> Raw:
@@ -75,13 +70,35 @@ def read_table(path: Path, kind: str, config: DataConfig) -> Raw:
         DataError: see :func:`split_files` and :func:`from_frame`.
     """
     train, test = split_files(path, TABLE_SUFFIXES[kind])
-    if kind == "tsv" and is_series(train):
+    if kind == "tsv" and config.header == "auto" and is_series(train):
         return read_series(train, test)
-    frames = [read_frame(file, kind) for file in (train, test) if file is not None]
+    read = [read_frame(file, kind, config) for file in (train, test) if file is not None]
+    frames = [frame for frame, _ in read]
     if len(frames) == 2 and list(frames[0].columns) != list(frames[1].columns):
         raise DataError(f"{train} and {test} have different columns: {_difference(*frames)}.")
     flags = split_flags(len(frames[0]), sum(map(len, frames[1:])))
-    return from_frame(pd.concat(frames, ignore_index=True), flags, config, str(path))
+    remarks = sum((said for _, said in read), _not_read(path, [train, test], kind))
+    frame = pd.concat(frames, ignore_index=True)
+    if kind in ("csv", "tsv") and config.target in frame.columns:
+        frame = frame.assign(**{config.target: _as_numbers(frame[config.target])})
+    return from_frame(frame, flags, config, str(path), remarks=remarks)
+
+
+def _not_read(path: Path, taken: Sequence[Path | None], kind: str) -> Remarks:
+    """A caution where a folder holds more tables than were taken."""
+    found = files(path) if path.is_dir() else []
+    left = [file.name for file in found if file.suffix.lower() in TABLE_SUFFIXES[kind] and file not in taken]
+    return Remarks().warned(f"{path}: {', '.join(left)} is not read.") if left else Remarks()
+
+
+def _as_numbers(column: pd.Series) -> pd.Series:
+    """Texts of a column as numbers, where all are; texts such as 01 and 1 would be the same number, and stay."""
+    texts = column.dropna().unique()
+    if not len(texts) or not all(isinstance(text, str) and is_number(text) for text in texts):
+        return column
+    padded = any(re.match(r"[-+]?0\d", text.strip()) for text in texts)
+    numbers = pd.to_numeric(column)
+    return column if padded and numbers.nunique() < len(texts) else numbers
 
 
 def _difference(first: pd.DataFrame, second: pd.DataFrame) -> str:
@@ -89,25 +106,27 @@ def _difference(first: pd.DataFrame, second: pd.DataFrame) -> str:
     return ", ".join(differing) or "the same names in another order"
 
 
-def read_frame(path: Path, kind: str) -> pd.DataFrame:
-    """Read one file as a pandas frame; ``kind`` is csv, tsv, parquet or jsonl.
+def read_frame(path: Path, kind: str, config: DataConfig) -> tuple[pd.DataFrame, Remarks]:
+    """Read one file as a pandas frame, and what to say of it; ``kind`` is csv, tsv, parquet or jsonl.
 
     Raises:
         DataError: if it cannot be parsed.
     """
     try:
         if kind == "parquet":
-            return pd.read_parquet(path)
+            return pd.read_parquet(path), Remarks()
         if kind == "jsonl":
-            return _read_jsonl(path)
-        return pd.read_csv(path, sep="\t" if kind == "tsv" else ",", skipinitialspace=True, low_memory=False)
-    except (ValueError, OSError) as error:
+            return _read_jsonl(path), Remarks()
+        return read_delimited(path, kind, config)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not in UTF-8 ({error}). Save it as UTF-8.") from error
+    except (ValueError, OSError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as {kind} ({error}). Check the file, or set data.format.") from error
 
 
 def _read_jsonl(path: Path) -> pd.DataFrame:
     """Read one JSON object a line. Not pandas.read_json, which guesses dates and numbers from names and texts."""
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding=encoding_of(path)) as file:
         rows = [json.loads(line) for line in file if line.strip()]
     if not all(isinstance(row, dict) for row in rows):
         raise ValueError('every line must be an object such as {"text": ..., "label": ...}')
@@ -144,7 +163,12 @@ def read_series(train: Path, test: Path | None) -> Raw:
 
 
 def from_frame(
-    frame: pd.DataFrame, test: NDArray[np.bool_] | None, config: DataConfig, where: str, names: Sequence[str] = ()
+    frame: pd.DataFrame,
+    test: NDArray[np.bool_] | None,
+    config: DataConfig,
+    where: str,
+    names: Sequence[str] = (),
+    remarks: Remarks | None = None,
 ) -> Raw:
     """Turn a table into inputs ``(N, F)`` float32.
 
@@ -159,26 +183,41 @@ def from_frame(
         config: names the target, input and client columns.
         where: the source, for errors.
         names: class names, if the target column holds ``0..K-1`` already.
+        remarks: what was said of the table so far.
 
     Raises:
         DataError: naming the column that is not there, holds free text, or is of a kind that has no encoding.
     """
+    remarks = remarks or Remarks()
     columns = [str(column) for column in frame.columns]
     frame = frame.set_axis(columns, axis=1)
     for key, column in (("target", config.target), ("client_column", config.client_column)):
         if column and column not in columns:
-            raise DataError(f"{where} has no column {column!r}. Set data.{key} to one of: {', '.join(columns)}.")
+            hint = "".join(f" {caution}" for caution in remarks.cautions)
+            raise DataError(f"{where} has no column {column!r}. Set data.{key} to one of: {', '.join(columns)}.{hint}")
     if frame[config.target].isna().any():
         missing = int(frame[config.target].isna().sum())
         raise DataError(f"{where}: column {config.target!r} lacks {missing} of {len(frame)} labels. Remove those rows.")
     train = np.ones(len(frame), bool) if test is None else ~test
-    client = frame[config.client_column].astype(str).to_numpy(dtype=np.str_) if config.client_column else None
+    client = None
+    if config.client_column:
+        client, said = client_names(frame[config.client_column].to_numpy(dtype=object), where)
+        remarks += said
     inputs, vocabulary = frame[input_columns(columns, config, where)], 0
     x: NDArray[np.generic]
+    vectors = not config.text and _holds_lists(inputs)
     if config.text:
         x, vocabulary = _token_ids(inputs[config.text], train, config, where)
+    elif vectors:
+        x, said = channels_first(_vectors(inputs.iloc[:, 0], where), config.layout)
+        remarks += said
     else:
-        x = _encode(inputs, train, where)
+        if not config.inputs:
+            inputs, said = without_leaks(inputs, frame[config.target], train)
+            remarks += said
+        blocks = [encode_column(inputs[column], train, where) for column in inputs.columns]
+        x = np.concatenate([block for block, _ in blocks], axis=1)
+        remarks = sum((said for _, said in blocks), remarks)
     return Raw(
         x=x,
         labels=frame[config.target].to_numpy(),
@@ -186,6 +225,8 @@ def from_frame(
         natural=client,
         names=names,
         vocabulary=vocabulary,
+        ready=not (config.text or vectors),
+        remarks=remarks,
     )
 
 
@@ -234,48 +275,20 @@ def _token_ids(
     return encode(texts, ids, config.length), len(ids) + RESERVED
 
 
-def _encode(frame: pd.DataFrame, train: NDArray[np.bool_], where: str) -> NDArray[np.generic]:
-    first = frame.iloc[0, 0] if len(frame) else None
-    if frame.shape[1] == 1 and isinstance(first, list | tuple | np.ndarray):
-        return _vectors(frame.iloc[:, 0], where)
-    blocks = [_encode_column(frame[column], train, where) for column in frame.columns]
-    return np.concatenate(blocks, axis=1)
+def _holds_lists(frame: pd.DataFrame) -> bool:
+    """Whether the only column of a table holds lists of numbers."""
+    return frame.shape[1] == 1 and len(frame) > 0 and isinstance(frame.iloc[0, 0], list | tuple | np.ndarray)
 
 
 def _vectors(column: pd.Series, where: str) -> NDArray[np.generic]:
-    """Return a column of lists as ``(N, length)``."""
+    """Return a column of lists, maybe of lists, as ``(N, ...)``."""
     try:
-        return np.stack([np.asarray(value) for value in column])
+        return np.stack([np.asarray(_unboxed(value)) for value in column])
     except ValueError as error:
         raise DataError(f"{where}: column {column.name!r} holds lists of different lengths. Pad them.") from error
 
 
-def _encode_column(column: pd.Series, train: NDArray[np.bool_], where: str) -> NDArray[np.float32]:
-    """One column as ``(N, 1)`` standardised, or ``(N, values)`` of 0 and 1."""
-    if pd.api.types.is_numeric_dtype(column):
-        return _standardised(column.to_numpy(dtype=np.float64, na_value=np.nan), train, f"{where}: {column.name!r}")
-    filled = column.astype(object).where(column.notna(), MISSING)
-    if not all(isinstance(value, str | bool | int | float) for value in filled):
-        raise DataError(
-            f"{where}: column {column.name!r} holds {type(filled.iloc[0]).__name__} values, which have no encoding. "
-            "Leave it out by listing the other columns in data.inputs."
-        )
-    text = filled.astype(str).to_numpy(dtype=np.str_)
-    values = np.unique(text)
-    if len(values) > MAX_CATEGORIES or len(values) > max(20, len(text) // 2):
-        raise DataError(
-            f"{where}: column {column.name!r} has {len(values)} distinct texts in {len(text)} rows, so it is free text "
-            f"(or an identifier), not a category. Set data.text={column.name} to learn from it as text, or leave it "
-            "out by listing the other columns in data.inputs."
-        )
-    return np.asarray(text[:, None] == values[None, :], np.float32)
-
-
-def _standardised(values: NDArray[np.float64], train: NDArray[np.bool_], where: str) -> NDArray[np.float32]:
-    """Zero mean and unit deviation over the training rows; a constant column becomes zeros."""
-    known = values[train & ~np.isnan(values)]
-    if not len(known) or np.isinf(values).any():
-        raise DataError(f"{where} has {'infinite values' if len(known) else 'no value in the training rows'}.")
-    deviation = known.std()
-    scaled = (values - known.mean()) / (deviation if deviation > 0 else 1.0)
-    return np.asarray(np.nan_to_num(scaled, nan=0.0), np.float32)[:, None]
+def _unboxed(value: object) -> object:
+    """An entry of a table, of whose lists in lists parquet makes arrays of arrays."""
+    boxed = isinstance(value, np.ndarray) and value.dtype == object
+    return [_unboxed(inner) for inner in value] if boxed else value  # type: ignore[attr-defined]

@@ -1,5 +1,6 @@
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,11 +8,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 
-from strata.cluster.report.holdings import label_entropy_bits, label_skew, summary, table
+from strata.cluster.report.holdings import label_entropy_bits, label_skew, lines, summary, table
 from strata.cluster.report.holdings_plot import plot, team_order
 from strata.engine.data.config import DataConfig, FormationConfig, PartitionConfig
-from strata.engine.data.dataset import FederatedData
+from strata.engine.data.dataset import ClientData, FederatedData
 from strata.engine.data.partition.dealing import partition
+from strata.engine.data.remarks import Remarks
 from strata.engine.data.teams.formation import form_teams
 
 
@@ -31,6 +33,29 @@ def rendered(federated, width=100):
     console = Console(file=io.StringIO(), width=width)
     console.print(table(federated))
     return console.file.getvalue()
+
+
+def test_lines_name_classes_and_who_is_never_tested_on_what(make_dataset):
+    # Rows 0 to 3 are of class 0, 4 to 7 of class 1, 8 to 11 of class 2.
+    clean = make_dataset(per_class=4, classes=3)
+    dataset = replace(clean, class_names=("cat", "dog", "owl"), remarks=Remarks(("read as that",), ("warned of",)))
+    rows = [([0, 4, 8], [1]), ([2, 5], [3, 6]), ([9], [10, 7])]
+    clients = [ClientData(np.array(train), np.array(test)) for train, test in rows]
+    assert lines(FederatedData(dataset, clients)) == [
+        "3 classes: 0 cat, 1 dog, 2 owl",
+        "1 of 3 clients are never tested on classes they train on: client 0 on 1, 2",
+        "read as that",
+    ]
+    assert lines(FederatedData(dataset, clients[1:]))[1:] == ["read as that"]
+
+
+def test_lines_cut_long_lists(make_dataset):
+    dataset = replace(make_dataset(per_class=4, classes=30), class_names=tuple(map(str, range(30))))
+    clients = [ClientData(np.array([0, 4 * label + 1]), np.array([4 * label + 2])) for label in range(1, 15)]
+    named, untested = lines(FederatedData(dataset, clients))
+    assert named.endswith("18 18, 19 19, and 10 more")
+    assert untested.startswith("14 of 14 clients are never tested on classes they train on: client 0 on 0; client 1")
+    assert untested.endswith("client 9 on 0; and 4 more")
 
 
 def test_entropy_and_skew_in_closed_form():

@@ -170,6 +170,14 @@ def test_file_errors(make_dataset, tmp_path, content, message):
         partition(make_dataset(), 2, PartitionConfig("file", path=str(path)), CLIENT, 0)
 
 
+@pytest.mark.parametrize("setting", [{"limit": 300}, {"no_label": "9"}])
+def test_a_file_of_rows_does_not_go_with_settings_that_leave_rows_out(make_dataset, tmp_path, setting):
+    path = tmp_path / "clients.json"
+    path.write_text(json.dumps({"0": list(range(12))}))
+    with pytest.raises(DataError, match=r"lists rows of the whole set, and data\.(limit=300|no_label=9) leaves others"):
+        partition(make_dataset(), 1, PartitionConfig("file", path=str(path)), DataConfig(**setting), 0)
+
+
 def test_file_that_is_not_there(make_dataset):
     with pytest.raises(DataError, match=r"partition.path is empty"):
         partition(make_dataset(), 2, PartitionConfig("file"), CLIENT, 0)

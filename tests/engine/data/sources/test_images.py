@@ -4,7 +4,8 @@ from PIL import Image
 
 from strata.engine.data.config import DataConfig
 from strata.engine.data.sources.catalogue import load
-from strata.engine.data.sources.images import read_cifar, read_idx, read_idx_array, read_picture_folders
+from strata.engine.data.sources.images import read_cifar, read_idx, read_idx_array
+from strata.engine.data.sources.picture_folders import read_picture_folders
 from strata.engine.errors import DataError
 
 
@@ -143,7 +144,7 @@ def test_picture_folders_with_splits(tmp_path):
 def test_grey_pictures_keep_one_channel(tmp_path):
     save(tmp_path / "a/1.png", np.full((3, 3), 5, np.uint8))
     save(tmp_path / "b/1.png", np.full((3, 3), 6, np.uint8))
-    raw = read_picture_folders(tmp_path)
+    raw = read_picture_folders(tmp_path, DataConfig())
     assert raw.x.shape == (2, 1, 3, 3)
     assert raw.test is None
 
@@ -151,8 +152,8 @@ def test_grey_pictures_keep_one_channel(tmp_path):
 def test_pictures_of_different_size_or_unreadable(tmp_path):
     save(tmp_path / "a/1.png", np.zeros((3, 3), np.uint8))
     save(tmp_path / "b/2.png", np.zeros((3, 4), np.uint8))
-    with pytest.raises(DataError, match=r"2.png is 4×3 pixels, .*1.png is 3×3. Resize"):
-        read_picture_folders(tmp_path)
+    with pytest.raises(DataError, match=r"2.png is 4×3 pixels, .*1.png is 3×3. Set data.resize=SIDE"):
+        read_picture_folders(tmp_path, DataConfig())
     (tmp_path / "b/2.png").write_bytes(b"not a picture")
     with pytest.raises(DataError, match=r"2.png cannot be read as a picture"):
-        read_picture_folders(tmp_path)
+        read_picture_folders(tmp_path, DataConfig())

@@ -29,6 +29,9 @@ REVIEWS = ["Good, good film!", "a bad film", "Don't: BAD<br />", ""]
         ("a<br />b_1 2nd", ["a", "br", "b_1", "2nd"]),
         ("Übel—naïve", ["übel", "naïve"]),
         (" ...\n", []),
+        ("我爱电影。", ["我", "爱", "电", "影"]),
+        ("GPT4は好き", ["gpt4", "は", "好", "き"]),
+        ("영화 좋아요", ["영화", "좋아요"]),
     ],
 )
 def test_words_are_lower_cased_runs(text, expected):
@@ -77,8 +80,8 @@ def test_every_format_gives_the_same_ids(reviews, kind):
 
 
 def test_words_are_counted_in_the_training_rows_alone(tmp_path):
-    for part, text in (("train", "seen"), ("test", "unseen seen")):
-        pd.DataFrame({"text": [text], "label": [0]}).to_csv(tmp_path / f"{part}.csv", index=False)
+    for label, (part, text) in enumerate((("train", "seen"), ("test", "unseen seen"))):
+        pd.DataFrame({"text": [text], "label": [label]}).to_csv(tmp_path / f"{part}.csv", index=False)
     made = read(tmp_path.parent, tmp_path.name, length=2)
     assert made.x.tolist() == [[2, 0], [1, 2]]
     assert made.natural_test.tolist() == [False, True]
