@@ -1,12 +1,14 @@
 """Where the wall seconds of a run's rounds went: a table for people, and ``profile.json`` in the run's folder."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.table import Table
 
 from strata.cluster.humanise import humanise_seconds
+from strata.cluster.run.recovery import Survived
 from strata.engine.rounds.records import RoundRecord
 from strata.engine.stopwatch import AGENTS, PARTS, TRACKING, Seconds
 
@@ -36,10 +38,12 @@ class Profile:
     Attributes:
         started: wall seconds of the start, by what was done; some of it side by side.
         rounds: in their order.
+        survived: failures that the run went on after; what starting again took is in no round.
     """
 
     started: Seconds
     rounds: list[RoundProfile] = field(default_factory=list)
+    survived: Sequence[Survived] = ()
 
     def add(self, record: RoundRecord, wall_s: float) -> None:
         """Take one more round, which took ``wall_s`` from its beginning until its checkpoint was written."""
@@ -67,6 +71,7 @@ class Profile:
             "wall_s": wall_s,
             "parts": parts,
             "start_s": dict(self.started),
+            "recoveries": [{"round": s.round, "back_to": s.back_to, "wall_s": s.seconds} for s in self.survived],
             "by_round": by_round,
         }
 
@@ -95,3 +100,9 @@ class Profile:
     def start(self) -> str:
         """What the start took, in a line."""
         return "start: " + ", ".join(f"{what} {humanise_seconds(taken)}" for what, taken in self.started.items())
+
+    def recoveries(self) -> str:
+        """What starting again took, in a line; empty where nothing was lost."""
+        taken = humanise_seconds(sum(one.seconds for one in self.survived))
+        count = len(self.survived)
+        return f"starting again: {count} time{'s' * (count > 1)}, {taken}" if count else ""

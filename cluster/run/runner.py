@@ -144,7 +144,8 @@ def run_one(
     every = _sinks(config, display) + guarded(config.tracking.sinks, sinks, display.message)
     recovery = Recovery(config, run_dir / CHECKPOINTS, display.message)
     session = recovery.started(lambda: Session(config, display.message, fresh, given))
-    summary, spent = RunSummary(run_dir, failures=recovery.survived), Profile(session.started)
+    summary = RunSummary(run_dir, failures=recovery.survived)
+    spent = Profile(session.started, survived=recovery.survived)
     summary.stopping = Stopping(config.stop, rule)
     with session, closing(recovery), _interrupts() as interrupted:
         recovery.interrupted = interrupted
@@ -166,7 +167,8 @@ def run_one(
 
 def _tell(spent: Profile, run_dir: Path, display: Display) -> None:
     display.show(spent.table())
-    display.message(spent.start())
+    for line in filter(None, (spent.start(), spent.recoveries())):
+        display.message(line)
     try:
         if spent.rounds:  # a run that was over keeps the profile of its rounds
             spent.write(run_dir)

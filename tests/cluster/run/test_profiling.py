@@ -12,6 +12,7 @@ from strata.algorithms.fedavg import FedAvg
 from strata.algorithms.permfl import PerMFL
 from strata.cluster.cli import main
 from strata.cluster.run.profiling import PROFILE, Profile
+from strata.cluster.run.recovery import Survived
 from strata.cluster.sinks.by_client import read_calls
 from strata.cluster.sinks.jsonl import JsonlSink
 from strata.engine.federation import Federation
@@ -121,6 +122,10 @@ def test_totals_means_and_shares_are_those_of_the_rounds(tmp_path):
     assert "wall time of 2 rounds: 8.0 s" in shown
     assert re.search(r"training\W+2\.0 s\W+50\.0%", shown)
     assert profile.start() == "start: loading data 1.5 s"
+    assert profile.recoveries() == ""
+    lost = Profile({}, survived=[Survived(3, "an actor died", 2, 4.5), Survived(7, "a node is gone", 5, 1.5)])
+    assert lost.recoveries() == "starting again: 2 times, 6.0 s"
+    assert lost.plain()["recoveries"][0] == {"round": 3, "back_to": 2, "wall_s": 4.5}
 
 
 def test_a_run_that_was_over_has_an_empty_profile():

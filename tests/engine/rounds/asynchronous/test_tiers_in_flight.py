@@ -1,7 +1,12 @@
 """Whole federations of tiered methods in which teams do not wait for their clients, or the global server for teams."""
 
-import pytest
+from dataclasses import dataclass
 
+import pytest
+import torch
+
+from strata.algorithms.hsgd import Hsgd
+from strata.engine.errors import ConfigError
 from strata.engine.federation import Federation
 from strata.engine.rounds.server import TeamPrices
 from tests.helpers.small import BUFFERED, HALF, NOISY, played, resume_in_flight, small
@@ -49,6 +54,20 @@ def test_a_run_with_teams_in_flight_is_resumed_to_the_bit(tmp_path, method, upda
     words = (*NOISY, *FEW_TEAMS, "rounds=8", "teams.concurrency=3", "teams.staleness=polynomial")
     config = small(method, *words, f"teams.update={update}")
     resume_in_flight(config, tmp_path, 3, lambda saved: len(saved.aloft.calls) == 2)
+
+
+@dataclass(frozen=True)
+class Norm:
+    """An upload without a model."""
+
+    length: torch.Tensor
+
+
+def test_changes_of_teams_whose_uploads_hold_no_model_are_refused_before_anything_is_called(monkeypatch):
+    monkeypatch.setattr(Hsgd, "to_global", lambda self, team: Norm(team.params["head.weight"].norm()))
+    with pytest.raises(ConfigError, match=r"update=change: an upload of .* Set update=model"):
+        Federation(small("hsgd", *FEW_TEAMS, "teams.update=change"))
+    Federation(small("hsgd", *FEW_TEAMS)).close()
 
 
 def test_a_team_and_its_clients_are_what_they_were_until_the_teams_upload_is_taken_in():
