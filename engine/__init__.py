@@ -34,8 +34,10 @@ if TYPE_CHECKING:
     )
     from strata.engine.method.requests import (
         AdamW,
+        Cosine,
         Evaluate,
         Evaluation,
+        Linear,
         Pull,
         Represent,
         Represented,
@@ -62,6 +64,7 @@ __all__ = [
     "ClientStep",
     "Context",
     "Control",
+    "Cosine",
     "Decisions",
     "Evaluate",
     "Evaluation",
@@ -70,6 +73,7 @@ __all__ = [
     "FlatAlgorithm",
     "Joint",
     "Length",
+    "Linear",
     "LocalSgd",
     "LocalTraining",
     "ModelSpec",
@@ -107,6 +111,8 @@ __all__ = [
 
 HOMES = {
     "AdamW": "strata.engine.method.requests",
+    "Linear": "strata.engine.method.requests",
+    "Cosine": "strata.engine.method.requests",
     "AgentSpec": "strata.engine.method.control",
     "Assignment": "strata.engine.method.messages",
     "Batch": "strata.engine.method.losses",

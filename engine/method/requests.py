@@ -1,8 +1,9 @@
 """What a method asks of the trainer, and what it gets back. A method never loops over batches itself."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from torch import Tensor
 
@@ -10,6 +11,9 @@ from strata.engine.method.length import Length
 from strata.engine.method.losses import Loss, cross_entropy
 from strata.engine.models.base import Buildable
 from strata.engine.params import Params
+
+if TYPE_CHECKING:  # torch.optim takes seconds to import
+    import torch
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,43 @@ class AdamW:
 
     lr: float
     weight_decay: float = 0.01
+
+
+class Made(Protocol):
+    """An optimiser of one's own: a frozen dataclass, so that equal settings are equal, which makes torch's object."""
+
+    def make(self, params: list[Tensor]) -> "torch.optim.Optimizer":
+        """A fresh optimiser of these parameters; it is stepped once a minibatch, on their ``grad``."""
+
+
+class Schedule(Protocol):
+    """A learning rate that changes within a call: a frozen dataclass, or a function, of the step."""
+
+    def __call__(self, step: int, steps: int, /) -> float:
+        """By what the learning rate is multiplied in step ``step`` (from 0) of ``steps``."""
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Half a cosine from 1 down to ``to`` at the last step (Loshchilov and Hutter, arXiv 1608.03983, one period)."""
+
+    to: float = 0.0
+
+    def __call__(self, step: int, steps: int) -> float:
+        """The factor of a step."""
+        return self.to + (1 - self.to) * (1 + math.cos(math.pi * step / max(1, steps - 1))) / 2
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A straight line from ``first`` at the first step to ``last`` at the last one."""
+
+    first: float = 1.0
+    last: float = 0.0
+
+    def __call__(self, step: int, steps: int) -> float:
+        """The factor of a step."""
+        return self.first + (self.last - self.first) * step / max(1, steps - 1)
 
 
 @dataclass(frozen=True)
@@ -57,11 +98,16 @@ class Train:
             stand still in them. Whether their parameters move is for ``trainable`` to say.
         pull: proximal terms.
         constants: tensors the loss needs beside the batch, e.g. prototypes.
+        correction: what is added to the gradient of each step, by parameter, beside pulls: SCAFFOLD's c − c_i
+            (arXiv 1910.06378, algorithm 1). Names missing in it are not corrected.
+        clip_norm: the L2 norm, over all trained parameters, to which a step's gradient with all that is added to it is
+            scaled down if it is larger; 0: never.
+        schedule: by what the learning rate is multiplied in each step; None: 1.
     """
 
     model: Buildable
     start: Params
-    optimizer: Sgd | AdamW
+    optimizer: Sgd | AdamW | Made
     batch_size: int
     length: Length
     repeat_batch: bool = False
@@ -70,14 +116,18 @@ class Train:
     frozen: tuple[str, ...] = ()
     pull: tuple[Pull, ...] = ()
     constants: Mapping[str, Tensor] = field(default_factory=dict)
+    correction: Mapping[str, Tensor] = field(default_factory=dict)
+    clip_norm: float = 0.0
+    schedule: Schedule | None = None
 
 
 @dataclass(frozen=True)
 class Trained:
-    """Answer to :class:`Train`: new parameters, and the mean of the steps' losses."""
+    """Answer to :class:`Train`: new parameters, the mean of the steps' losses, and how many steps there were."""
 
     params: Params
     loss: float
+    steps: int = 0
 
 
 @dataclass(frozen=True)

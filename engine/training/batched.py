@@ -19,10 +19,10 @@ from torch import Tensor
 from strata.engine.data.dataset import Dataset, IntArray
 from strata.engine.errors import TrainingError
 from strata.engine.method.losses import Batch
-from strata.engine.method.requests import Answer, Evaluate, Evaluation, Train
+from strata.engine.method.requests import AdamW, Answer, Evaluate, Evaluation, Sgd, Train
 from strata.engine.params import Params
 from strata.engine.training.batches import Rows, batch_sizes, plan_all
-from strata.engine.training.descent import Descent, Pulls
+from strata.engine.training.descent import Corrections, Descent, Pulls
 from strata.engine.training.flops import COUNTS, set_modes
 from strata.engine.training.lanes import LEAST, SHRINK, Lanes, lay, means, padded
 from strata.engine.training.modules import Modules, slots
@@ -83,7 +83,9 @@ class Batched:
             return kind_of(request), padded(n, self._evaluation_batch)
         train = _train(one)
         pulls = tuple((tuple(pull.to), pull.strength) for pull in train.pull)
-        return kind_of(request), train.optimizer, train.batch_size, pulls, padded(n, train.batch_size)
+        steps = sum(batch_sizes(n, train).values()) if train.schedule else 0  # on which the learning rate then rests
+        changes = pulls, tuple(train.correction), train.clip_norm, train.schedule, steps
+        return kind_of(request), train.optimizer, train.batch_size, changes, padded(n, train.batch_size)
 
     def _parts(self, places: Sequence[int], asked: Sequence[Asked]) -> Iterable[list[int]]:
         """The places of a group in parts that may be held at once."""
@@ -159,7 +161,9 @@ class Batched:
         constants = self._stacked(first.constants, [request.constants for request in requests])
         names = Names(moving, tuple(name for name in held if name not in moving), tuple(constants))
         tensors = [*(held[name] for name in (*moving, *names.still)), *constants.values()]
+        assert isinstance(first.optimizer, Sgd | AdamW)
         optimizer = Descent(first.optimizer, tensors[: len(moving)])
+        corrections = self._corrections(requests, held, moving)
         pulls = Pulls([self._pull(requests, number, held, moving) for number in range(len(first.pull))])
         losses: list[Tensor] = []
         width = active = 0
@@ -178,14 +182,25 @@ class Batched:
                     active = alive
                     optimizer.narrow(active)
                     pulls.narrow(active)
+                    corrections.narrow(active)
                 *found, rows = operation(*lanes.batch(step, width), *operands)
-                optimizer.step(pulls.added(found if active == width else [one[:active] for one in found]))
+                used = found if active == width else [one[:active] for one in found]
+                factor = first.schedule(step, len(lanes.active)) if first.schedule else 1.0
+                optimizer.step(corrections.added(pulls.added(used)), factor)
                 losses.append(_to_width(rows, len(group)))
         return held, means(torch.stack(losses), lanes.weights)
 
     def _stacked(self, like: Mapping[str, Tensor], params: Sequence[Params | Mapping[str, Tensor]]) -> Params:
         """The tensors of several clients by name, as one each; of the types of ``like``, on the device."""
         return {name: _joined([one[name] for one in params], self._device, value.dtype) for name, value in like.items()}
+
+    def _corrections(self, requests: Sequence[Train], held: Params, moving: Sequence[str]) -> Corrections:
+        """The corrections of all lanes, and to which norm each lane's gradients are scaled down."""
+        first = requests[0]
+        places = [place for place, name in enumerate(moving) if name in first.correction]
+        values = {moving[place]: held[moving[place]] for place in places}
+        stacked = self._stacked(values, [request.correction for request in requests])
+        return Corrections(places, list(stacked.values()), first.clip_norm, lanes=True)
 
     def _pull(
         self, requests: Sequence[Train], number: int, held: Params, moving: Sequence[str]

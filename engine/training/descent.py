@@ -5,11 +5,12 @@ is kept, operation by operation.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from strata.engine.method.requests import AdamW, Sgd
+from strata.engine.method.requests import AdamW, Made, Sgd
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # torch's
 
@@ -32,15 +33,18 @@ class Descent:
         )
 
     @torch.no_grad()
-    def step(self, gradients: Sequence[Tensor | None]) -> None:
-        """Change the parameters by their gradients; those without one stay as they are."""
+    def step(self, gradients: Sequence[Tensor | None], factor: float = 1.0) -> None:
+        """Change the parameters by their gradients; those without one stay as they are.
+
+        ``factor`` multiplies the learning rate.
+        """
         places = [place for place, gradient in enumerate(gradients) if gradient is not None]
         given = [gradient for gradient in gradients if gradient is not None]
         if not given:
             return
         values, first = self._at(self._values, places), self._at(self._first, places)
         if isinstance(self._chosen, AdamW):
-            self._adapt(self._chosen, places, values, given, first)
+            self._adapt(replace(self._chosen, lr=self._chosen.lr * factor), places, values, given, first)
             return
         if self._chosen.weight_decay:
             given = list(torch._foreach_add(given, values, alpha=self._chosen.weight_decay))
@@ -48,7 +52,7 @@ class Descent:
             torch._foreach_mul_(first, self._chosen.momentum)
             torch._foreach_add_(first, given)
             given = first
-        torch._foreach_add_(values, given, alpha=-self._chosen.lr)
+        torch._foreach_add_(values, given, alpha=-self._chosen.lr * factor)
 
     def _adapt(
         self, chosen: AdamW, places: list[int], values: list[Tensor], gradients: list[Tensor], first: list[Tensor]
@@ -71,6 +75,26 @@ class Descent:
     @staticmethod
     def _at(tensors: list[Tensor], places: list[int]) -> list[Tensor]:
         return [tensors[place] for place in places] if len(places) < len(tensors) else tensors
+
+
+class Foreign:
+    """An optimiser of one's own, of one client."""
+
+    def __init__(self, chosen: Made, values: Sequence[nn.Parameter]) -> None:
+        """``values``: the parameters."""
+        self._values = list(values)
+        self._optimizer = chosen.make(list(values))
+        self._rates = [group.get("lr", 0.0) for group in self._optimizer.param_groups]
+
+    def step(self, gradients: Sequence[Tensor | None], factor: float = 1.0) -> None:
+        """See :meth:`Descent.step`."""
+        for value, gradient in zip(self._values, gradients, strict=True):
+            value.grad = gradient
+        for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * factor
+        self._optimizer.step()
+        for value in self._values:
+            value.grad = None
 
 
 class Pulls:
@@ -104,3 +128,37 @@ class Pulls:
             for (place, *_), gradient in zip(used, pulled, strict=True):
                 found[place] = gradient
         return found
+
+
+class Corrections:
+    """What is added to gradients in every step, and to which norm they are scaled down then."""
+
+    def __init__(self, places: Sequence[int], values: Sequence[Tensor], clip_norm: float, lanes: bool) -> None:
+        """Of the corrections, the places among the gradients and the tensors; ``lanes``: all are stacked, (N, ...)."""
+        self._places, self._values, self._most, self._lanes = places, list(values), clip_norm, lanes
+
+    def narrow(self, lanes: int) -> None:
+        """Leave all but the first ``lanes`` along the first dimension alone from now on."""
+        self._values = [value[:lanes] for value in self._values]
+
+    @torch.no_grad()
+    def added(self, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """The corrected gradients, in their order. What has no gradient is not corrected: it stays where it is."""
+        found = list(gradients)
+        for place, value in zip(self._places, self._values, strict=True):
+            gradient = found[place]
+            found[place] = None if gradient is None else gradient + value
+        return self._clipped(found) if self._most else found
+
+    def _clipped(self, gradients: list[Tensor | None]) -> list[Tensor | None]:
+        """Each lane's gradients, scaled down where their norm is too large."""
+        given = [one if self._lanes else one[None] for one in gradients if one is not None]
+        squares = [one.flatten(1).to(torch.float64).square().sum(1) for one in given]
+        norms_N = torch.stack(squares).sum(0).sqrt()
+        scales_N = (self._most / norms_N.clamp(min=self._most)).to(torch.float32)  # exactly 1 below
+        return [None if one is None else _scaled(one, scales_N if self._lanes else scales_N[0]) for one in gradients]
+
+
+def _scaled(values: Tensor, scales: Tensor) -> Tensor:
+    """Values (N, ...), times a number each, (N,); or all times one."""
+    return values * scales.view(-1, *[1] * (values.dim() - 1)) if scales.dim() else values * scales

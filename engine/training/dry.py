@@ -38,9 +38,11 @@ class Dry:
         return Evaluation(0, len(asked.rows), 0.0)
 
     def _train(self, asked: Asked, request: Train) -> Trained:
+        steps = 0
         for size, count in batch_sizes(len(asked.rows), request).items():
             batch = Batch(*self._rows.fetch(asked.rows[:size]), request.constants)
             asked.work.flops += count * self._flops.step(request, batch)
             asked.work.samples += count * size
             asked.work.steps += count
-        return Trained(request.start, 0.0)
+            steps += count
+        return Trained(request.start, 0.0, steps)

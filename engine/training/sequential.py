@@ -17,12 +17,14 @@ from strata.engine.determinism import torch_scope
 from strata.engine.errors import StrataError
 from strata.engine.method.losses import Batch, sample_losses
 from strata.engine.method.requests import (
+    AdamW,
     Answer,
     Evaluate,
     Evaluation,
     Pull,
     Represent,
     Represented,
+    Sgd,
     Train,
     Trained,
     Work,
@@ -30,7 +32,7 @@ from strata.engine.method.requests import (
 from strata.engine.models.base import features_of
 from strata.engine.params import Params
 from strata.engine.training.batches import GATHER_SAMPLES, Rows, plan_batches
-from strata.engine.training.descent import Descent, Pulls
+from strata.engine.training.descent import Corrections, Descent, Foreign, Pulls
 from strata.engine.training.flops import COUNTS, select_trainable, set_modes
 from strata.engine.training.modules import Modules, slots
 from strata.engine.training.trainer import Asked, Broken, are_finite, out_of_memory, trained
@@ -74,17 +76,21 @@ class Sequential:
         set_modes(module, request.frozen)
         trainable = select_trainable(module, request.trainable)
         values = list(trainable.values())
-        descent = Descent(request.optimizer, values)
+        chosen = request.optimizer
+        descent = Descent(chosen, values) if isinstance(chosen, Sgd | AdamW) else Foreign(chosen, values)
         pulls = Pulls([self._pull(pull, trainable) for pull in request.pull])
+        corrections = self._corrections(request, trainable)
         constants = {name: tensor.to(self._device) for name, tensor in request.constants.items()}
-        losses = []
+        losses: list[Tensor] = []
+        plan = plan_batches(len(rows), request, seed)
         with torch_scope(seed):  # for dropout and whatever else a user's model draws
-            for x, y in self._batches(request, rows, seed):
+            for x, y in self._batches(request, rows, plan):
                 batch = Batch(x, y, constants)
                 work.flops += self._flops.step(request, batch)
                 losses_B = sample_losses(request.loss, module, batch)
                 found = torch.autograd.grad(batch.mean(losses_B), values, allow_unused=True)
-                descent.step(pulls.added(found))
+                factor = request.schedule(len(losses), len(plan)) if request.schedule else 1.0
+                descent.step(corrections.added(pulls.added(found)), factor)
                 losses.append(losses_B.detach().sum(dtype=torch.float64) / len(y))
                 work.samples += len(y)
         params = _take(module, request.start)
@@ -99,8 +105,12 @@ class Sequential:
         places = [place for place, name in enumerate(trainable) if name in pull.to]
         return places, [trainable[n] for n in names], [pull.to[n].to(self._device) for n in names], pull.strength
 
-    def _batches(self, request: Train, rows: IntArray, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        plan = plan_batches(len(rows), request, seed)
+    def _corrections(self, request: Train, trainable: Mapping[str, nn.Parameter]) -> Corrections:
+        places = [place for place, name in enumerate(trainable) if name in request.correction]
+        values = [request.correction[name].to(self._device) for name in trainable if name in request.correction]
+        return Corrections(places, values, request.clip_norm, lanes=False)
+
+    def _batches(self, request: Train, rows: IntArray, plan: Sequence[IntArray]) -> Iterator[tuple[Tensor, Tensor]]:
         per_fetch = max(1, GATHER_SAMPLES // request.batch_size)
         for first in range(0, len(plan), per_fetch):
             chunk = plan[first : first + per_fetch]

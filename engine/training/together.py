@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from strata.engine.determinism import torch_scope
 from strata.engine.method.losses import Batch, sample_losses
-from strata.engine.method.requests import Evaluate, Request, Train
+from strata.engine.method.requests import AdamW, Evaluate, Request, Sgd, Train
 from strata.engine.training.batches import Rows
 from strata.engine.training.flops import select_trainable, set_modes
 from strata.engine.training.lanes import LEAST, lay
@@ -36,6 +36,8 @@ class Togetherness:
 
     def why_not(self, asked: Asked) -> str:
         """Why a request must be answered by itself, in words that follow a colon; empty where it need not."""
+        if isinstance(asked.request, Train) and not isinstance(asked.request.optimizer, Sgd | AdamW):
+            return f"{type(asked.request.optimizer).__name__} is an optimiser of one's own"
         if isinstance(asked.request, Train | Evaluate):
             return self._verdict(asked)[0]
         return "features are averaged client by client"

@@ -88,7 +88,7 @@ def ended(params: Params, steps: int, total: float, work: Work) -> Trained:
     """The answer to a request for training whose ``steps`` had losses of this ``total``, all of them finite."""
     work.steps += steps
     work.loss_sum += total
-    return Trained(params, total / steps if steps else float("nan"))
+    return Trained(params, total / steps if steps else float("nan"), steps)
 
 
 def are_finite(values: Tensor) -> list[bool]:

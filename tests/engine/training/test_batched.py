@@ -1,6 +1,6 @@
 """Many clients' requests as one operation: the same answers as one by one, whoever is beside."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from strata.engine.data.dataset import Dataset
 from strata.engine.determinism import single_thread
 from strata.engine.errors import LossError, TrainingError
 from strata.engine.method.length import Length
-from strata.engine.method.requests import AdamW, Evaluate, Pull, Represent, Sgd, Train, Work
+from strata.engine.method.requests import AdamW, Cosine, Evaluate, Linear, Pull, Represent, Sgd, Train, Work
 from strata.engine.models.base import init_params
 from strata.engine.models.spec import Joint, ModelSpec
 from strata.engine.training import batched
@@ -70,6 +70,15 @@ CHANGES = {
     "a part": {"trainable": frozenset(name for name in init_params(MLP, 0) if name.startswith("head"))},
     "one batch": {"repeat_batch": True, "length": Length(steps=3)},
     "steps": {"length": Length(steps=7)},
+    "a correction": {"correction": to_pull(MLP, "features"), "pull": (Pull(init_params(MLP, 98), 0.2),)},
+    "clipped": {"clip_norm": 0.5, "optimizer": Sgd(0.05, 0.9)},
+    "a falling rate": {"schedule": Cosine(0.1), "length": Length(steps=7)},
+    "a falling rate of AdamW, and all else": {
+        "schedule": Linear(1.0, 0.2),
+        "optimizer": AdamW(1e-2),
+        "correction": to_pull(MLP, "head"),
+        "clip_norm": 0.5,
+    },
 }
 
 
@@ -110,6 +119,32 @@ def test_who_is_beside_never_changes_a_bit(model, monkeypatch):
     parts = [fingerprint(one) for one in answers(Batched(DATA), asked)[0]]
     assert expected == lone == turned[::-1] == parts
     assert len(set(expected)) == len(expected)
+
+
+def test_who_is_beside_never_changes_a_bit_of_corrected_clipped_and_slowing_steps():
+    asked = [
+        replace(one, request=replace(one.request, correction=to_pull(MLP, "head"), clip_norm=0.3, schedule=Cosine()))
+        for one in ask(MLP, [17, 3, 50, 1, 28, 9])
+    ]
+    expected = [fingerprint(one) for one in answers(Batched(DATA), asked)[0]]
+    assert [fingerprint(answers(Batched(DATA), [one])[0][0]) for one in asked] == expected
+    assert [fingerprint(one) for one in answers(Batched(DATA), asked[::-1])[0]] == expected[::-1]
+    assert len(set(expected)) == len(expected)
+
+
+@dataclass(frozen=True)
+class Adagrad:
+    lr: float
+
+    def make(self, params):
+        return torch.optim.Adagrad(params, self.lr)
+
+
+def test_an_optimiser_of_ones_own_is_stepped_one_by_one_and_counted():
+    asked = ask(MLP, [20, 30], optimizer=Adagrad(0.01), schedule=Linear(1.0, 0.5))
+    together, counted = answers(Batched(DATA), asked)
+    assert [one.singly for one in counted] == [{"Adagrad is an optimiser of one's own": 1}] * 2
+    assert [fingerprint(one) for one in together] == [fingerprint(one) for one in answers(Sequential(DATA), asked)[0]]
 
 
 @pytest.mark.parametrize("model", [MCLR, MLP], ids=lambda model: model.name)

@@ -1,5 +1,6 @@
 """The trainer against closed forms."""
 
+from dataclasses import dataclass
 from typing import get_args, get_type_hints
 
 import numpy as np
@@ -13,7 +14,7 @@ from strata.engine.method.algorithm import Algorithm
 from strata.engine.method.length import Length
 from strata.engine.method.losses import Batch, cross_entropy
 from strata.engine.method.messages import ClientStep
-from strata.engine.method.requests import Evaluate, Pull, Represent, Request, Sgd, Train
+from strata.engine.method.requests import Cosine, Evaluate, Linear, Pull, Represent, Request, Sgd, Train
 from strata.engine.models.base import init_params
 from strata.engine.models.spec import ModelSpec
 from strata.engine.training.batches import plan_batches
@@ -64,6 +65,71 @@ def test_a_pull_adds_its_gradient_exactly():
     answer, _ = ask(train(length=Length(steps=1), pull=(Pull(to, 0.5),)))
     for name, value in answer.params.items():
         torch.testing.assert_close(value, start[name] - 0.1 * (start[name] + 0.5 * (start[name] - 2)))
+
+
+def test_a_correction_is_added_to_each_gradient():
+    start = init_params(SPEC, 0)
+    answer, _ = ask(train(length=Length(steps=2), correction={"head.bias": torch.full((K,), 3.0)}))
+    torch.testing.assert_close(answer.params["head.weight"], start["head.weight"] * 0.9**2)
+    torch.testing.assert_close(answer.params["head.bias"], (start["head.bias"] * 0.9 - 0.3) * 0.9 - 0.3)
+    assert answer.steps == 2
+
+
+def test_gradients_are_scaled_down_to_a_norm_and_never_up():
+    start = init_params(SPEC, 0)
+    norm = float(torch.cat([value.flatten() for value in start.values()]).norm())
+    clipped, _ = ask(train(length=Length(steps=1), clip_norm=norm / 4))
+    free, _ = ask(train(length=Length(steps=1), clip_norm=norm * 1.01))
+    for name, value in start.items():
+        torch.testing.assert_close(clipped.params[name], value * (1 - 0.1 / 4))  # the gradient is θ itself
+        torch.testing.assert_close(free.params[name], value * 0.9)
+
+
+def test_what_is_clipped_is_the_gradient_with_all_that_is_added_to_it():
+    start = init_params(SPEC, 0)
+    away = {name: -value for name, value in start.items()}
+    pulled = Pull({name: torch.zeros_like(value) for name, value in start.items()}, 2.0)
+    answer, _ = ask(train(length=Length(steps=1), pull=(pulled,), correction=away, clip_norm=1.0))
+    whole = float(torch.cat([2 * value.flatten() for value in start.values()]).norm())  # θ + 2 θ − θ
+    assert whole > 1
+    for name, value in answer.params.items():
+        torch.testing.assert_close(value, start[name] * (1 - 0.1 * 2 / whole))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "factors"),
+    [
+        (Cosine(), (1, 0.5, 0)),
+        (Cosine(0.2), (1, 0.6, 0.2)),
+        (Linear(0.5, 1.0), (0.5, 0.75, 1)),
+        (lambda step, steps: (step + 1) / steps, (1 / 3, 2 / 3, 1)),
+    ],
+)
+def test_a_schedule_multiplies_the_learning_rate_step_by_step(schedule, factors):
+    answer, _ = ask(train(length=Length(steps=3), schedule=schedule))
+    for name, value in init_params(SPEC, 0).items():
+        torch.testing.assert_close(answer.params[name], value * float(np.prod([1 - 0.1 * one for one in factors])))
+
+
+@dataclass(frozen=True)
+class Adagrad:
+    lr: float
+
+    def make(self, params):
+        return torch.optim.Adagrad(params, self.lr)
+
+
+def test_an_optimiser_of_ones_own_makes_the_steps_of_torchs():
+    answer, _ = ask(train(length=Length(steps=3), optimizer=Adagrad(0.1), schedule=Linear(1.0, 0.5)))
+    theirs = [nn.Parameter(value.clone()) for value in init_params(SPEC, 0).values()]
+    optimizer = torch.optim.Adagrad(theirs, 0.1)
+    for factor in (1.0, 0.75, 0.5):
+        optimizer.param_groups[0]["lr"] = 0.1 * factor
+        for parameter in theirs:
+            parameter.grad = parameter.detach().clone()
+        optimizer.step()
+    for value, expected in zip(answer.params.values(), theirs, strict=True):
+        torch.testing.assert_close(value, expected.detach())
 
 
 def test_frozen_parameters_stay():
