@@ -46,8 +46,10 @@ def build_world(config: RunConfig, given: Given = NOTHING) -> World:
         config.data, config.partition, config.teams.formation, clients, teams, seed, updates, given.data, given.rows
     )
     spec = spec_of(config.model, data.dataset.input_shape, data.dataset.classes)
+    method = kind(config.method, spec)
+    method.population = clients
     return World(
-        algorithm=kind(config.method, spec),
+        algorithm=method,
         data=data,
         profiles=client_profiles(config.delays, clients, seed, given.profiles),
         presence=_presence(config.delays),

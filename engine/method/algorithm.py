@@ -49,6 +49,7 @@ class Algorithm(ABC, Generic[G, C, Down, Up]):
         has_choices: whether clients report options that were chosen for them; see :meth:`is_choice`.
         stateless: whether clients keep nothing between their calls (their state is always None), so that any actor may
             make any client's call.
+        population: how many clients there are; known from before :meth:`init_global` on.
     """
 
     Config: ClassVar[type]
@@ -57,6 +58,7 @@ class Algorithm(ABC, Generic[G, C, Down, Up]):
     takes_families: ClassVar[bool] = False
     has_choices: ClassVar[bool] = False
     stateless: ClassVar[bool] = False
+    population: int = 0
 
     def __init__(self, config: Any, model: Buildable) -> None:
         """Keep the method's own configuration (an instance of ``Config``) and the architecture that clients share."""

@@ -33,6 +33,7 @@ FEW_STEPS = {
     "hsgd": ("method.team_rounds=3", "method.steps=2", "method.batch_size=16"),
     "fedavg": ("method.batch_size=16",),
     "fedprox": ("method.batch_size=16",),
+    "scaffold": ("method.batch_size=16",),
     "hapfl": ("method.batch_size=16", "clients.participation=1", "evaluation.every=1"),
     "standalone": HETEROGENEOUS,
     "lg_fedavg": HETEROGENEOUS,
