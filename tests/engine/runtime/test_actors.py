@@ -91,12 +91,12 @@ def test_team_servers_beside_their_clients_or_apart_change_no_result(cluster, tm
     words = (*words, "clients.count=12", "teams.count=4", "training.batch_clients=8", "clients.num_cpus=0.5")
     expected, records, _ = run(method, *words, runtime="inprocess")
     placed = {
-        "clients_per_actor=6": "2 client actors with 6 clients each, 4 team servers beside their clients, 1",
-        "clients_per_actor=5": "3 client actors with 4 clients each, 2 team servers beside their clients, 2 team",
-        "teams.placement=own": "12 client actors with 1 client each, 4 team servers, 1",
+        ("clients_per_actor=6",): "2 client actors with 6 clients each, 4 team servers beside their clients, 1",
+        ("clients_per_actor=5",): "3 client actors with 4 clients each, 2 team servers beside their clients, 2 team",
+        ("clients_per_actor=6", "teams.placement=own"): "2 client actors with 6 clients each, 4 team servers, 1",
     }
-    for word, said in placed.items():
-        found, seen, lines = run(method, *words, word, "ray.placement=spread")
+    for place, said in placed.items():
+        found, seen, lines = run(method, *words, *place, "ray.placement=spread")
         assert lines[0].startswith(said), lines[0]
         assert (found, [record.calls for record in seen]) == (expected, [record.calls for record in records])
     with Federation(small(method, *words, "clients_per_actor=6", runtime="ray")) as federation:
