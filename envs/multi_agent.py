@@ -17,7 +17,8 @@ class FederatedRoundsEnv(StagedRounds, MultiAgentEnv):
     Action and observation spaces are those of the method's :class:`~strata.engine.method.control.Control`, by agent. An
     episode is a window of rounds: it is truncated after ``rounds`` of them, never terminated, and the agents that acted
     then see their last observations once more. ``reset`` opens the next window where the federation is; training starts
-    anew only with ``options={"restart": True}``.
+    anew only with ``options={"restart": True}``, or at each reset with ``episodes="restart"``, where ``reset(seed=s)``
+    begins a federation of seed s.
 
     ``infos["__common__"]`` holds ``turn`` (the :class:`~strata.envs.turns.Turn`) and, after a round, ``played`` (the
     :class:`~strata.envs.turns.Played`).

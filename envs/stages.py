@@ -36,8 +36,13 @@ class StagedRounds:
     def reset(
         self, *, seed: int | None = None, options: Mapping[str, object] | None = None
     ) -> tuple[dict[AgentId, Observation], dict[str, dict[str, object]]]:
-        """Open the next window of rounds. A seed changes nothing: all randomness derives from the run's."""
-        self._turns = self._windows.next(restart=bool((options or {}).get("restart")))
+        """Open the next window of rounds.
+
+        A seed is that of the federations that begin from now on, where each window begins one
+        (``episodes="restart"``); else it changes nothing, because rounds go on and all randomness derives from the
+        run's seed.
+        """
+        self._turns = self._windows.next(bool((options or {}).get("restart")), seed)
         self._seen = {}
         turn = self._turns.open()
         return self._observed(turn), {COMMON: {"turn": turn}}
