@@ -35,8 +35,8 @@ class FederatedRounds(gymnasium.Env[Seen, Actions]):
     ## Episode end
     Truncated after ``rounds`` rounds, never terminated. ``reset`` opens the next window of rounds where the federation
     is; training starts anew only with ``options={"restart": True}``, or at each reset with ``episodes="restart"``,
-    where ``reset(seed=s)`` begins a federation of seed s. Rounds to which nobody could be invited pass by themselves and
-    count.
+    where ``reset(seed=s)`` begins a federation of seed s. Rounds to which nobody could be invited pass by themselves
+    and count.
 
     ## Info
     ``agents``: whose turn it is. After a round also ``rewards`` (by agent), ``round_s`` and ``straggling_s`` (virtual
@@ -56,6 +56,7 @@ class FederatedRounds(gymnasium.Env[Seen, Actions]):
         if not agents:
             self._windows.close()
             raise ConfigError("all agents of the method are switched off: there is nothing to decide.")
+        self.agents: list[AgentId] = list(agents)
         self._blank = {agent: blank(spec.observation_space) for agent, spec in agents.items()}
         self.action_space = spaces.Dict({agent: spec.action_space for agent, spec in agents.items()})
         self.observation_space = spaces.Dict(

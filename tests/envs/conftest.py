@@ -20,5 +20,8 @@ def pytest_collection_modifyitems(items):
         "ignore:.*Not able to test alternative render modes:UserWarning",
     )
     for item in items:
-        if item.path.name in ("test_plain.py", "test_multi_agent.py") and item.path.parent.name == "envs":
+        if (
+            item.path.name in ("test_plain.py", "test_flat.py", "test_multi_agent.py")
+            and item.path.parent.name == "envs"
+        ):
             item.add_marker(advice)
