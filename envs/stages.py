@@ -73,8 +73,13 @@ class StagedRounds:
         return observations, dict(played.rewards), {"__all__": False}, {"__all__": over}, {COMMON: info}
 
     def _observed(self, turn: Turn) -> dict[AgentId, Observation]:
-        self._seen.update(turn.observations)
-        return dict(turn.observations)
+        shown = self.shown(turn.observations)
+        self._seen.update(shown)
+        return shown
+
+    def shown(self, observations: Mapping[AgentId, Observation]) -> dict[AgentId, Observation]:
+        """Observations as agents are given them: as the control makes them."""
+        return dict(observations)
 
     def close(self) -> None:
         """End a federation that this environment started."""

@@ -18,6 +18,8 @@ def pytest_collection_modifyitems(items):
         "ignore:.*we recommend using a symmetric and normalized space:UserWarning",
         # Nothing is rendered.
         "ignore:.*Not able to test alternative render modes:UserWarning",
+        # RLlib registers one name for the environments of all its algorithms in a process.
+        "ignore:.*Overriding environment rllib-multi-agent-env-v0:UserWarning",
     )
     for item in items:
         if (
