@@ -36,6 +36,10 @@ class Played(Protocol):
         """What came of it."""
 
     @property
+    def rewards(self) -> Mapping[AgentId, float]:
+        """What everyone who acted was paid."""
+
+    @property
     def metrics(self) -> Mapping[str, float]:
         """Numbers worth a curve."""
 

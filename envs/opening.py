@@ -20,6 +20,11 @@ from strata.engine.rounds.world import World
 from strata.envs.turns import Turns
 
 Fidelity = Literal["full", "timing"]
+Episodes = Literal["continue", "restart"]
+
+DEFAULT = "hapfl"
+SMALL = ("model=mlp", "model.hidden=[32]", "data.limit=1000", "clients.count=20", "clients.participation=0.5")
+"""The default method, and the setting that makes it small, for whoever names no method."""
 
 
 class TrainingRounds:
@@ -99,7 +104,9 @@ class Windows:
     """Episodes over rounds that go on: each is a window of rounds; training starts anew only when asked to.
 
     In the timing fidelity each window goes to the next of several populations of clients, which differ in data and
-    speed. Shared by all environments.
+    speed. With ``episodes="restart"`` each window begins a federation, of the seed that the last seeded reset gave:
+    equal seeds give equal episodes, and copies of an environment that are reset with different seeds differ. Shared by
+    all environments.
     """
 
     def __init__(
@@ -110,20 +117,25 @@ class Windows:
         rounds: int = 50,
         populations: int = 1,
         turns: Turns | Sequence[Turns] = (),
+        episodes: Episodes = "continue",
     ) -> None:
         """Describe what :meth:`next` opens; nothing is loaded yet but the configuration.
 
         Args:
-            method: a method's name or a YAML file.
+            method: a method's name or a YAML file; empty: HAPFL with few clients and a small model (:data:`SMALL`).
             overrides: as on the command line. Rounds run in this process unless they say ``runtime=ray``.
             fidelity: ``full`` trains models, ``timing`` only computes times.
             rounds: of a window.
             populations: timing: how many populations of clients to go round.
             turns: play these instead of opening any; of several populations, each window goes to the next.
+            episodes: ``continue``: a window goes on where the last one ended, and seeds change nothing; ``restart``:
+                each begins anew, with untrained models and an empty memory.
 
         Raises:
             ConfigError: for anything wrong with the configuration, or a method that leaves no decisions to agents.
         """
+        if episodes not in ("continue", "restart"):
+            raise ConfigError(f"episodes={episodes}: expected continue or restart.")
         if fidelity not in ("full", "timing"):
             raise ConfigError(f"fidelity={fidelity}: expected full or timing.")
         if rounds < 1 or populations < 1:
@@ -131,7 +143,14 @@ class Windows:
         if populations > 1 and fidelity == "full":
             raise ConfigError(f"populations={populations}: expected 1 with fidelity=full, which trains one federation.")
         given = [turns] if isinstance(turns, Turns) else list(turns)
+        if given and episodes == "restart":
+            raise ConfigError(
+                "episodes=restart: rounds that are given go on where they are. Expected episodes=continue."
+            )
+        if not method and not any(override.startswith("algorithm=") for override in overrides):
+            method, overrides = DEFAULT, [*SMALL, *overrides]
         self.rounds, self._fidelity, self._populations = rounds, fidelity, len(given) or populations
+        self._restarts = episodes == "restart"
         self._config = None if given else load_config(method, ["runtime=inprocess", *overrides])
         if self._config is not None:
             control_class(self._config)
@@ -145,21 +164,47 @@ class Windows:
         """The decisions, with their spaces."""
         return self._turns(0).control
 
-    def next(self, restart: bool = False) -> Turns:
-        """Open the next window; ``restart`` begins with untrained models and an empty memory.
+    def next(self, restart: bool = False, seed: int | None = None) -> Turns:
+        """Open the next window.
+
+        Args:
+            restart: begin with untrained models and an empty memory, and with the first population.
+            seed: of the federations that begin from now on, where each window begins one (``episodes="restart"``).
 
         Raises:
-            ConfigError: for a restart of turns that were given.
+            ConfigError: for a restart of turns that were given, or a seed below 0.
         """
         if restart and self._config is None:
             raise ConfigError("restart: these rounds were given to the environment; start them anew where they began.")
-        if restart:
+        if self._restarts and seed is not None:
+            self._reseed(seed)
+        elif restart:
             self.close()
             self._window = 0
         population = self._window % self._populations
+        # What was opened for its spaces alone has not been played yet.
+        if self._restarts and population in self._open and self._window:
+            self._renew(population)
         self._window += 1
         self.left = self.rounds
         return self._turns(population)
+
+    def _reseed(self, seed: int) -> None:
+        if seed < 0:
+            raise ConfigError(f"seed={seed}: expected at least 0.")
+        assert self._config is not None
+        # The first reset often has the seed for which the environment was opened.
+        if self._window or seed != self._config.seed:
+            self.close()
+        self._config = for_seed(self._config, int(seed))
+        self._window = 0
+
+    def _renew(self, population: int) -> None:
+        """Forget what a population has played; a timed one keeps its world and its prices."""
+        if self._fidelity == "timing":
+            self._open[population] = replayed(self._open[population])
+        else:
+            self.close()
 
     def _turns(self, population: int) -> Turns:
         if population not in self._open:

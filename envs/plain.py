@@ -27,15 +27,16 @@ class FederatedRounds(gymnasium.Env[Seen, Actions]):
 
     ## Observation space
     ``Dict`` with ``stage`` (``Discrete``: whose turn it is, 0 for a round's first) and the observation space of every
-    agent; the entries of agents whose turn it is not are zeros.
+    agent; the entries of agents whose turn it is not are zeros, or what of their spaces lies closest to zero.
 
     ## Rewards
     0 after each stage but the last; then the sum of the rewards of all agents that acted in the round.
 
     ## Episode end
     Truncated after ``rounds`` rounds, never terminated. ``reset`` opens the next window of rounds where the federation
-    is; training starts anew only with ``options={"restart": True}``. Rounds to which nobody could be invited pass by
-    themselves and count.
+    is; training starts anew only with ``options={"restart": True}``, or at each reset with ``episodes="restart"``,
+    where ``reset(seed=s)`` begins a federation of seed s. Rounds to which nobody could be invited pass by themselves
+    and count.
 
     ## Info
     ``agents``: whose turn it is. After a round also ``rewards`` (by agent), ``round_s`` and ``straggling_s`` (virtual
@@ -43,7 +44,8 @@ class FederatedRounds(gymnasium.Env[Seen, Actions]):
 
     ## Arguments
     Those of :class:`~strata.envs.opening.Windows`: ``method``, ``overrides``, ``fidelity`` (``full`` trains models,
-    ``timing`` only computes times), ``rounds``, ``populations``, ``turns``.
+    ``timing`` only computes times), ``rounds``, ``populations``, ``turns``, ``episodes`` (``continue`` or ``restart``).
+    Without any: HAPFL with few clients, timed.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012  # gymnasium declares it so
@@ -54,9 +56,8 @@ class FederatedRounds(gymnasium.Env[Seen, Actions]):
         if not agents:
             self._windows.close()
             raise ConfigError("all agents of the method are switched off: there is nothing to decide.")
-        self._blank = {
-            agent: np.zeros(spec.observation_space.shape or (), np.float32) for agent, spec in agents.items()
-        }
+        self.agents: list[AgentId] = list(agents)
+        self._blank = {agent: blank(spec.observation_space) for agent, spec in agents.items()}
         self.action_space = spaces.Dict({agent: spec.action_space for agent, spec in agents.items()})
         self.observation_space = spaces.Dict(
             {"stage": spaces.Discrete(len(agents) + 1), **{a: spec.observation_space for a, spec in agents.items()}}
@@ -69,9 +70,14 @@ class FederatedRounds(gymnasium.Env[Seen, Actions]):
     def reset(
         self, *, seed: int | None = None, options: Mapping[str, object] | None = None
     ) -> tuple[Seen, dict[str, object]]:
-        """Open the next window of rounds. A seed changes nothing: all randomness derives from the run's."""
+        """Open the next window of rounds.
+
+        A seed is that of the federations that begin from now on, where each window begins one
+        (``episodes="restart"``); else it changes nothing, because rounds go on and all randomness derives from the
+        run's seed.
+        """
         super().reset(seed=seed)
-        self._turns = self._windows.next(restart=bool((options or {}).get("restart")))
+        self._turns = self._windows.next(bool((options or {}).get("restart")), seed)
         turn = self._open()
         if turn is None:
             raise ConfigError("nobody is available in any round of the window; raise delays.availability.")
@@ -118,3 +124,9 @@ class FederatedRounds(gymnasium.Env[Seen, Actions]):
     def close(self) -> None:
         """End a federation that this environment started."""
         self._windows.close()
+
+
+def blank(space: spaces.Space[Any]) -> Observation:
+    """What stands for the observation of an agent whose turn it is not: the point of its Box closest to zero."""
+    assert isinstance(space, spaces.Box)
+    return np.clip(np.zeros(space.shape, np.float32), space.low, space.high)

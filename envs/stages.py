@@ -36,8 +36,13 @@ class StagedRounds:
     def reset(
         self, *, seed: int | None = None, options: Mapping[str, object] | None = None
     ) -> tuple[dict[AgentId, Observation], dict[str, dict[str, object]]]:
-        """Open the next window of rounds. A seed changes nothing: all randomness derives from the run's."""
-        self._turns = self._windows.next(restart=bool((options or {}).get("restart")))
+        """Open the next window of rounds.
+
+        A seed is that of the federations that begin from now on, where each window begins one
+        (``episodes="restart"``); else it changes nothing, because rounds go on and all randomness derives from the
+        run's seed.
+        """
+        self._turns = self._windows.next(bool((options or {}).get("restart")), seed)
         self._seen = {}
         turn = self._turns.open()
         return self._observed(turn), {COMMON: {"turn": turn}}
@@ -68,8 +73,13 @@ class StagedRounds:
         return observations, dict(played.rewards), {"__all__": False}, {"__all__": over}, {COMMON: info}
 
     def _observed(self, turn: Turn) -> dict[AgentId, Observation]:
-        self._seen.update(turn.observations)
-        return dict(turn.observations)
+        shown = self.shown(turn.observations)
+        self._seen.update(shown)
+        return shown
+
+    def shown(self, observations: Mapping[AgentId, Observation]) -> dict[AgentId, Observation]:
+        """Observations as agents are given them: as the control makes them."""
+        return dict(observations)
 
     def close(self) -> None:
         """End a federation that this environment started."""

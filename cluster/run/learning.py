@@ -1,5 +1,6 @@
 """Agents from a configuration: fresh, saved, or pre-trained in the timing model; and how good they are there."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,8 +12,9 @@ from strata.agents.driver import Driver, RoundResult
 from strata.agents.policies import Policies, RulePolicies
 from strata.engine.config.given import NOTHING, Given
 from strata.engine.config.schema import RunConfig
+from strata.engine.errors import StrataWarning
 from strata.engine.method.calls import CallTable
-from strata.engine.method.control import Control
+from strata.engine.method.control import AgentId, Control
 from strata.engine.method.situation import Report
 from strata.engine.notify import Notify
 from strata.engine.rounds.records import Outcome, RoundRecord
@@ -70,12 +72,53 @@ def pretrain(
 ) -> None:
     """Let policies learn in rounds that are only timed, on populations of clients drawn for it.
 
-    ``watch`` is called after each round. The run's own clients are not among the populations.
+    ``watch`` is called after each round. The run's own clients are not among the populations. A :class:`StrataWarning`
+    names agents whose reward was the same number in every round: there was nothing to learn from.
     """
+    paid = Paid()
     turns = [timing_turns(config, population + 1, given) for population in range(populations)]
     driver = Driver(StagedRounds({"turns": turns, "rounds": 1}), policies)
     for number in range(1, rounds + 1):
-        watch(number, driver.run_round())
+        result = driver.run_round()
+        paid.take(result.played.rewards)
+        watch(number, result)
+    if paid.same:
+        _warn_of_constants(config, paid)
+
+
+class Paid:
+    """What agents were paid so far, as far as it tells whether it ever changed."""
+
+    def __init__(self) -> None:
+        self._first: dict[AgentId, float] = {}
+        self._changed: set[AgentId] = set()
+        self._again: set[AgentId] = set()
+
+    def take(self, rewards: Mapping[AgentId, float]) -> None:
+        """Take the rewards of a round."""
+        for agent, reward in rewards.items():
+            if agent not in self._first:
+                self._first[agent] = reward
+            else:
+                self._again.add(agent)
+                if reward != self._first[agent]:
+                    self._changed.add(agent)
+
+    @property
+    def same(self) -> dict[AgentId, float]:
+        """The reward of each agent that was paid more than once, and always the same."""
+        return {agent: self._first[agent] for agent in self._first if agent in self._again - self._changed}
+
+
+def _warn_of_constants(config: RunConfig, paid: Paid) -> None:
+    same = [f"{agent} ({reward:g})" for agent, reward in paid.same.items()]
+    shown = ", ".join(same[:3]) + (f", … ({len(same)} in all)" if len(same) > 3 else "")
+    warnings.warn(
+        f"{config.algorithm}: the reward never changed of {shown}, so they have learnt nothing. The timing model knows "
+        "times and no accuracies: agents that are paid for accuracy learn in a run (`strata run`, agents.mode=train).",
+        StrataWarning,
+        stacklevel=3,
+    )
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Rounds of the timing model alone: the same server over a pool that prices calls instead of making them.
 
-Agents whose rewards are latencies are pre-trained on it, at thousands of rounds a second. For equal decisions, rounds
+Agents whose rewards are latencies are pre-trained on it, at hundreds of rounds a second. For equal decisions, rounds
 have the seconds and bytes of the real ones, to the bit (a test asserts it).
 """
 

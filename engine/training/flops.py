@@ -6,7 +6,7 @@ import torch
 from cachetools import LRUCache
 from torch import Tensor, nn
 
-from strata.engine.determinism import torch_scope
+from strata.engine.determinism import single_thread, torch_scope
 from strata.engine.method.losses import Batch, SmoothedCrossEntropy, cross_entropy, mean_loss
 from strata.engine.method.requests import Train
 from strata.engine.models.base import Buildable, features_of
@@ -58,7 +58,8 @@ def count_step_flops(request: Train, batch: Batch) -> int:
     plain = request.loss is cross_entropy or isinstance(request.loss, SmoothedCrossEntropy)
     if isinstance(request.model, SubnetSpec) and request.trainable is None and plain:
         return cost(request.model, len(batch.y)).flops
-    with torch_scope(0):
+    # One thread: the step is so small that threads would mostly wait for each other, for seconds on a busy machine.
+    with torch_scope(0), single_thread():
         module = request.model.build().to(batch.x.device)
         set_modes(module, request.frozen)
         select_trainable(module, request.trainable)

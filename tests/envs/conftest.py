@@ -18,7 +18,12 @@ def pytest_collection_modifyitems(items):
         "ignore:.*we recommend using a symmetric and normalized space:UserWarning",
         # Nothing is rendered.
         "ignore:.*Not able to test alternative render modes:UserWarning",
+        # RLlib registers one name for the environments of all its algorithms in a process.
+        "ignore:.*Overriding environment rllib-multi-agent-env-v0:UserWarning",
     )
     for item in items:
-        if item.path.name in ("test_plain.py", "test_multi_agent.py") and item.path.parent.name == "envs":
+        if (
+            item.path.name in ("test_plain.py", "test_flat.py", "test_multi_agent.py")
+            and item.path.parent.name == "envs"
+        ):
             item.add_marker(advice)

@@ -88,3 +88,37 @@ def test_rllibs_own_loop_trains_on_it(ray_here):
     assert result["env_runners"]["num_episodes"] > 0
     assert result["env_runners"]["episode_return_mean"] < 0
     algorithm.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runners", [0, 1])
+def test_rllibs_own_ppo_with_its_own_networks_trains_on_it(ray_here, runners):
+    from ray.rllib.algorithms.ppo import PPOConfig
+
+    words = {**arguments("timing", rounds=5, episodes="restart"), "observations": "flat"}
+    agents = FederatedRoundsEnv(words).possible_agents
+    config = (
+        PPOConfig()
+        .environment(FederatedRoundsEnv, env_config=words)
+        .multi_agent(policies=agents, policy_mapping_fn=lambda agent, *args, **kwargs: agent)
+        .env_runners(num_env_runners=runners, rollout_fragment_length=10)
+        .training(train_batch_size_per_learner=20, minibatch_size=10, num_epochs=1)
+    )
+    algorithm = config.build_algo()
+    try:
+        result = algorithm.train()
+    finally:
+        algorithm.stop()
+    assert set(result["learners"]) >= set(agents)
+    assert all(np.isfinite(result["learners"][agent]["total_loss"]) for agent in agents)
+    assert result["env_runners"]["num_episodes"] > 0
+    assert result["env_runners"]["episode_return_mean"] < 0
+
+
+def test_flat_observations_are_the_rows_one_after_the_other():
+    env, rows = FederatedRoundsEnv({**arguments(), "observations": "flat"}), FederatedRoundsEnv(arguments())
+    seen, expected = env.reset()[0]["size"], rows.reset()[0]["size"]
+    np.testing.assert_array_equal(seen, expected.ravel())
+    assert env.observation_spaces["size"].contains(seen)
+    with pytest.raises(ConfigError, match="observations=square: expected rows or flat"):
+        FederatedRoundsEnv({**arguments(), "observations": "square"})

@@ -7,7 +7,7 @@ from gymnasium.utils.env_checker import check_env
 
 from strata.engine.errors import ActionError, ConfigError
 from strata.envs.plain import FederatedRounds
-from tests.helpers.rounds import arguments
+from tests.helpers.rounds import HAPFL, arguments
 
 LAYOUTS = ["size+intensity", "allocation+aggregation"]
 
@@ -30,6 +30,40 @@ def test_it_is_registered_and_passes_as_gymnasium_makes_it():
     # One agent, so each round is one step; what ends the window is its rounds and no limit of gymnasium's.
     assert [env.step(env.action_space.sample())[2:4] for _ in range(4)] == [(False, False)] * 3 + [(False, True)]
     check_env(env.unwrapped)
+    env.close()
+
+
+def test_made_without_arguments_it_is_a_small_hapfl_that_is_timed():
+    env = gymnasium.make("Strata/FederatedRounds-v0")
+    assert set(env.action_space.spaces) == {"size", "intensity"}
+    env.reset(seed=0)
+    assert env.step(env.action_space.sample())[1] == 0  # the sizes of a round whose intensities come next
+    assert env.step(env.action_space.sample())[4]["round_s"] > 0
+    env.close()
+
+
+SEARCH = ("data.limit=400", "clients.count=6", "clients.participation=0.5", "delays.availability=1")
+
+
+@pytest.mark.parametrize(
+    ("method", "overrides"),
+    [
+        ("perfedrlnas", SEARCH),
+        ("fedddrl", ("data.limit=400", "clients.count=8", "clients.participation=0.5")),
+        *[("hapfl", (*HAPFL, f"agents.layout={layout}")) for layout in LAYOUTS],
+    ],
+)
+def test_observations_lie_in_their_declared_spaces(method, overrides):
+    env = FederatedRounds(method=method, overrides=overrides, rounds=4)
+    env.action_space.seed(0)
+    observation, _ = env.reset()
+    over, steps = False, 0
+    while not over:
+        assert observation in env.observation_space
+        observation, _, _, over, _ = env.step(env.action_space.sample())
+        steps += 1
+    assert observation in env.observation_space
+    assert steps >= 4
     env.close()
 
 

@@ -2,12 +2,19 @@
 
 from math import nan
 
+import pytest
+
 from strata.agents.driver import RoundResult
-from strata.cluster.run.learning import record_of
+from strata.agents.policies import RulePolicies
+from strata.cluster.run.learning import Paid, pretrain, record_of
+from strata.engine.config.load import load_config
+from strata.engine.errors import StrataWarning
 from strata.engine.method.calls import LATE, LOST, OK, CallTable
 from strata.engine.method.situation import Report
+from strata.envs.opening import timing_turns
 from strata.envs.turns import Played
 from tests.helpers.records import call
+from tests.helpers.rounds import HAPFL
 
 
 def record(*statuses):
@@ -29,3 +36,27 @@ def test_a_timed_round_says_what_became_of_its_calls():
 def test_a_timed_round_to_which_nobody_came_is_empty():
     made = record()
     assert (made.invited, made.completed, made.late, made.lost, made.flops) == (0, 0, 0, 0, 0)
+
+
+def trained(layout):
+    """Four timed rounds under random decisions, which are paid as learnt ones would be."""
+    config = load_config("hapfl", [*HAPFL, "runtime=inprocess", f"agents.layout={layout}"])
+    pretrain(config, RulePolicies("random", timing_turns(config).control, 0), rounds=4, populations=1)
+
+
+def test_a_reward_that_never_changes_is_said():
+    # "aggregation" is paid the gain of accuracy, of which the timing model knows nothing; "allocation" is paid times.
+    with pytest.warns(StrataWarning, match=r"hapfl: the reward never changed of aggregation \(0\), so they have"):
+        trained("allocation+aggregation")
+
+
+def test_rewards_that_change_are_not_warned_of():
+    trained("size+intensity")  # warnings are errors
+
+
+def test_a_reward_that_was_paid_once_is_not_one_that_never_changed():
+    paid = Paid()
+    paid.take({"once": 1.0, "same": 2.0, "other": 3.0})
+    paid.take({"same": 2.0, "other": 3.5})
+    paid.take({"other": 3.0})
+    assert paid.same == {"same": 2.0}
