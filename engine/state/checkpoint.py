@@ -143,18 +143,29 @@ def load(path: Path, identity: Mapping[str, str], types: StateTypes) -> object:
                 f"{path}: it was made by another version of Strata (format {header.get('run_format', 1)}, expected "
                 f"{RUN_FORMAT}). Continue it with that version, or start a new run."
             )
-        found = header.get("identity")
-        noted = found if isinstance(found, Mapping) else {}
-        for key in {**identity, **noted}:
-            if noted.get(key) != identity.get(key):
-                theirs, ours = (repr(of[key]) if key in of else "not set" for of in (noted, identity))
-                what = " (a fingerprint of the data, who holds them, teams and delays)" if key == "data" else ""
-                raise CheckpointError(
-                    f"{path}: it is of another run: {key} is {theirs} there and {ours} here{what}. Continue it with "
-                    "the settings that it was made with, or start a new run."
-                )
+        noted = header.get("identity")
+        require_same(path, noted if isinstance(noted, Mapping) else {}, identity)
 
     return read(path, check, types)
+
+
+def require_same(path: Path, noted: Mapping[str, str], identity: Mapping[str, str]) -> None:
+    """Check that two identities agree: what was ``noted`` of the run at ``path``, and that of who would go on with it.
+
+    Raises:
+        CheckpointError: naming the first key that differs, and both values.
+    """
+    for key in {**identity, **noted}:
+        if noted.get(key) == identity.get(key):
+            continue
+        theirs, ours = (repr(of[key]) if key in of else "not set" for of in (noted, identity))
+        how = f"{theirs} there and {ours} here"
+        if key == "data":  # two hashes would tell nobody anything
+            how = "not what it was: the rows, who holds them, the teams or the delays are others"
+        raise CheckpointError(
+            f"{path}: it is of another run: {key} is {how}. Continue it with the settings and files that it was made "
+            "with, or start a new run."
+        )
 
 
 def read(path: Path, check: Callable[[Mapping[str, object]], None], types: StateTypes = NO_TYPES) -> object:
