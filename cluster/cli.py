@@ -20,7 +20,7 @@ from strata.cluster.commands import (
     show_data,
     train_agents,
 )
-from strata.cluster.terminal import errors
+from strata.cluster.terminal import errors, replace_unprintable
 from strata.engine.errors import StrataError, StrataWarning
 
 DESCRIPTION = "Simulate personalised, heterogeneous, multi-tier federated learning."
@@ -81,11 +81,11 @@ COMMANDS: Sequence[Command] = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code (0 done, 1 failed, 2 wrong usage, 130 interrupted)."""
     _show_warnings_briefly()
-    if (here := os.getcwd()) not in sys.path:
-        sys.path.append(here)  # last: methods and models of the folder one stands in are found, and hide nothing
+    replace_unprintable()
     parsed = _parse(_parser(), arguments)
     shown = errors()
     try:
+        _find_own(_here())
         code: int = parsed.act(parsed)
         return code
     except StrataError as error:
@@ -101,6 +101,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         traceback.print_exc()
         shown.print("This is a defect in Strata or in a method of your own, not in your configuration.")
         return 1
+
+
+def _here() -> str:
+    """The folder one stands in.
+
+    Raises:
+        StrataError: where it is gone.
+    """
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise StrataError("the folder that this shell stands in was deleted. Change to another with cd.") from None
+
+
+def _find_own(here: str) -> None:
+    """Let methods and models of the folder one stands in be found; last, so that they hide nothing."""
+    if here not in sys.path:
+        sys.path.append(here)
 
 
 def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:

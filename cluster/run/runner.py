@@ -67,6 +67,8 @@ def run_all(
 ) -> list[RunSummary]:
     """One run per seed, each with its profile if asked for; ends early when one is interrupted.
 
+    A run that fails keeps none of the others from being made: its summary has the ``failure``.
+
     ``begun`` says of a run of one seed where it lies if it was begun before, and is then gone on with.
     """
     summaries = []
@@ -74,8 +76,11 @@ def run_all(
         one = for_seed(config, seed)
         found = begun(one) if begun else None
         folder = found or new_run_dir(one)
-        summaries.append(run_one(one, folder, display, resumed=found is not None, profile=profile))
-        if summaries[-1].exit_code:
+        try:
+            summaries.append(run_one(one, folder, display, resumed=found is not None, profile=profile))
+        except StrataError as error:
+            summaries.append(RunSummary(folder, exit_code=1, failure=error))
+        if summaries[-1].exit_code == INTERRUPTED:
             break
     return summaries
 

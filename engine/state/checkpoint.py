@@ -9,6 +9,7 @@ Only types that the caller names are read back, under the names that it gives th
 module; a tree that holds another type is refused when it is saved.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -28,6 +29,9 @@ FORMAT = 2
 RUN_FORMAT = 2  # of what :func:`save` writes, beside the form of trees
 STATE, TENSORS = "state.json", "tensors.safetensors"
 NAME = "round-"  # begins the name of a checkpoint's folder
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+UNABLE = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)  # what file systems say that cannot sync a folder
 ASIDE = ".replaced-"  # begins the name of a folder that is about to be replaced
 
 
@@ -83,7 +87,16 @@ def write(target: Path, tree: object, header: Mapping[str, object], types: State
         _put_in_place(partial, target)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise CheckpointError(f"{target}: cannot be written: {error}. Free some space and resume the run.") from None
+        raise CheckpointError(f"{target}: cannot be written: {error}. {remedy(error)}") from None
+
+
+def remedy(error: OSError) -> str:
+    """What to do about a checkpoint that cannot be written."""
+    if error.errno in FULL:
+        return "Free some space and resume the run."
+    if error.errno in FORBIDDEN:
+        return "Make the folder writable and resume the run."
+    return "Move the run's folder to another disk and resume it there."
 
 
 def _put_in_place(new: Path, target: Path) -> None:
@@ -206,8 +219,12 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk, where its file system can do so: some network ones cannot."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in UNABLE:
+            raise
     finally:
         os.close(descriptor)
