@@ -82,6 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code (0 done, 1 failed, 2 wrong usage, 130 interrupted)."""
     _show_warnings_briefly()
     replace_unprintable()
+    # Pictures go to files. The shell of a notebook names a backend of its own, which need not be installed here.
+    os.environ["MPLBACKEND"] = "agg"
     parsed = _parse(_parser(), arguments)
     shown = errors()
     try:
