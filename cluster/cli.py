@@ -6,6 +6,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol, TextIO
 
 from strata.cluster.commands import (
@@ -136,6 +137,7 @@ def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> 
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="strata", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=raw)
+    parser.add_argument("--version", action="version", version=f"strata {_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         example = f"example:\n  {command.EXAMPLE}\n\n{SETTINGS}"
@@ -145,6 +147,13 @@ def _parser() -> argparse.ArgumentParser:
         command.add(words)
         words.set_defaults(act=command.act)
     return parser
+
+
+def _version() -> str:
+    try:
+        return version("strata-fl")
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def _show_warnings_briefly() -> None:
