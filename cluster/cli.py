@@ -6,6 +6,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol, TextIO
 
 from strata.cluster.commands import (
@@ -20,7 +21,7 @@ from strata.cluster.commands import (
     show_data,
     train_agents,
 )
-from strata.cluster.terminal import errors
+from strata.cluster.terminal import errors, replace_unprintable
 from strata.engine.errors import StrataError, StrataWarning
 
 DESCRIPTION = "Simulate personalised, heterogeneous, multi-tier federated learning."
@@ -81,11 +82,13 @@ COMMANDS: Sequence[Command] = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code (0 done, 1 failed, 2 wrong usage, 130 interrupted)."""
     _show_warnings_briefly()
-    if (here := os.getcwd()) not in sys.path:
-        sys.path.append(here)  # last: methods and models of the folder one stands in are found, and hide nothing
+    replace_unprintable()
+    # Pictures go to files. The shell of a notebook names a backend of its own, which need not be installed here.
+    os.environ["MPLBACKEND"] = "agg"
     parsed = _parse(_parser(), arguments)
     shown = errors()
     try:
+        _find_own(_here())
         code: int = parsed.act(parsed)
         return code
     except StrataError as error:
@@ -103,6 +106,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
+def _here() -> str:
+    """The folder one stands in.
+
+    Raises:
+        StrataError: where it is gone.
+    """
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise StrataError("the folder that this shell stands in was deleted. Change to another with cd.") from None
+
+
+def _find_own(here: str) -> None:
+    """Let methods and models of the folder one stands in be found; last, so that they hide nothing."""
+    if here not in sys.path:
+        sys.path.append(here)
+
+
 def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
     """Options and settings in any order: argparse itself refuses settings that come after an option."""
     parsed, rest = parser.parse_known_args(arguments)
@@ -116,6 +137,7 @@ def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> 
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="strata", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=raw)
+    parser.add_argument("--version", action="version", version=f"strata {_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         example = f"example:\n  {command.EXAMPLE}\n\n{SETTINGS}"
@@ -125,6 +147,13 @@ def _parser() -> argparse.ArgumentParser:
         command.add(words)
         words.set_defaults(act=command.act)
     return parser
+
+
+def _version() -> str:
+    try:
+        return version("strata-fl")
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def _show_warnings_briefly() -> None:

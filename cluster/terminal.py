@@ -1,6 +1,8 @@
 """The terminal that a command prints to."""
 
+import io
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -8,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from strata.engine.errors import StrataError
+from strata.cluster.places import require_file
 
 WIDTH = 120  # letters, in pipes and files: wide enough for the tables
 
@@ -38,6 +40,13 @@ def console(*, recorded: bool = False) -> Console:
     return found if found.is_terminal else Terminal(record=recorded, highlight=False, width=WIDTH)
 
 
+def replace_unprintable() -> None:
+    """Let standard output and error show ``?`` for a letter that their encoding lacks, instead of failing at it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # one that was put in its place has rules of its own
+            stream.reconfigure(errors="replace")
+
+
 def errors() -> Console:
     """Standard error."""
     return Terminal(stderr=True, highlight=False)
@@ -48,10 +57,10 @@ def recording(svg: Path | None) -> Iterator[Console]:
     """Standard output, saved as an SVG picture in the end if a path is given.
 
     Raises:
-        StrataError: at the beginning, where the picture has no folder to go to.
+        StrataError: at the beginning, where the picture cannot be written.
     """
-    if svg is not None and not svg.resolve().parent.is_dir():
-        raise StrataError(f"--svg {svg}: there is no folder {svg.parent}.")
+    if svg is not None:
+        require_file("--svg", svg)
     shown = console(recorded=svg is not None)
     yield shown
     if svg is not None:

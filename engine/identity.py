@@ -52,12 +52,16 @@ def identity(config: RunConfig, world: World) -> dict[str, str]:
     left out, so that a finished run can be prolonged (an evaluation after its former last round stays in its metrics).
     Data, rows, teams and profiles enter as they are, not as the names of their files.
     """
-    left_out = {*PLACEMENT_KEYS, *FILE_KEYS}
+    # How many clients are answered at once leaves the bits alone.
+    batched = {"training.batched": json.dumps(True)} if world.batch_clients > 1 else {}
+    return {**entering(config), **batched, "data": world.fingerprint[:16]}
+
+
+def entering(config: RunConfig) -> dict[str, str]:
+    """The settings that enter a result, by their keys, as JSON; without the files that they name."""
     plain = to_dict(config)
-    if world.batch_clients > 1:  # how many at once leaves the bits alone
-        plain["training.batched"] = True
     first = {"algorithm": plain.pop("algorithm"), "seed": str(plain.pop("seed"))}
-    return {**first, **dict(_settings(plain, left_out)), "data": world.fingerprint[:16]}
+    return {**first, **dict(_settings(plain, {*PLACEMENT_KEYS, *FILE_KEYS}))}
 
 
 def _settings(plain: Mapping[str, object], left_out: Collection[str], path: str = "") -> Iterator[tuple[str, str]]:

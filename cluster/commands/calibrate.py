@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from strata.cluster.humanise import humanise_flops
+from strata.cluster.places import require_file
 from strata.cluster.terminal import console
 from strata.engine.clock.devices import Profile, device_classes
 from strata.engine.errors import StrataError
@@ -77,6 +78,7 @@ def _checked(arguments: Namespace) -> Profile:
     for option, value, fits in _numbers(arguments):
         if value is not None and not fits:
             raise StrataError(f"--{option} {value:g}: expected a rate > 0, or seconds ≥ 0 for --latency.")
+    require_file("--output", arguments.output)
     known = known_classes(arguments.output)
     if arguments.name in known and not arguments.force:
         raise StrataError(

@@ -1,7 +1,6 @@
 """Methods run one after the other in one setting, and reports about them or about runs that exist already."""
 
 import shlex
-import tempfile
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,13 +11,15 @@ from rich.console import Console
 from rich.text import Text
 
 from strata.cluster.commands.entries import describe_setting, require_one_setting, resolve
+from strata.cluster.places import require_folder
 from strata.cluster.report.comparison import Comparison
 from strata.cluster.report.delivery import deliver
 from strata.cluster.report.results import Contestant, grouped, read_run
 from strata.cluster.report.settings import entering, in_common
 from strata.cluster.report.targets import Goal, goal_of, reach
+from strata.cluster.run.recovery import INTERRUPTED
 from strata.cluster.run.runner import run_all
-from strata.cluster.sinks.display import display_for
+from strata.cluster.sinks.display import display_for, failures_table
 from strata.engine.config.load import to_dict
 from strata.engine.config.schema import RunConfig
 from strata.engine.config.tracking import TrackingConfig
@@ -87,31 +88,52 @@ def compare_methods(words: Sequence[str], options: ReportOptions, console: Conso
     labels = list(configs)
     baseline, goal = options.baseline(labels), options.goal(labels)
     first = configs[labels[0]]
-    _require_writable(options.output or Path(first.output).expanduser())
+    require_folder(options.output or Path(first.output).expanduser())
     setting = describe_setting(to_dict(first), first.seeds or [first.seed])
     _say(console, f"one setting, that of {labels[0]}: {setting}", *remarks)
-    contestants: list[Contestant] = []
-    code = _run_each(configs, contestants, console)
-    if code == 0:
-        folder = options.folder(Path(first.output).expanduser())
-        targets = reach(goal, contestants) if goal else None
-        comparison = Comparison(contestants, baseline, setting, options.command(*words), targets)
-        deliver(comparison, folder, first.tracking, console)
+    contestants, failures, code = _run_each(configs, console)
+    if code == INTERRUPTED or not contestants:
+        if done := [str(run.run_dir) for one in contestants for run in one.runs]:
+            _say(console, f"For a report about what is done: {shlex.join(['strata', 'compare', '--report', *done])}")
+        if failures:
+            console.print(failures_table(failures))
+        return code
+    left = [one.label for one in contestants]
+    if baseline not in (None, *left):
+        _warn(f"--against {baseline}: all of its runs failed, so there are no columns relative to it.")
+        baseline = None
+    if goal and goal.text in labels and goal.text not in left:
+        _warn(f"--target {goal.text}: all of its runs failed, so there is no table of what it took.")
+        goal = None
+    folder = options.folder(Path(first.output).expanduser())
+    targets = reach(goal, contestants) if goal else None
+    comparison = Comparison(contestants, baseline, setting, options.command(*words), targets, failures)
+    deliver(comparison, folder, first.tracking, console)
     return code
 
 
-def _run_each(configs: Mapping[str, RunConfig], contestants: list[Contestant], console: Console) -> int:
-    """Run methods one after the other, adding each that is done; returns the exit code of the last one."""
+def _run_each(configs: Mapping[str, RunConfig], console: Console) -> tuple[list[Contestant], dict[str, str], int]:
+    """Run methods one after the other, until one is interrupted.
+
+    Returns:
+        What has runs that are done; why others failed, by label and seed; the exit code of the worst.
+    """
+    contestants: list[Contestant] = []
+    failures: dict[str, str] = {}
+    code = 0
     for label, config in configs.items():
         console.rule(Text(label))
         summaries = run_all(config, display_for(console))
-        if code := summaries[-1].exit_code:
-            done = [str(run.run_dir) for one in contestants for run in one.runs]
-            if done:
-                _say(console, f"For a report about what is done: {shlex.join(['strata compare --report', *done])}")
-            return code
-        contestants.append(Contestant(label, [read_run(summary.run_dir) for summary in summaries]))
-    return 0
+        done = [summary for summary in summaries if not summary.exit_code]
+        if done:
+            contestants.append(Contestant(label, [read_run(summary.run_dir) for summary in done]))
+        for seed, summary in zip(config.seeds or [config.seed], summaries, strict=False):
+            if summary.failure:
+                failures[f"{label}, seed {seed}"] = str(summary.failure)
+        code = max(code, *(summary.exit_code for summary in summaries))
+        if code == INTERRUPTED:
+            break
+    return contestants, failures, code
 
 
 def report_runs(run_dirs: Sequence[Path], options: ReportOptions, console: Console) -> int:
@@ -131,7 +153,7 @@ def report_runs(run_dirs: Sequence[Path], options: ReportOptions, console: Conso
     labels = [one.label for one in contestants]
     baseline, goal = options.baseline(labels), options.goal(labels)
     parent = run_dirs[0].resolve().parent  # also of "."
-    _require_writable(options.output or parent)
+    require_folder(options.output or parent)
     _warn_about_gaps(contestants)
     setting = describe_setting(runs[0].config, sorted({run.seed for run in runs}))
     _say(console, f"one setting: {setting}")
@@ -149,14 +171,6 @@ def _warn_about_gaps(contestants: Sequence[Contestant]) -> None:
     seeds = {one.label: sorted(run.seed for run in one.runs) for one in contestants}
     if len({tuple(found) for found in seeds.values()}) > 1:
         _warn(f"the seeds differ: {'; '.join(f'{label} {found}' for label, found in seeds.items())}.")
-
-
-def _require_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise StrataError(f"{folder}: nothing can be written there: {error}. Choose another folder.") from None
 
 
 def _fresh_folder(parent: Path) -> Path:

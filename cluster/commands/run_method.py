@@ -49,12 +49,17 @@ def _resume(run_dir: Path, overrides: Sequence[str], console: "Console", profile
 
 def _run(config: "RunConfig", console: "Console", profile: bool, onward: bool) -> int:
     from strata.cluster.run.runner import newest_run, run_all
-    from strata.cluster.sinks.display import display_for, seeds_table
+    from strata.cluster.sinks.display import display_for, failures_table, seeds_table
 
     summaries = run_all(config, display_for(console), profile, newest_run if onward else None)
-    if len(summaries) > 1:
-        results = {seed: summary.last for seed, summary in zip(config.seeds, summaries, strict=False)}
+    if len(summaries) == 1 and summaries[0].failure:
+        raise summaries[0].failure
+    by_seed = dict(zip(config.seeds, summaries, strict=False))
+    results = {seed: summary.last for seed, summary in by_seed.items() if not summary.failure}
+    if results and len(summaries) > 1:
         console.print(seeds_table(results))
+    if failed := {f"seed {seed}": str(summary.failure) for seed, summary in by_seed.items() if summary.failure}:
+        console.print(failures_table(failed))
     return max(summary.exit_code for summary in summaries)
 
 

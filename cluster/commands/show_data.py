@@ -3,6 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from strata.cluster.places import require_file
 from strata.cluster.terminal import console
 from strata.engine.errors import StrataError
 
@@ -27,6 +28,8 @@ def act(arguments: Namespace) -> int:
     overrides = [word for word in arguments.words if "=" in word]
     if len(sources) > 1:
         raise StrataError(f"data: one method or file at most, not {', '.join(sources)}.")
+    if arguments.plot:
+        require_file("--plot", arguments.plot)
     data = build_world(load_config(sources[0] if sources else "permfl", overrides)).data
     console().print(table(data))
     for line in lines(data):

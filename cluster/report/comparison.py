@@ -1,7 +1,7 @@
 """Several methods in one setting, side by side."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from rich import box
@@ -25,6 +25,7 @@ class Comparison:
         setting: the shared setting, in a line.
         command: what makes this report again.
         targets: what each method needed to a target accuracy; None where nobody asked.
+        failures: why runs failed that were to be compared, by what names them; they are in no table or plot.
     """
 
     contestants: Sequence[Contestant]
@@ -32,6 +33,7 @@ class Comparison:
     setting: str
     command: str
     targets: Targets | None = None
+    failures: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def headings(self) -> list[str]:

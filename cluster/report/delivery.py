@@ -3,6 +3,7 @@
 A run is worth more than a picture of it: what fails here is a warning.
 """
 
+import shlex
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from strata.cluster.report.markdown import write_results
 from strata.cluster.report.page import write
 from strata.cluster.report.plots import Picture, draw
 from strata.cluster.run.runner import versions
-from strata.cluster.sinks.display import display_for
+from strata.cluster.sinks.display import display_for, failures_table
 from strata.cluster.sinks.sink import GuardedSink, RunInfo
 from strata.cluster.sinks.weights_and_biases import ComparisonSink
 from strata.engine.config.load import OWN
@@ -37,6 +38,8 @@ def deliver(comparison: Comparison, folder: Path, tracking: TrackingConfig, cons
     console.print(comparison.table())
     if comparison.targets:
         console.print(comparison.targets.table())
+    if comparison.failures:
+        console.print(failures_table(comparison.failures))
     pictures = _tried("the plots could not be drawn", lambda: draw(comparison, folder), comparison) or []
     path = _tried("the report could not be written", lambda: write(comparison, pictures, folder), comparison)
     _tried("results.md could not be written", lambda: write_results(comparison, folder), comparison)
@@ -50,7 +53,7 @@ def _tried(failure: str, action: Callable[[], T], comparison: Comparison) -> T |
     try:
         return action()
     except Exception as error:
-        folders = " ".join(str(run.run_dir) for one in comparison.contestants for run in one.runs)
+        folders = shlex.join(str(run.run_dir) for one in comparison.contestants for run in one.runs)
         cause = " ".join(f"{type(error).__name__}: {error}".split())
         text = f"{failure} ({cause}); the runs are complete. Another attempt: strata compare --report {folders}"
         warnings.warn(text, StrataWarning, stacklevel=2)

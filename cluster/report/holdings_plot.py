@@ -67,7 +67,12 @@ def team_order(federated: FederatedData) -> tuple[IntArray, list[tuple[int, int,
 def _title(federated: FederatedData) -> str:
     teams = f" in {len(federated.teams)} teams" if federated.teams else ""
     total = sum(len(client.train) + len(client.test) for client in federated.clients)
-    return f"{federated.dataset.name}: {total:,} samples, {len(federated.clients)} clients{teams}"
+    return f"{_literal(federated.dataset.name)}: {total:,} samples, {len(federated.clients)} clients{teams}"
+
+
+def _literal(text: str) -> str:
+    """A text of the user's in which nothing is a formula."""
+    return text.replace("$", r"\$")
 
 
 def _draw_holdings(axes: "Axes", side: "Axes", counts_CK: IntArray) -> None:
@@ -115,7 +120,7 @@ def _mark_classes(axes: "Axes", federated: FederatedData) -> None:
     step = -(-classes // NAMES_UP_TO)
     ticks = list(range(0, classes, step))
     shortened = [names[label] if len(names[label]) <= 14 else f"{names[label][:13]}…" for label in ticks]
-    axes.set_yticks(ticks, shortened, fontsize=9)
+    axes.set_yticks(ticks, list(map(_literal, shortened)), fontsize=9)
     axes.tick_params(length=0)
     axes.spines[["top", "right", "bottom", "left"]].set_visible(False)
 

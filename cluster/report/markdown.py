@@ -28,6 +28,8 @@ def results(comparison: Comparison) -> str:
         "After the last round:",
         table(comparison.headings, comparison.rows),
     ]
+    if comparison.failures:
+        parts += ["Failed, and left out:", table(["run", "why"], [list(pair) for pair in comparison.failures.items()])]
     if found := comparison.targets:
         parts += [f"Cost {escaped(found.title)}", table(found.headings, found.rows), escaped(found.caption)]
     return "\n\n".join(parts) + "\n"

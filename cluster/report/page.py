@@ -53,6 +53,7 @@ def page(comparison: Comparison, pictures: Sequence[Picture]) -> str:
             pictures=pictures,
             differing=differing,
             shared=shared,
+            failures=Sheet(["run", "why"], [list(pair) for pair in comparison.failures.items()]),
             runs=_runs(comparison.contestants),
             versions=_versions(),
         )

@@ -12,6 +12,7 @@ from types import FrameType
 
 from strata.cluster.run.profiling import Profile
 from strata.cluster.run.recovery import INTERRUPTED, LOST, Recovery
+from strata.cluster.run.resuming import changed, require_resumable, restore
 from strata.cluster.run.session import Session
 from strata.cluster.run.stopping import Rule, Stopping
 from strata.cluster.run.summary import RunSummary
@@ -23,9 +24,9 @@ from strata.cluster.sinks.sink import CHECKPOINTS, LEARNT, GuardedSink, Plain, R
 from strata.cluster.sinks.weights_and_biases import WandbSink
 from strata.engine.clock.delays import is_due
 from strata.engine.config.given import NOTHING, Given
-from strata.engine.config.load import config_from_dict, read_yaml, to_dict, to_yaml
+from strata.engine.config.load import read_yaml, to_dict, to_yaml
 from strata.engine.config.schema import RunConfig, for_seed
-from strata.engine.errors import CheckpointError, OutdatedError, StateError, StrataError
+from strata.engine.errors import CheckpointError, StateError, StrataError
 from strata.engine.method.find import short_name
 from strata.engine.rounds.records import RoundRecord
 from strata.engine.state import checkpoint
@@ -66,6 +67,8 @@ def run_all(
 ) -> list[RunSummary]:
     """One run per seed, each with its profile if asked for; ends early when one is interrupted.
 
+    A run that fails keeps none of the others from being made: its summary has the ``failure``.
+
     ``begun`` says of a run of one seed where it lies if it was begun before, and is then gone on with.
     """
     summaries = []
@@ -73,8 +76,11 @@ def run_all(
         one = for_seed(config, seed)
         found = begun(one) if begun else None
         folder = found or new_run_dir(one)
-        summaries.append(run_one(one, folder, display, resumed=found is not None, profile=profile))
-        if summaries[-1].exit_code:
+        try:
+            summaries.append(run_one(one, folder, display, resumed=found is not None, profile=profile))
+        except StrataError as error:
+            summaries.append(RunSummary(folder, exit_code=1, failure=error))
+        if summaries[-1].exit_code == INTERRUPTED:
             break
     return summaries
 
@@ -108,20 +114,10 @@ def resume(
         rule: ends the run, beside what the group ``stop`` says.
 
     Raises:
-        CheckpointError: when there is no run there, or its checkpoint is refused.
+        CheckpointError: when there is no run there, or it cannot be gone on with like that.
+        ConfigError: for settings that are wrong, or that a run has from its beginning.
     """
-    if not (run_dir / CONFIG).is_file():
-        raise CheckpointError(f"{run_dir}: no run was found there ({CONFIG} is missing).")
-    config = config_from_dict(_merged(read_yaml(run_dir / CONFIG), overrides), str(run_dir / CONFIG))
-    return run_one(config, run_dir, display, True, profile, given, sinks, rule)
-
-
-def _merged(base: Plain, changes: Plain) -> Plain:
-    result = dict(base)
-    for key, value in changes.items():
-        held = result.get(key)
-        result[key] = _merged(held, value) if isinstance(held, dict) and isinstance(value, dict) else value
-    return result
+    return run_one(changed(run_dir, overrides), run_dir, display, True, profile, given, sinks, rule)
 
 
 def run_one(
@@ -140,6 +136,8 @@ def run_one(
     the wall seconds of the rounds went, and writes it into the folder. ``given``, ``sinks``, ``rule``: see
     :func:`resume`.
     """
+    if resumed:
+        require_resumable(config, run_dir)
     fresh = not checkpoint.found(run_dir / CHECKPOINTS)
     every = _sinks(config, display) + guarded(config.tracking.sinks, sinks, display.message)
     recovery = Recovery(config, run_dir / CHECKPOINTS, display.message)
@@ -149,7 +147,7 @@ def run_one(
     summary.stopping = Stopping(config.stop, rule)
     with session, closing(recovery), _interrupts() as interrupted:
         recovery.interrupted = interrupted
-        _restore(session, run_dir, display)
+        restore(session, config, run_dir, display.message)
         if resumed:  # accepted: what was changed holds for the next resume too
             _write_config(config, run_dir)
         with _records(_info(config, run_dir, session.round), summary, every) as take:
@@ -211,19 +209,6 @@ def _records(run: RunInfo, summary: RunSummary, sinks: Sequence[Sink]) -> Iterat
     finally:
         for sink in sinks:
             sink.finish(summary.plain(), summary.exit_code)
-
-
-def _restore(session: Session, run_dir: Path, display: Display) -> None:
-    saved = checkpoint.found(run_dir / CHECKPOINTS)
-    if saved:
-        try:
-            session.restore(saved[-1])
-        except OutdatedError:  # as all others of the run are
-            raise
-        except CheckpointError as error:
-            before = f"from {saved[-2]}" if len(saved) > 1 else "from the start"
-            raise CheckpointError(f"{error} To continue {before} instead, delete {saved[-1]}.") from None
-        display.message(f"Resumed after round {session.round} from {saved[-1]}")
 
 
 def _rounds(

@@ -7,6 +7,7 @@ from statistics import fmean
 
 from strata.cluster.run.recovery import Survived
 from strata.cluster.run.stopping import Stopping
+from strata.engine.errors import StrataError
 from strata.engine.rounds.records import ASYNC, RoundRecord
 
 STALENESS = f"{ASYNC}staleness/"
@@ -14,7 +15,7 @@ STALENESS = f"{ASYNC}staleness/"
 
 @dataclass
 class RunSummary:
-    """What a run came to: best and last accuracies by kind of model, and totals."""
+    """What a run came to: best and last accuracies by kind of model, and totals; ``failure``: what ended it early."""
 
     run_dir: Path
     last: dict[str, float] = field(default_factory=dict)
@@ -36,6 +37,7 @@ class RunSummary:
     straggling: list[float] = field(default_factory=list)
     failures: list[Survived] = field(default_factory=list)
     stopping: Stopping = field(default_factory=Stopping)
+    failure: StrataError | None = None
 
     def add(self, record: RoundRecord) -> None:
         """Count one more round of the run."""

@@ -166,3 +166,13 @@ def seeds_table(results: Mapping[int, Mapping[str, float]]) -> Table:
     means = [mean_std([scores[kind] for scores in results.values() if kind in scores]) for kind in kinds]
     table.add_row("mean ± std", *means, style="bold")
     return table
+
+
+def failures_table(failures: Mapping[str, str]) -> Table:
+    """Tabulate runs that failed, and why, by what names them."""
+    table = Table(title=f"failed: {len(failures)} of the runs", title_justify="left")
+    table.add_column("run", overflow="fold")
+    table.add_column("why", overflow="fold")
+    for run, why in failures.items():
+        table.add_row(Text(run), Text(why))  # as Text: both may hold brackets, which are markup to a plain string
+    return table

@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from strata.engine.options import option
 
+LEAST_SAMPLES = 2  # of a client: one to train with, one to test with
+
 PartitionName = Literal["iid", "dirichlet", "labels", "quantity", "natural", "file", "flwr", "given"]
 SizesName = Literal["equal", "powerlaw", "lognormal", "permfl"]
 FormationName = Literal["sequential", "random", "labels", "similarity", "hierarchical", "file", "worst", "average"]
@@ -84,7 +86,7 @@ class PartitionConfig:
         "labels, quantity: equal, powerlaw, lognormal, or permfl (lognormal(0,2) power law + U{300..600} a label)",
     )
     skew: float = option(1.0, "powerlaw: exponent; lognormal: sigma of the sizes", ge=0)
-    min_samples: int = option(10, "no client gets fewer samples than this", ge=2)
+    min_samples: int = option(10, "no client gets fewer samples than this", ge=LEAST_SAMPLES)
     path: str = option("", "file: a JSON file {client id: [sample indices]}")
     partitioner: str = option("", "flwr: name of a partitioner of flwr-datasets, e.g. DirichletPartitioner")
     options: dict[str, Any] = option({}, "flwr: its keyword arguments")

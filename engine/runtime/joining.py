@@ -1,6 +1,7 @@
 """Joining a Ray cluster that runs already: its nodes are waited for, looked at, and sent the code that they lack."""
 
 import logging
+import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,11 @@ from strata.engine.notify import Notify
 from strata.engine.runtime.shipping import NEEDED, OWN, SAME, Found, lacking, look_around, parcel, unlike
 
 POLL_S = 0.5
+CONNECT_S = 5.0
+
+# HTTP/2 (RFC 9113, 3.4 and 4.1): what a client says first, its own settings included, and how a frame begins.
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+FRAME_HEADER, TYPE, SETTINGS = 9, 3, b"\x04"
 
 
 def join(config: RayConfig, packages: Sequence[str], notify: Notify) -> None:
@@ -146,10 +152,24 @@ def _refused(address: str, error: Exception) -> ClusterError:
 
 
 def _require_listener(address: str) -> None:
-    # Ray itself keeps trying a dead address for many minutes.
+    # Ray itself keeps trying a dead address, or one at which something else listens, for many minutes.
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon and port.isdigit():
         try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-        except OSError as error:
+            with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S) as link:
+                _greet(link)
+        except (OSError, OverflowError) as error:  # the latter for a port beyond 65535
             raise _refused(address, error) from None
+
+
+def _greet(link: socket.socket) -> None:
+    """Check that who listens speaks HTTP/2, as all servers of Ray do: their first frame is one of settings."""
+    if os.environ.get("RAY_USE_TLS", "0") != "0":  # what is said in clear text is not answered then
+        return
+    link.sendall(PREFACE)
+    try:
+        said = link.recv(FRAME_HEADER, socket.MSG_WAITALL)
+    except TimeoutError:
+        raise TimeoutError(f"something listens there, and has said nothing within {CONNECT_S:g} s") from None
+    if said[TYPE : TYPE + 1] != SETTINGS:
+        raise ConnectionError(f"what listens there is no Ray: it answers {said!r}")

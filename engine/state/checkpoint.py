@@ -9,6 +9,7 @@ Only types that the caller names are read back, under the names that it gives th
 module; a tree that holds another type is refused when it is saved.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -28,6 +29,9 @@ FORMAT = 2
 RUN_FORMAT = 2  # of what :func:`save` writes, beside the form of trees
 STATE, TENSORS = "state.json", "tensors.safetensors"
 NAME = "round-"  # begins the name of a checkpoint's folder
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+UNABLE = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)  # what file systems say that cannot sync a folder
 ASIDE = ".replaced-"  # begins the name of a folder that is about to be replaced
 
 
@@ -83,7 +87,16 @@ def write(target: Path, tree: object, header: Mapping[str, object], types: State
         _put_in_place(partial, target)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise CheckpointError(f"{target}: cannot be written: {error}. Free some space and resume the run.") from None
+        raise CheckpointError(f"{target}: cannot be written: {error}. {remedy(error)}") from None
+
+
+def remedy(error: OSError) -> str:
+    """What to do about a checkpoint that cannot be written."""
+    if error.errno in FULL:
+        return "Free some space and resume the run."
+    if error.errno in FORBIDDEN:
+        return "Make the folder writable and resume the run."
+    return "Move the run's folder to another disk and resume it there."
 
 
 def _put_in_place(new: Path, target: Path) -> None:
@@ -143,18 +156,29 @@ def load(path: Path, identity: Mapping[str, str], types: StateTypes) -> object:
                 f"{path}: it was made by another version of Strata (format {header.get('run_format', 1)}, expected "
                 f"{RUN_FORMAT}). Continue it with that version, or start a new run."
             )
-        found = header.get("identity")
-        noted = found if isinstance(found, Mapping) else {}
-        for key in {**identity, **noted}:
-            if noted.get(key) != identity.get(key):
-                theirs, ours = (repr(of[key]) if key in of else "not set" for of in (noted, identity))
-                what = " (a fingerprint of the data, who holds them, teams and delays)" if key == "data" else ""
-                raise CheckpointError(
-                    f"{path}: it is of another run: {key} is {theirs} there and {ours} here{what}. Continue it with "
-                    "the settings that it was made with, or start a new run."
-                )
+        noted = header.get("identity")
+        require_same(path, noted if isinstance(noted, Mapping) else {}, identity)
 
     return read(path, check, types)
+
+
+def require_same(path: Path, noted: Mapping[str, str], identity: Mapping[str, str]) -> None:
+    """Check that two identities agree: what was ``noted`` of the run at ``path``, and that of who would go on with it.
+
+    Raises:
+        CheckpointError: naming the first key that differs, and both values.
+    """
+    for key in {**identity, **noted}:
+        if noted.get(key) == identity.get(key):
+            continue
+        theirs, ours = (repr(of[key]) if key in of else "not set" for of in (noted, identity))
+        how = f"{theirs} there and {ours} here"
+        if key == "data":  # two hashes would tell nobody anything
+            how = "not what it was: the rows, who holds them, the teams or the delays are others"
+        raise CheckpointError(
+            f"{path}: it is of another run: {key} is {how}. Continue it with the settings and files that it was made "
+            "with, or start a new run."
+        )
 
 
 def read(path: Path, check: Callable[[Mapping[str, object]], None], types: StateTypes = NO_TYPES) -> object:
@@ -195,8 +219,12 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk, where its file system can do so: some network ones cannot."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in UNABLE:
+            raise
     finally:
         os.close(descriptor)

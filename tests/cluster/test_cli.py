@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -245,6 +246,12 @@ def test_data_shows_who_holds_what(tmp_path, capsys):
     assert main(["data", "clients.count=6", "teams.count=2", "data.limit=600", "--plot", str(plot)]) == 0
     assert "client" in capsys.readouterr().out
     assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"strata {version('strata-fl')}\n"
 
 
 def test_help_teaches(capsys):

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strata.engine.data.apportion import apportion, top_up
-from strata.engine.data.config import DataConfig, PartitionConfig, SizesName
+from strata.engine.data.config import LEAST_SAMPLES, DataConfig, PartitionConfig, SizesName
 from strata.engine.data.dataset import ClientData, Dataset, IntArray
 from strata.engine.data.partition.flower import flower_parts
 from strata.engine.data.partition.holdout import HeldOut, published_holdout, published_sides, test_flags
@@ -79,9 +79,16 @@ def _check_request(dataset: Dataset, clients: int, config: PartitionConfig, data
     if clients * config.min_samples > total:
         raise DataError(
             f"{clients} clients × partition.min_samples={config.min_samples} = {clients * config.min_samples} samples, "
-            f"{dataset.name} has {total} to deal. Lower the number of clients to {total // config.min_samples}, or "
-            f"partition.min_samples to {total // clients}, or use a larger data set."
+            f"{dataset.name} has {total} to deal. {_fewer(total, clients, config.min_samples)}"
         )
+
+
+def _fewer(total: int, clients: int, least: int) -> str:
+    """What there are samples enough for; nothing is advised that would be refused in its turn."""
+    ways = [f"lower the number of clients to {total // least}"] * (total >= least)
+    ways += [f"lower partition.min_samples to {total // clients}"] * (total // clients >= LEAST_SAMPLES)
+    text = ", or ".join([*ways, "use a larger data set"])
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _check_sizes(parts: Parts, config: PartitionConfig) -> None:
@@ -93,7 +100,7 @@ def _check_sizes(parts: Parts, config: PartitionConfig) -> None:
         raise DataError(
             f"{short} of {len(parts)} clients have fewer than partition.min_samples={config.min_samples} samples "
             f"(the smallest, client {smallest}, has {sizes[smallest]}). "
-            "Lower partition.min_samples or the number of clients."
+            f"Lower {'partition.min_samples or ' * (config.min_samples > LEAST_SAMPLES)}the number of clients."
         )
 
 

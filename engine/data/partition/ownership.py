@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from strata.engine.data.config import PartitionConfig
+from strata.engine.data.config import LEAST_SAMPLES, PartitionConfig
 from strata.engine.data.dataset import Dataset, IntArray
 from strata.engine.data.parts import Parts
 from strata.engine.errors import DataError
@@ -34,10 +34,12 @@ def natural_parts(dataset: Dataset, clients: int, config: PartitionConfig, seed:
     order, sizes = _by_owner(dataset.natural)
     large = np.flatnonzero(sizes >= config.min_samples)
     if len(large) < clients:
+        ways = [f"lower the number of clients to {len(large)}"] * bool(len(large))
+        ways += ["lower partition.min_samples"] * (config.min_samples > LEAST_SAMPLES)
         raise DataError(
             f"{clients} clients were asked for; {dataset.name} has {len(sizes)} natural clients, {len(large)} of them "
-            f"with partition.min_samples={config.min_samples} samples or more. Lower the number of clients to "
-            f"{len(large)}, or partition.min_samples."
+            f"with partition.min_samples={config.min_samples} samples or more: "
+            f"{', or '.join([*ways, 'choose another partition.name'])}."
         )
     chosen = np.sort(generator(seed, "partition", "natural").choice(large, clients, replace=False))
     taken = np.zeros(len(sizes), np.bool_)

@@ -116,9 +116,10 @@ def locate(config: DataConfig) -> Path:
     refuse_pickle(given)
     places = [root / config.name] if config.name in KNOWN else [given, root / config.name]
     for place in places:
-        for candidate in (place, place.with_name(f"{place.name}_TRAIN.tsv")):
+        place = place.resolve() if config.name and place.name in ("", "..") else place
+        for candidate in (place, place.parent / f"{place.name}_TRAIN.tsv"):
             if config.name and _is_there(candidate):
-                return candidate
+                return _readable(candidate)
     raise DataError(_missing(config, places))
 
 
@@ -127,6 +128,15 @@ def _is_there(path: Path) -> bool:
         return path.exists()
     except OSError as error:
         raise DataError(f"{path} cannot be looked at ({error.strerror}). Give yourself permission to.") from error
+
+
+def _readable(path: Path) -> Path:
+    """The path, if a data set can lie there: what else there is would be read without end."""
+    if path == Path(path.anchor):
+        raise DataError(f"data.name={path}: expected the folder of a data set, and this is the whole file system.")
+    if not (path.is_file() or path.is_dir()):
+        raise DataError(f"data.name={path}: expected a file or a folder; this is a pipe, a socket or a device.")
+    return path
 
 
 def _missing(config: DataConfig, places: list[Path]) -> str:

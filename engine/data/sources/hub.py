@@ -67,6 +67,7 @@ def _load(name: str, cache: Path) -> "dict[str, Table]":
     """Return the splits of a set by name."""
     library = _datasets()
     path = Path(name).expanduser()
+    _refuse_folder(name, path)
     try:
         if path.suffix.lower() in BUILDERS and path.is_file():
             train, test = split_files(path, [path.suffix])
@@ -80,6 +81,18 @@ def _load(name: str, cache: Path) -> "dict[str, Table]":
             f"hub:{name} cannot be loaded ({type(error).__name__}: {error}). Check the name and the network, or lay "
             "the files in a local folder and name that in data.name."
         ) from error
+
+
+def _refuse_folder(name: str, path: Path) -> None:
+    """Refuse a path on this machine that is none of :data:`BUILDERS`' files: its parts would be taken for names."""
+    if path.suffix.lower() in BUILDERS and path.is_file():
+        return
+    if path.is_absolute() or name.startswith((".", "~")) or not all(name.split("/")):
+        files = ", ".join(BUILDERS)
+        raise DataError(
+            f"hub:{name}: expected hub:OWNER/NAME, hub:OWNER/NAME/CONFIG, or a file that exists ({files}). A folder of "
+            f"this machine is named without hub:, as data.name={name}."
+        )
 
 
 def _columns(rows: "Table", test: NDArray[np.bool_] | None, config: DataConfig, where: str) -> Raw:

@@ -2,6 +2,8 @@
 
 import errno
 import json
+import os
+import stat
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,6 +125,37 @@ def test_a_full_disk_leaves_earlier_checkpoints(tmp_path, monkeypatch):
         saved(tmp_path)
     assert checkpoint.found(tmp_path) == [first]
     assert fingerprint(load(first)) == fingerprint(TREE)
+
+
+def folders_that_cannot_be_synced(monkeypatch, number):
+    plain = os.fsync
+
+    def fsync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        plain(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
+def test_a_file_system_that_cannot_sync_folders_holds_checkpoints(tmp_path, monkeypatch, number):
+    folders_that_cannot_be_synced(monkeypatch, number)
+    assert fingerprint(load(saved(tmp_path))) == fingerprint(TREE)
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "Free some space and resume"),
+        (errno.EROFS, "Make the folder writable and resume"),
+        (errno.EIO, "Move the run's folder to another disk and resume"),
+    ],
+)
+def test_what_is_advised_fits_what_went_wrong(tmp_path, monkeypatch, number, advice):
+    folders_that_cannot_be_synced(monkeypatch, number)
+    with pytest.raises(CheckpointError, match=advice):
+        saved(tmp_path)
 
 
 def test_a_kill_while_writing_leaves_no_half_checkpoint(tmp_path, monkeypatch):

@@ -194,6 +194,18 @@ def test_file_that_is_not_there(make_dataset):
             CLIENT,
             r"500 clients × partition.min_samples=10 = 5000 samples, made has 600.* to 60",
         ),
+        (
+            400,
+            PartitionConfig(),
+            CLIENT,
+            r"to deal\. Lower the number of clients to 60, or use a larger data set\.$",
+        ),
+        (
+            5,
+            PartitionConfig(min_samples=601),
+            CLIENT,
+            r"to deal\. Lower partition\.min_samples to 120, or use a larger data set\.$",
+        ),
         (0, PartitionConfig(), CLIENT, "needs at least 1 client, 0 were asked for"),
         (4, PartitionConfig(labels_per_client=11), CLIENT, "labels_per_client=11, made has 10 classes"),
         (
@@ -219,7 +231,9 @@ def test_impossible_requests(make_dataset, clients, config, data, message):
 def test_too_few_natural_clients(make_dataset):
     with pytest.raises(DataError, match=r"31 clients were asked for; made has 30 natural clients, 30 of them"):
         partition(make_dataset(natural=30), 31, PartitionConfig("natural"), CLIENT, 0)
-    with pytest.raises(DataError, match=r"has 30 natural clients, 0 of them with partition.min_samples=21"):
+    with pytest.raises(
+        DataError, match=r"has 30 natural clients, 0 of them with partition.min_samples=21 samples or more: low"
+    ):
         partition(make_dataset(natural=30), 9, PartitionConfig("natural", min_samples=21), CLIENT, 0)
 
 

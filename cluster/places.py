@@ -1,0 +1,42 @@
+"""Places that are written to in the end: whether they can be, before anything else is done."""
+
+import tempfile
+from pathlib import Path
+
+from strata.engine.errors import StrataError
+
+
+def require_file(option: str, path: Path) -> None:
+    """Check that a file can be written; what it holds, if it is there, stays as it is.
+
+    Args:
+        option: of the command line, with which it was named; for errors.
+        path: of the file.
+
+    Raises:
+        StrataError: where it cannot.
+    """
+    if not path.resolve().parent.is_dir():
+        raise StrataError(f"{option} {path}: there is no folder {path.parent}.")
+    if path.exists() and not path.is_file() and not path.is_dir():
+        return  # a device or a pipe, which opening might wait for
+    new = not path.exists()
+    try:
+        path.open("ab").close()
+        if new:
+            path.unlink()
+    except OSError as error:
+        raise StrataError(f"{option} {path}: it cannot be written: {error}. Choose another file.") from None
+
+
+def require_folder(folder: Path) -> None:
+    """Check that files can be made in a folder, which is made if it is missing.
+
+    Raises:
+        StrataError: where they cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise StrataError(f"{folder}: nothing can be written there: {error}. Choose another folder.") from None
