@@ -310,7 +310,7 @@ def series_recurrent(input_shape, classes):
 
 
 DRAW = np.random.default_rng(1)
-TEXT = Dataset("text", DRAW.integers(0, 50, (24, 9)), np.arange(24) % 2, 2)
+TEXT = Dataset("text", DRAW.integers(0, 50, (24, 9)), np.arange(24) % 2, 2, vocabulary=50)
 SERIES = Dataset("series", DRAW.normal(size=(24, 2, 15)).astype("f4"), np.arange(24) % 2, 2)
 
 

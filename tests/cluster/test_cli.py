@@ -144,6 +144,7 @@ def test_a_head_that_dies_ends_the_run_at_once_with_what_to_do(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_an_actor_that_dies_is_started_again_on_a_ray_of_the_runs_own(tmp_path):
     words = ["run", "fedavg", *small_overrides("fedavg", "rounds=40", "clients_per_actor=4", runtime="ray")]
     process = start(*words, "checkpoint.every=3", f"output={tmp_path}")

@@ -12,11 +12,16 @@ import strata.engine
 
 @pytest.mark.parametrize("package", [strata, strata.engine], ids=["strata", "strata.engine"])
 def test_every_exported_name_is_there(package):
-    assert set(package.__all__) - {"__version__"} == set(package.HOMES)
+    others = {"__version__", "data"}  # the second is a module
+    assert set(package.__all__) - others == set(package.HOMES)
     for name in package.__all__:
-        if name != "__version__":
+        if name not in others:
             assert getattr(package, name) is getattr(import_module(package.HOMES[name]), name)
     assert dir(package) == sorted(package.__all__)
+
+
+def test_data_of_ones_own_are_made_by_a_module():
+    assert strata.data is import_module("strata.engine.data.memory")
 
 
 def test_an_unknown_name_is_an_attribute_error():

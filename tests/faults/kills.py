@@ -26,6 +26,7 @@ from strata.cluster.run.session import Session
 from strata.cluster.sinks.display import PlainDisplay
 from strata.cluster.terminal import console
 from strata.engine.config.schema import RunConfig
+from strata.engine.errors import ActorDiedError, ClusterError, ResourceError
 from tests.helpers.small import small
 
 MOMENTS = ("round", "evaluation", "checkpoint")
@@ -135,6 +136,7 @@ def pids_of(handles) -> list[int]:
 def played(config: RunConfig, folder: Path, killer: Killer | None) -> tuple[dict[str, str], bytes, str]:
     """A run's fingerprint, its metrics, and what it printed; with a killer, while that kills."""
     ends: list[dict[str, str]] = []
+    saved: list[Path] = []
 
     class Watched(Session):
         def run_round(self):
@@ -149,12 +151,27 @@ def played(config: RunConfig, folder: Path, killer: Killer | None) -> tuple[dict
         def save(self, folder):
             if killer is not None:
                 killer.at("checkpoint", self)
-            return super().save(folder)
+            saved.append(super().save(folder))
+            return saved[-1]
 
         def close(self):
             if self.round == self.config.rounds:
-                ends.append(self.fingerprint())
+                ends.append(self.end())
             super().close()
+
+        def end(self):
+            """The fingerprint after the last round; a kill may strike when the run is over and only this is left."""
+            if killer is not None:
+                killer.wait()
+            for _ in range(30):
+                try:
+                    return self.fingerprint()
+                except (ActorDiedError, ClusterError):
+                    time.sleep(1)
+                    with suppress(ActorDiedError, ClusterError, ResourceError):
+                        self.restart()
+                        self.restore(saved[-1])
+            raise AssertionError("the actors could not be started once more")
 
     with (folder / "shown.txt").open("w+") as shown, mock.patch.object(runner, "Session", Watched):
         terminal = console()
