@@ -7,7 +7,7 @@ import pytest
 
 from tests.faults.kills import CASES, survive, three_nodes
 
-KILLS = {"permfl": 4, "fedavg": 13, "hapfl": 3}
+KILLS = {"permfl": 5, "fedavg": 11, "hapfl": 4}
 SEED = int(os.environ.get("STRATA_KILLS_SEED", random.randrange(10**6)))
 
 
