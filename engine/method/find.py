@@ -29,6 +29,17 @@ def installed_methods() -> dict[str, str]:
     return {point.name: point.value for point in entry_points(group=GROUP) if point.name not in shipped}
 
 
+def path_named(name: str) -> str:
+    """What a method's name stands for: the path that an installed package gives it, or else the name itself.
+
+    Packages are asked only for names that are neither paths nor methods that ship with Strata: all of their metadata
+    are read for it.
+    """
+    if "." in name or ":" in name or name in method_names():
+        return name
+    return installed_methods().get(name, name)
+
+
 def load_method(name: str) -> type[Algorithm[Any, Any, Any, Any]]:
     """The class of a method by its module's name, or by ``module:Class``; see :mod:`strata.engine.method.algorithm`.
 
@@ -36,7 +47,7 @@ def load_method(name: str) -> type[Algorithm[Any, Any, Any, Any]]:
         ConfigError: when there is no such module, it does not say which class is the method, or the class lacks some of
             what a method has.
     """
-    module, (_, _, attribute) = method_module(name), installed_methods().get(name, name).partition(":")
+    module, (_, _, attribute) = method_module(name), path_named(name).partition(":")
     method = getattr(module, attribute or "METHOD", None)
     if not (isinstance(method, type) and issubclass(method, Algorithm)):
         again = " Define it there again, as it was when the run began." if module.__name__ == MAIN else ""
@@ -87,9 +98,8 @@ def short_name(algorithm: str) -> str:
 
 def method_module(name: str) -> ModuleType:
     """The module of a method; raises as :func:`load_method` does."""
-    known = installed_methods() if "." not in name else {}
-    if name in known:
-        return _imported(name, known[name].partition(":")[0])
+    if (path := path_named(name)) != name:
+        return _imported(name, path.partition(":")[0])
     named, colon, attribute = name.partition(":")
     if not all(part.isidentifier() for part in [*named.split("."), *[attribute] * bool(colon)]):
         raise ConfigError(f"algorithm={name}: expected a name or a dotted path. Found: {', '.join(method_names())}.")
@@ -97,10 +107,10 @@ def method_module(name: str) -> ModuleType:
         return _imported(name, named)
     path = name if "." in name else f"strata.algorithms.{name}"
     if "." not in name and name not in method_names():
+        known = [*method_names(), *installed_methods()]
         raise ConfigError(
-            f"algorithm={name}: no such method.{closest(name, [*method_names(), *known])} "
-            f"Found: {', '.join([*method_names(), *known])}; "
-            "a dotted path names a module of your own."
+            f"algorithm={name}: no such method.{closest(name, known)} Found: {', '.join(known)}; a dotted path names a "
+            "module of your own."
         )
     return _imported(name, path)
 

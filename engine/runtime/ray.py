@@ -13,7 +13,7 @@ from strata.engine.data.dataset import Dataset
 from strata.engine.data.mapped import Mapped
 from strata.engine.errors import ClusterError
 from strata.engine.method.algorithm import TieredAlgorithm
-from strata.engine.method.find import MAIN, installed_methods
+from strata.engine.method.find import MAIN, path_named
 from strata.engine.notify import Notify
 from strata.engine.rounds.world import World
 from strata.engine.runtime import local_ray
@@ -168,7 +168,7 @@ def nodes() -> list[Node]:
 
 def _packages(config: RunConfig) -> list[str]:
     """Top-level packages, beside Strata, that the cluster's nodes need: those of a user's method and model."""
-    named = installed_methods().get(config.algorithm, config.algorithm)
+    named = path_named(config.algorithm)
     own = [named.partition(":")[0]] if {".", ":"} & set(named) or named != config.algorithm else []
     own += [member.name.partition(":")[0] for member in config.model.members() if ":" in member.name]
     return list(dict.fromkeys(name.split(".")[0] for name in own if name != MAIN and not name.startswith("strata.")))

@@ -5,7 +5,6 @@ is kept, operation by operation.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +43,7 @@ class Descent:
             return
         values, first = self._at(self._values, places), self._at(self._first, places)
         if isinstance(self._chosen, AdamW):
-            self._adapt(replace(self._chosen, lr=self._chosen.lr * factor), places, values, given, first)
+            self._adapt(self._chosen, self._chosen.lr * factor, places, values, given, first)
             return
         if self._chosen.weight_decay:
             given = list(torch._foreach_add(given, values, alpha=self._chosen.weight_decay))
@@ -55,18 +54,24 @@ class Descent:
         torch._foreach_add_(values, given, alpha=-self._chosen.lr * factor)
 
     def _adapt(
-        self, chosen: AdamW, places: list[int], values: list[Tensor], gradients: list[Tensor], first: list[Tensor]
+        self,
+        chosen: AdamW,
+        lr: float,
+        places: list[int],
+        values: list[Tensor],
+        gradients: list[Tensor],
+        first: list[Tensor],
     ) -> None:
-        """AdamW's step (Loshchilov and Hutter, arXiv 1711.05101, algorithm 2)."""
+        """AdamW's step at a learning rate (Loshchilov and Hutter, arXiv 1711.05101, algorithm 2)."""
         second = self._at(self._second, places)
         for place in places:
             self._steps[place] += 1
-        torch._foreach_mul_(values, 1 - chosen.lr * chosen.weight_decay)
+        torch._foreach_mul_(values, 1 - lr * chosen.weight_decay)
         torch._foreach_lerp_(first, gradients, 1 - BETA1)
         torch._foreach_mul_(second, BETA2)
         torch._foreach_addcmul_(second, gradients, gradients, 1 - BETA2)
         corrections = [1 - BETA2 ** self._steps[place] for place in places]
-        sizes = [-(chosen.lr / (1 - BETA1 ** self._steps[place])) for place in places]
+        sizes = [-(lr / (1 - BETA1 ** self._steps[place])) for place in places]
         roots = torch._foreach_sqrt(second)
         torch._foreach_div_(roots, [correction**0.5 for correction in corrections])
         torch._foreach_add_(roots, EPSILON)
