@@ -75,11 +75,23 @@ class PerMFLConfig(Validated):
         """λ_t, the pull of a team's model to its devices', which is λ_d unless it is given."""
         return self.lambda_device if self.lambda_team is None else self.lambda_team
 
+    @property
+    def reach(self) -> float:
+        """The bound of βγ (1 − r) in :meth:`validate`: below 2 the global model converges whatever devices do."""
+        q = 1 - self.eta * (self.gamma + self.lambda_t)
+        apart = 1 - q**self.team_rounds if q >= 0 else 1 + abs(q) ** self.team_rounds
+        return self.beta * self.gamma * apart * self.lambda_t / (self.gamma + self.lambda_t)
+
     def validate(self, path: str) -> None:
-        """Stability: 0 < βγ < 2 and 0 < η(λ_t + γ) < 2 are needed; γ > 2λ is the theorems' condition, a warning."""
-        outer = self.beta * self.gamma
-        if not 0 < outer < 2:
-            raise ConfigError(f"{path}beta·{path}gamma = {outer:g} makes the global model diverge: expected < 2.")
+        """Refuse steps under which models diverge; warn where the global model may, or the theorems do not hold.
+
+        Teams restart from x, so the global step is a contraction beyond βγ < 2. Let all devices want the same u, and
+        let a device that starts at w come the share s ≤ 1 of the way to it: θ = w − s (w − u). Then K team rounds from
+        x leave w_m − u = r (x − u), with q = 1 − ηγ − sηλ_t and 1 − r = (1 − q^K) sλ_t / (γ + sλ_t), and the global
+        step multiplies x − u by 1 − βγ (1 − r): it contracts while βγ (1 − r) < 2. For q ≥ 0 that grows with s, so
+        s = 1 bounds it; else 1 + |q|^K does. A strong pull of the devices (λ_d) keeps s small: the released code's
+        defaults converge above the bound.
+        """
         team = self.eta * (self.lambda_t + self.gamma)
         if not 0 < team < 2:
             raise ConfigError(
@@ -89,6 +101,17 @@ class PerMFLConfig(Validated):
         if not device < 2:
             raise ConfigError(
                 f"{path}alpha·{path}lambda_device = {device:g} makes device models diverge: expected < 2."
+            )
+        if not self.beta * self.gamma < 2:
+            reach = self.reach
+            warnings.warn(
+                f"{path}beta·{path}gamma = {self.beta * self.gamma:g} is not below 2. The global model converges while "
+                f"2 is above {reach:.3g}, the most that this comes to after team rounds, "
+                + (
+                    "as it is." if reach < 2 else "or else where devices stay near their teams (a large lambda_device)."
+                ),
+                StrataWarning,
+                stacklevel=2,
             )
         largest = max(self.lambda_device, self.lambda_t)
         if not self.gamma > 2 * largest:

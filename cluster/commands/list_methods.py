@@ -8,7 +8,7 @@ from rich.table import Table
 from strata.cluster.terminal import console
 
 NAME = "list"
-HELP = "List the methods, data sets and models."
+HELP = "List the methods, their named settings, data sets and models."
 EXAMPLE = "strata list"
 PARTS = """\
 data        fashion_mnist_12k (ships with Strata), synthetic; from disk: mnist, fashion_mnist, emnist,
@@ -32,10 +32,21 @@ def act(arguments: Namespace) -> int:
 
     shown = console()
     shown.print(methods())
+    shown.print(settings())
     shown.print(PARTS, markup=False, soft_wrap=True)
     if sinks := installed_sinks():
         shown.print(f"sinks       {', '.join(sinks)}", markup=False, soft_wrap=True)
     return 0
+
+
+def settings() -> Table:
+    """The settings that have names of their own, with what the first line of each file says."""
+    from strata.engine.method.find import shipped_settings
+
+    table = Table("name", "what it is", title="settings of methods, to run by name", title_justify="left")
+    for name, path in shipped_settings().items():
+        table.add_row(name, path.read_text(encoding="utf8").splitlines()[0].removeprefix("# "))
+    return table
 
 
 def methods() -> Table:

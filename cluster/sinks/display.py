@@ -16,6 +16,7 @@ from rich.text import Text
 from strata.cluster.humanise import NOTHING, humanise_accuracy
 from strata.cluster.sinks.sink import RunInfo, Sink
 from strata.cluster.sinks.views import (
+    COLUMNS,
     KINDS,
     History,
     describe,
@@ -30,7 +31,7 @@ from strata.cluster.sinks.views import (
 )
 from strata.engine.rounds.records import RoundRecord
 
-WIDTHS = {"loss": 6, "time": 11, "straggling": 11, "up": 7, "done": 0}  # so that the lines of a run stay in columns
+WIDTHS = {"loss": 6, "time": 11, "straggling": 11, "up": 7}  # so that the lines of a run stay in columns
 
 
 class Display(Sink, Protocol):
@@ -76,8 +77,9 @@ class PlainDisplay:
             total = str(self._history.run.rounds)
             cells = [f"round {record.round:>{len(total)}}/{total}"]
             cells += [f"{k} {humanise_accuracy(record.scores[k].accuracy):>8}" for k in ordered_kinds(record.scores)]
-            cells += [f"{name} {value:>{WIDTHS[name]}}" for name, value in figures(record).items()]
-            self.message("  ".join(cells))
+            found = figures(record)
+            cells += [f"{heading} {found[name]:>{WIDTHS.get(name, 0)}}" for name, heading in COLUMNS.items()]
+            self.message("  ".join(filter(None, [*cells, self._history.pace(record.round)])))
 
     def finish(self, summary: Mapping[str, object], exit_code: int) -> None:
         """Print the summary as a plain table."""

@@ -1,10 +1,10 @@
 """What the displays show: the pieces of the live view, and the summary. Pure functions of what was seen of a run."""
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.rule import Rule
@@ -19,6 +19,7 @@ from strata.cluster.humanise import (
     humanise_seconds,
     sparkline,
 )
+from strata.cluster.sinks.fitting import Fitting
 from strata.cluster.sinks.jsonl import METRICS, read_metrics, record_from_plain
 from strata.cluster.sinks.sink import RunInfo
 from strata.engine.errors import ConfigError
@@ -28,7 +29,17 @@ from strata.engine.rounds.records import RoundRecord
 
 KINDS = {"PM": "cyan", "TM": "magenta", "GM": "yellow"}
 NAMES = {"PM": "personal", "TM": "team", "GM": "global"}
+COLUMNS = {
+    "loss": "train loss",
+    "time": "virtual time",
+    "straggling": "straggling",
+    "up": "bytes up",
+    "done": "completed",
+}
+"""What is shown of a round beside its accuracies: the first is the last to go where a terminal is narrow."""
+
 ROWS = 10
+NARROW = 60  # letters of a terminal below which the progress bar says less
 INTERRUPTED = 130
 
 
@@ -45,6 +56,7 @@ class History:
         self.run = run
         self.recent: deque[RoundRecord] = deque(maxlen=ROWS)  # evaluated rounds only
         self.accuracies: dict[str, list[float]] = {}
+        self._wall_s: list[float] = []
         metrics = run.run_dir / METRICS
         if run.resumed_round and metrics.exists():
             for plain in read_metrics(metrics):
@@ -52,11 +64,21 @@ class History:
 
     def add(self, record: RoundRecord) -> bool:
         """Take in a round; returns whether it was evaluated, which is what people want to see."""
+        if wall_s := record.wall_s + record.agents_wall_s:  # those before a resume are not known
+            self._wall_s.append(wall_s)
         if record.scores:
             self.recent.append(record)
         for kind, scores in record.scores.items():
             self.accuracies.setdefault(kind, []).append(scores.accuracy)
         return bool(record.scores)
+
+    def pace(self, round: int) -> str:
+        """Say how long the rounds took on the wall, and about how long those after ``round`` will; empty if unknown."""
+        if not self._wall_s:
+            return ""
+        taken = sum(self._wall_s)
+        left = taken / len(self._wall_s) * (self.run.rounds - round)
+        return f"wall {humanise_seconds(taken)}, left {humanise_seconds(left)}"
 
     @property
     def kinds(self) -> list[str]:
@@ -102,7 +124,7 @@ def _tiered(algorithm: str) -> bool:
 
 
 def figures(record: RoundRecord) -> dict[str, str]:
-    """Write a round's loss, time, straggling, bytes and calls, by column."""
+    """Write what :data:`COLUMNS` names of a round."""
     return {
         "loss": NOTHING if record.train_loss is None else f"{record.train_loss:.4f}",
         "time": humanise_seconds(record.virtual_s),
@@ -125,12 +147,12 @@ def header(run: RunInfo) -> RenderableType:
 
 def progress_bar(console: Console) -> Progress:
     """Make a bar over the rounds, with the time it has taken and the time left."""
+    named = console.width >= NARROW
     return Progress(
         TextColumn(" round {task.completed:.0f}/{task.total:.0f}"),
         BarColumn(bar_width=None),
         TaskProgressColumn(),
-        TextColumn("[dim]elapsed"),
-        TimeElapsedColumn(),
+        *([TextColumn("[dim]elapsed"), TimeElapsedColumn()] if named else []),
         TextColumn("[dim]left"),
         TimeRemainingColumn(),
         console=console,
@@ -142,16 +164,26 @@ def rounds_and_trend(history: History) -> list[RenderableType]:
     """Tabulate the last evaluated rounds, with a curve per kind of model below."""
     if not history.recent:
         return [Text(" no round was evaluated yet", style="dim")]
+    names = list(COLUMNS)
+    tables = [_rounds(history, names[:count]) for count in range(len(names), -1, -1)]
+    trends = [Fitting([_trend(history, kind, width) for width in (60, 30, 10)]) for kind in history.kinds]
+    return [Fitting(tables), Rule(style="dim"), *trends]
+
+
+def _rounds(history: History, names: Collection[str]) -> Table:
+    """The last evaluated rounds, with those of :data:`COLUMNS` that are named."""
     table = Table(box=None, expand=True, header_style="dim", padding=(0, 1))
-    table.add_column("round", justify="right")
+    table.add_column("round", justify="right", no_wrap=True)
     for kind in history.kinds:
-        table.add_column(kind, justify="right", style=KINDS.get(kind, ""), header_style=f"bold {KINDS.get(kind, '')}")
-    for heading in ("train loss", "virtual time", "straggling", "bytes up", "completed"):
-        table.add_column(heading, justify="right", no_wrap=True)
+        style = KINDS.get(kind, "")
+        table.add_column(kind, justify="right", no_wrap=True, style=style, header_style=f"bold {style}")
+    for name in names:
+        table.add_column(COLUMNS[name], justify="right", no_wrap=True)
     for record in history.recent:
-        table.add_row(str(record.round), *_accuracy_cells(history, record), *figures(record).values())
-    trends = [_trend(history, kind) for kind in history.kinds]
-    return [table, Rule(style="dim"), *trends]
+        found = figures(record)
+        cells = [found[name] for name in names]
+        table.add_row(str(record.round), *_accuracy_cells(history, record), *cells)
+    return table
 
 
 def _accuracy_cells(history: History, record: RoundRecord) -> list[Text]:
@@ -164,9 +196,9 @@ def _accuracy_cells(history: History, record: RoundRecord) -> list[Text]:
     return cells
 
 
-def _trend(history: History, kind: str) -> Text:
+def _trend(history: History, kind: str, width: int) -> Text:
     values = history.accuracies[kind]
-    curve = sparkline(values, width=60)
+    curve = sparkline(values, width)
     ends = f"  {humanise_accuracy(values[0])} → {humanise_accuracy(values[-1])}"
     return Text.assemble(f" {kind} ", (curve, KINDS.get(kind, "")), (ends, "dim"))
 
@@ -182,8 +214,9 @@ def outcome(run: RunInfo, summary: Mapping[str, object], exit_code: int) -> str:
 def summary_panel(run: RunInfo, summary: Mapping[str, object], exit_code: int) -> Panel:
     """Frame the summary in the colour of the outcome."""
     colour = {0: "green", INTERRUPTED: "yellow"}.get(exit_code, "red")
-    body = Table.grid(padding=(0, 6))
-    body.add_row(*summary_tables(summary))
+    beside = Table.grid(padding=(0, 6))
+    beside.add_row(*summary_tables(summary))
+    body = Fitting([beside, Group(*summary_tables(summary))])
     return Panel(body, title=outcome(run, summary, exit_code), title_align="left", border_style=colour)
 
 
@@ -214,6 +247,8 @@ def _totals(summary: Mapping[str, object]) -> dict[str, str]:
         "mean straggling": ("straggling_s", humanise_seconds),
         "bytes moved": ("bytes", humanise_bytes),
         "training FLOPs": ("flops", humanise_flops),
+        "wall time": ("wall_s", humanise_seconds),
+        "peak memory": ("peak_bytes", lambda count: f"{humanise_bytes(count)} of this process"),
     }
     numbers = {name: (summary.get(key), form) for name, (key, form) in forms.items()}
     totals = {name: form(value) for name, (value, form) in numbers.items() if isinstance(value, int | float)}

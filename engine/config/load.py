@@ -1,9 +1,9 @@
 """The configuration of a run: how files and command-line overrides become one checked object.
 
 The only module that imports OmegaConf, which takes what :mod:`.reading` gives for plain keys and values. Layers, later
-ones win: the schema's defaults, the method's own YAML (the differences it needs), a user's YAML, ``key=value``
-overrides. Every mistake is a :class:`~strata.engine.errors.ConfigError` that names the key, what was expected and the
-closest valid name, before anything is started.
+ones win: the schema's defaults, the method's own YAML (the differences it needs), a user's YAML or a named setting's,
+``key=value`` overrides. Every mistake is a :class:`~strata.engine.errors.ConfigError` that names the key, what was
+expected and the closest valid name, before anything is started.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from strata.engine.config.reading import read
 from strata.engine.config.schema import RunConfig
 from strata.engine.errors import ConfigError
-from strata.engine.method.find import MAIN, load_method, method_module, method_names
+from strata.engine.method.find import MAIN, load_method, method_module, method_names, shipped_settings
 from strata.engine.options import allowed_range, check, overlaid
 from strata.engine.suggest import closest
 
@@ -81,8 +81,8 @@ def _layers(source: str, overrides: Mapping[str, Any]) -> tuple[str, list[Layer]
     """The method's name, and what is said about it: the YAML beside it, then the user's, without the overrides."""
     if not isinstance(source, str):
         raise ConfigError(f"{source!r}: expected the name of a method, or a YAML file, as text.")
-    file = source.endswith((".yaml", ".yml"))
-    said = (read_yaml(Path(source)), source) if file else ({"algorithm": source}, "the command line")
+    path = Path(source) if source.endswith((".yaml", ".yml")) else shipped_settings().get(source)
+    said = (read_yaml(path), str(path)) if path else ({"algorithm": source}, "the command line")
     name = overrides.get("algorithm", said[0].get("algorithm", "permfl"))
     if not isinstance(name, str):
         raise ConfigError(f"algorithm={name!r}: expected the name of a method. Found: {', '.join(method_names())}.")
@@ -119,7 +119,8 @@ def _defaults(name: str) -> RunConfig:
 def _paths(value: Any, path: str) -> list[str]:
     if not dataclasses.is_dataclass(value):
         return [path]
-    return [key for f in dataclasses.fields(value) for key in _paths(getattr(value, f.name), f"{path}.{f.name}")]
+    named = {f.name: f"{path}.{f.name}".removeprefix(".") for f in dataclasses.fields(value)}
+    return [key for name, key in named.items() for key in _paths(getattr(value, name), key)]
 
 
 GROUPS = ("data", "partition", "model", "delays", "teams.formation")
@@ -268,20 +269,38 @@ _Dumper.add_implicit_resolver(
 )
 
 
-def to_yaml(config: RunConfig) -> str:
-    """The configuration as YAML, each key with its help text and allowed range as a comment."""
-    return "\n".join(_yaml_lines(config, to_dict(config), 0)) + "\n"
+def to_yaml(config: RunConfig, part: str = "") -> str:
+    """The configuration as YAML, each key with its help text and allowed range as a comment.
+
+    Args:
+        config: what is written.
+        part: a group or a key, ``clients`` or ``clients.mode``, to write nothing else; empty for all.
+
+    Raises:
+        ConfigError: when there is no such part.
+    """
+    lines = list(_yaml_lines(config, to_dict(config), 0, part))
+    if not lines:
+        known = _paths(config, "")
+        groups = {key.rpartition(".")[0] for key in known} - {""}
+        raise ConfigError(f"{part}: no such key or group.{closest(part, sorted({*known, *groups}))}")
+    return "\n".join(lines) + "\n"
 
 
-def _yaml_lines(config: Any, plain: Mapping[str, Any], depth: int) -> Iterator[str]:
+def _yaml_lines(config: Any, plain: Mapping[str, Any], depth: int, part: str) -> Iterator[str]:
     pad = "  " * depth
+    name, _, rest = part.partition(".")
     for entry in dataclasses.fields(config):
         value, bounds = getattr(config, entry.name), allowed_range(entry)
         comment = entry.metadata.get("help", "") + (f" ({bounds})" if bounds else "")
+        if name and entry.name != name:
+            continue
         if dataclasses.is_dataclass(value):
-            yield f"{pad}{entry.name}:  # {comment}"
-            yield from _yaml_lines(value, plain[entry.name], depth + 1)
-        else:
+            below = list(_yaml_lines(value, plain[entry.name], depth + 1, rest))
+            if below or not rest:
+                yield f"{pad}{entry.name}:  # {comment}"
+                yield from below
+        elif not rest:
             text = yaml.dump(plain[entry.name], Dumper=_Dumper, default_flow_style=True, width=10_000)
             text = text.removesuffix("\n...\n")
             yield f"{pad}{entry.name}: {text.strip()}  # {comment}"

@@ -5,6 +5,7 @@ import inspect
 import pkgutil
 import sys
 from importlib.metadata import entry_points
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -21,6 +22,12 @@ def method_names() -> list[str]:
     """Names of the methods that ship with Strata: the modules of ``algorithms``."""
     package = importlib.import_module("strata.algorithms")
     return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.ispkg)
+
+
+def shipped_settings() -> dict[str, Path]:
+    """Settings of methods that ship with Strata under names of their own: YAML files of ``algorithms/settings``."""
+    package = importlib.import_module("strata.algorithms.settings")
+    return {path.stem: path for folder in package.__path__ for path in sorted(Path(folder).glob("*.yaml"))}
 
 
 def installed_methods() -> dict[str, str]:
@@ -107,7 +114,7 @@ def method_module(name: str) -> ModuleType:
         return _imported(name, named)
     path = name if "." in name else f"strata.algorithms.{name}"
     if "." not in name and name not in method_names():
-        known = [*method_names(), *installed_methods()]
+        known = [*method_names(), *shipped_settings(), *installed_methods()]
         raise ConfigError(
             f"algorithm={name}: no such method.{closest(name, known)} Found: {', '.join(known)}; a dotted path names a "
             "module of your own."

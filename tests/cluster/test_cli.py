@@ -232,7 +232,10 @@ def test_config_prints_a_file_that_runs(tmp_path, capsys):
 
 def test_list_names_every_method(capsys):
     assert main(["list"]) == 0
-    lines = [line.split("│")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    rows = [line.split("│")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    lines = [row for row in rows if len(row) == 3]
+    named = {row[0].strip() for row in rows if len(row) == 2} - {""}
+    assert named == {path.stem for path in (ROOT / "algorithms" / "settings").glob("*.yaml")}
     tiers = {name.strip(): tiers.strip() for name, _, tiers in lines if name.strip()}
     assert list(tiers) == sorted(path.stem for path in (ROOT / "algorithms").glob("*.yaml"))
     assert (tiers["permfl"], tiers["fedavg"]) == ("global, team, client", "global, client")

@@ -36,10 +36,10 @@ def test_plain_lines_say_one_line_per_evaluated_round() -> None:
     assert lines[1] == "permfl, seed 7, 12 rounds"
     rounds = [line for line in lines if line.startswith("round ")]
     assert rounds == [
-        "round  2/12  PM  66.67 %  GM  50.00 %  loss 0.5000  time 32 min 00 s  straggling      12.5 s"
-        "  up 2.00 MB  done 2/3",
-        "round  4/12  PM  80.00 %  GM  50.00 %  loss 0.2500  time  1 h 04 min  straggling      12.5 s"
-        "  up 2.00 MB  done 2/3",
+        "round  2/12  PM  66.67 %  GM  50.00 %  train loss 0.5000  virtual time 32 min 00 s  straggling      12.5 s"
+        "  bytes up 2.00 MB  completed 2/3  wall 300 ms, left 1.5 s",
+        "round  4/12  PM  80.00 %  GM  50.00 %  train loss 0.2500  virtual time  1 h 04 min  straggling      12.5 s"
+        "  bytes up 2.00 MB  completed 2/3  wall 1.0 s, left 2.0 s",
     ]
 
 
@@ -49,6 +49,27 @@ def test_plain_lines_are_never_wrapped() -> None:
     assert [line for line in narrow.splitlines() if line.startswith("round ")] == [
         line for line in wide.splitlines() if line.startswith("round ")
     ]
+
+
+@pytest.mark.parametrize(
+    ("width", "shown", "left_out"),
+    [
+        (120, ["train loss", "virtual time", "straggling", "bytes up", "completed"], []),
+        (80, ["train loss", "virtual time", "straggling", "bytes up"], ["completed"]),
+        (60, ["train loss", "virtual time"], ["straggling", "bytes up"]),
+        (40, ["train loss"], ["virtual time"]),
+    ],
+)
+def test_accuracies_are_never_cut_and_less_important_columns_go_first(width, shown, left_out) -> None:
+    text = show(console(terminal=True, width=width), range(1, 5))
+    lines = text.splitlines()
+    row = next(line for line in lines if line.split()[:1] == ["4"])
+    assert row.split()[1:5] == ["80.00", "%", "50.00", "%"]
+    header = next(line for line in lines if line.split()[:2] == ["round", "PM"])
+    assert all(name in header for name in shown)
+    assert not any(name in header for name in left_out)
+    assert "…" not in text
+    assert max(map(len, lines)) <= width
 
 
 @pytest.mark.parametrize("terminal", [False, True])

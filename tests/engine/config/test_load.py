@@ -10,6 +10,7 @@ from strata.cluster.cli import main
 from strata.engine.config.load import config_from_dict, load_config, to_dict
 from strata.engine.config.schema import ResourceConfig
 from strata.engine.errors import ConfigError
+from strata.engine.method.find import method_names, shipped_settings
 
 MISTAKES = [
     # typos in keys
@@ -62,7 +63,7 @@ MISTAKES = [
     (["permfl", "clients.mode=deadline"], "clients.deadline_s=0: clients.mode=deadline needs a deadline > 0"),
     (["permfl", "seeds=[1,1]"], "every seed may be given once"),
     (["permfl", "seeds=[1,-1]"], "seeds=-1 is out of range: expected ≥ 0"),
-    (["permfl", "method.beta=2"], "makes the global model diverge: expected < 2"),
+    (["permfl", "method.eta=2"], "makes team models diverge: expected < 2"),
     (["fedavg", "method.epochs=0"], "method.epochs=0 and method.steps=0: one of the two must be ≥ 1"),
     (["permfl", "delays.availability=1.1"], "delays.availability=1.1 is out of range"),
     (["permfl", "method.gamma=.nan"], "method.gamma=nan is out of range"),
@@ -107,6 +108,21 @@ def test_each_mistake_gets_its_message_and_nothing_starts(arguments, message, ca
     assert code == 1
     assert " ".join(message.split()) in text
     assert "Traceback" not in text
+
+
+def test_a_setting_that_ships_with_strata_is_run_by_its_name():
+    released, plain = load_config("permfl_released", ["method.alpha=0.02"]), load_config("permfl")
+    assert (released.algorithm, released.method.gamma, released.method.lambda_t) == ("permfl", 5, 5)
+    assert (released.method.alpha, released.method.local_steps) == (0.02, plain.method.local_steps)
+    assert (released.clients, released.teams) == (plain.clients, plain.teams)
+
+
+@pytest.mark.parametrize("name", sorted(shipped_settings()))
+def test_every_named_setting_is_whole_and_says_what_it_is(name):
+    path = shipped_settings()[name]
+    assert path.read_text(encoding="utf8").startswith("# ")
+    assert load_config(name).algorithm in method_names()
+    assert name not in method_names()
 
 
 def test_there_are_at_least_thirty_mistakes():

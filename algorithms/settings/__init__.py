@@ -1,0 +1,1 @@
+"""Settings of methods that are run by a name of their own: ``strata run permfl_released``."""
