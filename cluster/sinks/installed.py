@@ -1,4 +1,4 @@
-"""Sinks of other packages: those that a run is given, and those that are installed and named."""
+"""Sinks by name, as packages bring them, and those that a run is given. Those of Strata itself are found alike."""
 
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points
@@ -11,7 +11,7 @@ GROUP = "strata.sinks"
 
 
 def installed_sinks() -> dict[str, EntryPoint]:
-    """The sinks that other packages bring, by name: their entry points ``strata.sinks``."""
+    """The sinks that installed packages bring, by name: their entry points ``strata.sinks``."""
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
