@@ -19,5 +19,7 @@ class TrackingConfig:
     name: str = option("", "name of the run; empty: the name of its folder")
     tags: list[str] = option([], "tags of the run")
     artifacts: bool = option(False, "also store the last checkpoint and the agents as artifacts, at the end of a run")
-    sinks: list[str] = option([], "more sinks, by name: csv, tensorboard, or those that other packages bring; `strata list` shows them")
+    sinks: list[str] = option(
+        [], "more sinks, by name: csv, tensorboard, or those that other packages bring; `strata list` shows them"
+    )
     per_client: bool = option(False, "also log tables with every client call and every client's accuracy")

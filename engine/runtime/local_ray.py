@@ -24,7 +24,7 @@ def start(cpus: int, gpus: int) -> None:
     Raises:
         Exception: what :func:`ray.init` raises.
     """
-    with _lean(), _deaf():
+    with lean(), _deaf():
         ray.init(
             address="local",
             include_dashboard=False,
@@ -71,7 +71,7 @@ def _deaf() -> Iterator[None]:
 
 
 @contextmanager
-def _lean() -> Iterator[None]:
+def lean() -> Iterator[None]:
     """Ray starts none of :data:`NEEDLESS` meanwhile, for which it has no setting: three Python processes, 160 MB.
 
     A Ray that names them otherwise starts them, as it would without this.

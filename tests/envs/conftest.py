@@ -6,7 +6,9 @@ def ray_here():
     """A local Ray of this test's own."""
     import ray
 
-    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    from strata.engine.runtime import local_ray
+
+    local_ray.start(1, 0)
     yield
     ray.shutdown()
 

@@ -27,6 +27,7 @@ from strata.cluster.sinks.display import PlainDisplay
 from strata.cluster.terminal import console
 from strata.engine.config.schema import RunConfig
 from strata.engine.errors import ActorDiedError, ClusterError, ResourceError
+from strata.engine.runtime.local_ray import lean
 from tests.helpers.small import small
 
 MOMENTS = ("round", "evaluation", "checkpoint")
@@ -57,9 +58,10 @@ def schedule(rng: random.Random, kills: int, victims: Sequence[str]) -> list[Kil
 @contextmanager
 def three_nodes() -> Iterator[Cluster]:
     """A cluster of three nodes on this machine; the head has no room for actors that take CPUs."""
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    for _ in range(2):
-        nodes.add_node(num_cpus=2)
+    with lean():
+        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        for _ in range(2):
+            nodes.add_node(num_cpus=2)
     ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
     try:
         yield nodes
@@ -109,7 +111,8 @@ class Killer:
             node for node in sorted(self._nodes.worker_nodes, key=lambda node: node.node_id) if node not in self._doomed
         ]
         self._doomed.append(victim)
-        self._nodes.add_node(num_cpus=2)  # which the actors are seated on once they are started again
+        with lean():
+            self._nodes.add_node(num_cpus=2)  # which the actors are seated on once they are started again
 
         def strike() -> None:
             self._nodes.remove_node(victim, allow_graceful=False)

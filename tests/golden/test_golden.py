@@ -4,6 +4,7 @@ import pytest
 import ray
 
 from strata.engine.method.find import load_method, method_names
+from strata.engine.runtime import local_ray
 from tests.golden.runs import PLACEMENTS, arithmetic, config_of, play, read
 
 METHODS = method_names()
@@ -24,7 +25,7 @@ def digests_of(method, in_process):
 
 @pytest.fixture(scope="module")
 def ray_here():
-    ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    local_ray.start(3, 0)
     yield
     ray.shutdown()
 

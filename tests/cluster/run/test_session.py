@@ -7,6 +7,7 @@ from strata.cluster.run.session import Session
 from strata.engine.errors import AgentCheckpointError, CheckpointError, ConfigError, StrataWarning
 from strata.engine.federation import Federation
 from strata.engine.rounds.scores import to_plain
+from strata.engine.runtime import local_ray
 from tests.helpers.small import small
 
 ROUNDS = 9
@@ -94,7 +95,7 @@ def ray_here():
     """A local Ray of two CPUs, which the runs below join."""
     import ray
 
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    local_ray.start(2, 0)
     yield
     ray.shutdown()
 

@@ -15,6 +15,7 @@ from strata.engine.errors import ActorDiedError, ResourceError, TrainingError
 from strata.engine.federation import Federation
 from strata.engine.method.calls import CallTable
 from strata.engine.rounds.pools import TeamCall, TeamReply
+from strata.engine.runtime.local_ray import lean
 from strata.engine.runtime.remote import RayTeams
 from strata.engine.runtime.seats import Share, resources
 from strata.engine.tree import fingerprint
@@ -27,9 +28,10 @@ METHODS = ["permfl", "fedavg"]
 def cluster():
     """Three nodes on this machine, each with two CPUs and one logical GPU; the federations below join it."""
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 1, "include_dashboard": False})
-    for _ in range(2):
-        nodes.add_node(num_cpus=2, num_gpus=1)
+    with lean():
+        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 1, "include_dashboard": False})
+        for _ in range(2):
+            nodes.add_node(num_cpus=2, num_gpus=1)
     ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
     yield nodes
     ray.shutdown()

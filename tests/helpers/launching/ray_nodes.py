@@ -36,14 +36,16 @@ class Nodes:
 
     def start_head(self, **environment):
         port = self.address.partition(":")[2]
-        self._start("--head", "--node-ip-address=127.0.0.1", f"--port={port}", f"--temp-dir={self.folder}", environment)
+        where = "--node-ip-address=127.0.0.1", f"--port={port}", f"--temp-dir={self.folder}"
+        self._start("--head", *where, "--include-dashboard=false", "--no-monitor", environment)
 
     def start_worker(self, ip="127.0.0.1", **environment):
         self._start(f"--address={self.address}", f"--node-ip-address={ip}", environment)
 
     def _start(self, *words):
         *words, environment = words
-        command = [RAY, "start", *words, "--num-cpus=2", "--num-gpus=0", "--disable-usage-stats", "--block"]
+        lean = "--disable-usage-stats", "--include-log-monitor=false"
+        command = [RAY, "start", *words, "--num-cpus=2", "--num-gpus=0", *lean, "--block"]
         whole, settings = {**self.environment, **environment}, {"start_new_session": True, "cwd": self.folder}
         with (self.folder / f"node{len(self._started)}.log").open("w") as log:
             started = subprocess.Popen(command, env=whole, stdout=log, stderr=subprocess.STDOUT, **settings)
