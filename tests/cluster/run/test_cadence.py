@@ -10,8 +10,8 @@ from strata.cluster.run.runner import run_one
 from strata.cluster.run.summary import RunSummary
 from strata.cluster.sinks.display import PlainDisplay
 from strata.cluster.sinks.jsonl import METRICS, read_metrics
-from strata.cluster.sinks.views import summary_tables
 from strata.cluster.sinks.metrics import metrics_of
+from strata.cluster.sinks.views import summary_tables
 from strata.cluster.sinks.weights_and_biases import AXES
 from strata.engine.state.checkpoint import found, round_of
 from tests.helpers.records import record

@@ -14,8 +14,8 @@ from PIL import Image
 
 from strata.cluster.sinks import weights_and_biases as tracking
 from strata.cluster.sinks.jsonl import JsonlSink
-from strata.cluster.sinks.sink import RunInfo
 from strata.cluster.sinks.metrics import flatten, metrics_of
+from strata.cluster.sinks.sink import RunInfo
 from strata.cluster.sinks.weights_and_biases import ComparisonSink, WandbSink, has_key, stored_id
 from strata.engine.config.tracking import TrackingConfig
 from tests.helpers.records import CONFIG, SUMMARY, record, run_info
