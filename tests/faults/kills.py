@@ -33,7 +33,7 @@ from tests.helpers.small import small
 MOMENTS = ("round", "evaluation", "checkpoint")
 VICTIMS = ("client actor", "team server", "global server", "node")
 LONGEST_S = 0.3  # from the moment's begin to the kill
-ROUNDS = 12
+ROUNDS = 16
 EVERY = 2  # rounds between two checkpoints
 
 

@@ -95,7 +95,6 @@ def test_team_servers_beside_their_clients_or_apart_change_no_result(cluster, tm
     words = (*words, "clients.count=12", "teams.count=4", "training.batch_clients=8", "clients.num_cpus=0.5")
     expected, records, _ = run(method, *words, runtime="inprocess")
     placed = {
-        ("clients_per_actor=6",): "2 client actors with 6 clients each, 4 team servers beside their clients, 1",
         ("clients_per_actor=5",): "3 client actors with 4 clients each, 2 team servers beside their clients, 2 team",
         ("clients_per_actor=6", "teams.placement=own"): "2 client actors with 6 clients each, 4 team servers, 1",
     }
