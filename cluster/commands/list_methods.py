@@ -28,14 +28,13 @@ def add(parser: ArgumentParser) -> None:
 
 def act(arguments: Namespace) -> int:
     """Print the table of methods and the names; returns 0."""
-    from strata.cluster.sinks.installed import installed_sinks
+    from strata.cluster.sinks.installed import known_sinks
 
     shown = console()
     shown.print(methods())
     shown.print(settings())
     shown.print(PARTS, markup=False, soft_wrap=True)
-    if sinks := installed_sinks():
-        shown.print(f"sinks       {', '.join(sinks)}", markup=False, soft_wrap=True)
+    shown.print(f"sinks       {', '.join(known_sinks())}", markup=False, soft_wrap=True)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Sinks by name, as packages bring them, and those that a run is given. Those of Strata itself are found alike."""
+"""Sinks that have names, of Strata and of other packages, and those that a run is given."""
 
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points
@@ -8,15 +8,20 @@ from strata.engine.errors import ConfigError
 from strata.engine.suggest import closest
 
 GROUP = "strata.sinks"
+SHIPPED = {
+    "csv": "strata.cluster.report.csv_file:CsvSink",
+    "tensorboard": "strata.cluster.sinks.tensorboard:TensorboardSink",
+}
 
 
-def installed_sinks() -> dict[str, EntryPoint]:
-    """The sinks that installed packages bring, by name: their entry points ``strata.sinks``."""
-    return {point.name: point for point in entry_points(group=GROUP)}
+def known_sinks() -> dict[str, EntryPoint]:
+    """The sinks that have names: those of Strata, and those that packages bring as entry points ``strata.sinks``."""
+    shipped = {name: EntryPoint(name, path, GROUP) for name, path in SHIPPED.items()}
+    return {**{point.name: point for point in entry_points(group=GROUP)}, **shipped}
 
 
 def guarded(names: Sequence[str], sinks: Sequence[Sink], report: Callable[[str], None]) -> list[Sink]:
-    """Installed sinks by name, each made without arguments, and others as they are; none of them can end a run.
+    """Sinks by name, each made without arguments, and others as they are; none of them can end a run.
 
     Raises:
         ConfigError: for a name of none, or an object that is no sink.
@@ -28,10 +33,10 @@ def guarded(names: Sequence[str], sinks: Sequence[Sink], report: Callable[[str],
 
 
 def _made(name: str) -> Sink:
-    known = installed_sinks()
+    known = known_sinks()
     if name not in known:
-        found = f"Found: {', '.join(known)}." if known else "No installed package brings one."
-        raise ConfigError(f"tracking.sinks: {name}: no such sink.{closest(name, list(known))} {found}")
+        found = ", ".join(known)
+        raise ConfigError(f"tracking.sinks: {name}: no such sink.{closest(name, list(known))} Found: {found}.")
     try:
         sink: Sink = known[name].load()()
     except Exception as error:  # another package may raise anything

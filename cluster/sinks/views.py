@@ -216,24 +216,27 @@ def summary_panel(run: RunInfo, summary: Mapping[str, object], exit_code: int) -
     colour = {0: "green", INTERRUPTED: "yellow"}.get(exit_code, "red")
     beside = Table.grid(padding=(0, 6))
     beside.add_row(*summary_tables(summary))
-    body = Fitting([beside, Group(*summary_tables(summary))])
+    body = Fitting([beside, Group(*summary_tables(summary)), Group(*summary_tables(summary, narrow=True))])
     return Panel(body, title=outcome(run, summary, exit_code), title_align="left", border_style=colour)
 
 
-def summary_tables(summary: Mapping[str, object]) -> list[Table]:
-    """Tabulate best, last and worst accuracies, and the totals."""
+def summary_tables(summary: Mapping[str, object], narrow: bool = False) -> list[Table]:
+    """Tabulate best, last and worst accuracies, and the totals; without the best where it is narrow."""
+    columns = {name: _floats(summary, name) for name in ("best", "last", "worst_decile")}
+    if narrow:
+        del columns["best"]
     scores = Table(box=None, padding=(0, 2), header_style="dim")
-    scores.add_column("accuracy")
-    for heading in ("best", "last", "worst decile"):
-        scores.add_column(heading, justify="right")
-    columns = [_floats(summary, name) for name in ("best", "last", "worst_decile")]
-    for kind in ordered_kinds(columns[1]):
-        label = Text(f"{kind} {NAMES.get(kind, '')}".strip(), style=KINDS.get(kind, ""))
-        scores.add_row(label, *(humanise_accuracy(column.get(kind)) for column in columns))
+    scores.add_column("" if narrow else "accuracy", no_wrap=True)
+    for name in columns:
+        scores.add_column(name.replace("_", " "), justify="right", no_wrap=True)
+    for kind in ordered_kinds(columns["last"]):
+        named = kind if narrow else f"{kind} {NAMES.get(kind, '')}".strip()
+        label = Text(named, style=KINDS.get(kind, ""))
+        scores.add_row(label, *(humanise_accuracy(column.get(kind)) for column in columns.values()))
     totals = Table(box=None, padding=(0, 2), show_header=False)
     for name, text in _totals(summary).items():
         totals.add_row(Text(name, style="dim"), text)
-    return [scores, totals] if columns[1] else [totals]
+    return [scores, totals] if columns["last"] else [totals]
 
 
 def _floats(summary: Mapping[str, object], name: str) -> dict[str, float]:

@@ -26,8 +26,8 @@ def method_names() -> list[str]:
 
 def shipped_settings() -> dict[str, Path]:
     """Settings of methods that ship with Strata under names of their own: YAML files of ``algorithms/settings``."""
-    package = importlib.import_module("strata.algorithms.settings")
-    return {path.stem: path for folder in package.__path__ for path in sorted(Path(folder).glob("*.yaml"))}
+    package = importlib.import_module("strata.algorithms")
+    return {path.stem: path for folder in package.__path__ for path in sorted(Path(folder, "settings").glob("*.yaml"))}
 
 
 def installed_methods() -> dict[str, str]:

@@ -183,7 +183,7 @@ def test_teams_that_restart_from_x_let_the_global_model_take_longer_steps(beta, 
 @pytest.mark.parametrize(("beta", "words"), [(0.99, "where devices stay near their teams"), (0.5, "as it is")])
 def test_a_step_of_the_global_model_that_may_diverge_is_warned_about(beta, words):
     with pytest.warns(StrataWarning, match=f"is not below 2.*{words}"):
-        check(PerMFLConfig(lambda_device=20.0, lambda_team=5.0, gamma=5.0, beta=beta))
+        check(PerMFLConfig(lambda_device=5.0, gamma=11.0, beta=beta))
 
 
 def test_what_an_agent_sets_travels_with_the_models_and_holds_for_one_round():

@@ -103,6 +103,6 @@ def test_methods_and_sinks_of_other_packages_go_by_their_names(tmp_path, monkeyp
     assert main(["list"]) == 0
     shown = capsys.readouterr().out
     assert "theirs" in shown
-    assert "sinks       kept" in shown
+    assert "sinks       kept, csv, tensorboard" in shown
     made = strata.run("theirs", {**SETTINGS, "rounds": 1}, output=tmp_path, quiet=True, **{"tracking.sinks": ["kept"]})
     assert made.rounds == 1

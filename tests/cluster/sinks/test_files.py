@@ -5,7 +5,7 @@ import struct
 import pandas as pd
 from tensorboardX.proto.event_pb2 import Event
 
-import strata
+from strata.cluster.cli import main
 from strata.cluster.sinks.jsonl import read_metrics
 from tests.helpers.small import small_overrides
 
@@ -25,12 +25,13 @@ def scalars(folder):
 
 def test_a_run_is_written_as_csv_and_for_tensorboard(tmp_path):
     words = small_overrides("fedavg", "rounds=2", "evaluation.every=2", f"output={tmp_path}")
-    run = strata.run("fedavg", [*words, "tracking.sinks=[csv,tensorboard]"], quiet=True)
-    rounds = list(read_metrics(run.run_dir / "metrics.jsonl"))
-    table = pd.read_csv(run.run_dir / "metrics.csv", index_col="round")
+    assert main(["run", "fedavg", *words, "tracking.sinks=[csv,tensorboard]"]) == 0
+    (run_dir,) = tmp_path.iterdir()
+    rounds = list(read_metrics(run_dir / "metrics.jsonl"))
+    table = pd.read_csv(run_dir / "metrics.csv", index_col="round")
     assert table["virtual_s"].tolist() == [one["virtual_s"] for one in rounds]
     assert table["GM.accuracy"].isna().tolist() == [True, False]
-    found = scalars(run.run_dir / "tensorboard")
+    found = scalars(run_dir / "tensorboard")
     assert found[2, "accuracy/GM"] == pd.Series([rounds[1]["scores"]["GM"]["accuracy"]], dtype="float32")[0]
     assert (1, "accuracy/GM") not in found
     assert {step for step, name in found if name == "client/bytes_up"} == {1, 2}

@@ -110,6 +110,7 @@ def test_each_mistake_gets_its_message_and_nothing_starts(arguments, message, ca
     assert "Traceback" not in text
 
 
+@pytest.mark.filterwarnings("ignore::strata.engine.errors.StrataWarning")  # what their files say, and theorems do not
 def test_a_setting_that_ships_with_strata_is_run_by_its_name():
     released, plain = load_config("permfl_released", ["method.alpha=0.02"]), load_config("permfl")
     assert (released.algorithm, released.method.gamma, released.method.lambda_t) == ("permfl", 5, 5)
@@ -117,6 +118,7 @@ def test_a_setting_that_ships_with_strata_is_run_by_its_name():
     assert (released.clients, released.teams) == (plain.clients, plain.teams)
 
 
+@pytest.mark.filterwarnings("ignore::strata.engine.errors.StrataWarning")
 @pytest.mark.parametrize("name", sorted(shipped_settings()))
 def test_every_named_setting_is_whole_and_says_what_it_is(name):
     path = shipped_settings()[name]
