@@ -10,7 +10,7 @@ BIN := .venv/bin
 	touch $@
 
 run: .venv/.installed
-	$(BIN)/strata compare permfl fedavg rounds=30
+	$(BIN)/strata compare permfl_balanced fedavg rounds=30
 
 test: .venv/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not exhaustive"
