@@ -13,6 +13,10 @@ from strata.cluster.report.results import Contestant, change
 from strata.cluster.report.targets import Targets
 from strata.cluster.sinks.display import mean_std
 from strata.cluster.sinks.views import KINDS
+from strata.engine.rounds.scores import UNSEEN
+
+FURTHER = {"macro_f1": "macro F1", "hurt": "hurt"}
+"""What an evaluation may measure beside accuracies, and how a table calls it; of the main kind of model."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,23 @@ class Comparison:
     def headings(self) -> list[str]:
         """Headings of the table of results."""
         relative = [f"{what} vs {self.baseline}" for what in ("time", "straggling") if self.baseline is not None]
-        return ["method", *KINDS, "worst decile", "virtual time", "straggling", "bytes", *relative]
+        fixed = ["virtual time", "straggling", "bytes"]
+        return ["method", *KINDS, *self._unseen, "worst decile", *self._further.values(), *fixed, *relative]
+
+    @cached_property
+    def _unseen(self) -> list[str]:
+        """Kinds of models of clients that never train, where there are such clients."""
+        kinds = [f"{UNSEEN}{kind}" for kind in KINDS]
+        return [kind for kind in kinds if any(one.accuracies(kind) for one in self.contestants)]
+
+    @cached_property
+    def _further(self) -> dict[str, str]:
+        """Headings of what only some evaluations measure, by name, where one did."""
+        return {
+            name: heading
+            for name, heading in FURTHER.items()
+            if any(one.last(f"{one.personal}.{name}") for one in self.contestants)
+        }
 
     @cached_property
     def rows(self) -> list[list[str]]:
@@ -56,8 +76,8 @@ class Comparison:
     def _row(self, one: Contestant) -> list[str]:
         return [
             one.label,
-            *(mean_std(one.accuracies(kind)) for kind in KINDS),
-            mean_std(one.last(f"{one.personal}.worst_decile")),
+            *(mean_std(one.accuracies(kind)) for kind in (*KINDS, *self._unseen)),
+            *(mean_std(one.last(f"{one.personal}.{name}")) for name in ("worst_decile", *self._further)),
             humanise_seconds(one.mean("virtual_s")),
             humanise_seconds(one.mean("straggling_s")),
             humanise_bytes(one.mean("bytes_total")),

@@ -12,6 +12,7 @@ from typing import TypeVar
 from rich.console import Console
 
 from strata.cluster.report.comparison import Comparison
+from strata.cluster.report.confusion_plot import draw_confusion
 from strata.cluster.report.markdown import write_results
 from strata.cluster.report.page import write
 from strata.cluster.report.plots import Picture, draw
@@ -40,13 +41,17 @@ def deliver(comparison: Comparison, folder: Path, tracking: TrackingConfig, cons
         console.print(comparison.targets.table())
     if comparison.failures:
         console.print(failures_table(comparison.failures))
-    pictures = _tried("the plots could not be drawn", lambda: draw(comparison, folder), comparison) or []
+    pictures = _tried("the plots could not be drawn", lambda: _drawn(comparison, folder), comparison) or []
     path = _tried("the report could not be written", lambda: write(comparison, pictures, folder), comparison)
     _tried("results.md could not be written", lambda: write_results(comparison, folder), comparison)
     if tracking.wandb != "disabled":
         _log(comparison, pictures, folder, tracking, console)
     if path:
         console.print(f"report  {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _drawn(comparison: Comparison, folder: Path) -> list[Picture]:
+    return [*draw(comparison, folder), *draw_confusion(comparison, folder)]
 
 
 def _tried(failure: str, action: Callable[[], T], comparison: Comparison) -> T | None:

@@ -28,6 +28,7 @@ from strata.engine.rounds.records import RoundRecord
 
 KINDS = {"PM": "cyan", "TM": "magenta", "GM": "yellow"}
 NAMES = {"PM": "personal", "TM": "team", "GM": "global"}
+HEADINGS = {"worst_decile": "worst decile", "macro_f1": "macro F1", "hurt": "hurt"}
 ROWS = 10
 INTERRUPTED = 130
 
@@ -76,6 +77,8 @@ def describe(run: RunInfo) -> dict[str, str]:
     facts = {"data": _joined(at("data.name"), at("partition.name"), at("model.name"))}
     if clients := at("clients.count"):
         facts["clients"] = f"{clients} in {at('teams.count')} teams" if _tiered(run.algorithm) else f"{clients}"
+        if unseen := at("evaluation.unseen"):
+            facts["clients"] += f", {100 * unseen:.3g} % of them unseen"
     if delays := at("delays.name"):
         facts["devices"] = _mix(at("delays.classes", {})) if delays == "classes" else f"{delays}"
     if runtime := at("runtime"):
@@ -188,12 +191,13 @@ def summary_panel(run: RunInfo, summary: Mapping[str, object], exit_code: int) -
 
 
 def summary_tables(summary: Mapping[str, object]) -> list[Table]:
-    """Tabulate best, last and worst accuracies, and the totals."""
+    """Tabulate best, last and worst accuracies, what else was measured of them, and the totals."""
     scores = Table(box=None, padding=(0, 2), header_style="dim")
     scores.add_column("accuracy")
-    for heading in ("best", "last", "worst decile"):
-        scores.add_column(heading, justify="right")
-    columns = [_floats(summary, name) for name in ("best", "last", "worst_decile")]
+    names = ["best", "last", "worst_decile", *(name for name in ("macro_f1", "hurt") if name in summary)]
+    for name in names:
+        scores.add_column(HEADINGS.get(name, name), justify="right")
+    columns = [_floats(summary, name) for name in names]
     for kind in ordered_kinds(columns[1]):
         label = Text(f"{kind} {NAMES.get(kind, '')}".strip(), style=KINDS.get(kind, ""))
         scores.add_row(label, *(humanise_accuracy(column.get(kind)) for column in columns))
