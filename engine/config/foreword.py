@@ -39,5 +39,6 @@ def foreword(config: RunConfig, world: World) -> Iterator[str]:
             f"data.validation_fraction=0: no rows are held out, so the validation accuracies that {config.algorithm} "
             "weighs with are accuracies on training rows; data.validation_fraction=0.1 holds a tenth of them out"
         )
-    if told := coverage(world.data, LOOKED_AT).told():
+    # A population of which few are evaluated is left as it is: rows are split when somebody needs them.
+    if world.evaluated_clients is None and (told := coverage(world.data, LOOKED_AT).told()):
         yield told
