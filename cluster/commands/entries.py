@@ -149,7 +149,7 @@ def describe_setting(config: Config, seeds: Sequence[int]) -> str:
         for tier in ("clients", "teams")
         if flat[f"{tier}.participation"] != 1
     )
-    unseen = f", {flat['evaluation.unseen']:.3g} of them unseen" if flat.get("evaluation.unseen") else ""
+    unseen = f", {flat['evaluation.unseen']:.3g} of the clients unseen" if flat.get("evaluation.unseen") else ""
     named = "seed" if len(seeds) == 1 else "seeds"
     every = flat["evaluation.every"]
     facts = [

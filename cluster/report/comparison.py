@@ -15,8 +15,16 @@ from strata.cluster.sinks.display import mean_std
 from strata.cluster.sinks.views import KINDS
 from strata.engine.rounds.scores import UNSEEN
 
-FURTHER = {"macro_f1": "macro F1", "hurt": "hurt"}
-"""What an evaluation may measure beside accuracies, and how a table calls it; of the main kind of model."""
+FURTHER = {"macro_f1": "macro F1", "macro_f1_mean": "macro F1 of clients", "hurt": "hurt"}
+"""What an evaluation may measure beside accuracies, and how a table calls it; of the most personal kind of model."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table of texts: headings, and rows of as many cells."""
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -43,23 +51,28 @@ class Comparison:
     def headings(self) -> list[str]:
         """Headings of the table of results."""
         relative = [f"{what} vs {self.baseline}" for what in ("time", "straggling") if self.baseline is not None]
-        fixed = ["virtual time", "straggling", "bytes"]
-        return ["method", *KINDS, *self._unseen, "worst decile", *self._further.values(), *fixed, *relative]
+        return ["method", *KINDS, "worst decile", "virtual time", "straggling", "bytes", *relative]
 
     @cached_property
-    def _unseen(self) -> list[str]:
-        """Kinds of models of clients that never train, where there are such clients."""
-        kinds = [f"{UNSEEN}{kind}" for kind in KINDS]
-        return [kind for kind in kinds if any(one.accuracies(kind) for one in self.contestants)]
+    def further(self) -> Sheet | None:
+        """What only some evaluations measure, and what clients that never train are served with; None without any."""
+        unseen = [kind for one in KINDS if self._any(kind := f"{UNSEEN}{one}", "accuracy")]
+        names = {name: heading for name, heading in FURTHER.items() if self._any("", name)}
+        if not unseen and not names:
+            return None
+        rows = [
+            [
+                one.label,
+                *(mean_std(one.last(f"{one.personal}.{name}")) for name in names),
+                *(mean_std(one.accuracies(kind)) for kind in unseen),
+            ]
+            for one in self.contestants
+        ]
+        return Sheet(["method", *names.values(), *unseen], rows)
 
-    @cached_property
-    def _further(self) -> dict[str, str]:
-        """Headings of what only some evaluations measure, by name, where one did."""
-        return {
-            name: heading
-            for name, heading in FURTHER.items()
-            if any(one.last(f"{one.personal}.{name}") for one in self.contestants)
-        }
+    def _any(self, kind: str, name: str) -> bool:
+        """Whether any method has a figure of a kind of model, by default of its most personal one."""
+        return any(one.last(f"{kind or one.personal}.{name}") for one in self.contestants)
 
     @cached_property
     def rows(self) -> list[list[str]]:
@@ -76,8 +89,8 @@ class Comparison:
     def _row(self, one: Contestant) -> list[str]:
         return [
             one.label,
-            *(mean_std(one.accuracies(kind)) for kind in (*KINDS, *self._unseen)),
-            *(mean_std(one.last(f"{one.personal}.{name}")) for name in ("worst_decile", *self._further)),
+            *(mean_std(one.accuracies(kind)) for kind in KINDS),
+            mean_std(one.last(f"{one.personal}.worst_decile")),
             humanise_seconds(one.mean("virtual_s")),
             humanise_seconds(one.mean("straggling_s")),
             humanise_bytes(one.mean("bytes_total")),
@@ -101,4 +114,16 @@ class Comparison:
         for label, *cells in self.rows:
             # As Text: a label may hold brackets, which are markup to a plain string.
             table.add_row(Text(label), *(Text(cell.replace(" ±", "\n±") if full else cell) for cell in cells))
+        return table
+
+    def further_table(self) -> Table | None:
+        """The table of :attr:`further` for a terminal."""
+        if self.further is None:
+            return None
+        table = Table(title="of single clients and classes, after the last round", box=box.SIMPLE_HEAD)
+        for heading in self.further.headings:
+            words = heading.replace(" ", "\n", 1)
+            table.add_column(Text(words), justify="left" if heading == "method" else "right", overflow="fold")
+        for label, *cells in self.further.rows:
+            table.add_row(Text(label), *(Text(cell.replace(" ±", "\n±")) for cell in cells))
         return table

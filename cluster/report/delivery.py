@@ -37,6 +37,8 @@ def deliver(comparison: Comparison, folder: Path, tracking: TrackingConfig, cons
         console: where to show the tables and the place of the report.
     """
     console.print(comparison.table())
+    if further := comparison.further_table():
+        console.print(further)
     if comparison.targets:
         console.print(comparison.targets.table())
     if comparison.failures:
@@ -70,7 +72,8 @@ def _log(
 ) -> None:
     message = display_for(console).message
     files = {picture.path.stem: picture.path for picture in pictures}
-    more = {"targets": (comparison.targets.headings, comparison.targets.rows)} if comparison.targets else {}
+    tables = {"targets": comparison.targets, "further": comparison.further}
+    more = {name: (one.headings, one.rows) for name, one in tables.items() if one}
     logged = ComparisonSink(tracking, comparison.headings, comparison.rows, files, message, more)
     sink = GuardedSink(logged, "Weights & Biases", message)
     sink.start(_info(comparison, folder))

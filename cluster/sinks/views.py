@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from rich.columns import Columns
 from rich.console import Console, RenderableType
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -25,6 +26,7 @@ from strata.engine.errors import ConfigError
 from strata.engine.method.algorithm import TieredAlgorithm
 from strata.engine.method.find import load_method
 from strata.engine.rounds.records import RoundRecord
+from strata.engine.rounds.scores import UNSEEN
 
 KINDS = {"PM": "cyan", "TM": "magenta", "GM": "yellow"}
 NAMES = {"PM": "personal", "TM": "team", "GM": "global"}
@@ -34,9 +36,9 @@ INTERRUPTED = 130
 
 
 def ordered_kinds(found: Iterable[str]) -> list[str]:
-    """Order kinds of models as personal, team, global, then any others."""
-    names = set(found)
-    return [*(kind for kind in KINDS if kind in names), *sorted(names - set(KINDS))]
+    """Order kinds of models as personal, team, global, those of the unseen likewise, then any others."""
+    names, known = set(found), [*KINDS, *(f"{UNSEEN}{kind}" for kind in KINDS)]
+    return [*(kind for kind in known if kind in names), *sorted(names - set(known))]
 
 
 class History:
@@ -147,20 +149,21 @@ def rounds_and_trend(history: History) -> list[RenderableType]:
         return [Text(" no round was evaluated yet", style="dim")]
     table = Table(box=None, expand=True, header_style="dim", padding=(0, 1))
     table.add_column("round", justify="right")
-    for kind in history.kinds:
+    kinds = [kind for kind in history.kinds if not kind.startswith(UNSEEN)]  # for these only the curves have room
+    for kind in kinds:
         table.add_column(kind, justify="right", style=KINDS.get(kind, ""), header_style=f"bold {KINDS.get(kind, '')}")
     for heading in ("train loss", "virtual time", "straggling", "bytes up", "completed"):
         table.add_column(heading, justify="right", no_wrap=True)
     for record in history.recent:
-        table.add_row(str(record.round), *_accuracy_cells(history, record), *figures(record).values())
+        table.add_row(str(record.round), *_accuracy_cells(history, record, kinds), *figures(record).values())
     trends = [_trend(history, kind) for kind in history.kinds]
     return [table, Rule(style="dim"), *trends]
 
 
-def _accuracy_cells(history: History, record: RoundRecord) -> list[Text]:
-    """Accuracies of a round, the best so far in bold."""
+def _accuracy_cells(history: History, record: RoundRecord, kinds: Iterable[str]) -> list[Text]:
+    """Accuracies of a round by some kinds of models, the best so far in bold."""
     cells = []
-    for kind in history.kinds:
+    for kind in kinds:
         accuracy = record.scores[kind].accuracy if kind in record.scores else None
         best = accuracy == max(history.accuracies[kind])
         cells.append(Text(humanise_accuracy(accuracy), style="bold" if best else ""))
@@ -183,10 +186,9 @@ def outcome(run: RunInfo, summary: Mapping[str, object], exit_code: int) -> str:
 
 
 def summary_panel(run: RunInfo, summary: Mapping[str, object], exit_code: int) -> Panel:
-    """Frame the summary in the colour of the outcome."""
+    """Frame the summary in the colour of the outcome; its tables stand below each other where they must."""
     colour = {0: "green", INTERRUPTED: "yellow"}.get(exit_code, "red")
-    body = Table.grid(padding=(0, 6))
-    body.add_row(*summary_tables(summary))
+    body = Columns(summary_tables(summary), padding=(0, 3))
     return Panel(body, title=outcome(run, summary, exit_code), title_align="left", border_style=colour)
 
 

@@ -47,13 +47,15 @@ def test_the_figures_as_numbers():
     assert numbers["hapfl"] == pytest.approx(expected)
 
 
-def test_what_only_some_evaluations_measure_has_columns_where_one_did():
+def test_what_only_some_evaluations_measure_has_a_table_where_one_did():
     run = read_back(0, (0.5, 0.75), kind="PM")
     further = run.rounds.assign(**{"PM.hurt": 0.125, "PM.macro_f1": 0.5, "unseen PM.accuracy": 0.25})
     made = comparison(PLAIN, Contestant("permfl", [replace(run, rounds=further)]))
-    assert made.headings[4:8] == ["unseen PM", "worst decile", "macro F1", "hurt"]
-    assert made.rows[0][4:8] == ["–", "30.00 ± 7.07 %", "–", "–"]
-    assert made.rows[1][4:8] == ["25.00 %", "37.50 %", "50.00 %", "12.50 %"]
+    assert made.further is not None
+    assert made.further.headings == ["method", "macro F1", "hurt", "unseen PM"]
+    assert made.further.rows == [["fedavg", "–", "–", "–"], ["permfl", "50.00 %", "12.50 %", "25.00 %"]]
+    assert made.headings == comparison(PLAIN, QUICK).headings
+    assert comparison(PLAIN, QUICK).further is None
     numbers = made.numbers()["permfl"]
     assert [numbers[name] for name in ("unseen PM", "macro_f1", "hurt")] == [0.25, 0.5, 0.125]
 
