@@ -9,7 +9,7 @@ Symbols
     w_s         global model of size class s;  w_i: client i's model after the round, its personal model (PM)
     v, v_i      global LiteModel (GM), the same small architecture everywhere; client i's after the round
     p, q        softmax(z/τ) of local model and LiteModel;  sg: no gradient
-    H_i, a_i    entropy of client i's label distribution; its validation accuracy
+    H_i, a_i    entropy of client i's label distribution; its validation accuracy (see below)
     ω_i         aggregation weight
 
 Per round
@@ -18,6 +18,10 @@ Per round
     3. client    (w_i, v_i) ← E_i of SGD from (w_{s_i}, v) on
                      L_local = CE(y, z_local) + λ₁ τ² KL(sg(q) ‖ p),  L_lite = CE(y, z_lite) + λ₂ τ² KL(sg(p) ‖ q)
     4. server    v ← Σ_i ω_i v_i over all;  w_s ← Σ_i ω_i w_i over its size class, with an ω of its own
+
+Validation rows are those that ``data.validation_fraction`` holds out of the training rows. It is 0 by default, in
+``hapfl.yaml`` as well: a_i is then the accuracy on the rows that were just trained on, which flatters clients that
+overfit. ``data.validation_fraction=0.1`` makes it what the paper says; a run without it says so when it begins.
 
 Choices of ours, which no source states: λ₁ = λ₂ = τ = 1; ω_i = ½ H_i/ΣH + ½ a_i/Σa, with H_i·a_i and n_i as the other
 two variants (the paper names entropy and accuracy, not the form); the sums of an ω run over those it averages, and each
@@ -153,6 +157,7 @@ class Hapfl(FlatAlgorithm[Global, Personal, Down, Up]):
     Config = HapflConfig
     Control = StragglerControl
     has_personal_model = True
+    validates = True
     config: HapflConfig
 
     def __init__(self, config: HapflConfig, model: Buildable) -> None:

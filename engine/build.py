@@ -14,6 +14,8 @@ from strata.engine.config.given import NOTHING, Given, main_names
 from strata.engine.config.schema import ClientsConfig, RunConfig, TeamsConfig
 from strata.engine.data.dataset import ClientData, Dataset
 from strata.engine.data.federated import build
+from strata.engine.errors import ConfigError
+from strata.engine.evaluation.personal import Personal
 from strata.engine.method.algorithm import TieredAlgorithm
 from strata.engine.method.length import Length
 from strata.engine.method.requests import Answer, Request, Sgd, Train, Trained
@@ -21,7 +23,9 @@ from strata.engine.models.base import Buildable, init_params
 from strata.engine.models.factory import spec_of
 from strata.engine.models.spec import Family, ModelSpec
 from strata.engine.params import flatten
+from strata.engine.rounds.cohort import choose
 from strata.engine.rounds.mixing import Mixing
+from strata.engine.rounds.team_tier import called_members
 from strata.engine.rounds.world import TierPlan, World
 from strata.engine.seeding import derive
 from strata.engine.training.conversation import Conversation, drive
@@ -47,8 +51,9 @@ def build_world(config: RunConfig, given: Given = NOTHING) -> World:
     )
     spec = spec_of(config.model, data.dataset.input_shape, data.dataset.classes)
     method = kind(config.method, spec)
-    method.population = clients
-    return World(
+    unseen = choose(range(clients), config.evaluation.unseen_of(clients), seed, "unseen")
+    method.population = clients - len(unseen)
+    world = World(
         algorithm=method,
         data=data,
         profiles=client_profiles(config.delays, clients, seed, given.profiles),
@@ -66,7 +71,23 @@ def build_world(config: RunConfig, given: Given = NOTHING) -> World:
         state_cache_mib=config.state.cache_mib,
         sleep_scale=config.delays.sleep_scale if config.delays.mode == "sleep" else 0.0,
         main=main_names(config),
+        personal=Personal(config.evaluation.personal, config.evaluation.tuned.epochs),
+        unseen=unseen,
+        counts_pairs=bool(config.evaluation.metrics),
     )
+    _require_called(world)
+    return world
+
+
+def _require_called(world: World) -> None:
+    """Refuse teams of which every client is unseen: they could not make a round."""
+    for team, members in called_members(world, world.data.teams).items():
+        if not len(members):
+            raise ConfigError(
+                f"evaluation.unseen leaves {len(world.unseen)} of {len(world.data.clients)} clients out, and all "
+                f"{len(world.data.teams[team])} of team {team} are among them: expected one at least that trains. "
+                "Lower it, or take another seed or fewer teams."
+            )
 
 
 def first_updates(

@@ -23,6 +23,7 @@ from torch import nn
 from strata.engine import served
 from strata.engine.build import build_world
 from strata.engine.clock.delays import is_due
+from strata.engine.config.foreword import foreword
 from strata.engine.config.given import NOTHING, Given, Source, load_given
 from strata.engine.config.load import Settings
 from strata.engine.config.schema import RunConfig
@@ -32,7 +33,7 @@ from strata.engine.method.calls import CallTable
 from strata.engine.method.situation import Decisions
 from strata.engine.notify import Notify
 from strata.engine.rounds.records import Outcome, RoundRecord
-from strata.engine.rounds.scores import chain, record, score_all
+from strata.engine.rounds.scores import Scoring, chain, record, score_all
 from strata.engine.rounds.server import Rounds
 from strata.engine.rounds.world import World
 from strata.engine.runtime.inprocess import InProcess, Runtime
@@ -69,11 +70,11 @@ class Federation:
         self._notify = notify
         self.singly: Counter[str] = Counter()
         self._checkpoints = Series(state_types(self.world.algorithm))
-        if self.world.evaluated_clients is not None:
-            notify(
-                f"evaluation.clients={config.evaluation.clients}: accuracies are those of so many of the "
-                f"{config.clients.count} clients, drawn anew each time"
-            )
+        self._scoring = Scoring(
+            frozenset(self.world.unseen), config.evaluation.metrics, self.world.data.dataset.classes
+        )
+        for line in foreword(config, self.world):
+            notify(line)
         self.runtime = _start(config, self.world, notify)
         self.rounds: Rounds = self.runtime.rounds
         self.started: Seconds = {"loading data": data_s, **self.runtime.started}
@@ -135,7 +136,7 @@ class Federation:
         due = self._is_due(outcome)
         self.round, self.virtual_s = outcome.round, outcome.virtual_s
         self._tell_singly(outcome.singly)
-        scores = score_all(self.rounds.evaluate()) if due else {}
+        scores = score_all(self.rounds.evaluate(), self._scoring) if due else {}
         scored = perf_counter()
         made = record(self.round, self.virtual_s, outcome, scores, scored - began)
         self._digest = chain(self._digest, made)

@@ -116,15 +116,16 @@ def client_model(world: World, snapshot: Snapshot, client: int) -> Served:
 
 
 def _served(world: World, snapshot: Snapshot, client: int, kind: str) -> Served:
-    method, teams = world.algorithm, snapshot.topology or world.data.teams
+    teams = snapshot.topology or world.data.teams
     team = int(teams_by_client(teams, len(world.data.clients))[client])
     info = world.info_in(client, team)
     state = snapshot.clients.get(client)
     if client not in snapshot.clients:
-        state = method.init_client(info, derive(world.seed, "client", client))
+        state = world.service.first_state(info, derive(world.seed, "client", client))
     witness = Witness(Sequential(world.data.dataset, "cpu", world.evaluation_batch))
-    steps = method.client_evaluate(info, state, _shared(world, snapshot, team))
-    talk = Conversation(steps, world.data.clients[client], 0, f"client {client}, evaluation")
+    steps = world.service.evaluation(info, state, _shared(world, snapshot, team))
+    seed, rows = world.service.evaluation_seed(client), world.data.clients[client]
+    talk = Conversation(steps, rows, seed, f"client {client}, evaluation")
     scores, _ = drive(witness, talk)
     if kind not in scores:
         raise _none(world, kind)
@@ -152,7 +153,7 @@ def _none(world: World, kind: str) -> StrataError:
 
 def _verbs(world: World) -> Mapping[str, bool]:
     method = world.algorithm
-    own = method.has_personal_model or method.takes_families
+    own = method.has_personal_model or method.takes_families or world.personal.kind != "none"
     tiered = isinstance(method, TieredAlgorithm)
     return {"client_model(i)": own, "team_model(t)": tiered, "global_model()": not method.takes_families}
 

@@ -74,7 +74,7 @@ def control_of(config: RunConfig, world: World, costs: CallCosts | None = None) 
     Raises:
         ConfigError: when it leaves none to agents.
     """
-    kind, clients = control_class(config), len(world.data.clients)
+    kind, clients = control_class(config), len(world.seen)
     # In a tiered method every member of an invited team is told something.
     k = clients if isinstance(world.algorithm, TieredAlgorithm) else called_size(world.clients_plan, clients)
     return kind(world.algorithm, world.infos, costs or CallCosts(world), k, config.agents.layout)

@@ -13,6 +13,7 @@ from strata.cluster.report.settings import Config, dotted, in_common, setting_of
 from strata.engine.config.load import OWN, load_config, own_keys, to_dict
 from strata.engine.config.schema import RunConfig
 from strata.engine.errors import ConfigError, StrataError, StrataWarning
+from strata.engine.evaluation.config import OF_METHODS
 from strata.engine.method.find import method_names
 from strata.engine.suggest import closest
 
@@ -38,7 +39,7 @@ class Entry:
     def takes(self, override: str) -> bool:
         """Whether a ``key=value`` concerns the entry: it is of the setting, or the method has such a key."""
         key = override.partition("=")[0]
-        if key.split(".")[0] not in OWN:
+        if key.split(".")[0] not in OWN and not any(key == own or own.startswith(f"{key}.") for own in OF_METHODS):
             return True
         return any(key == own or key.startswith(f"{own}.") or own.startswith(f"{key}.") for own in self.keys)
 
@@ -135,8 +136,8 @@ def require_one_setting(settings: Mapping[str, Config]) -> None:
             if base.get(key) != setting.get(key):
                 raise ConfigError(
                     f"{key} is {setting.get(key)!r} in {name} and {base.get(key)!r} in {first}: what is compared must "
-                    "agree in everything but method.…, agents.…, and for whom servers wait (where they do not: "
-                    "also in the rounds)"
+                    "agree in everything but method.…, agents.…, evaluation.personal, and for whom servers wait "
+                    "(where they do not: also in the rounds)"
                 )
 
 
@@ -148,13 +149,14 @@ def describe_setting(config: Config, seeds: Sequence[int]) -> str:
         for tier in ("clients", "teams")
         if flat[f"{tier}.participation"] != 1
     )
+    unseen = f", {flat['evaluation.unseen']:.3g} of the clients unseen" if flat.get("evaluation.unseen") else ""
     named = "seed" if len(seeds) == 1 else "seeds"
     every = flat["evaluation.every"]
     facts = [
         f"data {flat['data.name']}",
         f"partition {flat['partition.name']}",
         f"model {flat['model.name']}",
-        f"{flat['clients.count']} clients ({flat['teams.count']} teams, where a method has them){shares}",
+        f"{flat['clients.count']} clients ({flat['teams.count']} teams, where a method has them){shares}{unseen}",
         f"delays {flat['delays.name']}",
         f"{flat['rounds']} rounds{f', evaluated every {every}' if every not in (0, 1) else ''}",
         f"{named} {', '.join(map(str, seeds))}",

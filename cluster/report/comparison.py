@@ -13,6 +13,18 @@ from strata.cluster.report.results import Contestant, change
 from strata.cluster.report.targets import Targets
 from strata.cluster.sinks.display import mean_std
 from strata.cluster.sinks.views import KINDS
+from strata.engine.rounds.scores import UNSEEN
+
+FURTHER = {"macro_f1": "macro F1", "macro_f1_mean": "macro F1 of clients", "hurt": "hurt"}
+"""What an evaluation may measure beside accuracies, and how a table calls it; of the most personal kind of model."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table of texts: headings, and rows of as many cells."""
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,27 @@ class Comparison:
         """Headings of the table of results."""
         relative = [f"{what} vs {self.baseline}" for what in ("time", "straggling") if self.baseline is not None]
         return ["method", *KINDS, "worst decile", "virtual time", "straggling", "bytes", *relative]
+
+    @cached_property
+    def further(self) -> Sheet | None:
+        """What only some evaluations measure, and what clients that never train are served with; None without any."""
+        unseen = [kind for one in KINDS if self._any(kind := f"{UNSEEN}{one}", "accuracy")]
+        names = {name: heading for name, heading in FURTHER.items() if self._any("", name)}
+        if not unseen and not names:
+            return None
+        rows = [
+            [
+                one.label,
+                *(mean_std(one.last(f"{one.personal}.{name}")) for name in names),
+                *(mean_std(one.accuracies(kind)) for kind in unseen),
+            ]
+            for one in self.contestants
+        ]
+        return Sheet(["method", *names.values(), *unseen], rows)
+
+    def _any(self, kind: str, name: str) -> bool:
+        """Whether any method has a figure of a kind of model, by default of its most personal one."""
+        return any(one.last(f"{kind or one.personal}.{name}") for one in self.contestants)
 
     @cached_property
     def rows(self) -> list[list[str]]:
@@ -81,4 +114,16 @@ class Comparison:
         for label, *cells in self.rows:
             # As Text: a label may hold brackets, which are markup to a plain string.
             table.add_row(Text(label), *(Text(cell.replace(" ±", "\n±") if full else cell) for cell in cells))
+        return table
+
+    def further_table(self) -> Table | None:
+        """The table of :attr:`further` for a terminal."""
+        if self.further is None:
+            return None
+        table = Table(title="of single clients and classes, after the last round", box=box.SIMPLE_HEAD)
+        for heading in self.further.headings:
+            words = heading.replace(" ", "\n", 1)
+            table.add_column(Text(words), justify="left" if heading == "method" else "right", overflow="fold")
+        for label, *cells in self.further.rows:
+            table.add_row(Text(label), *(Text(cell.replace(" ±", "\n±")) for cell in cells))
         return table

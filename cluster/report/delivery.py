@@ -12,6 +12,7 @@ from typing import TypeVar
 from rich.console import Console
 
 from strata.cluster.report.comparison import Comparison
+from strata.cluster.report.confusion_plot import draw_confusion
 from strata.cluster.report.markdown import write_results
 from strata.cluster.report.page import write
 from strata.cluster.report.plots import Picture, draw
@@ -36,17 +37,23 @@ def deliver(comparison: Comparison, folder: Path, tracking: TrackingConfig, cons
         console: where to show the tables and the place of the report.
     """
     console.print(comparison.table())
+    if further := comparison.further_table():
+        console.print(further)
     if comparison.targets:
         console.print(comparison.targets.table())
     if comparison.failures:
         console.print(failures_table(comparison.failures))
-    pictures = _tried("the plots could not be drawn", lambda: draw(comparison, folder), comparison) or []
+    pictures = _tried("the plots could not be drawn", lambda: _drawn(comparison, folder), comparison) or []
     path = _tried("the report could not be written", lambda: write(comparison, pictures, folder), comparison)
     _tried("results.md could not be written", lambda: write_results(comparison, folder), comparison)
     if tracking.wandb != "disabled":
         _log(comparison, pictures, folder, tracking, console)
     if path:
         console.print(f"report  {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _drawn(comparison: Comparison, folder: Path) -> list[Picture]:
+    return [*draw(comparison, folder), *draw_confusion(comparison, folder)]
 
 
 def _tried(failure: str, action: Callable[[], T], comparison: Comparison) -> T | None:
@@ -65,7 +72,8 @@ def _log(
 ) -> None:
     message = display_for(console).message
     files = {picture.path.stem: picture.path for picture in pictures}
-    more = {"targets": (comparison.targets.headings, comparison.targets.rows)} if comparison.targets else {}
+    tables = {"targets": comparison.targets, "further": comparison.further}
+    more = {name: (one.headings, one.rows) for name, one in tables.items() if one}
     logged = ComparisonSink(tracking, comparison.headings, comparison.rows, files, message, more)
     sink = GuardedSink(logged, "Weights & Biases", message)
     sink.start(_info(comparison, folder))

@@ -13,7 +13,8 @@ Its index is the round; its columns, all float64:
 ``train_loss``
     NaN where no call completed.
 ``PM.accuracy`` …
-    accuracy, loss, mean, std and worst_decile of each kind of model; NaN in rounds without evaluation.
+    accuracy, loss, mean, std and worst_decile of each kind of model, hurt, macro_f1 and macro_f1_mean where there are
+    some; NaN in rounds without evaluation. Kinds of clients that never train are ``unseen PM`` and so on.
 ``metrics.NAME``
     a method's own metrics; NaN where a round has none of that name.
 """

@@ -3,16 +3,16 @@
 # C clients, K classes, T teams
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
 from strata.cluster.report.holdings_plot import plot
-from strata.engine.data.apportion import label_counts
+from strata.engine.data.coverage import WHAT, coverage
 from strata.engine.data.dataset import FederatedData
-from strata.engine.data.parts import Listed, Parts
+from strata.engine.data.parts import Listed
 from strata.engine.data.teams.formation import held_counts
 
 __all__ = ["label_entropy_bits", "lines", "plot", "summary", "table"]
@@ -21,7 +21,6 @@ ALL_ROWS_UP_TO = 40
 FIRST_ROWS = 10
 TEAM_ROWS = 20
 SHOWN = 20
-LOOKED_AT = 10_000
 QUANTILES = (("smallest", 0.0), ("25 %", 0.25), ("median", 0.5), ("75 %", 0.75), ("largest", 1.0))
 
 
@@ -61,7 +60,7 @@ def table(federated: FederatedData) -> Table:
 
 
 def lines(federated: FederatedData) -> list[str]:
-    """What the table does not say, a line each: the names of the classes, who is never tested on what, and the remarks.
+    """What the table does not say, a line each: names of the classes, who trains or is tested on what alone, remarks.
 
     Whom it looks at for the second are the first 10,000 clients.
     """
@@ -69,27 +68,20 @@ def lines(federated: FederatedData) -> list[str]:
     shown = [f"{label} {name}" for label, name in enumerate(dataset.class_names[:SHOWN])]
     more = f", and {dataset.classes - SHOWN} more" if dataset.classes > SHOWN else ""
     named = [f"{dataset.classes} classes: {', '.join(shown)}{more}"] if shown else []
-    return [*named, *_never_tested(federated), *dataset.remarks.notes]
+    return [*named, *_one_sided(federated), *dataset.remarks.notes]
 
 
-def _never_tested(federated: FederatedData) -> list[str]:
-    """Who trains on a class that is in none of its test samples."""
-    y, classes = federated.dataset.y, federated.dataset.classes
-    rows = federated.clients[:LOOKED_AT]
-    train_CK = label_counts(y, Parts.of([data.train for data in rows]), classes)
-    test_CK = label_counts(y, Parts.of([data.test for data in rows]), classes)
-    missing_CK = (train_CK > 0) & (test_CK == 0)
-    clients = np.flatnonzero(missing_CK.any(axis=1))
-    if not len(clients):
-        return []
-    listed = [
-        f"client {client} on {', '.join(str(label) for label in np.flatnonzero(missing_CK[client])[:SHOWN])}"
-        for client in clients[:FIRST_ROWS]
-    ]
-    more = f"; and {len(clients) - FIRST_ROWS} more" if len(clients) > FIRST_ROWS else ""
-    return [
-        f"{len(clients)} of {len(rows)} clients are never tested on classes they train on: {'; '.join(listed)}{more}"
-    ]
+def _one_sided(federated: FederatedData) -> Iterator[str]:
+    """Who trains on a class that is in none of its test samples, and who is tested on one that it never trains on."""
+    for side_CK, what in zip(coverage(federated).sides, WHAT, strict=True):
+        clients = np.flatnonzero(side_CK.any(axis=1))
+        listed = [
+            f"client {client} on {', '.join(str(label) for label in np.flatnonzero(side_CK[client])[:SHOWN])}"
+            for client in clients[:FIRST_ROWS]
+        ]
+        more = f"; and {len(clients) - FIRST_ROWS} more" if len(clients) > FIRST_ROWS else ""
+        if listed:
+            yield f"{len(clients)} of {len(side_CK)} clients {what}: {'; '.join(listed)}{more}"
 
 
 def _title(federated: FederatedData) -> str:

@@ -28,6 +28,8 @@ def results(comparison: Comparison) -> str:
         "After the last round:",
         table(comparison.headings, comparison.rows),
     ]
+    if comparison.further:
+        parts += ["Of single clients and classes:", table(comparison.further.headings, comparison.further.rows)]
     if comparison.failures:
         parts += ["Failed, and left out:", table(["run", "why"], [list(pair) for pair in comparison.failures.items()])]
     if found := comparison.targets:

@@ -6,7 +6,6 @@ folders. Whatever users wrote (labels, settings, paths) is escaped by the templa
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import matplotlib
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from strata.cluster.humanise import NOTHING
-from strata.cluster.report.comparison import Comparison
+from strata.cluster.report.comparison import Comparison, Sheet
 from strata.cluster.report.plots import Picture
 from strata.cluster.report.results import Contestant
 from strata.cluster.report.settings import entering, own_part
@@ -22,14 +21,6 @@ from strata.cluster.run.runner import versions
 from strata.cluster.sinks.weights_and_biases import code_commit
 
 REPORT = "report.html"
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """A table of texts: headings, and rows of as many cells."""
-
-    headings: Sequence[str]
-    rows: Sequence[Sequence[str]]
 
 
 def write(comparison: Comparison, pictures: Sequence[Picture], folder: Path) -> Path:

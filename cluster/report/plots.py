@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from strata.cluster.report.clients_plot import spread
 from strata.cluster.report.comparison import Comparison
 from strata.cluster.report.frame import METRIC
 from strata.cluster.report.panels import Curve, Panel, Style, figure_of, line, rolling
@@ -198,6 +199,13 @@ PLOTS = (
         "Accuracy against the clients' computation",
         "Further left is better: what an accuracy costs in FLOPs, all clients together.",
         _against_flops,
+    ),
+    Plot(
+        "accuracy-clients",
+        "Accuracy of single clients",
+        "Further right is better, and steeper is fairer: the share of the clients whose accuracy, after the last "
+        "evaluation, is at most the one below; all seeds together.",
+        spread,
     ),
     Plot(
         "agents-reward",

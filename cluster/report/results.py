@@ -22,6 +22,7 @@ from strata.cluster.sinks.sink import Plain
 from strata.cluster.sinks.views import KINDS
 from strata.engine.config.load import read_yaml
 from strata.engine.errors import StrataError
+from strata.engine.rounds.scores import UNSEEN
 
 
 @dataclass(frozen=True)
@@ -81,12 +82,15 @@ class Contestant:
         return next(kind for kind in KINDS if self.accuracies(kind))
 
     def numbers(self) -> dict[str, float]:
-        """The figures of the table as numbers: accuracies 0..1, seconds, bytes; ``_std`` over the seeds."""
-        found = {kind: values for kind in KINDS if (values := self.accuracies(kind))}
+        """The figures of the table as numbers: accuracies and shares 0..1, seconds, bytes; ``_std`` over the seeds."""
+        kinds = (*KINDS, *(f"{UNSEEN}{kind}" for kind in KINDS))
+        found = {kind: values for kind in kinds if (values := self.accuracies(kind))}
         means = {kind: statistics.fmean(values) for kind, values in found.items()}
         spread = {f"{kind}_std": statistics.stdev(values) for kind, values in found.items() if len(values) > 1}
         seconds = {name: self.mean(name) for name in ("virtual_s", "straggling_s")}
-        return {**means, **spread, **seconds, "bytes": self.mean("bytes_total")}
+        names = ("worst_decile", "macro_f1", "hurt")
+        main = {name: statistics.fmean(values) for name in names if (values := self.last(f"{self.personal}.{name}"))}
+        return {**means, **spread, **main, **seconds, "bytes": self.mean("bytes_total")}
 
 
 def change(value: float, base: float) -> str:

@@ -6,6 +6,7 @@ from dataclasses import fields
 from strata.engine.config.gathering import Gathering
 from strata.engine.config.load import OWN, load_config, to_dict
 from strata.engine.errors import ConfigError
+from strata.engine.evaluation.config import OF_METHODS
 from strata.engine.identity import PLACEMENT_KEYS
 
 # The number of rounds is no matter of placement here: it decides what "after the last round" means.
@@ -35,7 +36,7 @@ def dotted(nested: Config, prefix: str = "") -> dict[str, object]:
 def own_part(config: Config) -> dict[str, object]:
     """What of a configuration may differ between what is compared, flat; without the method's name.
 
-    That is what belongs to the method, and for whom servers wait.
+    That is what belongs to the method, for whom servers wait, and what the personal models of one without any are.
     """
     return {key: value for key, value in dotted(config).items() if _is_own(key) and key != "algorithm"}
 
@@ -47,7 +48,7 @@ def setting_of(config: Config) -> dict[str, object]:
 
 def _is_own(key: str) -> bool:
     group, _, name = key.partition(".")
-    return group in OWN or (group in TIERS and name in WAITING)
+    return group in OWN or (group in TIERS and name in WAITING) or key in OF_METHODS
 
 
 def entering(config: Config) -> dict[str, object]:

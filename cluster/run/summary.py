@@ -23,6 +23,8 @@ class RunSummary:
     last: dict[str, float] = field(default_factory=dict)
     best: dict[str, float] = field(default_factory=dict)
     worst_decile: dict[str, float] = field(default_factory=dict)
+    hurt: dict[str, float] = field(default_factory=dict)
+    macro_f1: dict[str, float] = field(default_factory=dict)
     rounds: int = 0
     virtual_s: float = 0.0
     straggling_s: float = 0.0
@@ -47,6 +49,10 @@ class RunSummary:
             self.last[kind] = scores.accuracy
             self.best[kind] = max(self.best.get(kind, 0.0), scores.accuracy)
             self.worst_decile[kind] = scores.worst_decile
+            if scores.hurt is not None:
+                self.hurt[kind] = scores.hurt
+            if scores.macro_f1 is not None:
+                self.macro_f1[kind] = scores.macro_f1
         self.straggling.append(record.straggling_s)
         self.straggling_s = fmean(self.straggling)
         self.rounds += 1
@@ -81,6 +87,8 @@ class RunSummary:
             "last": self.last,
             "best": self.best,
             "worst_decile": self.worst_decile,
+            **({"hurt": self.hurt} if self.hurt else {}),
+            **({"macro_f1": self.macro_f1} if self.macro_f1 else {}),
             "rounds": self.rounds,
             "virtual_s": self.virtual_s,
             "straggling_s": self.straggling_s,

@@ -21,11 +21,13 @@ from strata.engine.method.calls import CallTable
 from strata.engine.rounds.records import RoundRecord, Scores
 from strata.engine.rounds.scores import to_plain
 
-CONFIG, METRICS, TIMING = "config.yaml", "metrics.jsonl", "timing.jsonl"
+CONFIG, METRICS, TIMING, CONFUSION = "config.yaml", "metrics.jsonl", "timing.jsonl", "confusion.json"
 
 
 class JsonlSink:
     """Writes ``metrics.jsonl``, one round a line, ``timing.jsonl``, and the tables of single clients.
+
+    And ``confusion.json``, if it was asked for: the last evaluation's matrices by kind of model, with its ``round``.
 
     Equal runs write equal bytes to ``metrics.jsonl``: the wall-clock seconds, which never repeat, go to
     ``timing.jsonl``. A resumed run first drops the rounds that it is about to repeat, and ends with the same file as
@@ -63,6 +65,7 @@ class JsonlSink:
             for file, plain in zip(self._files, (_lean(to_plain(record)), timing), strict=True):
                 file.write(json.dumps(_strict(plain), allow_nan=False) + "\n")
                 file.flush()
+            _write_confusion(record, self._dir)
 
     def finish(self, summary: Mapping[str, object], exit_code: int) -> None:
         """Close both files; the summary is for people and trackers, it can be computed from the rounds."""
@@ -85,9 +88,16 @@ def _explained(folder: Path) -> Iterator[None]:
 
 
 def _lean(plain: Plain) -> Plain:
-    """A plain record without what it tells of single clients, which has tables of its own."""
-    scores = {kind: {k: v for k, v in own.items() if k != "clients"} for kind, own in plain["scores"].items()}
+    """A plain record without what it tells of single clients, and without matrices: they have files of their own."""
+    apart = ("clients", "confusion")
+    scores = {kind: {k: v for k, v in own.items() if k not in apart} for kind, own in plain["scores"].items()}
     return {**plain, "scores": scores}
+
+
+def _write_confusion(record: RoundRecord, folder: Path) -> None:
+    found = {kind: one.confusion for kind, one in record.scores.items() if one.confusion is not None}
+    if found:
+        _replace(folder / CONFUSION, json.dumps({"round": record.round, **found}) + "\n")
 
 
 def _strict(value: object) -> object:
@@ -108,8 +118,12 @@ def _truncate(path: Path, last_round: int) -> None:
     if not path.exists():
         return
     kept = "".join(f"{line}\n" for line, plain in _lines(path) if plain["round"] <= last_round)
+    _replace(path, kept)
+
+
+def _replace(path: Path, text: str) -> None:
     aside = path.with_name(f".{path.name}.tmp")
-    aside.write_text(kept, encoding="utf8")
+    aside.write_text(text, encoding="utf8")
     os.replace(aside, path)
 
 

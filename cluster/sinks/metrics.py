@@ -42,6 +42,8 @@ def _score_metrics(record: RoundRecord) -> dict[str, float]:
         metrics[f"fairness/{kind}_mean"] = scores.mean
         metrics[f"fairness/{kind}_std"] = scores.std
         metrics[f"fairness/{kind}_worst_decile"] = scores.worst_decile
+        further = {"fairness/{}_hurt": scores.hurt, "macro_f1/{}": scores.macro_f1}
+        metrics |= {name.format(kind): value for name, value in further.items() if value is not None}
     return metrics
 
 

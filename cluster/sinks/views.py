@@ -26,6 +26,7 @@ from strata.engine.errors import ConfigError
 from strata.engine.method.algorithm import TieredAlgorithm
 from strata.engine.method.find import load_method
 from strata.engine.rounds.records import RoundRecord
+from strata.engine.rounds.scores import UNSEEN
 
 KINDS = {"PM": "cyan", "TM": "magenta", "GM": "yellow"}
 NAMES = {"PM": "personal", "TM": "team", "GM": "global"}
@@ -37,16 +38,16 @@ COLUMNS = {
     "done": "completed",
 }
 """What is shown of a round beside its accuracies: the first is the last to go where a terminal is narrow."""
-
+HEADINGS = {"worst_decile": "worst decile", "macro_f1": "macro F1", "hurt": "hurt"}
 ROWS = 10
 NARROW = 60  # letters of a terminal below which the progress bar says less
 INTERRUPTED = 130
 
 
 def ordered_kinds(found: Iterable[str]) -> list[str]:
-    """Order kinds of models as personal, team, global, then any others."""
-    names = set(found)
-    return [*(kind for kind in KINDS if kind in names), *sorted(names - set(KINDS))]
+    """Order kinds of models as personal, team, global, those of the unseen likewise, then any others."""
+    names, known = set(found), [*KINDS, *(f"{UNSEEN}{kind}" for kind in KINDS)]
+    return [*(kind for kind in known if kind in names), *sorted(names - set(known))]
 
 
 class History:
@@ -98,6 +99,8 @@ def describe(run: RunInfo) -> dict[str, str]:
     facts = {"data": _joined(at("data.name"), at("partition.name"), at("model.name"))}
     if clients := at("clients.count"):
         facts["clients"] = f"{clients} in {at('teams.count')} teams" if _tiered(run.algorithm) else f"{clients}"
+        if unseen := at("evaluation.unseen"):
+            facts["clients"] += f", {100 * unseen:.3g} % of them unseen"
     if delays := at("delays.name"):
         facts["devices"] = _mix(at("delays.classes", {})) if delays == "classes" else f"{delays}"
     if runtime := at("runtime"):
@@ -174,7 +177,8 @@ def _rounds(history: History, names: Collection[str]) -> Table:
     """The last evaluated rounds, with those of :data:`COLUMNS` that are named."""
     table = Table(box=None, expand=True, header_style="dim", padding=(0, 1))
     table.add_column("round", justify="right", no_wrap=True)
-    for kind in history.kinds:
+    kinds = [kind for kind in history.kinds if not kind.startswith(UNSEEN)]  # for these only the curves have room
+    for kind in kinds:
         style = KINDS.get(kind, "")
         table.add_column(kind, justify="right", no_wrap=True, style=style, header_style=f"bold {style}")
     for name in names:
@@ -182,14 +186,14 @@ def _rounds(history: History, names: Collection[str]) -> Table:
     for record in history.recent:
         found = figures(record)
         cells = [found[name] for name in names]
-        table.add_row(str(record.round), *_accuracy_cells(history, record), *cells)
+        table.add_row(str(record.round), *_accuracy_cells(history, record, kinds), *cells)
     return table
 
 
-def _accuracy_cells(history: History, record: RoundRecord) -> list[Text]:
-    """Accuracies of a round, the best so far in bold."""
+def _accuracy_cells(history: History, record: RoundRecord, kinds: Iterable[str]) -> list[Text]:
+    """Accuracies of a round by some kinds of models, the best so far in bold."""
     cells = []
-    for kind in history.kinds:
+    for kind in kinds:
         accuracy = record.scores[kind].accuracy if kind in record.scores else None
         best = accuracy == max(history.accuracies[kind])
         cells.append(Text(humanise_accuracy(accuracy), style="bold" if best else ""))
@@ -212,7 +216,7 @@ def outcome(run: RunInfo, summary: Mapping[str, object], exit_code: int) -> str:
 
 
 def summary_panel(run: RunInfo, summary: Mapping[str, object], exit_code: int) -> Panel:
-    """Frame the summary in the colour of the outcome."""
+    """Frame the summary in the colour of the outcome; its tables stand below each other where they must."""
     colour = {0: "green", INTERRUPTED: "yellow"}.get(exit_code, "red")
     beside = Table.grid(padding=(0, 6))
     beside.add_row(*summary_tables(summary))
@@ -221,14 +225,17 @@ def summary_panel(run: RunInfo, summary: Mapping[str, object], exit_code: int) -
 
 
 def summary_tables(summary: Mapping[str, object], narrow: bool = False) -> list[Table]:
-    """Tabulate best, last and worst accuracies, and the totals; without the best where it is narrow."""
-    columns = {name: _floats(summary, name) for name in ("best", "last", "worst_decile")}
-    if narrow:
-        del columns["best"]
+    """Tabulate best, last and worst accuracies, what else was measured of them, and the totals.
+
+    Where it is narrow there are only the last and the worst.
+    """
+    further = [name for name in ("macro_f1", "hurt") if name in summary]
+    names = ["last", "worst_decile"] if narrow else ["best", "last", "worst_decile", *further]
+    columns = {name: _floats(summary, name) for name in names}
     scores = Table(box=None, padding=(0, 2), header_style="dim")
     scores.add_column("" if narrow else "accuracy", no_wrap=True)
-    for name in columns:
-        scores.add_column(name.replace("_", " "), justify="right", no_wrap=True)
+    for name in names:
+        scores.add_column(HEADINGS.get(name, name), justify="right", no_wrap=True)
     for kind in ordered_kinds(columns["last"]):
         named = kind if narrow else f"{kind} {NAMES.get(kind, '')}".strip()
         label = Text(named, style=KINDS.get(kind, ""))

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from strata.engine.config.reading import read
 from strata.engine.config.schema import RunConfig
 from strata.engine.errors import ConfigError
+from strata.engine.evaluation.config import OF_METHODS
 from strata.engine.method.find import MAIN, load_method, method_module, method_names, shipped_settings
 from strata.engine.options import allowed_range, check, overlaid
 from strata.engine.suggest import closest
@@ -57,10 +58,15 @@ def load_config(source: str, overrides: Sequence[str] | Settings = (), base: str
 
 
 def own_keys(source: str) -> list[str]:
-    """The keys that belong to the method of a name or a YAML file: ``method.lr``; ``agents.policy`` if it has any."""
+    """The keys that belong to the method of a name or a YAML file: ``method.lr``; ``agents.policy`` if it has any.
+
+    And ``evaluation.personal`` of one without personal models of its own.
+    """
     config = _defaults(_layers(source, {})[0])
-    keys = _paths(config.method, "method")
-    return [*keys, *_paths(config.agents, "agents")] if config.method_class.Control else keys
+    kind, keys = config.method_class, _paths(config.method, "method")
+    if kind.Control:
+        keys += _paths(config.agents, "agents")
+    return keys if kind.has_personal_model or kind.takes_families else [*keys, *OF_METHODS]
 
 
 def config_from_dict(plain: Mapping[str, Any], where: str) -> RunConfig:

@@ -14,8 +14,10 @@ from strata.engine.config.gathering import Gathering
 from strata.engine.config.tracking import TrackingConfig
 from strata.engine.data.config import DataConfig, FormationConfig, PartitionConfig
 from strata.engine.errors import ConfigError
+from strata.engine.evaluation.config import EvaluationConfig, check_count
 from strata.engine.method.algorithm import Algorithm, TieredAlgorithm
 from strata.engine.method.find import load_method
+from strata.engine.method.local import LocalSgd
 from strata.engine.models.config import ModelConfig
 from strata.engine.options import Validated, check, option
 from strata.engine.suggest import closest
@@ -32,11 +34,6 @@ class ResourceConfig:
 def _check_gpus(path: str, gpus: float) -> None:
     if gpus > 1 and gpus != int(gpus):
         raise ConfigError(f"{path}num_gpus={gpus:g} is out of range: expected a fraction ≤ 1, or a whole number.")
-
-
-def _check_count(key: str, value: object, word: str) -> None:
-    if value != word and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise ConfigError(f"{key}={value!r}: expected {word} or a whole number ≥ 1.")
 
 
 @dataclass(frozen=True)
@@ -144,23 +141,7 @@ class TrainingConfig(Validated):
 
     def validate(self, path: str) -> None:
         """A number of clients is a whole one."""
-        _check_count(f"{path}batch_clients", self.batch_clients, "auto")
-
-
-@dataclass(frozen=True)
-class EvaluationConfig(Validated):
-    """The group ``evaluation``: in which rounds models are evaluated, on whose data, and in what batches."""
-
-    every: int = option(1, "evaluate every so many global rounds, and after the last; 0: not by rounds", ge=0)
-    every_s: float = option(
-        0.0, "also at the first end of a round after each multiple of so many virtual seconds; 0: never", ge=0
-    )
-    clients: Any = option("all", "clients evaluated each time, drawn anew from the seed; all: everybody")
-    batch_size: int = option(1024, "samples per forward pass", ge=1)
-
-    def validate(self, path: str) -> None:
-        """A number of clients is a whole one."""
-        _check_count(f"{path}clients", self.clients, "all")
+        check_count(f"{path}batch_clients", self.batch_clients, "auto")
 
 
 @dataclass(frozen=True)
@@ -226,7 +207,7 @@ class RunConfig(Validated):
         Raises:
             ConfigError: naming the key, its value and what was expected.
         """
-        _check_count(f"{path}clients_per_actor", self.clients_per_actor, "auto")
+        check_count(f"{path}clients_per_actor", self.clients_per_actor, "auto")
         if len(set(self.seeds)) != len(self.seeds):
             raise ConfigError(f"seeds={self.seeds}: every seed may be given once.")
         if self.model.is_family and not self.method_class.takes_families:
@@ -239,6 +220,7 @@ class RunConfig(Validated):
         tiered = issubclass(load_method(self.algorithm), TieredAlgorithm)
         _check_async(self, path, tiered)
         _check_links(self, path, tiered)
+        _check_evaluation(self, path)
         if tiered and self.teams.count > self.clients.count:
             raise ConfigError(
                 f"teams.count={self.teams.count} is out of range: with clients.count={self.clients.count}, expected "
@@ -274,9 +256,10 @@ def _check_async(config: RunConfig, path: str, tiered: bool) -> None:
         most = min(config.teams.concurrency or cohort, config.teams.count)
         config.teams.require_buffer(f"{path}teams.", most, f"{most} of {config.teams.count} teams on a call at a time")
     if clients.mode == "async" and not tiered:
-        cohort = max(1, round(clients.participation * clients.count))
-        most = min(clients.concurrency or cohort, clients.count)
-        clients.require_buffer(f"{path}clients.", most, f"{most} of {clients.count} clients on a call at a time")
+        count = clients.count - config.evaluation.unseen_of(clients.count)
+        cohort = max(1, round(clients.participation * count))
+        most = min(clients.concurrency or cohort, count)
+        clients.require_buffer(f"{path}clients.", most, f"{most} of {count} clients on a call at a time")
 
 
 def _check_links(config: RunConfig, path: str, tiered: bool) -> None:
@@ -292,6 +275,27 @@ def _check_links(config: RunConfig, path: str, tiered: bool) -> None:
         raise ConfigError(
             f"{key}: with {path}clients.mode=async a call's seconds would depend on calls that are not made yet. "
             "Expected each, or clients.mode=sync or deadline."
+        )
+
+
+def _check_evaluation(config: RunConfig, path: str) -> None:
+    """Refuse personal models for methods that have their own, or nothing to fine-tune with; and to train nobody."""
+    plan, kind = config.evaluation, config.method_class
+    key = f"{path}evaluation.personal={plan.personal}"
+    if plan.personal != "none" and (kind.has_personal_model or kind.takes_families):
+        raise ConfigError(
+            f"{key}: {config.algorithm} has personal models of its own, and is evaluated with these. Expected none."
+        )
+    if plan.personal == "tuned" and not issubclass(kind.Config, LocalSgd):
+        raise ConfigError(
+            f"{key}: {kind.Config.__name__}, the settings of {config.algorithm}, has no learning rate and batch size "
+            "to fine-tune with: expected a subclass of strata.engine.method.local.LocalSgd. Use last."
+        )
+    unseen, count = plan.unseen_of(config.clients.count), config.clients.count
+    if unseen >= count:
+        raise ConfigError(
+            f"{path}evaluation.unseen={plan.unseen:g} is out of range: of clients.count={count}, {unseen} would never "
+            "train. Expected that one is left, at least."
         )
 
 

@@ -46,16 +46,19 @@ class Algorithm(ABC, Generic[G, C, Down, Up]):
         :mod:`strata.engine.method.control`.
         has_personal_model: whether clients are scored by personal models (PM), their own or made when they are served.
         takes_families: whether clients may differ in their architectures: its ``model`` may be a family of them.
+        validates: whether its client steps evaluate on validation rows, for which training rows stand in where
+            ``data.validation_fraction`` holds none out.
         has_choices: whether clients report options that were chosen for them; see :meth:`is_choice`.
         stateless: whether clients keep nothing between their calls (their state is always None), so that any actor may
             make any client's call.
-        population: how many clients there are; known from before :meth:`init_global` on.
+        population: how many clients may be called; known from before :meth:`init_global` on.
     """
 
     Config: ClassVar[type]
     Control: ClassVar[type[control.Control] | None] = None
     has_personal_model: ClassVar[bool] = False
     takes_families: ClassVar[bool] = False
+    validates: ClassVar[bool] = False
     has_choices: ClassVar[bool] = False
     stateless: ClassVar[bool] = False
     population: int = 0

@@ -132,20 +132,29 @@ class Trained:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Evaluate a model on the client's own data."""
+    """Evaluate a model on the client's own data; with ``pairs``, also count which class was taken for which."""
 
     model: Buildable
     params: Params
     split: Literal["train", "test", "validation"] = "test"
+    pairs: bool = False
+
+
+Pairs = tuple[tuple[int, int, int], ...]
+"""How many samples of which class were taken for which: true class, predicted class, samples ≥ 1; each pair once."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Answer to :class:`Evaluate`: counts that pool by addition. ``loss_sum`` is Σ cross-entropy over the samples."""
+    """Answer to :class:`Evaluate`: counts that pool by addition. ``loss_sum`` is Σ cross-entropy over the samples.
+
+    ``pairs`` are empty unless they were asked for.
+    """
 
     correct: int
     samples: int
     loss_sum: float
+    pairs: Pairs = ()
 
     @property
     def accuracy(self) -> float:

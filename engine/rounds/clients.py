@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from strata.engine.determinism import single_thread
 from strata.engine.errors import StateError
+from strata.engine.evaluation.counts import asking_for_pairs
 from strata.engine.method.calls import LOST, NO_TEAM
 from strata.engine.method.messages import ClientInfo, ClientResult, ClientStep, Context
 from strata.engine.method.requests import Evaluation, Work
@@ -50,7 +51,7 @@ class ClientHost:
         self._states = StateCache(world.state_cache_mib * 2**20, state_types(world.algorithm))
         # Of clients whose call is made and not yet taken in by its server; without a state there is nothing to hold.
         self._teams_go_on = bool(world.data.teams) and world.teams_plan.mode == "async"
-        self._waits = (world.clients_plan.mode == "async" or self._teams_go_on) and not world.algorithm.stateless
+        self._waits = (world.clients_plan.mode == "async" or self._teams_go_on) and not world.stateless
         self._made: dict[int, dict[Key, object]] = {}
         self._queue = Queue(self._timed, world.batch_clients, lambda call: call.client)
 
@@ -121,7 +122,7 @@ class ClientHost:
         return self._states.get(info.id)
 
     def _first_state(self, info: ClientInfo) -> object:
-        return self._world.algorithm.init_client(info, derive(self._world.seed, "client", info.id))
+        return self._world.service.first_state(info, derive(self._world.seed, "client", info.id))
 
     def _timed(self, calls: Sequence[ClientCall]) -> list[ClientReply | Failure]:
         """Make calls together, and note the wall seconds with the first that is answered."""
@@ -140,7 +141,7 @@ class ClientHost:
             if isinstance(result, Broken):
                 yield Failure(result.error)
                 continue
-            if self._world.algorithm.stateless and result.state is not None:
+            if self._world.stateless and result.state is not None:
                 yield Failure(self._kept_state(call, result.state))
                 continue
             if id(call.down) not in weights:
@@ -164,7 +165,7 @@ class ClientHost:
         if call.probe:
             steps = method.probe_step(info, call.down, context)
         else:
-            steps = method.client_step(info, self._state(info, call.round), call.down, context)
+            steps = self._world.service.call(info, self._state(info, call.round), call.down, context)
         return Conversation(steps, self._world.data.clients[call.client], seed, _where(info, call))
 
     def _close(
@@ -186,10 +187,13 @@ class ClientHost:
             self._states.put(call.client, state, call.round)
 
     def _open_evaluation(self, client: int, call: EvaluationCall) -> Conversation[Mapping[str, Evaluation]]:
-        info = self._world.info_in(client, call.team)
+        info, service = self._world.info_in(client, call.team), self._world.service
         state = self._states.get(client) if client in self._states else self._first_state(info)
-        steps = self._world.algorithm.client_evaluate(info, state, call.shared)
-        return Conversation(steps, self._world.data.clients[client], 0, f"client {client}, evaluation")
+        steps = service.evaluation(info, state, call.shared)
+        if self._world.counts_pairs:
+            steps = asking_for_pairs(steps)
+        seed, rows = service.evaluation_seed(client), self._world.data.clients[client]
+        return Conversation(steps, rows, seed, f"client {client}, evaluation")
 
 
 def _where(info: ClientInfo, call: ClientCall) -> str:

@@ -220,9 +220,9 @@ class FlatTier(ClientTier):
     """All clients as the children of the global server, in a method without teams."""
 
     def __init__(self, world: World, clients: ClientPool, price_s: Callable[[ClientCall], float]) -> None:
-        """Take all clients of ``world``; ``clients`` reaches every one of them, ``price_s`` is as above."""
+        """Take all clients of ``world`` that may be called; ``clients`` reaches them, ``price_s`` is as above."""
         self._method = flat(world)
-        super().__init__(world, clients, range(len(world.data.clients)), self._method.global_step, price_s)
+        super().__init__(world, clients, world.seen, self._method.global_step, price_s)
 
     def _between(self, before: object, after: object, share: float) -> object:
         return self._method.between(before, after, share)

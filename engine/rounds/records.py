@@ -51,7 +51,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Scores:
-    """Accuracy and loss of one kind of model over the clients' test data.
+    """Accuracy and loss of one kind of model over the clients' test data; None stands for what nobody asked for.
 
     Attributes:
         accuracy: Σ correct / Σ samples over all clients (pooled), 0..1.
@@ -60,6 +60,11 @@ class Scores:
         std: population standard deviation of the clients' accuracies.
         worst_decile: mean accuracy of the worst tenth of the clients (at least one).
         clients: accuracy by client id.
+        hurt: of personal models, the share of the clients whose accuracy is below that of the global model on the same
+            rows, 0..1; None where there is no global model.
+        macro_f1: mean F1 of the classes, of all clients' rows together, 0..1; ``macro_f1_mean``: the mean of the
+            clients' own.
+        confusion: how many samples of which class (rows) were taken for which (columns), K × K, of all clients.
     """
 
     accuracy: float
@@ -68,6 +73,10 @@ class Scores:
     std: float
     worst_decile: float
     clients: Mapping[int, float]
+    hurt: float | None = None
+    macro_f1: float | None = None
+    macro_f1_mean: float | None = None
+    confusion: Sequence[Sequence[int]] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,8 @@ class RoundRecord:
         bytes_*: client tier (client ↔ its server) and team tier (team ↔ global), both directions.
         flops: of all client calls, probes included.
         train_loss: mean training loss over the completed calls that trained, None when there are none.
-        scores: ``PM`` personal, ``TM`` team, ``GM`` global model; empty in rounds without evaluation.
+        scores: ``PM`` personal, ``TM`` team, ``GM`` global model; empty in rounds without evaluation. Of clients that
+            never train ``unseen PM`` and so on, which are in none of the others.
         calls: the client calls one by one, probes included.
         metrics: other numbers by name: of a tiered method the teams invited and late; what agents decided and earned.
         wall_s: seconds the simulation itself took; agents_wall_s: those spent in the agents, which come on top.

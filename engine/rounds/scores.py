@@ -3,17 +3,40 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain as joined
+from statistics import fmean
+from typing import Any
 
 import numpy as np
 
+from strata.engine.evaluation.config import MetricName
+from strata.engine.evaluation.counts import macro_f1, matrix_of
 from strata.engine.method.calls import LATE, LOST, OK, STALE
-from strata.engine.method.requests import Evaluation
+from strata.engine.method.requests import Evaluation, Pairs
 from strata.engine.rounds.pools import Evaluations
 from strata.engine.rounds.records import Outcome, RoundRecord, Scores
 
+PERSONAL, GLOBAL, UNSEEN = "PM", "GM", "unseen "
 
-def score(evaluations: Mapping[int, Evaluation]) -> Scores:
+
+@dataclass(frozen=True)
+class Scoring:
+    """What is made of evaluations.
+
+    Attributes:
+        unseen: clients that never train, which are scored apart.
+        metrics: beside accuracy and loss.
+        classes: number of classes K.
+    """
+
+    unseen: Collection[int] = ()
+    metrics: Collection[MetricName] = ()
+    classes: int = 0
+
+
+def score(evaluations: Mapping[int, Evaluation], scoring: Scoring = Scoring()) -> Scores:
     """Pool the evaluations of one kind of model (by client id) over the clients that have test rows, one at least."""
     counted = {client: e for client, e in evaluations.items() if e.samples}
     accuracies = np.array([e.accuracy for e in counted.values()])
@@ -26,16 +49,37 @@ def score(evaluations: Mapping[int, Evaluation]) -> Scores:
         std=float(accuracies.std()),
         worst_decile=float(worst.mean()),
         clients={client: e.accuracy for client, e in counted.items()},
+        **_further([e.pairs for e in counted.values()], scoring),
     )
 
 
-def score_all(evaluations: Evaluations) -> dict[str, Scores]:
-    """One :class:`~strata.engine.rounds.records.Scores` per kind of model (PM, TM, GM)."""
-    kinds = sorted({kind for by_kind in evaluations.values() for kind in by_kind})
-    return {
-        kind: score({client: by_kind[kind] for client, by_kind in evaluations.items() if kind in by_kind})
-        for kind in kinds
-    }
+def _further(pairs: Sequence[Pairs], scoring: Scoring) -> dict[str, Any]:
+    """The metrics that were asked for, of the pairs of each client."""
+    found: dict[str, Any] = {}
+    if "macro_f1" in scoring.metrics:
+        found = {"macro_f1": macro_f1(joined.from_iterable(pairs)), "macro_f1_mean": fmean(map(macro_f1, pairs))}
+    if "confusion" in scoring.metrics:
+        found["confusion"] = matrix_of(joined.from_iterable(pairs), scoring.classes).tolist()
+    return found
+
+
+def score_all(evaluations: Evaluations, scoring: Scoring = Scoring()) -> dict[str, Scores]:
+    """One :class:`~strata.engine.rounds.records.Scores` per kind of model (PM, TM, GM), and per kind of the unseen."""
+    by_kind: dict[str, dict[int, Evaluation]] = {}
+    for client, kinds in evaluations.items():
+        for kind, one in kinds.items():
+            name = f"{UNSEEN}{kind}" if client in scoring.unseen else kind
+            by_kind.setdefault(name, {})[client] = one
+    scores = {kind: score(by_kind[kind], scoring) for kind in sorted(by_kind)}
+    return {kind: replace(one, hurt=_hurt(kind, one, scores)) for kind, one in scores.items()}
+
+
+def _hurt(kind: str, own: Scores, scores: Mapping[str, Scores]) -> float | None:
+    """The share of the clients that a kind of personal model serves worse than the global model does."""
+    shared = scores.get(kind.replace(PERSONAL, GLOBAL))
+    if PERSONAL not in kind or shared is None:
+        return None
+    return fmean(accuracy < shared.clients[client] for client, accuracy in own.clients.items())
 
 
 def record(round: int, virtual_s: float, outcome: Outcome, scores: Mapping[str, Scores], wall_s: float) -> RoundRecord:
@@ -78,11 +122,20 @@ def to_plain(value: RoundRecord) -> dict[str, object]:
     """A record as plain JSON, without its calls, and without what differs between equal runs (wall-clock seconds)."""
     plain = {entry.name: getattr(value, entry.name) for entry in dataclasses.fields(value)}
     del plain["calls"], plain["wall_s"], plain["agents_wall_s"], plain["seconds"]
-    return {**plain, "scores": {kind: dataclasses.asdict(one) for kind, one in value.scores.items()}}
+    return {**plain, "scores": {kind: _plain_scores(one) for kind, one in value.scores.items()}}
+
+
+def _plain_scores(scores: Scores) -> dict[str, object]:
+    """Scores as plain JSON, without what nobody asked for."""
+    return {name: value for name, value in dataclasses.asdict(scores).items() if value is not None}
 
 
 def chain(digest: str, value: RoundRecord) -> str:
-    """SHA-256 in hexadecimal over a record and the digest of all records before it, which is empty for the first."""
-    made = hashlib.sha256((digest + json.dumps(to_plain(value), sort_keys=True)).encode())
+    """SHA-256 in hexadecimal over a record and the digest of all records before it, which is empty for the first.
+
+    The share of clients that are hurt is left out: it follows from their accuracies.
+    """
+    plain = to_plain(replace(value, scores={kind: replace(one, hurt=None) for kind, one in value.scores.items()}))
+    made = hashlib.sha256((digest + json.dumps(plain, sort_keys=True)).encode())
     value.calls.digest(made.update)
     return made.hexdigest()

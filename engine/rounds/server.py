@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from strata.engine.data.dataset import IntArray
 from strata.engine.determinism import single_thread
-from strata.engine.errors import ActionError
+from strata.engine.errors import ActionError, ConfigError
 from strata.engine.method.algorithm import TieredAlgorithm
 from strata.engine.method.calls import CallTable
 from strata.engine.method.messages import Assignment, Context, Received
@@ -100,11 +100,15 @@ class GlobalServer:
             world: the run.
             tier: the server's children.
             clients: reaches every client, for probes and for private states.
+
+        Raises:
+            ConfigError: where clients are to have personal models made of a global one, and the method has none.
         """
         self._world, self._tier, self._clients = world, tier, clients
         self._schedule: Schedule = schedule_of(tier.plan)
         with single_thread():
             self.state = world.algorithm.init_global(derive(world.seed, "global"))
+            _require_model(world, self.state)
         self.round = 0
         self.virtual_s = 0.0
         self._probes: list[CallTable] = []  # of the round to come, each table's side by side
@@ -174,7 +178,7 @@ class GlobalServer:
         presence = self._world.presence
         if presence is None or self._schedule.away:
             return 0.0
-        return presence.wait_s(self._everyone, self.virtual_s)
+        return presence.wait_s(self._world.seen, self.virtual_s)
 
     def _with_probes(self, outcome: Outcome, begins_s: float) -> Outcome:
         """A round as it is with what came before its exchange: the wait for somebody to come, and probes."""
@@ -194,9 +198,12 @@ class GlobalServer:
         return self._tier.evaluate({} if model is None else {"GM": model}, self._evaluated())
 
     def _evaluated(self) -> Sequence[int]:
-        if self._world.evaluated_clients is None:
+        """All clients, or as many as are drawn of those that may be called, and of the others."""
+        world, size = self._world, self._world.evaluated_clients
+        if size is None:
             return self._everyone
-        return choose(self._everyone, self._world.evaluated_clients, self._world.seed, "evaluation", self.round)
+        seen = choose(world.seen, size, world.seed, "evaluation", self.round)
+        return sorted([*seen, *choose(world.unseen, size, world.seed, "evaluation", self.round, "unseen")])
 
     def snapshot(self, since: int = -1) -> Snapshot:
         """Snapshot of the server's state and of all state below it; of clients' only what changed after ``since``."""
@@ -220,6 +227,14 @@ class GlobalServer:
     @property
     def _everyone(self) -> range:
         return range(len(self._world.data.clients))
+
+
+def _require_model(world: World, state: object) -> None:
+    if world.personal.kind != "none" and world.algorithm.global_model(state) is None:
+        raise ConfigError(
+            f"evaluation.personal={world.personal.kind}: {type(world.algorithm).__name__} has no global model that "
+            "clients could be served with. Expected none."
+        )
 
 
 def _require_teams(world: World, decided: Mapping[int, Assignment], round: int) -> None:

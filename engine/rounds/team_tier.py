@@ -45,6 +45,7 @@ class TeamTier:
         self.price_s = price_s
         self._world, self._teams, self._method = world, teams, tiered(world)
         self._topology: Topology = world.data.teams
+        self._members = called_members(world, self._topology)
         self._team_of = world.team_of
         self.plan = world.teams_plan
         self.waited = Stopwatch()  # from handing calls over to their last reply
@@ -61,17 +62,17 @@ class TeamTier:
         return self._team_of
 
     def clients(self, children: Sequence[int]) -> list[int]:
-        """The clients that are now in some teams; ids, ascending."""
-        return sorted(client for team in children for client in self._topology[team])
+        """The clients that are now in some teams and may be called; ids, ascending."""
+        return sorted(client for team in children for client in self._members[team])
 
     def calls(self, children: Sequence[int], state: object, moment: Moment) -> list[TeamCall]:
         """What each team is sent; where the method gives several teams one object, it travels once."""
         decided = {} if moment.decisions is None else moment.decisions.teams
         calls = []
         for team in children:
-            info = self._world.team_info(team, self._topology[team])
+            info = self._world.team_info(team, self._members[team])
             down = self._method.to_team(state, info, decided.get(team, {}), self._context(moment.round))
-            members = self._topology[team]
+            members = self._members[team]
             calls.append(TeamCall(team, moment.round, members, down, moment.decisions, moment.virtual_s))
         return calls
 
@@ -123,7 +124,7 @@ class TeamTier:
 
     def remade(self, flying: Flying, down: object) -> TeamCall:
         """A call that was in flight when the run was saved, as it was handed over."""
-        members = self._topology[flying.receiver]
+        members = self._members[flying.receiver]
         return TeamCall(flying.receiver, flying.round, members, down, flying.decisions, flying.virtual_s)
 
     def outcome(self, before: object, step: Step[TeamReply]) -> Outcome:
@@ -155,12 +156,12 @@ class TeamTier:
         """
         if self._method.regroups:
             formed = self._method.regroup(state, self._topology, self._context(moment.round))
-            _check(formed, self._topology, moment.round)
+            _check(formed, self._topology, self._world, moment.round)
             # A method may have counted with numpy, whose numbers are not what calls and checkpoints hold.
             self._adopt({int(team): sorted(map(int, members)) for team, members in sorted(formed.items())})
 
     def _adopt(self, topology: Topology) -> None:
-        self._topology = topology
+        self._topology, self._members = topology, called_members(self._world, topology)
         self._team_of = teams_by_client(topology, len(self._world.data.clients))
 
     def evaluate(self, shared: Mapping[str, Params], clients: Sequence[int]) -> Evaluations:
@@ -188,7 +189,12 @@ class TeamTier:
         return Context(round, 0, derive(self._world.seed, "server", round))
 
 
-def _check(formed: Topology, before: Topology, round: int) -> None:
+def called_members(world: World, topology: Topology) -> Topology:
+    """The members of each team that may be called."""
+    return {team: world.called(members) for team, members in topology.items()} if world.unseen else topology
+
+
+def _check(formed: Topology, before: Topology, world: World, round: int) -> None:
     everyone = sorted(client for members in before.values() for client in members)
     if set(formed) != set(before) or sorted(c for members in formed.values() for c in members) != everyone:
         raise TopologyError(
@@ -197,3 +203,8 @@ def _check(formed: Topology, before: Topology, round: int) -> None:
         )
     if empty := [team for team, members in formed.items() if not len(members)]:
         raise TopologyError(f"round {round}: the method left team {empty[0]} without a client; expected one at least.")
+    if idle := [team for team, members in called_members(world, formed).items() if not len(members)]:
+        raise TopologyError(
+            f"round {round}: the method left team {idle[0]} with unseen clients alone; expected one that trains. Lower "
+            "evaluation.unseen."
+        )

@@ -15,6 +15,7 @@ from strata.engine.clock.profiles import Profiles
 from strata.engine.data.dataset import Dataset, FederatedData, IntArray
 from strata.engine.data.mapped import chunks
 from strata.engine.data.parts import ClientRows, Listed
+from strata.engine.evaluation.personal import Personal, Service, service_of
 from strata.engine.method.algorithm import Algorithm
 from strata.engine.method.calls import NO_TEAM
 from strata.engine.method.messages import ClientInfo, TeamInfo
@@ -94,6 +95,9 @@ class World:
         sleep_scale: wall seconds slept per virtual second; 0 computes delays only.
         batch_clients: requests of so many clients are answered as one operation, at most; 1: one by one.
         evaluated_clients: how many clients each evaluation draws; None: it takes all.
+        personal: which personal models clients are evaluated with, where the method has none.
+        unseen: ids of the clients that are never called, ascending; they are evaluated, apart from the others.
+        counts_pairs: whether evaluations count which class was taken for which.
         presence: which clients are there when; None: that is left to their profiles' probability.
         server_shares: whether the clients of the global server share its link in a round; ``team_shares``: whether
             those of a team server share that.
@@ -113,6 +117,9 @@ class World:
     sleep_scale: float = 0.0
     batch_clients: int = 1
     evaluated_clients: int | None = None
+    personal: Personal = field(default_factory=Personal)
+    unseen: Sequence[int] = ()
+    counts_pairs: bool = False
     state_cache_mib: float = 1024.0
     presence: Presence | None = None
     server_shares: bool = False
@@ -135,6 +142,29 @@ class World:
         if self.presence is not None:
             digest.update(self.presence.fingerprint.encode())
         return digest.hexdigest()
+
+    @cached_property
+    def service(self) -> Service:
+        """What clients do when they are called and evaluated."""
+        return service_of(self.algorithm, self.personal, self.seed)
+
+    @property
+    def stateless(self) -> bool:
+        """Whether clients keep nothing between their calls, so that any actor may make any client's call."""
+        return self.algorithm.stateless and not self.personal.is_kept
+
+    @cached_property
+    def seen(self) -> Sequence[int]:
+        """The clients that may be called, ids ascending: all but the unseen ones."""
+        return self.called(range(len(self.data.clients)))
+
+    def called(self, clients: Sequence[int]) -> Sequence[int]:
+        """Those of some clients that may be called, in their order."""
+        return [client for client in clients if client not in self._unseen] if self.unseen else clients
+
+    @cached_property
+    def _unseen(self) -> frozenset[int]:
+        return frozenset(self.unseen)
 
     @cached_property
     def _rows(self) -> ClientRows:

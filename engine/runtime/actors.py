@@ -167,4 +167,4 @@ def _bring(names: Mapping[str, object]) -> None:
 
 def _work(world: World, alike: bool) -> NDArray[np.integer] | None:
     """What a call of each client takes, where any actor may make it: nothing is kept, and actors are ``alike``."""
-    return world.train_samples if alike and world.algorithm.stateless else None
+    return world.train_samples if alike and world.stateless else None

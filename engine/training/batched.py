@@ -18,6 +18,7 @@ from torch import Tensor
 
 from strata.engine.data.dataset import Dataset, IntArray
 from strata.engine.errors import TrainingError
+from strata.engine.evaluation.counts import pairs_of
 from strata.engine.method.losses import Batch
 from strata.engine.method.requests import AdamW, Answer, Evaluate, Evaluation, Sgd, Train
 from strata.engine.params import Params
@@ -80,7 +81,7 @@ class Batched:
         """Requests with equal keys are answered together."""
         request, n = one.request, len(one.rows)
         if isinstance(request, Evaluate):
-            return kind_of(request), padded(n, self._evaluation_batch)
+            return kind_of(request), padded(n, self._evaluation_batch), request.pairs
         train = _train(one)
         pulls = tuple((tuple(pull.to), pull.strength) for pull in train.pull)
         steps = sum(batch_sizes(n, train).values()) if train.schedule else 0  # on which the learning rate then rests
@@ -222,6 +223,7 @@ class Batched:
         module = self._modules.bare(requests[0].model).eval()
         held = self._stacked(slots(module), [request.params for request in requests])
         correct, loss = np.zeros(len(chosen), np.int64), np.zeros(len(chosen))
+        pairs: list[list[IntArray]] = [[] for _ in chosen]
         with torch.no_grad():  # under inference mode other operations would be recorded than in training
             for step, alive in enumerate(lanes.active):
                 lanes_now = max(alive, LEAST)
@@ -233,11 +235,15 @@ class Batched:
                 (found,) = operation(*operands)
                 counts = weights > 0
                 losses = F.cross_entropy(found.flatten(0, 1), y.flatten(), reduction="none").view(y.shape)
-                right = (found.argmax(-1) == y) & counts
+                predicted = found.argmax(-1)
+                right = (predicted == y) & counts
                 correct[:alive] += right.sum(-1).cpu().numpy()[:alive]
                 loss[:alive] += losses.to(torch.float64).masked_fill(~counts, 0.0).sum(-1).cpu().numpy()[:alive]
+                if requests[0].pairs:
+                    for lane, (own, used) in enumerate(zip(_paired(y, predicted), counts.cpu().numpy(), strict=True)):
+                        pairs[lane].append(own[:, used])
         made = {
-            place: Evaluation(int(correct[lane]), len(group[place].rows), float(loss[lane]))
+            place: Evaluation(int(correct[lane]), len(group[place].rows), float(loss[lane]), pairs_of(pairs[lane]))
             for lane, place in enumerate(order)
         }
         return [made[place] for place in range(len(group))]
@@ -266,6 +272,11 @@ def _at_least(order: list[int]) -> list[int]:
 def _in_order(n: int, width: int) -> list[IntArray]:
     """Positions 0..n-1, ``width`` at a time."""
     return [np.arange(first, min(n, first + width)) for first in range(0, n, width)]
+
+
+def _paired(true: Tensor, predicted: Tensor) -> IntArray:
+    """True classes (N, P) above predicted ones, of each lane: (N, 2, P), on the CPU."""
+    return torch.stack([true, predicted], 1).cpu().numpy()
 
 
 def _joined(tensors: Sequence[Tensor], device: torch.device, dtype: torch.dtype) -> Tensor:

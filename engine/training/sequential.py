@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from strata.engine.data.dataset import Dataset, IntArray
 from strata.engine.determinism import torch_scope
 from strata.engine.errors import StrataError
+from strata.engine.evaluation.counts import pairs_of
 from strata.engine.method.losses import Batch, sample_losses
 from strata.engine.method.requests import (
     AdamW,
@@ -142,13 +143,15 @@ class Sequential:
 
     def _evaluate(self, request: Evaluate, rows: IntArray) -> Evaluation:
         module = self._modules.load(request.model, request.params).eval()
-        correct, loss_sum = 0, 0.0
+        correct, loss_sum, pairs = 0, 0.0, []
         with torch.inference_mode():
             for x, y in self._evaluation_batches(rows):
                 logits = module(x)
                 correct += int((logits.argmax(1) == y).sum())
+                if request.pairs:
+                    pairs.append(torch.stack([y, logits.argmax(1)]).cpu().numpy())
                 loss_sum += float(F.cross_entropy(logits, y, reduction="none").sum(dtype=torch.float64))
-        return Evaluation(correct, len(rows), loss_sum)
+        return Evaluation(correct, len(rows), loss_sum, pairs_of(pairs))
 
 
 def _take(module: nn.Module, like: Params) -> Params:

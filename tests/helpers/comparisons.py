@@ -17,7 +17,14 @@ from strata.cluster.report.results import Contestant, Run
 ODD = "a<b>&$^$.yaml"  # markup in HTML, and a broken formula in matplotlib
 LABELS = ["permfl", "fedprox:method.mu=0.5", ODD]
 FAST = ["method.team_rounds=2", "method.local_steps=2", "method.batch_size=16"]
-PLOTS = ["accuracy-bytes.png", "accuracy-flops.png", "accuracy-rounds.png", "accuracy-time.png", "straggling.png"]
+PLOTS = [
+    "accuracy-bytes.png",
+    "accuracy-clients.png",
+    "accuracy-flops.png",
+    "accuracy-rounds.png",
+    "accuracy-time.png",
+    "straggling.png",
+]
 
 
 def command(*words):

@@ -17,6 +17,7 @@ FLOORS = (
     "engine.data engine.clock",
     "engine.models",
     "engine.method",
+    "engine.evaluation",
     "engine.training engine.state",
     "engine.rounds",
     "engine.config",

@@ -56,6 +56,16 @@ def test_settings_of_agents_go_to_the_methods_that_have_agents(tenfold):
         resolve([tenfold, "agents.hidden=32"])
 
 
+def test_personal_models_are_for_methods_without_and_may_differ():
+    words = ["fedavg", "fedavg:evaluation.personal=last", "permfl", "evaluation.personal=tuned", "rounds=3"]
+    configs, _ = resolve(words)
+    assert [config.evaluation.personal for config in configs.values()] == ["tuned", "last", "none"]
+    with pytest.raises(ConfigError, match=r"permfl has personal models of its own"):
+        resolve(["fedavg", "permfl:evaluation.personal=tuned"])
+    with pytest.raises(ConfigError, match=r"evaluation.unseen is 0.5 in .* and 0.0 in fedavg: what is compared must"):
+        resolve(["fedavg", "fedprox:evaluation.unseen=0.5"])
+
+
 def test_commas_within_a_value_do_not_end_it():
     configs, _ = resolve(["fedavg", "fedavg:method.lr=0.3,method.epochs=2"])
     assert [(c.method.lr, c.method.epochs) for c in configs.values()] == [(0.01, 1), (0.3, 2)]

@@ -1,10 +1,12 @@
 """The table of results: means over the seeds, and against a baseline."""
 
+from dataclasses import replace
+
 import pytest
 
 from strata.cluster.report.comparison import Comparison
 from strata.cluster.report.results import Contestant
-from tests.helpers.comparisons import PLAIN, QUICK
+from tests.helpers.comparisons import PLAIN, QUICK, read_back
 
 
 def comparison(*contestants, baseline=None):
@@ -32,9 +34,30 @@ def test_against_a_baseline_there_are_two_more_columns():
 def test_the_figures_as_numbers():
     numbers = comparison(PLAIN, QUICK).numbers()
     assert numbers["fedavg"] == pytest.approx(
-        {"GM": 0.6, "GM_std": 0.1 * 2**0.5, "virtual_s": 2.0, "straggling_s": 1.0, "bytes": 1500.0}
+        {
+            "GM": 0.6,
+            "GM_std": 0.1 * 2**0.5,
+            "worst_decile": 0.3,
+            "virtual_s": 2.0,
+            "straggling_s": 1.0,
+            "bytes": 1500.0,
+        }
     )
-    assert numbers["hapfl"] == {"PM": 0.8, "virtual_s": 0.5, "straggling_s": 0.0, "bytes": 1500.0}
+    expected = {"PM": 0.8, "worst_decile": 0.4, "virtual_s": 0.5, "straggling_s": 0.0, "bytes": 1500.0}
+    assert numbers["hapfl"] == pytest.approx(expected)
+
+
+def test_what_only_some_evaluations_measure_has_a_table_where_one_did():
+    run = read_back(0, (0.5, 0.75), kind="PM")
+    further = run.rounds.assign(**{"PM.hurt": 0.125, "PM.macro_f1": 0.5, "unseen PM.accuracy": 0.25})
+    made = comparison(PLAIN, Contestant("permfl", [replace(run, rounds=further)]))
+    assert made.further is not None
+    assert made.further.headings == ["method", "macro F1", "hurt", "unseen PM"]
+    assert made.further.rows == [["fedavg", "–", "–", "–"], ["permfl", "50.00 %", "12.50 %", "25.00 %"]]
+    assert made.headings == comparison(PLAIN, QUICK).headings
+    assert comparison(PLAIN, QUICK).further is None
+    numbers = made.numbers()["permfl"]
+    assert [numbers[name] for name in ("unseen PM", "macro_f1", "hurt")] == [0.25, 0.5, 0.125]
 
 
 def test_the_terminals_table_takes_labels_as_they_are():

@@ -11,7 +11,8 @@ from strata.cluster.sinks.by_client import calls_by_round, read_calls, read_scor
 from strata.cluster.sinks.jsonl import JsonlSink, read_metrics, record_from_plain
 from strata.engine.errors import StrataError, StrataWarning
 from strata.engine.method.calls import CallTable
-from tests.helpers.records import SUMMARY, record, run_info
+from strata.engine.rounds.records import Scores
+from tests.helpers.records import SUMMARY, record, run_info, scores
 
 
 def write(run_dir: Path, rounds: range, **changes: Any) -> bytes:
@@ -32,6 +33,21 @@ def test_a_line_is_a_round_without_its_clients(tmp_path: Path) -> None:
     assert "calls" not in second
     assert "clients" not in second["scores"]["PM"]
     assert [call["status"] for call in calls_by_round(tmp_path)[2]] == ["ok", "late"]
+
+
+def test_matrices_are_those_of_the_last_evaluation_in_a_file_of_their_own(tmp_path: Path) -> None:
+    def scored(number: int) -> dict[str, Scores]:
+        return {kind: replace(scores(0.5), confusion=[[number, 1], [0, 3]]) for kind in ("PM", "GM")}
+
+    sink = JsonlSink()
+    sink.start(run_info(tmp_path))
+    for number in (1, 2):
+        sink.round(record(number, scores=scored(number)))
+    sink.round(record(3, evaluated=False))
+    sink.finish(SUMMARY, 0)
+    matrix = [[2, 1], [0, 3]]
+    assert json.loads((tmp_path / "confusion.json").read_text()) == {"round": 2, "PM": matrix, "GM": matrix}
+    assert all("confusion" not in line for line in (tmp_path / "metrics.jsonl").read_text().splitlines())
 
 
 def test_equal_runs_write_equal_bytes_whatever_time_they_took(tmp_path: Path) -> None:

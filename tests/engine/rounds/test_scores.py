@@ -8,7 +8,9 @@ import pytest
 from strata.engine.method.calls import LATE, LOST, NO_TEAM, OK, Call, CallTable
 from strata.engine.method.requests import Evaluation
 from strata.engine.rounds.records import Outcome
-from strata.engine.rounds.scores import chain, record, score, score_all, to_plain
+from strata.engine.rounds.scores import Scoring, chain, record, score, score_all, to_plain
+
+RECORD = record(1, 1.0, Outcome(1.0, [], CallTable.of([])), {}, wall_s=0.1)
 
 
 def test_accuracy_is_pooled_and_fairness_is_over_clients():
@@ -74,5 +76,37 @@ def test_the_digest_sees_every_value_but_the_wall_clock():
         changed = CallTable.of([made._replace(**{name: another})])
         assert chain("", replace(base, calls=changed)) != chain("", base), name
     scored = replace(base, scores={"GM": scores})
-    for name, changed in changes(scores):
-        assert chain("", replace(base, scores={"GM": changed})) != chain("", scored), name
+    for name, changed in changes(scores):  # the share of those that are hurt follows from their accuracies
+        assert (chain("", replace(base, scores={"GM": changed})) == chain("", scored)) == (name == "hurt"), name
+
+
+def test_clients_whom_personalisation_serves_worse_are_hurt():
+    def both(global_, personal):
+        return {"GM": Evaluation(global_, 4, 1.0), "PM": Evaluation(personal, 4, 1.0)}
+
+    scores = score_all({0: both(2, 1), 1: both(2, 2), 2: both(2, 3), 3: both(0, 4)})
+    assert scores["PM"].hurt == 0.25  # an equal accuracy hurts nobody
+    assert scores["GM"].hurt is None
+    assert score_all({0: {"PM": Evaluation(1, 4, 1.0)}})["PM"].hurt is None
+    assert to_plain(replace(RECORD, scores=scores))["scores"]["PM"]["hurt"] == 0.25
+    assert "hurt" not in to_plain(replace(RECORD, scores=scores))["scores"]["GM"]
+
+
+def test_the_unseen_are_scored_apart():
+    evaluations = {0: {"GM": Evaluation(1, 2, 1.0)}, 1: {"GM": Evaluation(2, 2, 1.0), "PM": Evaluation(1, 2, 1.0)}}
+    scores = score_all(evaluations, Scoring(unseen={1}))
+    assert {kind: one.accuracy for kind, one in scores.items()} == {"GM": 0.5, "unseen GM": 1.0, "unseen PM": 0.5}
+    assert scores["unseen PM"].hurt == 1.0
+
+
+def test_f1_is_of_all_rows_together_and_of_each_client():
+    # Together: class 0 is right 3 of 4 times and predicted 4 times, class 1 once of 2 and 2: F1 of 3/4 and 1/2.
+    first, second = ((0, 0, 1), (0, 1, 1), (1, 1, 1)), ((0, 0, 2), (1, 0, 1))
+    evaluations = {0: {"GM": Evaluation(2, 3, 1.0, first)}, 1: {"GM": Evaluation(2, 3, 1.0, second)}}
+    made = score_all(evaluations, Scoring(metrics=["macro_f1", "confusion"], classes=3))["GM"]
+    assert made.macro_f1 == pytest.approx((3 / 4 + 1 / 2) / 2)
+    # The first: 2/3 and 2/3. The second: 4/5, and 0 for the class that it never predicts.
+    assert made.macro_f1_mean == pytest.approx((2 / 3 + 2 / 5) / 2)
+    assert made.confusion == [[3, 1, 0], [1, 1, 0], [0, 0, 0]]
+    plain = score_all(evaluations)["GM"]
+    assert (plain.macro_f1, plain.macro_f1_mean, plain.confusion) == (None, None, None)

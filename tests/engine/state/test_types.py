@@ -2,6 +2,7 @@
 
 from strata.algorithms.fedavg import FedAvg, Global
 from strata.algorithms.fedprox import FedProx
+from strata.engine.evaluation.personal import Kept
 from strata.engine.method.length import Length
 from strata.engine.method.situation import Decisions
 from strata.engine.models.spec import ModelSpec
@@ -9,7 +10,7 @@ from strata.engine.state.archive import Archived
 from strata.engine.state.snapshot import Aloft, Flying, Saved, Snapshot, Underway
 from strata.engine.state.types import state_types
 
-OWN = {kind.__name__: kind for kind in (Snapshot, Saved, Archived, Length, Aloft, Flying, Underway, Decisions)}
+OWN = {kind.__name__: kind for kind in (Snapshot, Saved, Archived, Length, Aloft, Flying, Underway, Decisions, Kept)}
 MODEL = ModelSpec("mclr", (2,), 3, ())
 
 
