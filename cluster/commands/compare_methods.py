@@ -26,7 +26,9 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("--against", action="append", default=[], metavar="METHOD", help="columns relative to this one")
     parser.add_argument("--target", metavar="ACCURACY|common|METHOD", help=TARGET)
     parser.add_argument("--report", nargs="+", type=Path, metavar="RUN_DIR", help="of these runs, without training")
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="folder for report.html, results.md and plots")
+    parser.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="folder for report.html, results (md, csv, tex) and plots"
+    )
     parser.add_argument("--svg", type=Path, help="also save what the terminal showed as an SVG picture")
 
 

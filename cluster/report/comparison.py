@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from strata.cluster.humanise import NOTHING, humanise_bytes, humanise_seconds
+from strata.cluster.humanise import NOTHING, humanise_bytes, humanise_flops, humanise_seconds
 from strata.cluster.report.results import Contestant, change
 from strata.cluster.report.targets import Targets
 from strata.cluster.sinks.display import mean_std
@@ -51,7 +51,7 @@ class Comparison:
     def headings(self) -> list[str]:
         """Headings of the table of results."""
         relative = [f"{what} vs {self.baseline}" for what in ("time", "straggling") if self.baseline is not None]
-        return ["method", *KINDS, "worst decile", "virtual time", "straggling", "bytes", *relative]
+        return ["method", *KINDS, "worst decile", "virtual time", "straggling", "bytes", "FLOPs", *relative]
 
     @cached_property
     def further(self) -> Sheet | None:
@@ -94,6 +94,7 @@ class Comparison:
             humanise_seconds(one.mean("virtual_s")),
             humanise_seconds(one.mean("straggling_s")),
             humanise_bytes(one.mean("bytes_total")),
+            humanise_flops(one.mean("flops_total")),
             *self._relative(one),
         ]
 

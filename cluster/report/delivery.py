@@ -1,4 +1,6 @@
-"""What a comparison leaves behind: tables in the terminal, PNG files, ``report.html``, ``results.md``, and a W&B run.
+"""What a comparison leaves behind: tables in the terminal, PNG files, ``report.html``, ``results``, and a W&B run.
+
+The results are the tables as Markdown, the first of them as LaTeX too, and the figures as numbers in a CSV file.
 
 A run is worth more than a picture of it: what fails here is a warning.
 """
@@ -9,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import pandas as pd
 from rich.console import Console
 
 from strata.cluster.report.comparison import Comparison
@@ -25,6 +28,8 @@ from strata.engine.config.tracking import TrackingConfig
 from strata.engine.errors import StrataWarning
 
 T = TypeVar("T")
+
+CSV, LATEX = "results.csv", "results.tex"
 
 
 def deliver(comparison: Comparison, folder: Path, tracking: TrackingConfig, console: Console) -> None:
@@ -46,10 +51,20 @@ def deliver(comparison: Comparison, folder: Path, tracking: TrackingConfig, cons
     pictures = _tried("the plots could not be drawn", lambda: _drawn(comparison, folder), comparison) or []
     path = _tried("the report could not be written", lambda: write(comparison, pictures, folder), comparison)
     _tried("results.md could not be written", lambda: write_results(comparison, folder), comparison)
+    _tried("results.csv and results.tex could not be written", lambda: write_tables(comparison, folder), comparison)
     if tracking.wandb != "disabled":
         _log(comparison, pictures, folder, tracking, console)
     if path:
         console.print(f"report  {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def write_tables(comparison: Comparison, folder: Path) -> None:
+    """Write ``results.csv``, a row of numbers a method, and ``results.tex``, the table of results for ``booktabs``."""
+    numbers = pd.DataFrame.from_dict(comparison.numbers(), orient="index").rename_axis("method")
+    numbers.to_csv(folder / CSV)
+    texts = pd.DataFrame(comparison.rows, columns=comparison.headings)
+    sides = "l" + "r" * (len(comparison.headings) - 1)
+    texts.to_latex(folder / LATEX, index=False, escape=True, column_format=sides)
 
 
 def _drawn(comparison: Comparison, folder: Path) -> list[Picture]:

@@ -82,7 +82,7 @@ class Contestant:
         return next(kind for kind in KINDS if self.accuracies(kind))
 
     def numbers(self) -> dict[str, float]:
-        """The figures of the table as numbers: accuracies and shares 0..1, seconds, bytes; ``_std`` over the seeds."""
+        """The figures of the table as numbers: accuracies 0..1, seconds, bytes, FLOPs; ``_std`` over the seeds."""
         kinds = (*KINDS, *(f"{UNSEEN}{kind}" for kind in KINDS))
         found = {kind: values for kind in kinds if (values := self.accuracies(kind))}
         means = {kind: statistics.fmean(values) for kind, values in found.items()}
@@ -90,7 +90,8 @@ class Contestant:
         seconds = {name: self.mean(name) for name in ("virtual_s", "straggling_s")}
         names = ("worst_decile", "macro_f1", "hurt")
         main = {name: statistics.fmean(values) for name in names if (values := self.last(f"{self.personal}.{name}"))}
-        return {**means, **spread, **main, **seconds, "bytes": self.mean("bytes_total")}
+        totals = {name: self.mean(f"{name}_total") for name in ("bytes", "flops")}
+        return {**means, **spread, **main, **seconds, **totals}
 
 
 def change(value: float, base: float) -> str:

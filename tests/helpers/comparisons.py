@@ -83,6 +83,7 @@ def read_back(seed, accuracies, virtual_s=(1.0, 2.0), straggling_s=(0.5, 1.5), k
         "virtual_s": virtual_s,
         "straggling_s": straggling_s,
         "bytes_total": bytes_total,
+        "flops_total": (1e9, 3e9),
     }
     return Run(Path("x"), {"seed": seed}, pd.DataFrame(columns, index=[1, 2]))
 

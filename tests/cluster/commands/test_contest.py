@@ -78,7 +78,7 @@ def test_without_a_baseline_there_are_no_relative_columns(done, tmp_path):
     folder, _ = done
     code, out = command("--report", *sorted((folder / "runs").glob("fed*")), "--output", tmp_path)
     assert code == 0
-    assert page_of(tmp_path).rows[0][-1] == "bytes"
+    assert page_of(tmp_path).rows[0][-1] == "FLOPs"
     assert " vs" not in out
 
 

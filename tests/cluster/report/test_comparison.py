@@ -15,12 +15,12 @@ def comparison(*contestants, baseline=None):
 
 def test_a_row_has_what_runs_came_to_over_the_seeds():
     made = comparison(PLAIN, QUICK)
-    assert made.headings == ["method", "PM", "TM", "GM", "worst decile", "virtual time", "straggling", "bytes"]
+    assert made.headings == ["method", "PM", "TM", "GM", "worst decile", "virtual time", "straggling", "bytes", "FLOPs"]
     # Accuracies 0.5 and 0.7: mean 0.6, sample deviation 0.1·√2. Straggling is a mean of the rounds, all else the last.
     assert made.rows[0] == [
-        "fedavg", "–", "–", "60.00 ± 14.14 %", "30.00 ± 7.07 %", "2.0 s", "1.0 s", "1.50 kB"
+        "fedavg", "–", "–", "60.00 ± 14.14 %", "30.00 ± 7.07 %", "2.0 s", "1.0 s", "1.50 kB", "3.00 GFLOP"
     ]  # fmt: skip
-    assert made.rows[1] == ["hapfl", "80.00 %", "–", "–", "40.00 %", "500 ms", "0 s", "1.50 kB"]
+    assert made.rows[1] == ["hapfl", "80.00 %", "–", "–", "40.00 %", "500 ms", "0 s", "1.50 kB", "3.00 GFLOP"]
 
 
 def test_against_a_baseline_there_are_two_more_columns():
@@ -41,9 +41,10 @@ def test_the_figures_as_numbers():
             "virtual_s": 2.0,
             "straggling_s": 1.0,
             "bytes": 1500.0,
+            "flops": 3e9,
         }
     )
-    expected = {"PM": 0.8, "worst_decile": 0.4, "virtual_s": 0.5, "straggling_s": 0.0, "bytes": 1500.0}
+    expected = {"PM": 0.8, "worst_decile": 0.4, "virtual_s": 0.5, "straggling_s": 0.0, "bytes": 1500.0, "flops": 3e9}
     assert numbers["hapfl"] == pytest.approx(expected)
 
 

@@ -4,7 +4,11 @@ import shlex
 import shutil
 import sys
 
+import pandas as pd
+import pytest
+
 from strata.cluster.report import delivery as report
+from strata.cluster.report.results import read_run
 from tests.helpers.comparisons import LABELS, ODD, PLOTS, command, copied, page_of
 
 
@@ -38,6 +42,18 @@ def test_equal_runs_make_an_equal_report(done, tmp_path):
     assert {tuple(row[:8]) for row in again[1:4]} == {
         (label, *row[1:8]) for label, row in zip(("permfl", "fedprox", "fedavg"), live[1:4], strict=True)
     }
+
+
+def test_the_figures_are_a_csv_file_and_the_table_is_latex(done):
+    folder, _ = done
+    numbers = pd.read_csv(folder / "report" / "results.csv", index_col="method")
+    assert numbers.index.tolist() == list(LABELS)
+    rounds = [read_run(run).outcome for run in (folder / "runs").glob("permfl*")]
+    assert numbers.loc["permfl", "flops"] == pytest.approx(sum(one["flops_total"] for one in rounds) / len(rounds))
+    lines = (folder / "report" / "results.tex").read_text(encoding="utf8").splitlines()
+    assert lines[0].startswith("\\begin{tabular}{lrrr")
+    assert lines[2].startswith("method & PM & TM & GM & worst decile & ")
+    assert [line.count(" & ") for line in lines[4 : 4 + len(LABELS)]] == [lines[2].count(" & ")] * len(LABELS)
 
 
 def test_what_cannot_be_drawn_costs_neither_table_nor_report(done, tmp_path, monkeypatch, warned):
