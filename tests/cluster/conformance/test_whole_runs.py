@@ -114,6 +114,7 @@ def test_what_is_trained_one_by_one_is_said():
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive  # golden runs are compared on Ray
 def test_a_run_on_ray_is_compared_to_the_bit(monkeypatch):
     subject = Subject("scaffold", FEW)
     run = subject.on_ray(whole_runs.ROUNDS)
