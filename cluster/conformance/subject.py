@@ -36,13 +36,12 @@ SETTING = (
     "teams.participation=1",
     "partition=labels",
     "partition.labels_per_client=2",
-    "evaluation.every=1",
-    "training.batch_clients=1",
-    "runtime=inprocess",
-    "tracking.wandb=disabled",
     "ray.num_cpus=2",
 )
 """In what a method is checked, where nothing else is said: 8 clients, 600 images, 6 rounds."""
+
+FIXED = ("runtime=inprocess", "training.batch_clients=1", "evaluation.every=1")
+"""What is not to be said: with runs of this kind others are compared."""
 
 AT = Context(1, 1, 0)
 LEAST_ROUNDS = 3
@@ -124,12 +123,12 @@ class Subject:
     """A method, and what its checks share."""
 
     def __init__(self, source: str, words: Sequence[str] = ()) -> None:
-        """Load the method's name or YAML file, in :data:`SETTING` but for the ``key=value`` in ``words``.
+        """Load a method by its name or a YAML file, in :data:`SETTING` but for the ``key=value`` in ``words``.
 
         Raises:
             StrataError: where there is no such method, or it does not fit the setting.
         """
-        self.source, self._words = source, [*SETTING, *words]
+        self.source, self._words = source, [*SETTING, *words, *FIXED]
         self.config = load_config(source, self._words)
         if self.config.rounds < LEAST_ROUNDS or self.config.clients.count < PAIR * self._teams:
             raise ConfigError(
