@@ -68,11 +68,12 @@ def _chosen(held: IntArray, rows: Sequence[int] | None, where: str) -> IntArray:
     """Those of a client's rows that are at some places among them; None: all."""
     if rows is None:
         return held
-    places = np.array(rows, np.int64)
-    if len(places) and not (places.min() >= 0 and places.max() < len(held)):
+    places = np.asarray(rows) if len(rows) else np.zeros(0, np.int64)
+    whole = places.ndim == 1 and places.dtype.kind in "iu"
+    if not whole or (len(places) and not (places.min() >= 0 and places.max() < len(held))):
         raise TrainingError(
-            f"{where}: rows={min(rows)}..{max(rows)}: expected numbers from 0 to {len(held) - 1}, of the client's "
-            f"{len(held)} training samples (info.train_samples)."
+            f"{where}: rows={rows!r:.60}: expected numbers from 0 to {len(held) - 1}, of the client's {len(held)} "
+            "training samples (info.train_samples)."
         )
     return held[places]
 

@@ -102,7 +102,7 @@ def test_of_nothing_it_is_zero():
     assert (found.samples, work.flops, np.isnan(found.loss)) == (0, 0, True)
 
 
-@pytest.mark.parametrize("rows", [(0, N), (-1,)])
+@pytest.mark.parametrize("rows", [(0, N), (-1,), (0.5,), np.ones(N, bool), ((0, 1), (2, 3))])
 def test_rows_that_a_client_does_not_have_are_refused(rows):
     with pytest.raises(TrainingError, match=rf"client 3.*rows=.*expected numbers from 0 to {N - 1}.*{N} training"):
         ask(Gradient(MCLR, init_params(MCLR, 0), rows), trainer=Sequential(DATA), rows=EVERY)
