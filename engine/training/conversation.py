@@ -75,7 +75,8 @@ def _chosen(held: IntArray, rows: Sequence[int] | None, where: str) -> IntArray:
             f"{where}: rows={rows!r:.60}: expected numbers from 0 to {len(held) - 1}, of the client's {len(held)} "
             "training samples (info.train_samples)."
         )
-    return held[places]
+    chosen: IntArray = held[places]
+    return chosen
 
 
 def converse(
