@@ -11,6 +11,7 @@ from typing import Protocol, TextIO
 
 from strata.cluster.commands import (
     calibrate,
+    check_method,
     compare_methods,
     export_model,
     launch_run,
@@ -41,6 +42,7 @@ examples:
   strata train-agents hapfl --rounds 2000             learn policies without training models; then
   strata run hapfl agents.checkpoint=runs/agents-hapfl/agents agents.mode=freeze
   strata launch slurm permfl --nodes 3 --cpus 16      write the file that makes a run elsewhere: slurm, kuberay, ray-up
+  strata check mypackage.mymethod                     whether a method of your own does what runs rest on
   strata calibrate --name my_laptop --like laptop     measure this machine; a device class for delays.devices
   strata architectures runs/perfedrlnas-20260101-120000-seed0   which architectures its clients ended with
   strata export runs/permfl-20260101-120000-seed0 --client 3 model.safetensors   the weights of a model
@@ -70,6 +72,7 @@ COMMANDS: Sequence[Command] = (
     compare_methods,
     train_agents,
     launch_run,
+    check_method,
     calibrate,
     show_architectures,
     export_model,

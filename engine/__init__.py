@@ -37,7 +37,9 @@ if TYPE_CHECKING:
         Cosine,
         Evaluate,
         Evaluation,
+        Gradient,
         Linear,
+        MeanGradient,
         Pull,
         Represent,
         Represented,
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
     from strata.engine.models.base import FeatureModel, init_params
     from strata.engine.models.spec import Joint, ModelSpec
     from strata.engine.options import option
-    from strata.engine.params import Params, flatten, uniform_mean, weighted_mean
+    from strata.engine.params import Params, flatten, unflatten, uniform_mean, weighted_mean
     from strata.engine.rounds.records import RoundRecord, Scores
     from strata.engine.tree import fingerprint
 
@@ -71,11 +73,13 @@ __all__ = [
     "FeatureModel",
     "Federation",
     "FlatAlgorithm",
+    "Gradient",
     "Joint",
     "Length",
     "Linear",
     "LocalSgd",
     "LocalTraining",
+    "MeanGradient",
     "ModelSpec",
     "Params",
     "Pull",
@@ -105,6 +109,7 @@ __all__ = [
     "option",
     "require_cohort",
     "to_yaml",
+    "unflatten",
     "uniform_mean",
     "weighted_mean",
 ]
@@ -128,10 +133,12 @@ HOMES = {
     "FeatureModel": "strata.engine.models.base",
     "Federation": "strata.engine.federation",
     "FlatAlgorithm": "strata.engine.method.algorithm",
+    "Gradient": "strata.engine.method.requests",
     "Joint": "strata.engine.models.spec",
     "Length": "strata.engine.method.length",
     "LocalSgd": "strata.engine.method.local",
     "LocalTraining": "strata.engine.method.local",
+    "MeanGradient": "strata.engine.method.requests",
     "ModelSpec": "strata.engine.models.spec",
     "Params": "strata.engine.params",
     "Pull": "strata.engine.method.requests",
@@ -161,6 +168,7 @@ HOMES = {
     "option": "strata.engine.options",
     "require_cohort": "strata.engine.method.messages",
     "to_yaml": "strata.engine.config.load",
+    "unflatten": "strata.engine.params",
     "uniform_mean": "strata.engine.params",
     "weighted_mean": "strata.engine.params",
 }

@@ -11,6 +11,7 @@
     │   ├── OutdatedError        one of another version of Strata
     │   └── StateError           a state that no checkpoint could give back
     ├── LossError                a loss is not one value per sample
+    ├── ConformanceError         a method does not do what the engine rests on
     ├── TopologyError            a method formed teams that are none
     ├── EmptyCohortError         an aggregation was asked for without a single participant
     ├── TrainingError            local training broke: a loss or a parameter is not finite
@@ -58,6 +59,10 @@ class StateError(CheckpointError):
 
 class LossError(StrataError):
     """A method's loss is not one value per sample; the message says what arrived."""
+
+
+class ConformanceError(StrataError):
+    """A method does not do what the engine rests on; the message says what it did, and what to do."""
 
 
 class TopologyError(StrataError):

@@ -8,11 +8,19 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from strata.engine.data.dataset import IntArray
 from strata.engine.method.requests import Evaluate, Pairs, Request
 
 R = TypeVar("R")
+
+
+def paired(true: Tensor, predicted: Tensor) -> IntArray:
+    """True classes (N, P) above predicted ones, of each of N clients: (N, 2, P), on the CPU."""
+    array: IntArray = torch.stack([true, predicted], 1).cpu().numpy()
+    return array
 
 
 def pairs_of(batches: Sequence[IntArray]) -> Pairs:

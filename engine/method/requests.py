@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from torch import Tensor
 
+from strata.engine.errors import TrainingError
 from strata.engine.method.length import Length
 from strata.engine.method.losses import Loss, cross_entropy
 from strata.engine.models.base import Buildable
@@ -103,6 +104,9 @@ class Train:
         clip_norm: the L2 norm, over all trained parameters, to which a step's gradient with all that is added to it is
             scaled down if it is larger; 0: never.
         schedule: by what the learning rate is multiplied in each step; None: 1.
+        look_ahead: α > 0: each step takes its gradient not at w but at θ = w − α ∇f(w; batch 1), on a batch 2 drawn
+            apart (first-order MAML, as Per-FedAvg trains, arXiv 2002.07948). Pulls, ``correction``, ``clip_norm`` and
+            ``schedule`` are of the step of w, whose loss is that of batch 2 at θ. Both batches are work.
     """
 
     model: Buildable
@@ -119,6 +123,16 @@ class Train:
     correction: Mapping[str, Tensor] = field(default_factory=dict)
     clip_norm: float = 0.0
     schedule: Schedule | None = None
+    look_ahead: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse a step that looks back.
+
+        Raises:
+            TrainingError: for a ``look_ahead`` below 0.
+        """
+        if not self.look_ahead >= 0:
+            raise TrainingError(f"look_ahead={self.look_ahead}: expected a step size ≥ 0; 0 is a plain step.")
 
 
 @dataclass(frozen=True)
@@ -128,6 +142,43 @@ class Trained:
     params: Params
     loss: float
     steps: int = 0
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """Take the gradient of the mean loss over the client's own training data; nothing is trained.
+
+    The model is in evaluation mode: nothing is drawn, and a sample's part does not rest on which are beside it. One
+    forward and one backward pass of each row count as work.
+
+    Attributes:
+        model: architecture.
+        params: where the gradient is taken; not modified.
+        rows: which of the client's training samples, numbers 0..n−1 of its ``info.train_samples`` (a number may come
+            twice, and then counts twice); None: all.
+        loss: see :data:`Loss`.
+        trainable: names of parameters; None: all.
+        constants: tensors the loss needs beside the batch.
+    """
+
+    model: Buildable
+    params: Params
+    rows: tuple[int, ...] | None = None
+    loss: Loss = cross_entropy
+    trainable: frozenset[str] | None = None
+    constants: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MeanGradient:
+    """Answer to :class:`Gradient`: by parameter, zeros where the loss does not touch it; the mean loss; the samples.
+
+    Over no samples the gradient is zero and the loss NaN.
+    """
+
+    gradient: Params
+    loss: float
+    samples: int
 
 
 @dataclass(frozen=True)
@@ -186,10 +237,10 @@ class Represented:
     counts: Tensor
 
 
-Request = Train | Evaluate | Represent
+Request = Train | Gradient | Evaluate | Represent
 """What a client step can ask for."""
 
-Answer = Trained | Evaluation | Represented
+Answer = Trained | MeanGradient | Evaluation | Represented
 """What it is answered."""
 
 

@@ -7,7 +7,7 @@ company. What cannot go together is answered by :class:`~strata.engine.training.
 # N lanes, S steps, P rows of a filled batch, K classes
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -18,19 +18,39 @@ from torch import Tensor
 
 from strata.engine.data.dataset import Dataset, IntArray
 from strata.engine.errors import TrainingError
-from strata.engine.evaluation.counts import pairs_of
+from strata.engine.evaluation.counts import paired, pairs_of
 from strata.engine.method.losses import Batch
-from strata.engine.method.requests import AdamW, Answer, Evaluate, Evaluation, Sgd, Train
+from strata.engine.method.requests import AdamW, Answer, Evaluate, Evaluation, Gradient, Sgd, Train
 from strata.engine.params import Params
-from strata.engine.training.batches import Rows, batch_sizes, plan_all
+from strata.engine.training.batches import AHEAD, GRADIENT_ROWS, Rows, batch_sizes, gradient_sizes, plan_all, step_sizes
 from strata.engine.training.descent import Corrections, Descent, Pulls
 from strata.engine.training.flops import COUNTS, set_modes
-from strata.engine.training.lanes import LEAST, SHRINK, Lanes, lay, means, padded
+from strata.engine.training.lanes import (
+    LEAST,
+    SHRINK,
+    Lanes,
+    apart,
+    at_least,
+    in_order,
+    lay,
+    means,
+    padded,
+    side_by_side,
+)
 from strata.engine.training.modules import Modules, slots
 from strata.engine.training.sequential import Sequential
+from strata.engine.training.slopes import mean_gradients
 from strata.engine.training.stacked import Names, Operations, gradients, logits
 from strata.engine.training.together import Togetherness, kind_of
-from strata.engine.training.trainer import Asked, Broken, are_finite, ended, out_of_memory, refuse_infinite
+from strata.engine.training.trainer import (
+    Asked,
+    Broken,
+    are_finite,
+    differentiated,
+    ended,
+    out_of_memory,
+    refuse_infinite,
+)
 
 FloatArray = NDArray[np.float64]
 
@@ -82,10 +102,12 @@ class Batched:
         request, n = one.request, len(one.rows)
         if isinstance(request, Evaluate):
             return kind_of(request), padded(n, self._evaluation_batch), request.pairs
+        if isinstance(request, Gradient):
+            return kind_of(request), padded(n, GRADIENT_ROWS)
         train = _train(one)
         pulls = tuple((tuple(pull.to), pull.strength) for pull in train.pull)
-        steps = sum(batch_sizes(n, train).values()) if train.schedule else 0  # on which the learning rate then rests
-        changes = pulls, tuple(train.correction), train.clip_norm, train.schedule, steps
+        steps = sum(step_sizes(n, train).values()) if train.schedule else 0  # on which the learning rate then rests
+        changes = pulls, tuple(train.correction), train.clip_norm, train.schedule, steps, train.look_ahead
         return kind_of(request), train.optimizer, train.batch_size, changes, padded(n, train.batch_size)
 
     def _parts(self, places: Sequence[int], asked: Sequence[Asked]) -> Iterable[list[int]]:
@@ -106,28 +128,29 @@ class Batched:
         try:
             if isinstance(group[0].request, Train):
                 return self._train(group)
+            if isinstance(group[0].request, Gradient):
+                return self._differentiate(group)
             return self._evaluate(group)
         except torch.cuda.OutOfMemoryError as error:
             first, last = group[0].where, group[-1].where
             return [Broken(out_of_memory(error, f"{first} to {last}, {len(group)} together"))] * len(group)
 
     def _train(self, group: Sequence[Asked]) -> list[Answered]:
-        plans = plan_all([(len(one.rows), _train(one), one.seed) for one in group])
+        first, planned = _train(group[0]), [(len(one.rows), _train(one), one.seed) for one in group]
+        plans, width = plan_all(planned), padded(len(group[0].rows), first.batch_size)
         order = sorted(range(len(group)), key=lambda place: -len(plans[place]))
-        chosen = _at_least(order)
-        ordered = [group[place] for place in chosen]
-        width = padded(len(group[0].rows), _train(group[0]).batch_size)
-        lanes = lay(self._rows, [one.rows for one in ordered], [plans[place] for place in chosen], width)
-        held, losses_SN = self._descend(ordered, lanes)
+        lanes = self._laid(group, plans, order, width)
+        ahead = self._laid(group, plan_all(planned, AHEAD), order, width) if first.look_ahead else None
+        held, losses_SN = self._descend([group[place] for place in at_least(order)], lanes, ahead)
         # Each client gets memory of its own: what it keeps must not keep that of the others.
-        apart = {name: _apart(held[name]) for name in _train(group[0]).start}
-        finite = {name: are_finite(held[name]) for name in apart}
+        taken = {name: apart(held[name]) for name in first.start}
+        finite = {name: are_finite(held[name]) for name in taken}
         totals, usual = _sums(losses_SN, lanes.steps), np.all(np.isfinite(losses_SN), 0).tolist()
         answers: dict[int, Answered] = {}
         for lane, place in enumerate(order):
             one, steps = group[place], lanes.steps[lane]
             self._count(one)
-            params = {name: values[lane] for name, values in apart.items()}
+            params = {name: values[lane] for name, values in taken.items()}
             infinite = [name for name in params if not finite[name][lane]]
             try:
                 if infinite or not usual[lane]:
@@ -137,13 +160,20 @@ class Batched:
                 answers[place] = Broken(error)
         return [answers[place] for place in range(len(group))]
 
+    def _laid(self, group: Sequence[Asked], plans: Sequence[Sequence[IntArray]], order: list[int], width: int) -> Lanes:
+        """The lanes of a group's clients, in this order, which see what is planned for each."""
+        chosen = at_least(order)
+        return lay(self._rows, [group[place].rows for place in chosen], [plans[place] for place in chosen], width)
+
     def _count(self, one: Asked) -> None:
         """Add a client's samples and FLOPs to its work; they are counted once for clients of its length."""
-        request, n = _train(one), len(one.rows)
-        key = kind_of(request), request.batch_size, request.repeat_batch, request.length, n
+        request, n = one.request, len(one.rows)
+        assert isinstance(request, Train | Gradient)
+        sizes = tuple((batch_sizes(n, request) if isinstance(request, Train) else gradient_sizes(n)).items())
+        key = kind_of(request), sizes
         if key not in self._costs:
             flops = samples = 0
-            for size, count in batch_sizes(n, request).items():
+            for size, count in sizes:
                 batch = Batch(*self._rows.fetch(one.rows[:size]), request.constants)
                 flops += count * self._flops.step(request, batch)
                 samples += count * size
@@ -152,14 +182,17 @@ class Batched:
         one.work.flops += flops
         one.work.samples += samples
 
-    def _descend(self, group: Sequence[Asked], lanes: Lanes) -> tuple[Params, FloatArray]:
-        """Train; gives the parameters ``(N, ...)`` by name after each lane's last step, and the losses ``(S, N)``."""
+    def _descend(self, group: Sequence[Asked], lanes: Lanes, ahead: Lanes | None) -> tuple[Params, FloatArray]:
+        """Train; gives the parameters ``(N, ...)`` by name after each lane's last step, and the losses ``(S, N)``.
+
+        ``ahead``: the first batches of steps that look ahead.
+        """
         requests = [_train(one) for one in group]
         first, moving = requests[0], self._together.moving(group[0])
         module = self._modules.bare(first.model)
         set_modes(module, first.frozen)
-        held = self._stacked(slots(module), [request.start for request in requests])
-        constants = self._stacked(first.constants, [request.constants for request in requests])
+        held = side_by_side(slots(module), [request.start for request in requests], self._device)
+        constants = side_by_side(first.constants, [request.constants for request in requests], self._device)
         names = Names(moving, tuple(name for name in held if name not in moving), tuple(constants))
         tensors = [*(held[name] for name in (*moving, *names.still)), *constants.values()]
         assert isinstance(first.optimizer, Sgd | AdamW)
@@ -184,24 +217,25 @@ class Batched:
                     optimizer.narrow(active)
                     pulls.narrow(active)
                     corrections.narrow(active)
-                *found, rows = operation(*lanes.batch(step, width), *operands)
+                moved = operands
+                if ahead is not None:
+                    *slopes, _ = operation(*ahead.batch(step, width), *operands)
+                    stepped = torch._foreach_add(operands[: len(moving)], slopes, alpha=-first.look_ahead)
+                    moved = [*stepped, *operands[len(moving) :]]
+                *found, rows = operation(*lanes.batch(step, width), *moved)
                 used = found if active == width else [one[:active] for one in found]
                 factor = first.schedule(step, len(lanes.active)) if first.schedule else 1.0
                 optimizer.step(corrections.added(pulls.added(used)), factor)
                 losses.append(_to_width(rows, len(group)))
         return held, means(torch.stack(losses), lanes.weights)
 
-    def _stacked(self, like: Mapping[str, Tensor], params: Sequence[Params | Mapping[str, Tensor]]) -> Params:
-        """The tensors of several clients by name, as one each; of the types of ``like``, on the device."""
-        return {name: _joined([one[name] for one in params], self._device, value.dtype) for name, value in like.items()}
-
     def _corrections(self, requests: Sequence[Train], held: Params, moving: Sequence[str]) -> Corrections:
         """The corrections of all lanes, and to which norm each lane's gradients are scaled down."""
         first = requests[0]
         places = [place for place, name in enumerate(moving) if name in first.correction]
         values = {moving[place]: held[moving[place]] for place in places}
-        stacked = self._stacked(values, [request.correction for request in requests])
-        return Corrections(places, list(stacked.values()), first.clip_norm, lanes=True)
+        added = side_by_side(values, [request.correction for request in requests], self._device)
+        return Corrections(places, list(added.values()), first.clip_norm, lanes=True)
 
     def _pull(
         self, requests: Sequence[Train], number: int, held: Params, moving: Sequence[str]
@@ -210,18 +244,44 @@ class Batched:
         to = requests[0].pull[number].to
         places = [place for place, name in enumerate(moving) if name in to]
         values = {moving[place]: held[moving[place]] for place in places}
-        towards = self._stacked(values, [request.pull[number].to for request in requests])
+        towards = side_by_side(values, [request.pull[number].to for request in requests], self._device)
         return places, list(values.values()), list(towards.values()), requests[0].pull[number].strength
+
+    def _differentiate(self, group: Sequence[Asked]) -> list[Answered]:
+        width = padded(len(group[0].rows), GRADIENT_ROWS)
+        plans = [in_order(len(one.rows), width) for one in group]
+        order = sorted(range(len(group)), key=lambda place: -len(plans[place]))
+        ordered, moving = [group[place] for place in at_least(order)], self._together.moving(group[0])
+        module = self._modules.bare(_gradient(group[0]).model).eval()
+        lanes = self._laid(group, plans, order, width)
+        found, totals = mean_gradients(
+            [_gradient(one) for one in ordered],
+            [len(one.rows) for one in ordered],
+            lanes,
+            module,
+            moving,
+            self._operations,
+        )
+        taken = {name: apart(value) for name, value in found.items()}
+        answers: dict[int, Answered] = {}
+        for lane, place in enumerate(order):
+            one, gradient = group[place], {name: values[lane] for name, values in taken.items()}
+            self._count(one)
+            try:
+                answers[place] = differentiated(gradient, float(totals[lane]), len(one.rows), one.where)
+            except TrainingError as error:
+                answers[place] = Broken(error)
+        return [answers[place] for place in range(len(group))]
 
     def _evaluate(self, group: Sequence[Asked]) -> list[Answered]:
         width = padded(len(group[0].rows), self._evaluation_batch)
-        plans = [_in_order(len(one.rows), width) for one in group]
+        plans = [in_order(len(one.rows), width) for one in group]
         order = sorted(range(len(group)), key=lambda place: -len(plans[place]))
-        chosen = _at_least(order)
+        chosen = at_least(order)
         requests = [_evaluate(group[place]) for place in chosen]
-        lanes = lay(self._rows, [group[place].rows for place in chosen], [plans[place] for place in chosen], width)
+        lanes = self._laid(group, plans, order, width)
         module = self._modules.bare(requests[0].model).eval()
-        held = self._stacked(slots(module), [request.params for request in requests])
+        held = side_by_side(slots(module), [request.params for request in requests], self._device)
         correct, loss = np.zeros(len(chosen), np.int64), np.zeros(len(chosen))
         pairs: list[list[IntArray]] = [[] for _ in chosen]
         with torch.no_grad():  # under inference mode other operations would be recorded than in training
@@ -240,7 +300,7 @@ class Batched:
                 correct[:alive] += right.sum(-1).cpu().numpy()[:alive]
                 loss[:alive] += losses.to(torch.float64).masked_fill(~counts, 0.0).sum(-1).cpu().numpy()[:alive]
                 if requests[0].pairs:
-                    for lane, (own, used) in enumerate(zip(_paired(y, predicted), counts.cpu().numpy(), strict=True)):
+                    for lane, (own, used) in enumerate(zip(paired(y, predicted), counts.cpu().numpy(), strict=True)):
                         pairs[lane].append(own[:, used])
         made = {
             place: Evaluation(int(correct[lane]), len(group[place].rows), float(loss[lane]), pairs_of(pairs[lane]))
@@ -251,7 +311,7 @@ class Batched:
 
 def _parameters(one: Asked) -> Params:
     """What a request starts from, or evaluates."""
-    return _train(one).start if isinstance(one.request, Train) else _evaluate(one).params
+    return _train(one).start if isinstance(one.request, Train) else one.request.params
 
 
 def _train(one: Asked) -> Train:
@@ -259,40 +319,14 @@ def _train(one: Asked) -> Train:
     return one.request
 
 
-def _evaluate(one: Asked) -> Evaluate:
-    assert isinstance(one.request, Evaluate)
+def _gradient(one: Asked) -> Gradient:
+    assert isinstance(one.request, Gradient)
     return one.request
 
 
-def _at_least(order: list[int]) -> list[int]:
-    """The lanes of these clients: a lone one is computed twice."""
-    return order if len(order) >= LEAST else order * LEAST
-
-
-def _in_order(n: int, width: int) -> list[IntArray]:
-    """Positions 0..n-1, ``width`` at a time."""
-    return [np.arange(first, min(n, first + width)) for first in range(0, n, width)]
-
-
-def _paired(true: Tensor, predicted: Tensor) -> IntArray:
-    """True classes (N, P) above predicted ones, of each lane: (N, 2, P), on the CPU."""
-    return torch.stack([true, predicted], 1).cpu().numpy()
-
-
-def _joined(tensors: Sequence[Tensor], device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Tensors of several clients as one ``(N, ...)`` on a device, in memory of its own; a shared one is moved once."""
-    first = tensors[0]
-    if all(tensor is first for tensor in tensors):
-        return first.to(device, dtype).expand(len(tensors), *first.shape).contiguous()
-    return torch.stack(list(tensors)).to(device, dtype)
-
-
-def _apart(values: Tensor) -> Sequence[Tensor]:
-    """The lanes of values (N, ...), on the CPU, each in memory of its own."""
-    if values.is_cuda:  # into memory that the system does not move, or it would take fifteen times as long
-        values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values)
-    lanes: Sequence[Tensor] = torch.ops.aten.unbind_copy.int(values)
-    return lanes
+def _evaluate(one: Asked) -> Evaluate:
+    assert isinstance(one.request, Evaluate)
+    return one.request
 
 
 def _sums(losses_SN: FloatArray, steps: Sequence[int]) -> list[float]:

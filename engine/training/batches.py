@@ -16,6 +16,9 @@ from strata.engine.seeding import generator, generators
 
 GATHER_SAMPLES = 4096  # rows fetched at once: large enough to cost little per step, small enough to stay in cache
 
+GRADIENT_ROWS = 256
+"""Rows of which a gradient is taken at once; of more it is the mean of several. Settings do not change it, so results
+do not depend on them."""
 
 GATHERED_BYTES = 40 * 2**20
 """Inputs of cohorts, as models take them, that are kept from one call to the next, at most."""
@@ -73,14 +76,21 @@ def _select(x: Tensor, y: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
     return x.index_select(0, positions), y.index_select(0, positions)
 
 
-def plan_batches(n: int, request: Train, seed: int) -> list[IntArray]:
-    """Positions 0..n-1 of each step's batch: shuffled passes over the data, the last batch of a pass may be smaller."""
-    return _planned(n, request, generator(seed, "batches"))
+AHEAD = "batches ahead"
+"""What the first batches of steps that look ahead are drawn for; the plan of the second ones is that of plain steps."""
 
 
-def plan_all(asked: Sequence[tuple[int, Train, int]]) -> list[list[IntArray]]:
+def plan_batches(n: int, request: Train, seed: int, purpose: str = "batches") -> list[IntArray]:
+    """Positions 0..n-1 of each step's batch: shuffled passes over the data, the last batch of a pass may be smaller.
+
+    Plans of one request have batches of equal sizes, whatever their ``purpose``.
+    """
+    return _planned(n, request, generator(seed, purpose))
+
+
+def plan_all(asked: Sequence[tuple[int, Train, int]], purpose: str = "batches") -> list[list[IntArray]]:
     """The plans of several requests, of which each is what :func:`plan_batches` takes; they cost a third together."""
-    rngs = generators([seed for *_, seed in asked], "batches")
+    rngs = generators([seed for *_, seed in asked], purpose)
     return [_planned(n, request, rng) for (n, request, _), rng in zip(asked, rngs, strict=True)]
 
 
@@ -96,7 +106,13 @@ def _planned(n: int, request: Train, rng: np.random.Generator) -> list[IntArray]
 
 
 def batch_sizes(n: int, request: Train) -> dict[int, int]:
-    """How many steps of a request see a batch of which size, on a client with ``n`` samples."""
+    """How many batches of which size a request's steps see, on a client with ``n`` samples: one a step, or two."""
+    seen = 2 if request.look_ahead else 1
+    return {size: seen * count for size, count in step_sizes(n, request).items()}
+
+
+def step_sizes(n: int, request: Train) -> dict[int, int]:
+    """How many steps of a request see batches of which size, on a client with ``n`` samples."""
     full, rest = divmod(n, request.batch_size)
     per_pass = full + bool(rest)
     steps = request.length.in_steps(per_pass)
@@ -106,3 +122,9 @@ def batch_sizes(n: int, request: Train) -> dict[int, int]:
     # What is over is less than a pass, and the smaller batch comes at a pass's end: these are full ones.
     counts = {request.batch_size: passes * full + over, rest: passes}
     return {size: count for size, count in counts.items() if size and count}
+
+
+def gradient_sizes(n: int) -> dict[int, int]:
+    """In how many parts of which size a gradient over ``n`` samples is taken."""
+    full, rest = divmod(n, GRADIENT_ROWS)
+    return {size: count for size, count in {GRADIENT_ROWS: full, rest: 1}.items() if size and count}

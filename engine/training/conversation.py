@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Generic, TypeVar
 
+import numpy as np
+
 from strata.engine.data.dataset import ClientData, IntArray
 from strata.engine.determinism import single_thread
-from strata.engine.errors import StrataError
-from strata.engine.method.requests import Answer, Request, Train, Work
+from strata.engine.errors import ConformanceError, StrataError, TrainingError
+from strata.engine.method.requests import Answer, Gradient, Request, Train, Work
 from strata.engine.seeding import derive
 from strata.engine.training.trainer import Asked, Broken, Trainer
 
@@ -35,23 +37,46 @@ class Conversation(Generic[R]):
 
         Raises:
             StopIteration: at the end, with what the generator returned.
+            ConformanceError: when it asks for something else than a request.
+            TrainingError: when it asks for rows that the client does not have.
         """
         request = self.steps.send(answer)
+        if not isinstance(request, Request):
+            raise ConformanceError(
+                f"{self.where}: asked for a {type(request).__name__}; expected Train, Gradient, Evaluate or Represent."
+            )
         seed = derive(self.seed, "request", self.requests)
         self.requests += 1
-        return Asked(request, _rows_of(self.rows, request), seed, self.where, self.work)
+        return Asked(request, _rows_of(self.rows, request, self.where), seed, self.where, self.work)
 
 
-def _rows_of(held: ClientData, request: Request) -> IntArray:
-    """The rows (n,) that a request is about: training rows to train on, else those of the split that it names.
+def _rows_of(held: ClientData, request: Request, where: str) -> IntArray:
+    """The rows (n,) that a request is about: training rows to learn from, else those of the split that it names.
 
     Where there are no validation rows, the training rows stand in.
     """
+    if isinstance(request, Gradient):
+        return _chosen(held.train, request.rows, where)
     split = "train" if isinstance(request, Train) else request.split
     if split == "validation" and not len(held.validation):
         return held.train
     rows: IntArray = getattr(held, split)
     return rows
+
+
+def _chosen(held: IntArray, rows: Sequence[int] | None, where: str) -> IntArray:
+    """Those of a client's rows that are at some places among them; None: all."""
+    if rows is None:
+        return held
+    places = np.asarray(rows) if len(rows) else np.zeros(0, np.int64)
+    whole = places.ndim == 1 and places.dtype.kind in "iu"
+    if not whole or (len(places) and not (places.min() >= 0 and places.max() < len(held))):
+        raise TrainingError(
+            f"{where}: rows={rows!r:.60}: expected numbers from 0 to {len(held) - 1}, of the client's {len(held)} "
+            "training samples (info.train_samples)."
+        )
+    chosen: IntArray = held[places]
+    return chosen
 
 
 def converse(

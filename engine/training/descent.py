@@ -102,6 +102,28 @@ class Foreign:
             value.grad = None
 
 
+class LookAhead:
+    """While it is entered, parameters are where a step of plain descent takes them; then as they were, to the bit."""
+
+    def __init__(self, values: Sequence[Tensor], gradients: Sequence[Tensor | None], lr: float) -> None:
+        """``values``: the parameters. Those without a gradient stay where they are."""
+        pairs = [(value, found) for value, found in zip(values, gradients, strict=True) if found is not None]
+        self._values, self._gradients, self._lr = [value for value, _ in pairs], [found for _, found in pairs], lr
+
+    @torch.no_grad()
+    def __enter__(self) -> None:
+        """Step ahead."""
+        self._before = [value.clone() for value in self._values]
+        if self._values:
+            torch._foreach_add_(self._values, self._gradients, alpha=-self._lr)
+
+    @torch.no_grad()
+    def __exit__(self, *exception: object) -> None:
+        """Go back."""
+        if self._values:
+            torch._foreach_copy_(self._values, self._before)
+
+
 class Pulls:
     """Proximal terms: what they add to gradients, ``strength · (θ − to)`` each."""
 
@@ -161,9 +183,9 @@ class Corrections:
         squares = [one.flatten(1).to(torch.float64).square().sum(1) for one in given]
         norms_N = torch.stack(squares).sum(0).sqrt()
         scales_N = (self._most / norms_N.clamp(min=self._most)).to(torch.float32)  # exactly 1 below
-        return [None if one is None else _scaled(one, scales_N if self._lanes else scales_N[0]) for one in gradients]
+        return [None if one is None else scaled(one, scales_N if self._lanes else scales_N[0]) for one in gradients]
 
 
-def _scaled(values: Tensor, scales: Tensor) -> Tensor:
+def scaled(values: Tensor, scales: Tensor) -> Tensor:
     """Values (N, ...), times a number each, (N,); or all times one."""
     return values * scales.view(-1, *[1] * (values.dim() - 1)) if scales.dim() else values * scales

@@ -6,9 +6,18 @@ import torch
 
 from strata.engine.data.dataset import Dataset
 from strata.engine.method.losses import Batch
-from strata.engine.method.requests import Answer, Evaluation, Represent, Train, Trained
-from strata.engine.training.batches import Rows, batch_sizes
-from strata.engine.training.flops import COUNTS
+from strata.engine.method.requests import (
+    Answer,
+    Evaluation,
+    Gradient,
+    MeanGradient,
+    Represent,
+    Train,
+    Trained,
+)
+from strata.engine.training.batches import Rows, batch_sizes, gradient_sizes, step_sizes
+from strata.engine.training.flops import COUNTS, select_trainable
+from strata.engine.training.modules import Modules
 from strata.engine.training.sequential import Sequential
 from strata.engine.training.trainer import Asked, Broken
 
@@ -16,14 +25,14 @@ from strata.engine.training.trainer import Asked, Broken
 class Dry:
     """A :class:`~strata.engine.training.trainer.Trainer` that counts what requests would cost.
 
-    Training returns the start, evaluation finds nothing right. Features are computed, because how much a method sends
-    may depend on the classes that they are of.
+    Training returns the start, a gradient is zero, evaluation finds nothing right. Features are computed, because how
+    much a method sends may depend on the classes that they are of.
     """
 
     def __init__(self, dataset: Dataset) -> None:
         """Keep the data set on the CPU: what requests cost does not depend on the device."""
         self._rows, self._flops = Rows(dataset, torch.device("cpu")), COUNTS
-        self._computing = Sequential(dataset)
+        self._computing, self._modules = Sequential(dataset), Modules(torch.device("cpu"))
 
     def answer(self, asked: Sequence[Asked]) -> list[Answer | Broken]:
         """Answer one request after the other without training; what each would cost is added to its ``work``."""
@@ -32,17 +41,29 @@ class Dry:
     def _answer(self, asked: Asked) -> Answer | Broken:
         if isinstance(asked.request, Train):
             return self._train(asked, asked.request)
+        if isinstance(asked.request, Gradient):
+            return self._differentiate(asked, asked.request)
         if isinstance(asked.request, Represent):
             (made,) = self._computing.answer([asked])
             return made
         return Evaluation(0, len(asked.rows), 0.0)
 
     def _train(self, asked: Asked, request: Train) -> Trained:
-        steps = 0
         for size, count in batch_sizes(len(asked.rows), request).items():
-            batch = Batch(*self._rows.fetch(asked.rows[:size]), request.constants)
-            asked.work.flops += count * self._flops.step(request, batch)
-            asked.work.samples += count * size
-            asked.work.steps += count
-            steps += count
+            self._add(asked, request, size, count)
+        steps = sum(step_sizes(len(asked.rows), request).values())
+        asked.work.steps += steps
         return Trained(request.start, 0.0, steps)
+
+    def _differentiate(self, asked: Asked, request: Gradient) -> MeanGradient:
+        for size, count in gradient_sizes(len(asked.rows)).items():
+            self._add(asked, request, size, count)
+        trainable = select_trainable(self._modules.bare(request.model), request.trainable)
+        zeros = {name: torch.zeros_like(value) for name, value in trainable.items()}
+        return MeanGradient(zeros, 0.0, len(asked.rows))
+
+    def _add(self, asked: Asked, request: Train | Gradient, size: int, count: int) -> None:
+        """Add ``count`` batches of that size to a client's work."""
+        batch = Batch(*self._rows.fetch(asked.rows[:size]), request.constants)
+        asked.work.flops += count * self._flops.step(request, batch)
+        asked.work.samples += count * size

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from strata.engine.determinism import single_thread, torch_scope
 from strata.engine.method.losses import Batch, SmoothedCrossEntropy, cross_entropy, mean_loss
-from strata.engine.method.requests import Train
+from strata.engine.method.requests import Gradient, Train
 from strata.engine.models.base import Buildable, features_of
 from strata.engine.models.flop_counter import FlopCounter
 from strata.engine.models.supernets.cost import cost
@@ -25,14 +25,14 @@ class FlopCounts:
         """Start with nothing counted; the last :data:`FLOPS_KEPT` kinds that were asked for are remembered."""
         self._kept: LRUCache[tuple[object, ...], int] = LRUCache(FLOPS_KEPT)
 
-    def step(self, request: Train, batch: Batch) -> int:
-        """FLOPs of the forward and the backward pass of one training step.
+    def step(self, request: Train | Gradient, batch: Batch) -> int:
+        """FLOPs of the forward and the backward pass of a batch, of which a training step is made.
 
         Steps are of one kind where architecture, loss, trained and frozen parts and the shapes of the batch are the
         same.
         """
         constants = tuple((name, tuple(value.shape)) for name, value in batch.constants.items())
-        key = (request.model, request.loss, request.trainable, request.frozen, tuple(batch.x.shape), constants)
+        key = (request.model, request.loss, request.trainable, _frozen(request), tuple(batch.x.shape), constants)
         if key not in self._kept:
             self._kept[key] = count_step_flops(request, batch)
         return self._kept[key]
@@ -49,8 +49,12 @@ COUNTS = FlopCounts()
 """Of this process: what a step costs does not depend on who asks, and a comparison asks for many runs."""
 
 
-def count_step_flops(request: Train, batch: Batch) -> int:
-    """FLOPs of one training step (forward and backward) as :mod:`strata.engine.models.flop_counter` counts them.
+def _frozen(request: Train | Gradient) -> tuple[str, ...]:
+    return request.frozen if isinstance(request, Train) else ()
+
+
+def count_step_flops(request: Train | Gradient, batch: Batch) -> int:
+    """FLOPs of a batch, forward and backward, as :mod:`strata.engine.models.flop_counter` counts them.
 
     The step is made on a fresh copy of the model, where the batch is. An architecture of a search space is the sum of
     parts that were traced before.
@@ -61,7 +65,7 @@ def count_step_flops(request: Train, batch: Batch) -> int:
     # One thread: the step is so small that threads would mostly wait for each other, for seconds on a busy machine.
     with torch_scope(0), single_thread():
         module = request.model.build().to(batch.x.device)
-        set_modes(module, request.frozen)
+        set_modes(module, _frozen(request))
         select_trainable(module, request.trainable)
         # A model may change what it is given, which the step itself is still to be given as it is.
         constants = {name: value.to(batch.x.device, copy=True) for name, value in batch.constants.items()}

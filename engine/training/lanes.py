@@ -3,7 +3,7 @@
 # N lanes, S steps of the longest lane, P rows of a filled batch
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -32,6 +32,39 @@ def padded(n: int, most: int) -> int:
     It rests on this client alone, so that its bits do not depend on who else is in a cohort.
     """
     return min(most, 1 << max(0, n - 1).bit_length())
+
+
+def at_least(order: list[int]) -> list[int]:
+    """The lanes of these clients: a lone one is computed twice."""
+    return order if len(order) >= LEAST else order * LEAST
+
+
+def in_order(n: int, width: int) -> list[IntArray]:
+    """Positions 0..n-1, ``width`` at a time."""
+    return [np.arange(first, min(n, first + width)) for first in range(0, n, width)]
+
+
+def side_by_side(
+    like: Mapping[str, Tensor], lanes: Sequence[Mapping[str, Tensor]], device: torch.device
+) -> dict[str, Tensor]:
+    """The tensors of several lanes by name, as one ``(N, ...)`` each; of the types of ``like``, on a device."""
+    return {name: _joined([one[name] for one in lanes], device, value.dtype) for name, value in like.items()}
+
+
+def _joined(tensors: Sequence[Tensor], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Tensors of several lanes as one ``(N, ...)``, in memory of its own; a shared one is moved once."""
+    first = tensors[0]
+    if all(tensor is first for tensor in tensors):
+        return first.to(device, dtype).expand(len(tensors), *first.shape).contiguous()
+    return torch.stack(list(tensors)).to(device, dtype)
+
+
+def apart(values: Tensor) -> Sequence[Tensor]:
+    """The lanes of values (N, ...), on the CPU, each in memory of its own."""
+    if values.is_cuda:  # into memory that the system does not move, or it would take fifteen times as long
+        values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values)
+    lanes: Sequence[Tensor] = torch.ops.aten.unbind_copy.int(values)
+    return lanes
 
 
 @dataclass(frozen=True)

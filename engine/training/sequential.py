@@ -22,6 +22,8 @@ from strata.engine.method.requests import (
     Answer,
     Evaluate,
     Evaluation,
+    Gradient,
+    MeanGradient,
     Pull,
     Represent,
     Represented,
@@ -32,11 +34,11 @@ from strata.engine.method.requests import (
 )
 from strata.engine.models.base import features_of
 from strata.engine.params import Params
-from strata.engine.training.batches import GATHER_SAMPLES, Rows, plan_batches
-from strata.engine.training.descent import Corrections, Descent, Foreign, Pulls
+from strata.engine.training.batches import AHEAD, GATHER_SAMPLES, GRADIENT_ROWS, Rows, plan_batches
+from strata.engine.training.descent import Corrections, Descent, Foreign, LookAhead, Pulls
 from strata.engine.training.flops import COUNTS, select_trainable, set_modes
 from strata.engine.training.modules import Modules, slots
-from strata.engine.training.trainer import Asked, Broken, are_finite, out_of_memory, trained
+from strata.engine.training.trainer import Asked, Broken, are_finite, differentiated, out_of_memory, trained
 
 
 class Sequential:
@@ -68,6 +70,8 @@ class Sequential:
         request, rows = asked.request, asked.rows
         if isinstance(request, Train):
             return self._train(request, rows, asked.seed, asked.work, asked.where)
+        if isinstance(request, Gradient):
+            return self._differentiate(request, rows, asked.work, asked.where)
         if isinstance(request, Represent):
             return self._represent(request, rows, asked.work)
         return self._evaluate(request, rows)
@@ -84,16 +88,26 @@ class Sequential:
         constants = {name: tensor.to(self._device) for name, tensor in request.constants.items()}
         losses: list[Tensor] = []
         plan = plan_batches(len(rows), request, seed)
+        ahead = self._ahead(request, rows, seed)
+
+        def gradients(x: Tensor, y: Tensor) -> tuple[Sequence[Tensor | None], Tensor]:
+            """Of a batch's mean loss, where the module is now; and each sample's loss."""
+            batch = Batch(x, y, constants)
+            work.flops += self._flops.step(request, batch)
+            work.samples += len(y)
+            losses_B = sample_losses(request.loss, module, batch)
+            return torch.autograd.grad(batch.mean(losses_B), values, allow_unused=True), losses_B.detach()
+
         with torch_scope(seed):  # for dropout and whatever else a user's model draws
             for x, y in self._batches(request, rows, plan):
-                batch = Batch(x, y, constants)
-                work.flops += self._flops.step(request, batch)
-                losses_B = sample_losses(request.loss, module, batch)
-                found = torch.autograd.grad(batch.mean(losses_B), values, allow_unused=True)
+                if request.look_ahead:
+                    with LookAhead(values, gradients(*next(ahead))[0], request.look_ahead):
+                        found, losses_B = gradients(x, y)
+                else:
+                    found, losses_B = gradients(x, y)
                 factor = request.schedule(len(losses), len(plan)) if request.schedule else 1.0
                 descent.step(corrections.added(pulls.added(found)), factor)
-                losses.append(losses_B.detach().sum(dtype=torch.float64) / len(y))
-                work.samples += len(y)
+                losses.append(losses_B.sum(dtype=torch.float64) / len(y))
         params = _take(module, request.start)
         means = torch.stack(losses).cpu().numpy() if losses else np.zeros(0)
         infinite = [name for name, value in params.items() if not are_finite(value[None])[0]]
@@ -119,12 +133,35 @@ class Sequential:
             sizes = [len(part) for part in chunk]
             yield from zip(x.split(sizes), y.split(sizes), strict=True)
 
+    def _ahead(self, request: Train, rows: IntArray, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The first batch of each step that looks ahead; nothing for plain steps."""
+        plan = plan_batches(len(rows), request, seed, AHEAD) if request.look_ahead else []
+        return self._batches(request, rows, plan)
+
+    def _differentiate(self, request: Gradient, rows: IntArray, work: Work, where: str) -> MeanGradient:
+        module = self._modules.load(request.model, request.params).eval()
+        trainable = select_trainable(module, request.trainable)
+        sums = {name: torch.zeros_like(value) for name, value in trainable.items()}
+        constants = {name: tensor.to(self._device) for name, tensor in request.constants.items()}
+        total = 0.0
+        for x, y in self._in_order(rows, GRADIENT_ROWS):
+            batch = Batch(x, y, constants)
+            work.flops += self._flops.step(request, batch)
+            work.samples += len(y)
+            losses_B = sample_losses(request.loss, module, batch)
+            found = torch.autograd.grad(batch.mean(losses_B), list(trainable.values()), allow_unused=True)
+            for name, gradient in zip(sums, found, strict=True):
+                if gradient is not None:
+                    sums[name].add_(gradient, alpha=len(y) / len(rows))
+            total += float(losses_B.detach().sum(dtype=torch.float64))
+        return differentiated({name: value.cpu() for name, value in sums.items()}, total, len(rows), where)
+
     def _represent(self, request: Represent, rows: IntArray, work: Work) -> Represented:
         features = features_of(self._modules.load(request.model, request.params).eval())
         sums: Tensor | None = None  # (K, F), in float64: the order of the batches must not show
         counts = torch.zeros(self._classes, dtype=torch.int64, device=self._device)
         with torch.inference_mode():
-            for x, y in self._evaluation_batches(rows):
+            for x, y in self._in_order(rows, self._evaluation_batch):
                 values = features(x).to(torch.float64)
                 held = F.one_hot(y, self._classes)
                 added = held.T.to(torch.float64) @ values
@@ -137,15 +174,15 @@ class Sequential:
         means = (sums[classes] / counts[classes].unsqueeze(1)).to(torch.float32)
         return Represented(classes.cpu(), means.cpu(), counts[classes].cpu())
 
-    def _evaluation_batches(self, rows: IntArray) -> Iterator[tuple[Tensor, Tensor]]:
-        for first in range(0, len(rows), self._evaluation_batch):
-            yield self._rows.fetch(rows[first : first + self._evaluation_batch])
+    def _in_order(self, rows: IntArray, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for first in range(0, len(rows), size):
+            yield self._rows.fetch(rows[first : first + size])
 
     def _evaluate(self, request: Evaluate, rows: IntArray) -> Evaluation:
         module = self._modules.load(request.model, request.params).eval()
         correct, loss_sum, pairs = 0, 0.0, []
         with torch.inference_mode():
-            for x, y in self._evaluation_batches(rows):
+            for x, y in self._in_order(rows, self._evaluation_batch):
                 logits = module(x)
                 correct += int((logits.argmax(1) == y).sum())
                 if request.pairs:

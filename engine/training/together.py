@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from strata.engine.determinism import torch_scope
 from strata.engine.method.losses import Batch, sample_losses
-from strata.engine.method.requests import AdamW, Evaluate, Request, Sgd, Train
+from strata.engine.method.requests import AdamW, Evaluate, Gradient, Request, Sgd, Train
 from strata.engine.training.batches import Rows
 from strata.engine.training.flops import select_trainable, set_modes
 from strata.engine.training.lanes import LEAST, lay
@@ -38,12 +38,12 @@ class Togetherness:
         """Why a request must be answered by itself, in words that follow a colon; empty where it need not."""
         if isinstance(asked.request, Train) and not isinstance(asked.request.optimizer, Sgd | AdamW):
             return f"{type(asked.request.optimizer).__name__} is an optimiser of one's own"
-        if isinstance(asked.request, Train | Evaluate):
+        if isinstance(asked.request, Train | Gradient | Evaluate):
             return self._verdict(asked)[0]
         return "features are averaged client by client"
 
     def moving(self, asked: Asked) -> tuple[str, ...]:
-        """The parameters that training moves: those it may, and that the loss depends on."""
+        """The parameters that have a gradient: those that may, and that the loss depends on."""
         return self._verdict(asked)[1]
 
     def _verdict(self, asked: Asked) -> Verdict:
@@ -55,9 +55,11 @@ class Togetherness:
 
     def _tried(self, asked: Asked) -> Verdict:
         request = asked.request
-        assert isinstance(request, Train | Evaluate)
+        assert isinstance(request, Train | Gradient | Evaluate)
         try:
-            return self._try_training(request, asked) if isinstance(request, Train) else self._try_model(request, asked)
+            if isinstance(request, Evaluate):
+                return self._try_model(request, asked)
+            return self._try_gradients(request, asked)
         except Exception as error:  # of torch.func, or of a method's or a user's code: one by one it is what it is
             return f"torch.func cannot batch it ({(str(error).strip() or repr(error)).splitlines()[0][:120]})", ()
 
@@ -69,11 +71,15 @@ class Togetherness:
         record(logits(module, tuple(held)), [x, *_twice(held.values())], module.buffers())
         return "", ()
 
-    def _try_training(self, request: Train, asked: Asked) -> Verdict:
+    def _try_gradients(self, request: Train | Gradient, asked: Asked) -> Verdict:
         module = self._modules.bare(request.model)
         held = slots(module)
-        require_all(held, request.start)
-        set_modes(module, request.frozen)
+        if isinstance(request, Train):
+            require_all(held, request.start)
+            set_modes(module, request.frozen)
+        else:
+            require_all(held, request.params)
+            module.eval()
         if any(isinstance(part, _BatchNorm) and part.training for part in module.modules()):
             return "batch norm takes its statistics over a whole batch, which must not be filled up", ()
         x, y, weights = self._row(asked)
@@ -96,12 +102,18 @@ class Togetherness:
 def kind_of(request: Request) -> Hashable:
     """Requests of one kind can be answered by the same operation, but for their numbers of rows."""
     if isinstance(request, Train):
-        constants = tuple((name, value.shape, value.dtype) for name, value in request.constants.items())
-        return request.model, request.loss, request.trainable, request.frozen, tuple(request.start), constants
+        return request.model, request.loss, request.trainable, request.frozen, tuple(request.start), _shapes(request)
+    if isinstance(request, Gradient):
+        kind, params = type(request), tuple(request.params)
+        return kind, request.model, request.loss, request.trainable, params, _shapes(request)
     return type(request), request.model, tuple(request.params)
 
 
-def _touched(module: nn.Module, request: Train, batch: Batch) -> tuple[str, ...]:
+def _shapes(request: Train | Gradient) -> Hashable:
+    return tuple((name, value.shape, value.dtype) for name, value in request.constants.items())
+
+
+def _touched(module: nn.Module, request: Train | Gradient, batch: Batch) -> tuple[str, ...]:
     """Parameters that may be trained and that the loss depends on."""
     chosen = select_trainable(module, request.trainable)
     total = sample_losses(request.loss, module, batch).sum()

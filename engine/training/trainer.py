@@ -11,7 +11,7 @@ from torch import Tensor
 
 from strata.engine.data.dataset import IntArray
 from strata.engine.errors import ResourceError, StrataError, TrainingError
-from strata.engine.method.requests import Answer, Request, Trained, Work
+from strata.engine.method.requests import Answer, MeanGradient, Request, Trained, Work
 from strata.engine.params import Params
 
 
@@ -89,6 +89,22 @@ def ended(params: Params, steps: int, total: float, work: Work) -> Trained:
     work.steps += steps
     work.loss_sum += total
     return Trained(params, total / steps if steps else float("nan"), steps)
+
+
+def differentiated(gradient: Params, total: float, samples: int, where: str) -> MeanGradient:
+    """The answer to a request for a gradient, of samples whose losses have this ``total``.
+
+    Raises:
+        TrainingError: when a loss or a gradient is not finite.
+    """
+    if not np.isfinite(total):
+        raise TrainingError(
+            f"{where}: loss is {total:g} where a gradient is taken. Look at the parameters it is taken at."
+        )
+    for name, value in gradient.items():
+        if not are_finite(value[None])[0]:
+            raise TrainingError(f"{where}: the gradient of {name} is not finite. Look at the request's params.")
+    return MeanGradient(gradient, total / samples if samples else float("nan"), samples)
 
 
 def are_finite(values: Tensor) -> list[bool]:

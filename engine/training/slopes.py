@@ -1,0 +1,60 @@
+"""Gradients of many clients at once, each the mean over a client's samples.
+
+# N lanes, S steps, P rows of a filled batch
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from strata.engine.method.requests import Gradient
+from strata.engine.params import Params
+from strata.engine.training.descent import scaled
+from strata.engine.training.flops import select_trainable
+from strata.engine.training.lanes import LEAST, Lanes, side_by_side
+from strata.engine.training.modules import slots
+from strata.engine.training.stacked import Names, Operations, gradients
+from strata.engine.training.together import kind_of
+
+
+def mean_gradients(
+    requests: Sequence[Gradient],
+    sizes: Sequence[int],
+    lanes: Lanes,
+    module: nn.Module,
+    moving: Sequence[str],
+    operations: Operations,
+) -> tuple[Params, NDArray[np.float64]]:
+    """The gradient of each lane by parameter, ``(N, ...)``, and the sum of its samples' losses, ``(N,)``.
+
+    Args:
+        requests: one a lane, all of one kind.
+        sizes: samples of each lane.
+        lanes: what they see, each sample once.
+        module: of their model, in evaluation mode.
+        moving: the parameters that have a gradient; it is zero for others that are asked for.
+        operations: recorded ones.
+    """
+    first, device = requests[0], lanes.weights.device
+    held = side_by_side(slots(module), [request.params for request in requests], device)
+    constants = side_by_side(first.constants, [request.constants for request in requests], device)
+    names = Names(tuple(moving), tuple(name for name in held if name not in moving), tuple(constants))
+    tensors = [*(held[name] for name in (*moving, *names.still)), *constants.values()]
+    sums = {name: torch.zeros_like(held[name]) for name in select_trainable(module, first.trainable)}
+    totals = np.zeros(len(requests))
+    with torch.no_grad():
+        for step, alive in enumerate(lanes.active):
+            width = max(alive, LEAST)
+            operands = [*lanes.batch(step, width), *(tensor[:width] for tensor in tensors)]
+            key = kind_of(first), names.moving
+            operation = operations.get(key, lambda: gradients(module, first.loss, names), operands, module)
+            *found, rows = operation(*operands)
+            counts = lanes.weights[step, :width] > 0
+            shares = counts.sum(1) / torch.tensor(sizes[:width], device=device)
+            for name, gradient in zip(moving, found, strict=True):
+                sums[name][:alive] += scaled(gradient, shares)[:alive]
+            totals[:alive] += rows.to(torch.float64).masked_fill(~counts, 0.0).sum(1).cpu().numpy()[:alive]
+    return sums, totals

@@ -1,0 +1,1 @@
+"""Six federated methods, each a file, written against what `strata.engine` exports."""
