@@ -4,16 +4,27 @@ import pytest
 import torch
 
 from strata.engine.build import build_world
-from strata.engine.errors import ConfigError
+from strata.engine.errors import ConfigError, TopologyError
 from strata.engine.federation import Federation
-from tests.helpers.small import HALF, played, small
+from tests.helpers.small import BUFFERED, HALF, played, small
 
 UNSEEN = "evaluation.unseen=0.25"
 
 
-@pytest.mark.parametrize("method", ["fedavg", "hsgd", "fedbabu", "fml"])
-def test_the_unseen_are_never_called_and_are_scored_apart(method):
-    with Federation(small(method, UNSEEN)) as federation:
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("fedavg", ()),
+        ("fedavg", BUFFERED),
+        ("fedbabu", ()),
+        ("fml", ()),
+        ("hsgd", ("clients.mode=async", "clients.buffer=2")),
+        ("hsgd", ("teams.mode=async", "teams.buffer=1")),
+        ("tests.helpers.regrouping", ()),
+    ],
+)
+def test_the_unseen_are_never_called_and_are_scored_apart(method, words):
+    with Federation(small(method, UNSEEN, *words)) as federation:
         unseen = set(federation.world.unseen)
         records = list(federation)
     assert len(unseen) == 2
@@ -66,6 +77,16 @@ def test_who_is_unseen_rests_on_the_seed():
     assert drawn[0] == drawn[1]
     assert len(set(drawn)) > 1
     assert build_world(small("fedavg")).unseen == []
+
+
+def test_a_method_may_not_leave_a_team_with_the_unseen_alone(monkeypatch):
+    with Federation(small("tests.helpers.regrouping", UNSEEN)) as federation:
+        unseen = list(federation.world.unseen)
+        others = [client for client in range(8) if client not in unseen]
+        kind = type(federation.world.algorithm)
+        monkeypatch.setattr(kind, "regroup", lambda self, g, topology, context: {0: others, 1: unseen})
+        with pytest.raises(TopologyError, match=r"round 1: the method left team 1 with unseen clients alone"):
+            federation.run_round()
 
 
 def test_agents_decide_for_those_that_train():
