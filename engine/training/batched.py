@@ -36,6 +36,7 @@ from strata.engine.training.lanes import (
     means,
     padded,
     side_by_side,
+    to_width,
 )
 from strata.engine.training.modules import Modules, slots
 from strata.engine.training.sequential import Sequential
@@ -226,7 +227,7 @@ class Batched:
                 used = found if active == width else [one[:active] for one in found]
                 factor = first.schedule(step, len(lanes.active)) if first.schedule else 1.0
                 optimizer.step(corrections.added(pulls.added(used)), factor)
-                losses.append(_to_width(rows, len(group)))
+                losses.append(to_width(rows, len(group)))
         return held, means(torch.stack(losses), lanes.weights)
 
     def _corrections(self, requests: Sequence[Train], held: Params, moving: Sequence[str]) -> Corrections:
@@ -252,16 +253,9 @@ class Batched:
         plans = [in_order(len(one.rows), width) for one in group]
         order = sorted(range(len(group)), key=lambda place: -len(plans[place]))
         ordered, moving = [group[place] for place in at_least(order)], self._together.moving(group[0])
-        module = self._modules.bare(_gradient(group[0]).model).eval()
+        module = self._modules.bare(group[0].request.model).eval()
         lanes = self._laid(group, plans, order, width)
-        found, totals = mean_gradients(
-            [_gradient(one) for one in ordered],
-            [len(one.rows) for one in ordered],
-            lanes,
-            module,
-            moving,
-            self._operations,
-        )
+        found, totals = mean_gradients(ordered, lanes, module, moving, self._operations)
         taken = {name: apart(value) for name, value in found.items()}
         answers: dict[int, Answered] = {}
         for lane, place in enumerate(order):
@@ -319,11 +313,6 @@ def _train(one: Asked) -> Train:
     return one.request
 
 
-def _gradient(one: Asked) -> Gradient:
-    assert isinstance(one.request, Gradient)
-    return one.request
-
-
 def _evaluate(one: Asked) -> Evaluate:
     assert isinstance(one.request, Evaluate)
     return one.request
@@ -336,8 +325,3 @@ def _sums(losses_SN: FloatArray, steps: Sequence[int]) -> list[float]:
         sums: list[float] = losses_NS.sum(1).tolist()
         return sums
     return [float(losses[:count].sum()) for losses, count in zip(losses_NS, steps, strict=True)]
-
-
-def _to_width(rows: Tensor, lanes: int) -> Tensor:
-    """Losses of the lanes that were computed, with zeros for the others."""
-    return rows if len(rows) == lanes else F.pad(rows, (0, 0, 0, lanes - len(rows)))

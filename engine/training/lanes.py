@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -158,3 +159,8 @@ def means(values: Tensor, weights: Tensor) -> NDArray[np.float64]:
     sums = values.to(torch.float64).masked_fill(~counts, 0.0).sum(-1)
     result: NDArray[np.float64] = (sums / counts.sum(-1).clamp(min=1)).cpu().numpy()
     return result
+
+
+def to_width(rows: Tensor, lanes: int) -> Tensor:
+    """Losses of the lanes that were computed, with zeros for the others."""
+    return rows if len(rows) == lanes else F.pad(rows, (0, 0, 0, lanes - len(rows)))

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,11 +19,11 @@ from strata.engine.training.lanes import LEAST, Lanes, side_by_side
 from strata.engine.training.modules import slots
 from strata.engine.training.stacked import Names, Operations, gradients
 from strata.engine.training.together import kind_of
+from strata.engine.training.trainer import Asked
 
 
 def mean_gradients(
-    requests: Sequence[Gradient],
-    sizes: Sequence[int],
+    group: Sequence[Asked],
     lanes: Lanes,
     module: nn.Module,
     moving: Sequence[str],
@@ -31,13 +32,13 @@ def mean_gradients(
     """The gradient of each lane by parameter, ``(N, ...)``, and the sum of its samples' losses, ``(N,)``.
 
     Args:
-        requests: one a lane, all of one kind.
-        sizes: samples of each lane.
+        group: requests for gradients, one a lane, all of one kind.
         lanes: what they see, each sample once.
         module: of their model, in evaluation mode.
         moving: the parameters that have a gradient; it is zero for others that are asked for.
         operations: recorded ones.
     """
+    requests, sizes = [cast(Gradient, one.request) for one in group], [len(one.rows) for one in group]
     first, device = requests[0], lanes.weights.device
     held = side_by_side(slots(module), [request.params for request in requests], device)
     constants = side_by_side(first.constants, [request.constants for request in requests], device)
