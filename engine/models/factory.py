@@ -12,6 +12,7 @@ from strata.engine.models.base import Shape as Shape
 from strata.engine.models.config import ModelConfig
 from strata.engine.models.spec import Family, ModelSpec
 from strata.engine.models.supernets import spaces
+from strata.engine.models.trial import require_logits
 from strata.engine.models.zoo import MODELS, SETTINGS, TEXT_MODELS
 
 
@@ -28,7 +29,7 @@ def spec_of(config: ModelConfig, input_shape: Shape, classes: int) -> ModelSpec 
     """
     specs = tuple(_spec_of(member, input_shape, classes) for member in config.members())
     for spec in specs:
-        _require_fit(spec)
+        _require_fit(spec, isinstance(input_shape, TokenShape) and bool(input_shape.vocabulary))
     return Family(specs) if config.is_family else specs[0]
 
 
@@ -59,7 +60,7 @@ def _no_text_model(name: str, input_shape: Shape, vocabulary: int) -> str:
 FITS = " mclr, dnn and mlp take any. Where channels lie last in an .npz, data.layout=last reads them."
 
 
-def _require_fit(spec: ModelSpec) -> None:
+def _require_fit(spec: ModelSpec, tokens: bool) -> None:
     try:
         with torch_scope(0):
             module = spec.build()
@@ -72,6 +73,8 @@ def _require_fit(spec: ModelSpec) -> None:
         ) from cause
     if not isinstance(module, nn.Module):
         raise ConfigError(f"model.name={spec.name}: expected a torch.nn.Module, it made a {type(module).__name__}.")
+    if ":" in spec.name:
+        require_logits(spec, module, tokens)
 
 
 def _frozen(name: str, value: object) -> object:

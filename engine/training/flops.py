@@ -1,6 +1,7 @@
 """Counting the FLOPs of a step, by making one on a copy of the model."""
 
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 import torch
 from cachetools import LRUCache
@@ -88,11 +89,20 @@ def set_modes(module: nn.Module, frozen: Sequence[str]) -> None:
         known[name].eval()
 
 
+_OPEN: WeakKeyDictionary[nn.Module, frozenset[str]] = WeakKeyDictionary()
+"""Parameters that modules had open to training when they were built."""
+
+
 def select_trainable(module: nn.Module, names: frozenset[str] | None) -> dict[str, nn.Parameter]:
-    """Let gradients reach the parameters of those names (None: all) and no others; returns them by name."""
+    """Let gradients reach the parameters of those names (None: all) and no others; returns them by name.
+
+    What a model was built with ``requires_grad_(False)`` stays as it is, whatever the names.
+    """
+    if module not in _OPEN:
+        _OPEN[module] = frozenset(name for name, value in module.named_parameters() if value.requires_grad)
     chosen = {}
     for name, parameter in module.named_parameters():
-        parameter.requires_grad_(names is None or name in names)
+        parameter.requires_grad_(name in _OPEN[module] and (names is None or name in names))
         if parameter.requires_grad:
             chosen[name] = parameter
     return chosen

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from strata.engine.data.dataset import Dataset, IntArray
 from strata.engine.determinism import torch_scope
-from strata.engine.errors import StrataError
+from strata.engine.errors import StrataError, TrainingError
 from strata.engine.evaluation.counts import pairs_of
 from strata.engine.method.losses import Batch, sample_losses
 from strata.engine.method.requests import (
@@ -39,6 +39,9 @@ from strata.engine.training.descent import Corrections, Descent, Foreign, LookAh
 from strata.engine.training.flops import COUNTS, select_trainable, set_modes
 from strata.engine.training.modules import Modules, slots
 from strata.engine.training.trainer import Asked, Broken, are_finite, differentiated, out_of_memory, trained
+
+ONE_VALUE = "Expected more than 1 value per channel"
+"""What torch's batch norm says of a batch of one sample."""
 
 
 class Sequential:
@@ -65,6 +68,10 @@ class Sequential:
             return Broken(error)
         except torch.cuda.OutOfMemoryError as error:
             return Broken(out_of_memory(error, asked.where))
+        except ValueError as error:
+            if ONE_VALUE not in str(error):
+                raise
+            return Broken(_one_sample(asked.where))
 
     def _made(self, asked: Asked) -> Answer:
         request, rows = asked.request, asked.rows
@@ -194,3 +201,10 @@ class Sequential:
 def _take(module: nn.Module, like: Params) -> Params:
     held = slots(module)
     return {name: held[name].detach().to("cpu", copy=True) for name in like}
+
+
+def _one_sample(where: str) -> TrainingError:
+    return TrainingError(
+        f"{where}: a batch has a single sample, of which batch norm takes no statistics: expected two at least. Choose "
+        "another method.batch_size, so that none is left over, or a model without batch norm."
+    )

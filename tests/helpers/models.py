@@ -24,8 +24,11 @@ def dense(inputs: int, outputs: int) -> int:
     return inputs * outputs + outputs
 
 
-def normed(input_shape: tuple[int, ...], classes: int, hidden: int = 4, sizes: tuple[int, ...] = ()) -> nn.Module:
-    layers = [nn.Linear(input_shape[0], hidden, dtype=torch.float64), nn.BatchNorm1d(hidden)]
+def normed(
+    input_shape: tuple[int, ...], classes: int, hidden: int = 4, sizes: tuple[int, ...] = (), double: bool = False
+) -> nn.Module:
+    kind = torch.float64 if double else torch.float32
+    layers = [nn.Linear(input_shape[0], hidden, dtype=kind), nn.BatchNorm1d(hidden)]
     return FeatureModel(nn.Sequential(*layers), nn.Linear(hidden, classes))
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from strata.engine.models.base import FeatureModel, features_of, head_names, init_params, parameter_count, size_mib
-from strata.engine.models.spec import Joint
+from strata.engine.models.spec import Joint, ModelSpec
 from tests.helpers.models import NAMES, NORMED, spec
 
 
@@ -39,7 +39,7 @@ def test_parameters_are_fresh_detached_float32() -> None:
 
 
 def test_buffers_of_floating_point_belong_to_the_parameters_and_counters_do_not() -> None:
-    params = init_params(spec(NORMED, (6,)), 0)
+    params = init_params(ModelSpec(NORMED, (6,), 10, (("double", True),)), 0)
     assert torch.equal(params["features.1.running_var"], torch.ones(4))
     assert "features.1.num_batches_tracked" not in params
     assert params["features.0.weight"].dtype == torch.float32
