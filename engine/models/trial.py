@@ -27,7 +27,7 @@ def require_logits(spec: ModelSpec, module: nn.Module, tokens: bool) -> None:
     for name, value in module.named_parameters():
         if isinstance(value, UninitializedParameter):
             raise ConfigError(
-                f"{named}: {name} has no shape yet, as in lazy layers: expected layers whose sizes are known. The model "
+                f"{named}: {name} has no shape yet, as in lazy layers: expected layers of known sizes. The model "
                 f"is called with the shape of an input, {spec.input_shape}, and the number of classes."
             )
         if value.dtype != torch.float32:
