@@ -24,13 +24,15 @@ from strata.engine.stopwatch import Seconds
 
 
 class RayRuntime(Actors):
-    """Actors, and the local Ray they live on if this run started one."""
+    """Actors, and the Ray they live on if a run of this process started or joined it."""
 
     def __init__(self, world: World, seats: list[Seat], config: RunConfig, owns_ray: bool) -> None:
         """Start all actors; see :class:`~strata.engine.runtime.actors.Actors`."""
         self._owns_ray = owns_ray
         self.started: Seconds = {}
         super().__init__(world, seats, config.training.device, config.ray.start_timeout_s)
+        if owns_ray:
+            _OPEN.add(self)
         self.head: str = getattr(ray.get_runtime_context(), "gcs_address", "")  # a Ray client does not know it
 
     def abandon(self) -> None:
@@ -39,14 +41,25 @@ class RayRuntime(Actors):
             local_ray.abandon()
 
     def close(self) -> None:
-        """End the actors; shut down the local Ray if this run started it, else leave the cluster as it is.
+        """End the actors; leave Ray if runs of this process came to it and this is the last of them.
 
         Closing again does nothing: by then Ray may be somebody else's.
         """
         super().close()
         if self._owns_ray:
             self._owns_ray = False
-            ray.shutdown()
+            _OPEN.discard(self)
+            _leave()
+
+
+_OPEN: set[RayRuntime] = set()
+"""Runtimes on a Ray that this process started or joined for a run, and that were not closed yet."""
+
+
+def _leave() -> None:
+    """Shut down Ray, or the way to it, once no runtime needs it."""
+    if not _OPEN:
+        ray.shutdown()
 
 
 def start(config: RunConfig, world: World, shares: Sequence[Share], notify: Notify) -> RayRuntime:
@@ -72,7 +85,7 @@ def start(config: RunConfig, world: World, shares: Sequence[Share], notify: Noti
         runtime = RayRuntime(world, seats, config, owns_ray)
     except BaseException as error:
         if owns_ray:
-            ray.shutdown()
+            _leave()
         if isinstance(error, RayError):  # as while a node is going: to start again may help
             raise ClusterError(
                 f"Ray does not answer while actors start: {str(error).strip().splitlines()[0]}"
@@ -87,7 +100,7 @@ def start(config: RunConfig, world: World, shares: Sequence[Share], notify: Noti
 
 
 def connect(config: RayConfig, packages: Sequence[str], notify: Notify) -> bool:
-    """Join the configured cluster, or start a local Ray; True where Ray is to be shut down after the run.
+    """Join the configured cluster, or start a local Ray; True where Ray is to be shut down after the last run on it.
 
     A Ray that this process is connected to already is used as it is, once it has ``ray.nodes`` nodes. The nodes of a
     cluster that is joined are sent the code of Strata and of ``packages`` where they lack it.
@@ -97,7 +110,7 @@ def connect(config: RayConfig, packages: Sequence[str], notify: Notify) -> bool:
     """
     if ray.is_initialized():
         await_nodes(config)
-        return False
+        return bool(_OPEN)  # else whoever brought it up also ends it
     if not config.address:
         try:
             local_ray.start(config.num_cpus, config.num_gpus)

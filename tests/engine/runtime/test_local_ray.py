@@ -7,8 +7,10 @@ import pytest
 import ray
 from ray._private.node import Node
 
+from strata.engine.federation import Federation
 from strata.engine.runtime import local_ray
 from tests.bench.processes import family
+from tests.helpers.small import small
 
 
 def commands():
@@ -49,3 +51,19 @@ def test_an_error_leaves_ray_as_it_was(monkeypatch):
     with pytest.raises(ValueError, match="no such resource"):
         local_ray.start(1, 0)
     assert {name: getattr(Node, name) for name in local_ray.NEEDLESS} == local_ray.WHOLE
+
+
+@pytest.mark.slow
+def test_federations_of_one_process_share_a_local_ray_until_the_last_is_closed():
+    words = ("clients_per_actor=8", "ray.num_cpus=4", "rounds=3")
+    here = Federation(small("fedavg", *words, runtime="inprocess"))
+    expected = [record.scores["GM"] for record in here]
+    first = Federation(small("fedavg", *words, runtime="ray"))
+    second = Federation(small("fedavg", *words, runtime="ray"))
+    seen = [first.run_round().scores["GM"], second.run_round().scores["GM"]]
+    first.close()
+    assert ray.is_initialized()
+    assert [*seen[1:], *(record.scores["GM"] for record in second)] == expected
+    assert seen[0] == expected[0]
+    second.close()
+    assert not ray.is_initialized()
