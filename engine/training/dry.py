@@ -6,8 +6,8 @@ import torch
 
 from strata.engine.data.dataset import Dataset
 from strata.engine.method.losses import Batch
-from strata.engine.method.requests import Answer, Evaluation, Represent, Train, Trained
-from strata.engine.training.batches import Rows, batch_sizes
+from strata.engine.method.requests import Answer, Evaluation, Recalibrate, Recalibrated, Represent, Train, Trained
+from strata.engine.training.batches import Rows, batch_sizes, calibration_batches
 from strata.engine.training.flops import COUNTS
 from strata.engine.training.sequential import Sequential
 from strata.engine.training.trainer import Asked, Broken
@@ -16,8 +16,8 @@ from strata.engine.training.trainer import Asked, Broken
 class Dry:
     """A :class:`~strata.engine.training.trainer.Trainer` that counts what requests would cost.
 
-    Training returns the start, evaluation finds nothing right. Features are computed, because how much a method sends
-    may depend on the classes that they are of.
+    Training returns the start, recalibration what it was given, and evaluation finds nothing right. Features are
+    computed, because how much a method sends may depend on the classes that they are of.
     """
 
     def __init__(self, dataset: Dataset) -> None:
@@ -35,7 +35,15 @@ class Dry:
         if isinstance(asked.request, Represent):
             (made,) = self._computing.answer([asked])
             return made
+        if isinstance(asked.request, Recalibrate):
+            return self._recalibrate(asked, asked.request)
         return Evaluation(0, len(asked.rows), 0.0)
+
+    def _recalibrate(self, asked: Asked, request: Recalibrate) -> Recalibrated:
+        for positions in calibration_batches(len(asked.rows), request, asked.seed):
+            x, _ = self._rows.fetch(asked.rows[positions])
+            asked.work.flops += self._flops.forward(request.model, x)
+        return Recalibrated(request.params)
 
     def _train(self, asked: Asked, request: Train) -> Trained:
         steps = 0

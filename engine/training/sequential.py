@@ -22,6 +22,8 @@ from strata.engine.method.requests import (
     Evaluate,
     Evaluation,
     Pull,
+    Recalibrate,
+    Recalibrated,
     Represent,
     Represented,
     Sgd,
@@ -31,10 +33,10 @@ from strata.engine.method.requests import (
 )
 from strata.engine.models.base import features_of
 from strata.engine.params import Params
-from strata.engine.training.batches import GATHER_SAMPLES, Rows, plan_batches
+from strata.engine.training.batches import GATHER_SAMPLES, Rows, calibration_batches, plan_batches
 from strata.engine.training.descent import Corrections, Descent, Foreign, Pulls
 from strata.engine.training.flops import COUNTS, select_trainable, set_modes
-from strata.engine.training.modules import Modules, slots
+from strata.engine.training.modules import Modules, averaging, slots
 from strata.engine.training.trainer import Asked, Broken, are_finite, out_of_memory, trained
 
 
@@ -69,6 +71,8 @@ class Sequential:
             return self._train(request, rows, asked.seed, asked.work, asked.where)
         if isinstance(request, Represent):
             return self._represent(request, rows, asked.work)
+        if isinstance(request, Recalibrate):
+            return self._recalibrate(request, rows, asked.seed, asked.work)
         return self._evaluate(request, rows)
 
     def _train(self, request: Train, rows: IntArray, seed: int, work: Work, where: str) -> Trained:
@@ -135,6 +139,18 @@ class Sequential:
         classes = counts.nonzero().squeeze(1)
         means = (sums[classes] / counts[classes].unsqueeze(1)).to(torch.float32)
         return Represented(classes.cpu(), means.cpu(), counts[classes].cpu())
+
+    def _recalibrate(self, request: Recalibrate, rows: IntArray, seed: int, work: Work) -> Recalibrated:
+        plan = calibration_batches(len(rows), request, seed)
+        if not plan:
+            return Recalibrated(request.params)
+        module = self._modules.load(request.model, request.params).eval()
+        with averaging(module), torch_scope(seed), torch.inference_mode():
+            for positions in plan:
+                x, _ = self._rows.fetch(rows[positions])
+                work.flops += self._flops.forward(request.model, x)
+                module(x)
+        return Recalibrated(_take(module, request.params))
 
     def _evaluation_batches(self, rows: IntArray) -> Iterator[tuple[Tensor, Tensor]]:
         for first in range(0, len(rows), self._evaluation_batch):

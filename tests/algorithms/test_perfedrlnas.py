@@ -11,15 +11,15 @@ import pytest
 import torch
 
 from strata.algorithms.controls.searching import written
-from strata.algorithms.perfedrlnas import GIB, Personal, Up, conflict, fit
+from strata.algorithms.perfedrlnas import GIB, Personal, Up
 from strata.engine.build import build_world
 from strata.engine.errors import ConfigError
 from strata.engine.federation import Federation
 from strata.engine.method.length import Length
 from strata.engine.method.messages import Context, Received
 from strata.engine.method.requests import AdamW, Evaluate, Evaluation, Trained
-from strata.engine.models.supernets.cost import cost
-from strata.engine.models.supernets.sharing import extract
+from strata.engine.models.supernets.cost import cost, fit
+from strata.engine.models.supernets.sharing import conflict, extract
 from strata.engine.models.supernets.subnet import SubnetSpec, shapes
 from strata.engine.rounds.timed import TimedRounds
 from strata.engine.seeding import generator
