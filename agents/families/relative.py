@@ -42,7 +42,7 @@ class Everyone(TorchRLModule):
     def setup(self) -> None:
         """Make logits and mean; RLlib calls this from its constructor."""
         self.logits = nn.Parameter(torch.zeros(sum(int(n) for n in self.action_space.nvec)))
-        self.register_buffer("mean_square", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("mean_square", torch.zeros(1))  # RLlib restores float32 alone to the bit
 
     def _forward(self, batch: dict[str, Tensor], **kwargs: object) -> dict[str, Tensor]:
         raise NotImplementedError("what agents share is no policy of its own")
@@ -57,7 +57,7 @@ class RelativeAgent(VirtualAgent):
     def setup(self) -> None:
         """Make the logits, and room for the payments, NaN where there was none; RLlib calls this."""
         super().setup()
-        self.register_buffer("paid", torch.full((self.model_config["calls"],), torch.nan, dtype=torch.float64))
+        self.register_buffer("paid", torch.full((self.model_config["calls"],), torch.nan))
         self._everyone: tuple[Everyone, ...] = ()  # in a tuple it is no part of this module's state
 
     def lean_on(self, everyone: Everyone) -> None:
@@ -72,9 +72,9 @@ class RelativeAgent(VirtualAgent):
     def advantages(self, rewards_B: Tensor) -> Tensor:
         """Rewards less the mean of those remembered, NaN where there are none, ``(B,)``; remembers the rewards."""
         if not len(self.paid):
-            return rewards_B.double()
-        found = rewards_B.double() - self.paid.nanmean()
-        self.paid.copy_(torch.cat([self.paid, rewards_B.double()])[-len(self.paid) :])
+            return rewards_B
+        found = rewards_B - self.paid.nanmean()
+        self.paid.copy_(torch.cat([self.paid, rewards_B])[-len(self.paid) :])
         return found
 
 
