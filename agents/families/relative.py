@@ -66,8 +66,10 @@ class RelativeAgent(VirtualAgent):
 
     def all_logits(self) -> Tensor:
         """The logits α = a + b, ``(Σn,)``."""
-        shared: list[Tensor] = [everyone.logits for everyone in self._everyone]
-        return super().all_logits() + sum(shared)
+        total: Tensor = super().all_logits()
+        for everyone in self._everyone:
+            total = total + everyone.logits
+        return total
 
     def advantages(self, rewards_B: Tensor) -> Tensor:
         """Rewards less the mean of those remembered, NaN where there are none, ``(B,)``; remembers the rewards."""
