@@ -158,10 +158,7 @@ class Global:
 
 @dataclass(frozen=True)
 class Personal:
-    """Private state of a client: w_i with its architecture, None before the first training; its best accuracy.
-
-    ``passed_over`` says whether its last call did not fit its memory.
-    """
+    """Private state of a client: w_i, None before the first training; whether its last call did not fit its memory."""
 
     subnet: Params | None = None
     architecture: Architecture = ()

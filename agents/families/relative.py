@@ -75,7 +75,7 @@ class RelativeAgent(VirtualAgent):
         """Rewards less the mean of those remembered, NaN where there are none, ``(B,)``; remembers the rewards."""
         if not len(self.paid):
             return rewards_B
-        found = rewards_B - self.paid.nanmean()
+        found: Tensor = rewards_B - self.paid.nanmean()
         self.paid.copy_(torch.cat([self.paid, rewards_B])[-len(self.paid) :])
         return found
 
