@@ -12,6 +12,7 @@ from ray.rllib.core.learner.learner import Learner
 
 from strata.agents.episodes import Step, Taken, Value, episode_of
 from strata.agents.families.learners import Specs, build_learner
+from strata.agents.families.relative import EVERYONE
 from strata.agents.trees import from_tree, to_tree
 from strata.engine.config.agents import AgentsConfig
 from strata.engine.determinism import single_thread, torch_scope
@@ -72,7 +73,7 @@ class LearntPolicies:
             with torch_scope(derive(seed, "agents", family)), single_thread():
                 self._learners[family] = build_learner(family, members, settings)
         # Virtual agents learn from each round by itself; value decomposition also from rounds long past.
-        self._rounds_per_update = 1 if "reinforce" in families else settings.rounds_per_update
+        self._rounds_per_update = 1 if any(spec.is_virtual for spec in specs.values()) else settings.rounds_per_update
         self._kept = settings.replay if "vdn" in families else 0
         self._rounds: list[Round] = [Round()]
         self._fresh = 0
@@ -141,7 +142,7 @@ class LearntPolicies:
     def _with_unpaid(self, unpaid: Step, steps: list[Step], rewards: Mapping[AgentId, float]) -> list[Step]:
         """The stages of a round with what was done in earlier ones and is paid now; notes what is not paid yet."""
         for step in steps:
-            unpaid |= {agent: taken for agent, taken in step.items() if self._specs[agent].learner == "reinforce"}
+            unpaid |= {agent: taken for agent, taken in step.items() if self._specs[agent].is_virtual}
         acted = {agent for step in steps for agent in step}
         earlier = {agent: unpaid[agent] for agent in rewards if agent in unpaid and agent not in acted}
         for agent in [agent for agent in rewards if agent in unpaid]:
@@ -152,8 +153,9 @@ class LearntPolicies:
         """Of the policies of virtual agents, in nats: of each that acted, and the mean."""
         entropies = {}
         for agent, taken in ((agent, taken) for step in lived.steps for agent, taken in step.items()):
-            if self._specs[agent].learner == "reinforce":
-                kind = self._learners["reinforce"].module[agent].get_train_action_dist_cls()
+            spec = self._specs[agent]
+            if spec.is_virtual:
+                kind = self._learners[spec.learner].module[agent].get_train_action_dist_cls()
                 logits = torch.from_numpy(taken[Columns.ACTION_DIST_INPUTS])[None]
                 entropies[curve_of(agent, ENTROPY)] = float(kind.from_logits(logits).entropy()[0])
         return {**entropies, f"{AGENTS}{ENTROPY}": float(np.mean(list(entropies.values())))} if entropies else {}
@@ -164,7 +166,7 @@ class LearntPolicies:
         episode = episode_of(rounds, self._members[family])
         if episode is None:
             return {}
-        epochs = {"ppo": self._settings.epochs, "reinforce": 1, "vdn": VDN_EPOCHS}[family]
+        epochs = {"ppo": self._settings.epochs, "vdn": VDN_EPOCHS}.get(family, 1)
         # Every step of a pass sees all rounds. RLlib would cut the batch by environment steps instead, of which a round
         # has one per stage. PPO's connector adds one row, masked, to each agent's.
         rows = max(len(own) for own in episode.agent_episodes.values()) + (family == "ppo")
@@ -196,10 +198,13 @@ class LearntPolicies:
     def restore_learners(self, learners: Mapping[str, object]) -> None:
         """Take over modules and optimisers, with nothing learnt from yet."""
         for family, learner in self._learners.items():
+            modules = [*self._members[family], *([EVERYONE] if family == "relative" else [])]
+            own = [learner.get_optimizer(module) for module in modules]
+            rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in own]
             learner.set_state({**from_tree(learners[family]), "weights_seq_no": 0})
-            for agent, spec in self._members[family].items():  # step sizes are this run's, not the saved ones
-                for group in learner.get_optimizer(agent).param_groups:
-                    group["lr"] = self._settings.lr.get(agent, spec.lr)
+            for optimizer, kept in zip(own, rates, strict=True):  # step sizes are this run's, not the saved ones
+                for group, lr in zip(optimizer.param_groups, kept, strict=True):
+                    group["lr"] = lr
         self._rounds, self._fresh = [Round()], 0
 
 

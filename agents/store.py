@@ -66,8 +66,10 @@ def _made_for(specs: Specs, settings: AgentsConfig, layout: str) -> dict[str, ob
     spaces: dict[AgentId, list[object]] = {}
     clients: dict[AgentId, int] = {}
     for agent, spec in specs.items():
-        if spec.learner == "reinforce":
+        if spec.is_virtual:
             spaces[agent] = [int(n) for n in spec.action_space.nvec]  # type: ignore[attr-defined]
+            if spec.learner == "relative":
+                spaces[agent].append({"payments remembered": spec.relative.calls})
             continue
         pattern = per_client(spec.observation_space, spec.action_space)
         spaces[agent] = [pattern.features, list(pattern.choices), pattern.outputs]

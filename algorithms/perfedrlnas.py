@@ -17,12 +17,23 @@ Per round
     2. server    sends the slice of W, and nothing else of it
     3. client    B ← batch size that fits M_i;  w_i ← E epochs from the slice;  acc_i on the client's own test data
     4. server    W ← W + Σ_i (n_i/Σn) Δ_i ⊙ mask_i;  neg_i = share of tensors with ⟨Δ_i, ΔW⟩ < 0 at the slice
-    5. agents    REINFORCE with r_i = acc_i − b − λ_time (τ_i − min τ) − λ_neg neg_i
+    5. agents    REINFORCE with R_i = acc_i − λ_time (τ_i − min τ) − λ_neg neg_i against the client's own past; or, with
+                 ``reward=published``, with r_i = R_i − b, b the mean of all clients' best accuracies
 
 Without agents (``agents.policy=none``) everybody trains ``fixed``: FedAvg on the largest, the smallest or a random
 architecture. ``agents.policy=random`` draws a new one for every call. The search space is ``model.name``, narrowed by
 ``model.options``; with one option per slot the method is FedAvg on that architecture, to the bit.
 
+Deviations
+    - The reward: see :mod:`strata.algorithms.controls.searching`, which says what the published one lacks.
+    - Fusion takes in batch norm's statistics as it does parameters; the released code fuses parameters only.
+    - A client has one memory budget for the whole run; the released code draws one anew for every call.
+    - Before GM is evaluated on a client, the statistics of batch norm are computed anew on ``recalibration_batches``
+      batches of that client's training rows: those in W are a mixture of all subnets', and fit none. It costs no
+      virtual time, as no evaluation does.
+    - A client whose last call did not fit is evaluated with its last subnet, or with the slice of W of that
+      architecture, recalibrated in the same way, if that is right more often on its validation rows (its training
+      rows where ``data.validation_fraction`` is 0).
 Choices of ours
     - The batch rule (halve where over the budget, double below 75 % of it) runs to its end within a call, from
       ``batch_size`` on, between ``least_batch`` and ``largest_batch``; so a call's cost depends on no earlier one.
@@ -38,17 +49,18 @@ client's report is in. The released configuration makes it of five reports, drop
     n_i ((cos_i + 1) / 2 + 3 · 10 / (s_i + 10))        (s_i: staleness)
 instead of n_i; that is ``weights=asynchronous``. That cos_i is the cosine of Δ_i with Σ_j (n_j/Σn) Δ_j ⊙ mask_j at its
 slice is ours: it is not said of what.
-Deviations: rounds are synchronous unless ``clients.mode`` says otherwise. Everything above treats a report by itself,
-whenever it arrives, but for min τ.
+Rounds are synchronous unless ``clients.mode`` says otherwise. Everything above treats a report by itself, whenever it
+arrives, but for min τ.
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from strata.algorithms.controls.searching import (
     ACCURACY,
     ARCHITECTURE,
+    BATCH_SIZE,
     BEST_ACCURACY,
     BUDGET_MIB,
     CONFLICT,
@@ -69,20 +81,19 @@ from strata.engine.method.messages import (
     Received,
     require_cohort,
 )
-from strata.engine.method.requests import Evaluate, Evaluation, Request, Trained
+from strata.engine.method.requests import Evaluate, Evaluation, Recalibrate, Recalibrated, Request, Trained
 from strata.engine.models.base import Buildable
 from strata.engine.models.spec import subnet_of
-from strata.engine.models.supernets.cost import cost
-from strata.engine.models.supernets.sharing import delta, extract, fuse, slice_like
+from strata.engine.models.supernets.cost import cost, fit
+from strata.engine.models.supernets.sharing import conflict, cosine, delta, extract, fuse
 from strata.engine.models.supernets.space import KINDS, RESOLUTION, Architecture
 from strata.engine.models.supernets.subnet import SubnetSpec, supernet_params, supernet_spec
 from strata.engine.options import option
-from strata.engine.params import Params, flatten
+from strata.engine.params import Params
 from strata.engine.seeding import generator
 
 MIB, GIB = 2**20, 2**30
 STALENESS_BOUND, STALENESS_WEIGHT = 10, 3  # [released configuration]
-ROOMY = 0.75  # share of the budget below which the batch is doubled [paper]
 
 
 @dataclass(frozen=True)
@@ -96,6 +107,27 @@ class PerFedRLNASConfig(LocalTraining):
     )
     lambda_time: float = option(0.001, "λ_time: price of a second of latency, in accuracy", ge=0)
     lambda_neg: float = option(0.1, "λ_neg: price of conflicting with the aggregate in all tensors, in accuracy", ge=0)
+    reward: Literal["own", "published"] = option(
+        "own", "what agents learn from: accuracy against their own client's past, or against all clients' best"
+    )
+    baseline_calls: int = option(
+        8, "reward=own: last calls of a client whose mean is its baseline; 0: the published baseline", ge=0
+    )
+    scale_memory: float = option(
+        0.9,
+        "reward=own: share of the past in the running mean of squared advantages that scales them; 0: not scaled",
+        ge=0,
+        lt=1,
+    )
+    shared: float = option(
+        0.6, "reward=own: step size of the logits that all agents share, as a multiple of their own; 0: none", ge=0
+    )
+    recalibration_batches: int = option(
+        8,
+        "batches of a client's training rows that give batch norm's statistics before a slice of the supernet is "
+        "evaluated there; 0: the supernet's own statistics",
+        ge=0,
+    )
     memory_gib: list[float] = option([], "low and high of the clients' memory budgets; empty: no limit", gt=0)
     memory_seed: int = option(0, "the budgets are drawn from it and the client's id", ge=0)
     weights: Literal["samples", "asynchronous"] = option(
@@ -126,11 +158,12 @@ class Global:
 
 @dataclass(frozen=True)
 class Personal:
-    """Private state of a client: w_i with its architecture, None before the first training; its best accuracy."""
+    """Private state of a client: w_i, None before the first training; whether its last call did not fit its memory."""
 
     subnet: Params | None = None
     architecture: Architecture = ()
     best_accuracy: float = 0.0
+    passed_over: bool = False
 
 
 @dataclass(frozen=True)
@@ -195,7 +228,7 @@ class PerFedRLNAS(FlatAlgorithm[Global, Personal, Down, Up]):
         budget = self.budget_bytes(info)
         batch = self.fitting_batch(spec, info, budget)
         used = self.memory_bytes(spec, info, batch or self.config.least_batch)
-        up, kept = Up({}, 0.0, used, 0), state
+        up, kept = Up({}, 0.0, used, 0), replace(state, passed_over=True)
         if batch:
             request = self.config.train_in(context.round, spec, down.subnet, down.length, batch)
             trained: Trained = yield request
@@ -206,7 +239,7 @@ class PerFedRLNAS(FlatAlgorithm[Global, Personal, Down, Up]):
             **self.choices(down.architecture),
             ACCURACY: up.accuracy,
             BEST_ACCURACY: kept.best_accuracy,
-            "batch_size": float(batch),
+            BATCH_SIZE: float(batch),
             MEMORY_MIB: used / MIB,
             **({BUDGET_MIB: budget / MIB} if self.config.memory_gib else {}),
         }
@@ -278,35 +311,30 @@ class PerFedRLNAS(FlatAlgorithm[Global, Personal, Down, Up]):
     def client_evaluate(
         self, info: ClientInfo, state: Personal | None, shared: Mapping[str, Params]
     ) -> Generator[Request, Any, Mapping[str, Evaluation]]:
-        """GM is the fixed architecture, cut from W; PM the client's last subnet, or GM before its first training."""
+        """GM is the fixed architecture, cut from W; PM the client's last subnet, or GM before its first training.
+
+        After a call that did not fit, PM is the slice of W instead where that is better; see the module's docstring.
+        """
         spec = self.spec(self.fixed)
-        gm = yield Evaluate(spec, extract(shared["GM"], spec))
+        gm = yield Evaluate(spec, (yield from self.sliced(shared["GM"], spec)))
         if state is None or state.subnet is None:
             return {"GM": gm, "PM": gm}
-        return {"GM": gm, "PM": (yield Evaluate(self.spec(state.architecture), state.subnet))}
+        spec, subnet = self.spec(state.architecture), state.subnet
+        if state.passed_over:
+            other = yield from self.sliced(shared["GM"], spec)
+            own = yield Evaluate(spec, subnet, "validation")
+            if (yield Evaluate(spec, other, "validation")).correct > own.correct:
+                subnet = other
+        return {"GM": gm, "PM": (yield Evaluate(spec, subnet))}
 
-
-def fit(memory: Callable[[int], float], budget: float, start: int, least: int, most: int) -> int:
-    """The batch size that fits a budget: from ``start`` on, halved while over it, doubled while below 75 % of it.
-
-    Args:
-        memory: bytes of a training step by its batch size.
-        budget: bytes.
-        start: the batch size to begin with.
-        least: it is not halved below this.
-        most: it is not doubled beyond this, nor where it would have to be halved again.
-
-    Returns:
-        The batch size; 0 where not even ``least`` fits.
-    """
-    batch = start
-    while memory(batch) > budget:
-        if batch == least:
-            return 0
-        batch = max(least, batch // 2)
-    while 2 * batch <= most and memory(batch) < ROOMY * budget and memory(2 * batch) <= budget:
-        batch *= 2
-    return batch
+    def sliced(self, w: Params, spec: SubnetSpec) -> Generator[Request, Any, Params]:
+        """A subnet as W has it, with batch norm's statistics of the client that is asked, if so configured."""
+        part = extract(w, spec)
+        if not self.config.recalibration_batches:
+            return part
+        request = Recalibrate(spec, part, self.config.batch_size, self.config.recalibration_batches)
+        answer: Recalibrated = yield request
+        return answer.params
 
 
 def asynchronous_weights(samples: Sequence[float], agreement: Sequence[float], staleness: Sequence[int]) -> list[float]:
@@ -315,21 +343,6 @@ def asynchronous_weights(samples: Sequence[float], agreement: Sequence[float], s
         n * ((cos + 1) / 2 + STALENESS_WEIGHT * STALENESS_BOUND / (s + STALENESS_BOUND))
         for n, cos, s in zip(samples, agreement, staleness, strict=True)
     ]
-
-
-def cosine(change: Params, aggregate: Params) -> float:
-    """Cosine of a subnet's change, all tensors as one vector, with the aggregate at its slice; 0 where one is 0."""
-    there = slice_like(aggregate, change)
-    one, other = (flatten({name: tree[name] for name in change}).double() for tree in (change, there))
-    norms = float(one.norm() * other.norm())
-    return float(one @ other) / norms if norms else 0.0
-
-
-def conflict(change: Params, aggregate: Params) -> float:
-    """Share of the tensors of ``change`` that point away from the aggregate at their slice: a negative cosine."""
-    there = slice_like(aggregate, change)
-    negative = [bool((value.double() * there[name].double()).sum() < 0) for name, value in change.items()]
-    return sum(negative) / len(negative)
 
 
 METHOD = PerFedRLNAS

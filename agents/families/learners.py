@@ -11,6 +11,7 @@ from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from strata.agents.families.reinforce import ReinforceLearner, VirtualAgent
+from strata.agents.families.relative import EVERYONE, Everyone, RelativeAgent, RelativeLearner
 from strata.agents.families.vdn import DecomposedValue, DecompositionLearner
 from strata.agents.networks import EquivariantActorCritic, MlpActorCritic
 from strata.engine.config.agents import AgentsConfig
@@ -37,7 +38,7 @@ def rllib_config(family: str, specs: Specs, settings: AgentsConfig) -> Algorithm
     common = next(iter(rates.values()))
     config.training(lr=common)
     config.rl_module(
-        rl_module_spec=_module_spec(family, settings),
+        rl_module_spec=_module_spec(family, settings, next(iter(specs.values()))),
         # RLlib copies the whole configuration, with all others' copies in it, for each module that differs: of a
         # hundred agents, none may.
         algorithm_config_overrides_per_module={
@@ -58,10 +59,14 @@ def build_learner(family: str, specs: Specs, settings: AgentsConfig) -> Learner:
     config = rllib_config(family, specs, settings)
     modules = {
         agent: replace(
-            _module_spec(family, settings), observation_space=spec.observation_space, action_space=spec.action_space
+            _module_spec(family, settings, spec),
+            observation_space=spec.observation_space,
+            action_space=spec.action_space,
         )
         for agent, spec in specs.items()
     }
+    if family == "relative":
+        modules[EVERYONE] = _shared_by(next(iter(specs.values())))
     learner: Learner = config.learner_class(config=config, module_spec=MultiRLModuleSpec(rl_module_specs=modules))
     learner.build()
     return learner
@@ -72,14 +77,25 @@ def own_module(agent: AgentId, *args: object, **kwargs: object) -> str:
     return agent
 
 
-def _module_spec(family: str, settings: AgentsConfig) -> RLModuleSpec:
+def _module_spec(family: str, settings: AgentsConfig, spec: AgentSpec) -> RLModuleSpec:
     classes = {
         "ppo": MlpActorCritic if settings.network == "mlp" else EquivariantActorCritic,
         "reinforce": VirtualAgent,
+        "relative": RelativeAgent,
         "vdn": DecomposedValue,
     }
     model_config = {"hidden": settings.hidden, "exploration": settings.exploration, "epsilon": settings.epsilon}
-    return RLModuleSpec(module_class=classes[family], model_config=model_config)
+    return RLModuleSpec(module_class=classes[family], model_config={**model_config, "calls": spec.relative.calls})
+
+
+def _shared_by(spec: AgentSpec) -> RLModuleSpec:
+    """What agents of the family ``relative``, of which this is one, share."""
+    return RLModuleSpec(
+        module_class=Everyone,
+        observation_space=spec.observation_space,
+        action_space=spec.action_space,
+        model_config={"lr": spec.lr * spec.relative.shared, "memory": spec.relative.memory},
+    )
 
 
 def _ppo(settings: AgentsConfig) -> AlgorithmConfig:
@@ -108,6 +124,18 @@ class ReinforceConfig(AlgorithmConfig):
         return RLModuleSpec(module_class=VirtualAgent)
 
 
+class RelativeConfig(AlgorithmConfig):
+    """Settings of :class:`~strata.agents.families.relative.RelativeLearner`."""
+
+    def get_default_learner_class(self) -> type:
+        """The class of the learner: REINFORCE against an agent's own past."""
+        return RelativeLearner
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        """The module that learns: a virtual agent that remembers what it was paid."""
+        return RLModuleSpec(module_class=RelativeAgent)
+
+
 class DecompositionConfig(AlgorithmConfig):
     """Settings of :class:`~strata.agents.families.vdn.DecompositionLearner`."""
 
@@ -123,5 +151,6 @@ class DecompositionConfig(AlgorithmConfig):
 _CONFIGS: Mapping[str, Callable[[AgentsConfig], AlgorithmConfig]] = {
     "ppo": _ppo,
     "reinforce": lambda settings: ReinforceConfig().training(gamma=0.0),
+    "relative": lambda settings: RelativeConfig().training(gamma=0.0),
     "vdn": lambda settings: DecompositionConfig().training(gamma=0.0),
 }

@@ -27,7 +27,24 @@ class VirtualAgent(TorchRLModule):
 
     def _forward(self, batch: dict[str, Tensor], **kwargs: object) -> dict[str, Tensor]:
         rows = len(batch[Columns.OBS])
-        return {Columns.ACTION_DIST_INPUTS: self.logits.expand(rows, -1)}
+        return {Columns.ACTION_DIST_INPUTS: self.all_logits().expand(rows, -1)}
+
+    def all_logits(self) -> Tensor:
+        """The logits α, ``(Σn,)``."""
+        own: Tensor = self.logits
+        return own
+
+
+def policy_loss(
+    module: VirtualAgent, batch: dict[str, Tensor], fwd_out: dict[str, Tensor], advantages_B: Tensor
+) -> Tensor:
+    """−advantage · log π(action), a mean over an agent's actions in the batch."""
+    actions = module.get_train_action_dist_cls().from_logits(fwd_out[Columns.ACTION_DIST_INPUTS])
+    losses = -advantages_B * actions.logp(batch[Columns.ACTIONS])
+    if Columns.LOSS_MASK in batch:
+        losses = losses[batch[Columns.LOSS_MASK]]
+    loss: Tensor = losses.mean()
+    return loss
 
 
 class ReinforceLearner(TorchLearner):
@@ -41,13 +58,7 @@ class ReinforceLearner(TorchLearner):
         self, *, module_id: str, config: AlgorithmConfig, batch: dict[str, Tensor], fwd_out: dict[str, Tensor]
     ) -> Tensor:
         """The loss of one agent, a mean over its actions in the batch."""
-        module = self.module[module_id].unwrapped()
-        actions = module.get_train_action_dist_cls().from_logits(fwd_out[Columns.ACTION_DIST_INPUTS])
-        losses = -batch[Columns.REWARDS] * actions.logp(batch[Columns.ACTIONS])
-        if Columns.LOSS_MASK in batch:
-            losses = losses[batch[Columns.LOSS_MASK]]
-        loss: Tensor = losses.mean()
-        return loss
+        return policy_loss(self.module[module_id].unwrapped(), batch, fwd_out, batch[Columns.REWARDS])
 
     def configure_optimizers_for_module(self, module_id: str, config: AlgorithmConfig) -> None:
         """An Adam of its own for every agent."""

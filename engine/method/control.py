@@ -36,6 +36,23 @@ def curve_of(agent: AgentId, metric: str) -> str:
 
 
 @dataclass(frozen=True)
+class Relative:
+    """How agents of the family ``relative`` make advantages of what they are paid, and what they share.
+
+    Attributes:
+        calls: an agent's baseline is the mean of its own last so many rewards, and its first one teaches nothing; 0:
+            rewards are advantages.
+        memory: share of the past in the running mean of squared advantages, over the agents of a round, by whose root
+            they are divided, 0..1; 0: they are not divided.
+        shared: step size of the logits that all agents share, as a multiple of that of an agent's own; 0: none are.
+    """
+
+    calls: int
+    memory: float
+    shared: float
+
+
+@dataclass(frozen=True)
 class AgentSpec:
     """One agent: what it sees, what it does, how it learns.
 
@@ -44,14 +61,22 @@ class AgentSpec:
             there and 0 for padding, where fewer than k could be invited.
         action_space: MultiDiscrete with the same m choices for each of k clients, ``[n_1 … n_m] * k``; or a Box of
             m numbers for each of k clients, e.g. of shape ``(k,)``.
-        learner: ``ppo``; ``reinforce``, one-step policy gradient over free logits; ``vdn``, value decomposition.
+        learner: ``ppo``; ``reinforce``, one-step policy gradient over free logits; ``relative``, the same against an
+            agent's own past, over logits that agents share in part; ``vdn``, value decomposition.
         lr: step size that suits it, where the configuration names none.
+        relative: settings of ``relative``, the same for all agents of a control.
     """
 
     observation_space: Space[Any]
     action_space: Space[Any]
-    learner: Literal["ppo", "reinforce", "vdn"] = "ppo"
+    learner: Literal["ppo", "reinforce", "relative", "vdn"] = "ppo"
     lr: float = 1e-3
+    relative: Relative = Relative(calls=0, memory=0.0, shared=0.0)
+
+    @property
+    def is_virtual(self) -> bool:
+        """Whether it is one client's own agent, of nothing but logits, which is paid when that client's call is in."""
+        return self.learner in ("reinforce", "relative")
 
 
 Actions = Mapping[AgentId, Any]

@@ -237,10 +237,40 @@ class Represented:
     counts: Tensor
 
 
-Request = Train | Gradient | Evaluate | Represent
+@dataclass(frozen=True)
+class Recalibrate:
+    """Compute a model's batch-norm statistics anew on the client's own data; nothing is trained.
+
+    Running means and variances become the plain mean of those of some batches, which pass through the model without
+    gradients, each layer normalised by its own batch (Yu and Huang, arXiv 1903.05134, section 3.2). The rest of the
+    model is in evaluation mode. The forward passes count as work.
+
+    Attributes:
+        model: architecture.
+        params: its values; not modified.
+        batch_size: samples per batch.
+        batches: how many at most, of samples drawn without repetition; fewer where the client has fewer.
+        split: of the client's data.
+    """
+
+    model: Buildable
+    params: Params
+    batch_size: int
+    batches: int
+    split: Literal["train", "test"] = "train"
+
+
+@dataclass(frozen=True)
+class Recalibrated:
+    """Answer to :class:`Recalibrate`: the parameters, of which running means and variances alone have changed."""
+
+    params: Params
+
+
+Request = Train | Gradient | Evaluate | Represent | Recalibrate
 """What a client step can ask for."""
 
-Answer = Trained | MeanGradient | Evaluation | Represented
+Answer = Trained | MeanGradient | Evaluation | Represented | Recalibrated
 """What it is answered."""
 
 

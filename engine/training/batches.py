@@ -11,7 +11,7 @@ from torch import Tensor
 
 from strata.engine.data.dataset import Dataset, IntArray
 from strata.engine.data.mapped import Mapped
-from strata.engine.method.requests import Train
+from strata.engine.method.requests import Recalibrate, Train
 from strata.engine.seeding import generator, generators
 
 GATHER_SAMPLES = 4096  # rows fetched at once: large enough to cost little per step, small enough to stay in cache
@@ -103,6 +103,12 @@ def _planned(n: int, request: Train, rng: np.random.Generator) -> list[IntArray]
         order = rng.permutation(n)
         batches += [order[i : i + request.batch_size] for i in range(0, n, request.batch_size)]
     return batches[:steps]
+
+
+def calibration_batches(n: int, request: Recalibrate, seed: int) -> list[IntArray]:
+    """Positions 0..n-1 of each batch of a recalibration: none comes twice, and the last batch may be smaller."""
+    order = generator(seed, "batches").permutation(n)[: request.batch_size * request.batches]
+    return [order[i : i + request.batch_size] for i in range(0, len(order), request.batch_size)]
 
 
 def batch_sizes(n: int, request: Train) -> dict[int, int]:

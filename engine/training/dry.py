@@ -11,11 +11,13 @@ from strata.engine.method.requests import (
     Evaluation,
     Gradient,
     MeanGradient,
+    Recalibrate,
+    Recalibrated,
     Represent,
     Train,
     Trained,
 )
-from strata.engine.training.batches import Rows, batch_sizes, gradient_sizes, step_sizes
+from strata.engine.training.batches import Rows, batch_sizes, calibration_batches, gradient_sizes, step_sizes
 from strata.engine.training.flops import COUNTS, select_trainable
 from strata.engine.training.modules import Modules
 from strata.engine.training.sequential import Sequential
@@ -25,8 +27,8 @@ from strata.engine.training.trainer import Asked, Broken
 class Dry:
     """A :class:`~strata.engine.training.trainer.Trainer` that counts what requests would cost.
 
-    Training returns the start, a gradient is zero, evaluation finds nothing right. Features are computed, because how
-    much a method sends may depend on the classes that they are of.
+    Training returns the start, recalibration what it was given, a gradient is zero, evaluation finds nothing right.
+    Features are computed, because how much a method sends may depend on the classes that they are of.
     """
 
     def __init__(self, dataset: Dataset) -> None:
@@ -46,7 +48,15 @@ class Dry:
         if isinstance(asked.request, Represent):
             (made,) = self._computing.answer([asked])
             return made
+        if isinstance(asked.request, Recalibrate):
+            return self._recalibrate(asked, asked.request)
         return Evaluation(0, len(asked.rows), 0.0)
+
+    def _recalibrate(self, asked: Asked, request: Recalibrate) -> Recalibrated:
+        for positions in calibration_batches(len(asked.rows), request, asked.seed):
+            x, _ = self._rows.fetch(asked.rows[positions])
+            asked.work.flops += self._flops.forward(request.model, x)
+        return Recalibrated(request.params)
 
     def _train(self, asked: Asked, request: Train) -> Trained:
         for size, count in batch_sizes(len(asked.rows), request).items():

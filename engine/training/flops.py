@@ -1,6 +1,6 @@
 """Counting the FLOPs of a step, by making one on a copy of the model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from weakref import WeakKeyDictionary
 
 import torch
@@ -43,6 +43,13 @@ class FlopCounts:
         key = ("features", model, tuple(x.shape))
         if key not in self._kept:
             self._kept[key] = count_feature_flops(model, x)
+        return self._kept[key]
+
+    def forward(self, model: Buildable, x: Tensor) -> int:
+        """FLOPs of one forward pass of a model over inputs ``x`` (B, ...)."""
+        key = ("forward", model, tuple(x.shape))
+        if key not in self._kept:
+            self._kept[key] = count_forward_flops(model, x)
         return self._kept[key]
 
 
@@ -110,8 +117,17 @@ def select_trainable(module: nn.Module, names: frozenset[str] | None) -> dict[st
 
 def count_feature_flops(model: Buildable, x: Tensor) -> int:
     """FLOPs of one forward pass of a model's features over inputs ``x`` (B, ...); see :func:`count_step_flops`."""
-    with torch_scope(0):
+    return _count_forward(model, features_of, x)
+
+
+def count_forward_flops(model: Buildable, x: Tensor) -> int:
+    """FLOPs of one forward pass of a model over inputs ``x`` (B, ...); see :func:`count_step_flops`."""
+    return _count_forward(model, lambda module: module, x)
+
+
+def _count_forward(model: Buildable, part: Callable[[nn.Module], nn.Module], x: Tensor) -> int:
+    with torch_scope(0), single_thread():
         module = model.build().to(x.device).eval()
         with torch.no_grad(), FlopCounter() as counter:
-            features_of(module)(x.clone())
+            part(module)(x.clone())
     return int(counter.get_total_flops())

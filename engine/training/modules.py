@@ -1,8 +1,12 @@
 """The modules in which one process trains the models of all its clients, one of each architecture."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from cachetools import LRUCache
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from strata.engine.determinism import torch_scope
 from strata.engine.models.base import Buildable
@@ -59,6 +63,23 @@ def slots(module: nn.Module) -> dict[str, Tensor]:
     """Parameters and floating-point buffers of a module by name, as they are."""
     named: list[tuple[str, Tensor]] = [*module.named_parameters(), *module.named_buffers()]
     return {name: value for name, value in named if value.is_floating_point()}
+
+
+@contextmanager
+def averaging(module: nn.Module) -> Iterator[None]:
+    """Inside, a module's batch norm forgets its statistics and takes the plain mean of those of the batches it sees."""
+    norms = [part for part in module.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
+    momenta = [part.momentum for part in norms]
+    for part in norms:
+        part.reset_running_stats()
+        part.momentum = None  # torch's way to say: all batches alike
+        part.train()
+    try:
+        yield
+    finally:
+        for part, momentum in zip(norms, momenta, strict=True):
+            part.momentum = momentum
+            part.eval()
 
 
 def require_all(held: dict[str, Tensor], params: Params) -> None:

@@ -25,6 +25,8 @@ from strata.engine.method.requests import (
     Gradient,
     MeanGradient,
     Pull,
+    Recalibrate,
+    Recalibrated,
     Represent,
     Represented,
     Sgd,
@@ -34,10 +36,10 @@ from strata.engine.method.requests import (
 )
 from strata.engine.models.base import features_of
 from strata.engine.params import Params
-from strata.engine.training.batches import AHEAD, GATHER_SAMPLES, GRADIENT_ROWS, Rows, plan_batches
+from strata.engine.training.batches import AHEAD, GATHER_SAMPLES, GRADIENT_ROWS, Rows, calibration_batches, plan_batches
 from strata.engine.training.descent import Corrections, Descent, Foreign, LookAhead, Pulls
 from strata.engine.training.flops import COUNTS, select_trainable, set_modes
-from strata.engine.training.modules import Modules, slots
+from strata.engine.training.modules import Modules, averaging, slots
 from strata.engine.training.trainer import Asked, Broken, are_finite, differentiated, out_of_memory, trained
 
 ONE_VALUE = "Expected more than 1 value per channel"
@@ -81,6 +83,8 @@ class Sequential:
             return self._differentiate(request, rows, asked.work, asked.where)
         if isinstance(request, Represent):
             return self._represent(request, rows, asked.work)
+        if isinstance(request, Recalibrate):
+            return self._recalibrate(request, rows, asked.seed, asked.work)
         return self._evaluate(request, rows)
 
     def _train(self, request: Train, rows: IntArray, seed: int, work: Work, where: str) -> Trained:
@@ -184,6 +188,18 @@ class Sequential:
     def _in_order(self, rows: IntArray, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         for first in range(0, len(rows), size):
             yield self._rows.fetch(rows[first : first + size])
+
+    def _recalibrate(self, request: Recalibrate, rows: IntArray, seed: int, work: Work) -> Recalibrated:
+        plan = calibration_batches(len(rows), request, seed)
+        if not plan:
+            return Recalibrated(request.params)
+        module = self._modules.load(request.model, request.params).eval()
+        with averaging(module), torch_scope(seed), torch.inference_mode():
+            for positions in plan:
+                x, _ = self._rows.fetch(rows[positions])
+                work.flops += self._flops.forward(request.model, x)
+                module(x)
+        return Recalibrated(_take(module, request.params))
 
     def _evaluate(self, request: Evaluate, rows: IntArray) -> Evaluation:
         module = self._modules.load(request.model, request.params).eval()

@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from strata.engine.determinism import torch_scope
 from strata.engine.method.losses import Batch, sample_losses
-from strata.engine.method.requests import AdamW, Evaluate, Gradient, Request, Sgd, Train
+from strata.engine.method.requests import AdamW, Evaluate, Gradient, Recalibrate, Request, Sgd, Train
 from strata.engine.training.batches import Rows
 from strata.engine.training.flops import select_trainable, set_modes
 from strata.engine.training.lanes import LEAST, lay
@@ -40,6 +40,8 @@ class Togetherness:
             return f"{type(asked.request.optimizer).__name__} is an optimiser of one's own"
         if isinstance(asked.request, Train | Gradient | Evaluate):
             return self._verdict(asked)[0]
+        if isinstance(asked.request, Recalibrate):
+            return "batch norm's statistics are computed client by client"
         return "features are averaged client by client"
 
     def moving(self, asked: Asked) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
-"""PerFedRLNAS: fusion and conflict against numpy, the memory rule, FedAvg as its limit.
+"""PerFedRLNAS: fusion and conflict against numpy, what clients do and are evaluated with, FedAvg as its limit.
 
-Parts that it rests on are tested elsewhere: slices in tests/engine/test_supernet_sharing.py, the search in
-test_searching.py.
+Parts that it rests on are tested elsewhere: slices and the memory rule in tests/engine/models/supernets, the search in
+controls/test_searching.py.
 """
 
 from dataclasses import replace
@@ -11,19 +11,19 @@ import pytest
 import torch
 
 from strata.algorithms.controls.searching import written
-from strata.algorithms.perfedrlnas import GIB, Personal, Up, conflict, fit
+from strata.algorithms.perfedrlnas import GIB, Personal, Up
 from strata.engine.build import build_world
 from strata.engine.errors import ConfigError
 from strata.engine.federation import Federation
 from strata.engine.method.length import Length
 from strata.engine.method.messages import Context, Received
-from strata.engine.method.requests import AdamW, Evaluate, Evaluation, Trained
+from strata.engine.method.requests import AdamW, Evaluate, Evaluation, Recalibrate, Recalibrated, Trained
 from strata.engine.models.supernets.cost import cost
 from strata.engine.models.supernets.sharing import extract
 from strata.engine.models.supernets.subnet import SubnetSpec, shapes
 from strata.engine.rounds.timed import TimedRounds
 from strata.engine.seeding import generator
-from strata.engine.tree import count_bytes
+from strata.engine.tree import count_bytes, fingerprint
 from strata.envs.opening import full_turns
 from tests.helpers.calls import call_rows
 from tests.helpers.moments import AT
@@ -91,19 +91,6 @@ def test_fusion_and_conflict_are_those_of_masked_deltas():
     assert 0 < found[2]["conflict"] < 1, "the test would not tell conflicts from their absence"
 
 
-def test_conflict_counts_tensors_that_point_away():
-    change = {
-        name: torch.tensor(values) for name, values in {"a": [1.0, 0.0], "b": [1.0, 1.0], "c": [0.0, 2.0]}.items()
-    }
-    aggregate = {
-        "a": torch.tensor([-1.0, 9.0, 9.0]),
-        "b": torch.tensor([-1.0, 2.0]),
-        "c": torch.zeros(2),
-        "d": change["a"],
-    }
-    assert conflict(change, aggregate) == pytest.approx(1 / 3)  # b agrees on the whole, c is orthogonal
-
-
 def test_what_did_not_fit_is_left_out_of_the_fusion():
     method = method_of()
     g = method.init_global(0)
@@ -116,34 +103,6 @@ def test_what_did_not_fit_is_left_out_of_the_fusion():
 
 
 # --- client: memory, batch, what travels ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("budget", "expected"),
-    [
-        (1000, 64),
-        (330, 32),
-        (320, 32),
-        (319, 16),
-        (160, 16),
-        (90, 8),
-        (80, 8),
-        (79, 0),
-        (430, 32),
-        (640, 64),
-        (600, 32),
-    ],
-)
-def test_the_batch_rule(budget, expected):
-    """A step takes 10 a sample: from 32 on, halved down to 8 while over, doubled up to 64 while below 75 %."""
-    assert fit(lambda batch: 10 * batch, budget, start=32, least=8, most=64) == expected
-
-
-def test_doubling_waits_for_room():
-    # 320 is 80 % of 400 and 50 % of 640, where twice as much fits as well.
-    step = {8: 80, 16: 160, 32: 320, 64: 390}.__getitem__
-    assert fit(step, 400, 32, 8, 64) == 32
-    assert fit(step, 440, 32, 8, 64) == 64
 
 
 def test_budgets_belong_to_clients_and_seeds():
@@ -165,7 +124,7 @@ def test_a_client_that_nothing_fits_uploads_nothing_and_counts_as_wrong():
     with pytest.raises(StopIteration) as stop:
         next(steps)
     result = stop.value.value
-    assert result.state == before
+    assert result.state == replace(before, passed_over=True)
     assert not result.up.subnet
     assert count_bytes(result.up) == 24
     assert result.metrics["accuracy"] == result.metrics["batch_size"] == 0
@@ -218,6 +177,7 @@ def test_one_option_per_slot_is_fedavg_to_the_bit():
     sizes = ("data.limit=240", "partition=quantity", "partition.sizes=powerlaw")
     shared = (model(ONE), *sizes, "rounds=2", "method.batch_size=16", "method.epochs=1", "method.lr=0.05")
     ours = ("method.optimizer=sgd", "method.weight_decay=0", "method.memory_gib=[]", "method.label_smoothing=0")
+    ours += ("method.recalibration_batches=0",)  # FedAvg evaluates with the statistics that it averages
     ends = {}
     for method, more in (("perfedrlnas", ours), ("fedavg", ())):
         with Federation(small(method, *shared, *more)) as federation:
@@ -230,7 +190,8 @@ def test_one_option_per_slot_is_fedavg_to_the_bit():
 
 
 def test_rounds_report_what_was_chosen_and_what_it_took():
-    config = searching("rounds=2", "method.memory_gib=[0.002,0.004]", "method.least_batch=2", "agents.policy=none")
+    words = ("rounds=2", "method.memory_gib=[0.002,0.004]", "method.least_batch=2", "agents.policy=none")
+    config = searching(*words, "method.reward=published")
     with Federation(config) as federation:
         turns = full_turns(federation)
         method, rewards, known = federation.world.algorithm, [], []
@@ -293,10 +254,47 @@ def test_personal_models_are_what_was_trained_and_else_the_global_one_which_is_t
     for client, state in snapshot.clients.items():
         assert record.scores["PM"].clients[client] == pytest.approx(state.best_accuracy)
     asked = next(iter(set(range(8)) - called))
-    steps = method.client_evaluate(world.infos[asked], None, {"GM": snapshot.server.w})
-    request = next(steps)
-    assert request.model == method.spec(method.supernet.space.smallest())
-    torch.testing.assert_close(request.params, extract(snapshot.server.w, request.model), rtol=0, atol=0)
+    spec, w = method.spec(method.supernet.space.smallest()), snapshot.server.w
+    steps = method.client_evaluate(world.infos[asked], None, {"GM": w})
+    assert_asks(next(steps), Recalibrate(spec, extract(w, spec), method.config.batch_size, 8))
+    params = extract(w, spec)
+    assert_asks(steps.send(Recalibrated(params)), Evaluate(spec, params))
     with pytest.raises(StopIteration) as end:
         steps.send("the global model")
     assert end.value.value == {"GM": "the global model", "PM": "the global model"}
+
+
+def assert_asks(found, expected):
+    """Two requests are equal, values included."""
+    assert type(found) is type(expected)
+    assert fingerprint(found.params) == fingerprint(expected.params)
+    assert replace(found, params={}) == replace(expected, params={})
+
+
+@pytest.mark.parametrize(("right", "served"), [((5, 4), "own"), ((5, 5), "own"), ((4, 5), "slice")])
+def test_after_a_call_that_did_not_fit_the_better_of_the_last_subnet_and_the_slice_is_served(right, served):
+    method = method_of(recalibration_batches=3, batch_size=16)
+    w, largest, kept = method.init_global(0).w, method.spec(method.fixed), method.supernet.space.smallest()
+    spec = method.spec(kept)
+    own, models = extract(method.init_global(1).w, spec), {}
+    models["own"], models["slice"] = own, {name: value + 1 for name, value in extract(w, spec).items()}
+    steps = method.client_evaluate(info_of(0), Personal(own, kept, 0.5, passed_over=True), {"GM": w})
+    whole = extract(w, largest)
+    assert_asks(next(steps), Recalibrate(largest, whole, 16, 3))
+    assert_asks(steps.send(Recalibrated(whole)), Evaluate(largest, whole))
+    assert_asks(steps.send("GM"), Recalibrate(spec, extract(w, spec), 16, 3))
+    assert_asks(steps.send(Recalibrated(models["slice"])), Evaluate(spec, own, "validation"))
+    assert_asks(steps.send(Evaluation(right[0], 9, 1.0)), Evaluate(spec, models["slice"], "validation"))
+    assert_asks(steps.send(Evaluation(right[1], 9, 1.0)), Evaluate(spec, models[served]))
+    with pytest.raises(StopIteration) as end:
+        steps.send("PM")
+    assert end.value.value == {"GM": "GM", "PM": "PM"}
+
+
+def test_after_a_call_that_fitted_nothing_is_compared():
+    method = method_of(recalibration_batches=0)
+    w = method.init_global(0).w
+    own = extract(w, method.spec(method.fixed))
+    steps = method.client_evaluate(info_of(0), Personal(own, method.fixed, 0.5), {"GM": w})
+    assert_asks(next(steps), Evaluate(method.spec(method.fixed), own))
+    assert_asks(steps.send("GM"), Evaluate(method.spec(method.fixed), own))

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from strata.agents.families.relative import EVERYONE
 from strata.algorithms.perfedrlnas import Up, asynchronous_weights
 from strata.cluster.run.session import Session
 from strata.engine.method.messages import Received
@@ -80,5 +81,5 @@ def test_virtual_agents_learn_when_their_clients_reports_are_in(tmp_path):
 
 
 def fingerprint_by_agent(session):
-    modules = session._policies.state()["learners"]["reinforce"]["rl_module"]
-    return {agent: fingerprint(own) for agent, own in modules.items()}
+    modules = session._policies.state()["learners"]["relative"]["rl_module"]
+    return {agent: fingerprint(own) for agent, own in modules.items() if agent != EVERYONE}

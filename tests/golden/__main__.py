@@ -5,8 +5,7 @@
 
 import sys
 
-from strata.engine.method.find import method_names
-from tests.golden.runs import arithmetic, config_of, play, read, write
+from tests.golden.runs import arithmetic, config_of, names, play, read, write
 
 
 def main(methods: list[str]) -> None:
@@ -15,12 +14,12 @@ def main(methods: list[str]) -> None:
     if here not in digests:
         print(f"arithmetic {here}: not in the file yet")
     kept = digests.setdefault(here, {})
-    for method in methods or method_names():
+    for method in methods or names():
         made, before = play(config_of(method, "in-process")), kept.get(method)
         changed = [name for name in made if before is None or before.get(name) != made[name]]
         print(f"{method}: {'new' if before is None else 'changed: ' + ', '.join(changed) if changed else 'unchanged'}")
         kept[method] = made
-    for method in set(kept) - set(method_names()):
+    for method in set(kept) - set(names()):
         print(f"{method}: gone")
         del kept[method]
     write(digests)

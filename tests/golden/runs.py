@@ -17,7 +17,7 @@ import torch
 
 from strata.cluster.run.session import Session
 from strata.engine.config.schema import RunConfig
-from strata.engine.method.find import load_method
+from strata.engine.method.find import load_method, method_names
 from tests.helpers.small import small
 
 FILE = Path(__file__).with_name("digests.json")
@@ -38,6 +38,11 @@ OWN = {
     "fedddrl": ("method.batch_size=16",),
     "pfedme": ("method.batch_size=16",),
 }
+VARIANTS = {
+    "perfedrlnas, published reward": ("perfedrlnas", ("method.reward=published", "method.recalibration_batches=0")),
+}
+"""Golden runs beside those of every method: by name, the method and what differs."""
+
 PLACEMENTS = {
     "in-process": ("runtime=inprocess",),
     "Ray, two actors": ("runtime=ray", "clients_per_actor=2"),
@@ -47,10 +52,16 @@ PLACEMENTS = {
 Digests = dict[str, str]
 
 
-def config_of(method: str, placement: str) -> RunConfig:
-    """The golden run of a method at one of :data:`PLACEMENTS`."""
+def names() -> list[str]:
+    """Names of all golden runs: the methods, then the :data:`VARIANTS`."""
+    return [*method_names(), *VARIANTS]
+
+
+def config_of(name: str, placement: str) -> RunConfig:
+    """The golden run of a method, or one of :data:`VARIANTS`, at one of :data:`PLACEMENTS`."""
+    method, differing = VARIANTS.get(name, (name, ()))
     learning = LEARNING if load_method(method).Control is not None else ()
-    return small(method, *SETTING, *OWN.get(method, ()), *learning, *PLACEMENTS[placement])
+    return small(method, *SETTING, *OWN.get(method, ()), *learning, *PLACEMENTS[placement], *differing)
 
 
 def play(config: RunConfig) -> Digests:

@@ -20,6 +20,8 @@ from strata.engine.models.supernets.plan import Part, body
 from strata.engine.models.supernets.subnet import SubnetSpec, head
 
 BYTES = 4  # of a float32
+ROOMY = 0.75
+"""Share of a memory budget below which a batch is doubled [PerFedRLNAS]."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,29 @@ def cost(spec: SubnetSpec, batch: int, optimizer_values: int = 0) -> Cost:
     )
     kept = (2 + optimizer_values) * parameters + statistics
     return Cost(flops, parameters, activation_bytes, kept * BYTES + activation_bytes)
+
+
+def fit(memory: Callable[[int], float], budget: float, start: int, least: int, most: int) -> int:
+    """The batch size that fits a budget: from ``start`` on, halved while over it, doubled while below 75 % of it.
+
+    Args:
+        memory: bytes of a training step by its batch size.
+        budget: bytes.
+        start: the batch size to begin with.
+        least: it is not halved below this.
+        most: it is not doubled beyond this, nor where it would have to be halved again.
+
+    Returns:
+        The batch size; 0 where not even ``least`` fits.
+    """
+    batch = start
+    while memory(batch) > budget:
+        if batch == least:
+            return 0
+        batch = max(least, batch // 2)
+    while 2 * batch <= most and memory(batch) < ROOMY * budget and memory(2 * batch) <= budget:
+        batch *= 2
+    return batch
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from strata.engine.models.base import Shape
 from strata.engine.models.supernets.subnet import SubnetSpec, shapes
-from strata.engine.params import Params, weighted_mean
+from strata.engine.params import Params, flatten, weighted_mean
 
 CONTIGUOUS = torch.contiguous_format
 
@@ -92,6 +92,21 @@ def slice_like(w: Mapping[str, Tensor], like: Params) -> Params:
         ValueError: when ``like`` is no slice of ``w``.
     """
     return {name: _slice(w, name, value.shape) for name, value in like.items()}
+
+
+def cosine(change: Params, aggregate: Params) -> float:
+    """Cosine of a subnet's change, all tensors as one vector, with the aggregate at its slice; 0 where one is 0."""
+    there = slice_like(aggregate, change)
+    one, other = (flatten({name: tree[name] for name in change}).double() for tree in (change, there))
+    norms = float(one.norm() * other.norm())
+    return float(one @ other) / norms if norms else 0.0
+
+
+def conflict(change: Params, aggregate: Params) -> float:
+    """Share of the tensors of ``change`` that point away from the aggregate at their slice: a negative cosine."""
+    there = slice_like(aggregate, change)
+    negative = [bool((value.double() * there[name].double()).sum() < 0) for name, value in change.items()]
+    return sum(negative) / len(negative)
 
 
 def _holds(part: Params, name: str, shape: Shape) -> bool:

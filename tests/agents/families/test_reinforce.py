@@ -3,6 +3,7 @@
 import numpy as np
 
 from strata.agents.rllib_policies import LearntPolicies
+from tests.helpers.arithmetic.linear import softmax
 from tests.helpers.toys import BASELINE, BEST, settings, virtual, virtual_driver
 
 
@@ -14,11 +15,6 @@ def test_virtual_agents_find_the_best_slots():
         loop.run_round()
     policies.learning = False
     assert set(loop.run_round().played.rewards.values()) == {1 - BASELINE}  # both slots right
-
-
-def softmax(values):
-    powers = np.exp(values - values.max())
-    return powers / powers.sum()
 
 
 def adam(logits, gradients, lr, betas=(0.5, 0.999), epsilon=1e-8):

@@ -14,7 +14,18 @@ from strata.engine.method.algorithm import Algorithm
 from strata.engine.method.length import Length
 from strata.engine.method.losses import Batch, cross_entropy
 from strata.engine.method.messages import ClientStep
-from strata.engine.method.requests import Cosine, Evaluate, Gradient, Linear, Pull, Represent, Request, Sgd, Train
+from strata.engine.method.requests import (
+    Cosine,
+    Evaluate,
+    Gradient,
+    Linear,
+    Pull,
+    Recalibrate,
+    Represent,
+    Request,
+    Sgd,
+    Train,
+)
 from strata.engine.models.base import init_params
 from strata.engine.models.spec import ModelSpec
 from strata.engine.training.batches import plan_batches
@@ -291,6 +302,6 @@ def test_pixels_are_scaled():
 def test_whatever_the_trainer_answers_a_method_may_ask_for():
     evaluation = get_type_hints(Algorithm.client_evaluate)["return"]
     driven = get_type_hints(Conversation)["steps"]
-    assert set(get_args(Request)) == {Train, Gradient, Evaluate, Represent}
+    assert set(get_args(Request)) == {Train, Gradient, Evaluate, Represent, Recalibrate}
     for kind in (ClientStep, evaluation, driven):
         assert get_args(kind)[0] == Request

@@ -69,8 +69,8 @@ def fresh(spec, seed=0):
 
 
 def softmax(z):
-    p = np.exp(z - z.max(1, keepdims=True))
-    return p / p.sum(1, keepdims=True)
+    p = np.exp(z - z.max(-1, keepdims=True))
+    return p / p.sum(-1, keepdims=True)
 
 
 def cross_entropy(z, y=Y):

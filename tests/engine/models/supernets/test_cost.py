@@ -9,7 +9,7 @@ from strata.engine.method.length import Length
 from strata.engine.method.losses import Batch, cross_entropy, mean_loss
 from strata.engine.method.requests import Sgd, Train
 from strata.engine.models.flop_counter import FlopCounter
-from strata.engine.models.supernets.cost import cost
+from strata.engine.models.supernets.cost import cost, fit
 from strata.engine.models.supernets.spaces import NAMES, space
 from strata.engine.models.supernets.subnet import SubnetSpec, shapes
 from strata.engine.seeding import generator
@@ -134,3 +134,31 @@ def test_activations_grow_with_the_batch(name):
         assert two.flops == 2 * one.flops
         assert two.activation_bytes == pytest.approx(2 * one.activation_bytes, rel=0.01)
         assert two.parameters == one.parameters
+
+
+@pytest.mark.parametrize(
+    ("budget", "expected"),
+    [
+        (1000, 64),
+        (330, 32),
+        (320, 32),
+        (319, 16),
+        (160, 16),
+        (90, 8),
+        (80, 8),
+        (79, 0),
+        (430, 32),
+        (640, 64),
+        (600, 32),
+    ],
+)
+def test_the_batch_rule(budget, expected):
+    """A step takes 10 a sample: from 32 on, halved down to 8 while over, doubled up to 64 while below 75 %."""
+    assert fit(lambda batch: 10 * batch, budget, start=32, least=8, most=64) == expected
+
+
+def test_doubling_waits_for_room():
+    # 320 is 80 % of 400 and 50 % of 640, where twice as much fits as well.
+    step = {8: 80, 16: 160, 32: 320, 64: 390}.__getitem__
+    assert fit(step, 400, 32, 8, 64) == 32
+    assert fit(step, 440, 32, 8, 64) == 64

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from strata.engine.models.supernets.sharing import delta, extract, fuse, merge, region, slice_like
+from strata.engine.models.supernets.sharing import conflict, delta, extract, fuse, merge, region, slice_like
 from strata.engine.models.supernets.space import HEAD_SIZE
 from strata.engine.models.supernets.spaces import space
 from strata.engine.models.supernets.subnet import SubnetSpec, shapes, supernet_params, supernet_spec
@@ -230,3 +230,16 @@ def subnet(name, chosen, w):
     module = spec.build().eval()
     module.load_state_dict(extract(w, spec), strict=False)
     return module.requires_grad_(False)
+
+
+def test_conflict_counts_tensors_that_point_away():
+    change = {
+        name: torch.tensor(values) for name, values in {"a": [1.0, 0.0], "b": [1.0, 1.0], "c": [0.0, 2.0]}.items()
+    }
+    aggregate = {
+        "a": torch.tensor([-1.0, 9.0, 9.0]),
+        "b": torch.tensor([-1.0, 2.0]),
+        "c": torch.zeros(2),
+        "d": change["a"],
+    }
+    assert conflict(change, aggregate) == pytest.approx(1 / 3)  # b agrees on the whole, c is orthogonal
