@@ -16,6 +16,7 @@ from strata.engine.federation import Federation
 from strata.engine.method.algorithm import FlatAlgorithm, TieredAlgorithm
 from strata.engine.method.find import load_method, method_names
 from strata.engine.method.messages import ClientInfo, Context, Received
+from strata.engine.method.mirrors import changed
 from strata.engine.models.spec import Family, ModelSpec
 from strata.engine.rounds.clients import ClientHost
 from strata.engine.rounds.pools import EvaluationCall
@@ -213,6 +214,25 @@ def test_it_has_a_probe_where_its_control_wants_one(world):
     control = world.algorithm.Control
     if control is not None and control.probes:
         assert world.algorithm.probe(world.algorithm.init_global(1)) is not None
+
+
+def test_its_server_knows_no_more_than_a_mean_if_it_says_so(world):
+    method = world.algorithm
+    if not method.averages:
+        return
+    g = method.init_global(1)
+    found = []
+    for shifts in ((-1.0, 0.25, 3.0), (0.5, 0.75, 1.0)):  # of one mean
+        ups = []
+        for client, shift in enumerate(shifts):
+            info = world.infos[client]
+            down = method.to_client(g, info, method.default_assignment(info))
+            up = client_call(world, method, method.init_client(info, 5), down, client)[0].up
+            moved = changed(up, None, lambda path, value, _, by=shift: torch.full_like(value, by))
+            ups.append(Received(client, 1, moved))
+        found.append(method.global_step(g, ups, AT))
+    for (path, one), (_, other) in zip(leaves(found[0]), leaves(found[1]), strict=True):
+        assert not isinstance(one, torch.Tensor) or torch.allclose(one, other, atol=1e-5), path
 
 
 def test_infos_carry_what_agents_need(world):
