@@ -17,7 +17,10 @@ from functools import lru_cache
 
 from strata.engine.errors import ConfigError
 
-EPSILON, DELTA = "privacy/epsilon", "privacy/delta"
+PRIVACY = "privacy/"
+"""How the names of what is said of privacy begin, among the metrics of a round."""
+
+EPSILON, DELTA = f"{PRIVACY}epsilon", f"{PRIVACY}delta"
 """Metrics of a round that is evaluated: ε of all rounds so far, and at which δ."""
 
 ORDERS = (1.25, 1.5, 1.75, *range(2, 33), 40, 48, 64, 96, 128, 256)
