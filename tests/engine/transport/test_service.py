@@ -1,19 +1,56 @@
 """Stages and attacks around what clients do, by hand and in whole runs: bits, bytes, clocks, states."""
 
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from strata.engine.evaluation.personal import Kept
+from strata.engine.evaluation.personal import Kept, Service
 from strata.engine.federation import Federation
+from strata.engine.method.messages import ClientResult, Context
 from strata.engine.rounds.costs import CallCosts
 from strata.engine.transport.coding import TopK
 from strata.engine.transport.service import Attacking, Owing, Transported, WithFeedback, carried
 from strata.engine.transport.wire import Line
 from tests.helpers.small import BUFFERED, HALF, played, resume_in_flight, rewind_and_replay, small
-from tests.helpers.uploads import Given, Model, called, vector
+
+
+@dataclass(frozen=True)
+class Model:
+    w: dict
+
+
+class Given(Service):
+    """Every client's change in each of its calls is the next of those given."""
+
+    def __init__(self, changes):
+        self._changes = iter(changes)
+
+    def first_state(self, info, seed):
+        return None
+
+    def call(self, info, state, down, context):
+        yield from ()
+        change = next(self._changes)
+        return ClientResult(Model({name: down.w[name] + value for name, value in change.items()}), state)
+
+
+def called(service, info, state, down, round=1):
+    """What a call comes to: the upload's change of what was sent, and the state after it."""
+    steps = service.call(info, state, down, Context(round, 1, round))
+    try:
+        next(steps)
+    except StopIteration as stop:
+        up = stop.value.up
+        return {name: up.w[name] - value for name, value in down.w.items()}, stop.value.state
+    raise AssertionError("these clients ask for nothing")
+
+
+def vector(*numbers):
+    return torch.tensor(numbers, dtype=torch.float32)
+
 
 ANYBODY = SimpleNamespace(id=3)
 SENT = Model({"a": vector(*[10.0] * 16)})
