@@ -11,6 +11,7 @@ from strata.engine.evaluation.personal import Kept, Service
 from strata.engine.federation import Federation
 from strata.engine.method.messages import ClientResult, Context
 from strata.engine.rounds.costs import CallCosts
+from strata.engine.rounds.timed import TimedRounds
 from strata.engine.transport.coding import TopK
 from strata.engine.transport.service import Attacking, Owing, Transported, WithFeedback, carried
 from strata.engine.transport.wire import Line
@@ -128,6 +129,33 @@ def test_calls_weigh_what_they_were_priced_and_less_than_before(method):
     else:
         assert (plain.calls.bytes_up > calls.bytes_up).all()
         assert (plain.virtual_s > record.virtual_s) or method == "fedproto"
+
+
+@pytest.mark.parametrize(("method", "cohort"), [("fedavg", 4), ("hsgd", 2)])
+def test_secure_aggregation_is_priced_by_the_cohort(method, cohort):
+    with Federation(small(method, *HALF, "rounds=1", "transport.up=[quantise,secure]")) as federation:
+        calls = federation.run_round().calls
+        priced = CallCosts(federation.world).call(int(calls.client[0]), {})
+    numbers, sums = 7850, {4: 10, 2: 9}[cohort]  # of 255 · n + 1 values
+    assert (calls.bytes_up == -(-(512 + 256 * (3 * cohort - 2) + numbers * sums) // 8)).all()
+    assert (calls.bytes_up[0], calls.bytes_down[0]) == (priced.bytes_up, priced.bytes_down)
+
+
+def test_timed_rounds_take_the_seconds_of_real_ones():
+    with Federation(small("fedavg", *HALF, *COMPRESSED, "robust.mean=median", "agents.policy=none")) as federation:
+        timed = TimedRounds(federation.world)
+        for record in federation:
+            report = timed.play(None)
+            assert report.round_s == record.round_s
+            assert report.calls.bytes_up.tolist() == record.calls.bytes_up.tolist()
+            assert report.calls.bytes_down.tolist() == record.calls.bytes_down.tolist()
+
+
+def test_teams_that_are_not_waited_for_are_priced_without_a_robust_mean():
+    words = ("teams.mode=async", "teams.count=2", "teams.buffer=1", "robust.mean=median", *COMPRESSED)
+    _, records, _ = played("hsgd", *words)
+    assert len(records) == 3
+    assert all(record.completed for record in records)
 
 
 def test_the_share_of_the_bytes_is_the_one_of_the_formula():
