@@ -68,6 +68,7 @@ class FedAvg(FlatAlgorithm[Global, None, Down, Up]):
     """FedAvg: clients train the global model, the server averages what they return."""
 
     Config = FedAvgConfig
+    averages = True
     stateless = True
     Control = SelectionControl
     config: FedAvgConfig

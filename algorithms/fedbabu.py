@@ -75,6 +75,7 @@ class FedBABU(FlatAlgorithm[Global, None, Down, Up]):
     """FedBABU: a body trained and averaged under a fixed head."""
 
     Config = FedBABUConfig
+    averages = True
     stateless = True
     has_personal_model = True
     config: FedBABUConfig

@@ -102,6 +102,7 @@ class FML(HeterogeneousAlgorithm[Global, Private, Down, Up]):
     """FML: private models and a shared one learn from each other, and the shared one is averaged."""
 
     Config = FMLConfig
+    averages = True
     config: FMLConfig
 
     def __init__(self, config: Any, model: Buildable) -> None:

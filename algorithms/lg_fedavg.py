@@ -77,6 +77,7 @@ class LgFedAvg(HeterogeneousAlgorithm[Global, Private, Down, Up]):
     """LG-FedAvg: private features of each client's own architecture under an averaged head."""
 
     Config = LgFedAvgConfig
+    averages = True
     config: LgFedAvgConfig
 
     def __init__(self, config: Any, model: Buildable) -> None:

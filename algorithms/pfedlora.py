@@ -216,6 +216,7 @@ class PFedLoRA(HeterogeneousAlgorithm[Global, Private, Down, Up]):
     """pFedLoRA: a small adapter is averaged beside private models of any architecture."""
 
     Config = PFedLoRAConfig
+    averages = True
     config: PFedLoRAConfig
 
     def __init__(self, config: Any, model: Buildable) -> None:

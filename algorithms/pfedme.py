@@ -91,6 +91,7 @@ class PFedMe(FlatAlgorithm[Global, Personal, Down, Up]):
     """pFedMe: personal models by Moreau envelopes around the global one."""
 
     Config = PFedMeConfig
+    averages = True
     has_personal_model = True
     config: PFedMeConfig
 

@@ -88,6 +88,7 @@ class Scaffold(FlatAlgorithm[Global, Private, Down, Up]):
     """SCAFFOLD: clients' steps are corrected by control variates, the server averages what they return."""
 
     Config = ScaffoldConfig
+    averages = True
     config: ScaffoldConfig
 
     def __init__(self, config: Any, model: Buildable) -> None:

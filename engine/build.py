@@ -11,6 +11,7 @@ from strata.engine.clock.delays import server_profile, team_profile
 from strata.engine.clock.presence import Presence, read_presence
 from strata.engine.clock.profiles import client_profiles
 from strata.engine.config.given import NOTHING, Given, main_names
+from strata.engine.config.protection import protected
 from strata.engine.config.schema import ClientsConfig, RunConfig, TeamsConfig
 from strata.engine.data.dataset import ClientData, Dataset
 from strata.engine.data.federated import build
@@ -31,6 +32,9 @@ from strata.engine.seeding import derive
 from strata.engine.training.conversation import Conversation, drive
 from strata.engine.training.sequential import Sequential
 from strata.engine.training.width import width_of
+from strata.engine.transport.attacks import attackers, multiple, with_flipped_labels
+from strata.engine.transport.taking import Taking
+from strata.engine.transport.wire import wire_of
 
 
 def build_world(config: RunConfig, given: Given = NOTHING) -> World:
@@ -53,6 +57,10 @@ def build_world(config: RunConfig, given: Given = NOTHING) -> World:
     method = kind(config.method, spec)
     unseen = choose(range(clients), config.evaluation.unseen_of(clients), seed, "unseen")
     method.population = clients - len(unseen)
+    hostile = attackers(config.attacks, [c for c in range(clients) if c not in set(unseen)], seed)
+    if config.attacks.kind == "label_flip":
+        data = with_flipped_labels(data, hostile)
+    wire = wire_of(config.transport)
     world = World(
         algorithm=method,
         data=data,
@@ -74,9 +82,13 @@ def build_world(config: RunConfig, given: Given = NOTHING) -> World:
         personal=Personal(config.evaluation.personal, config.evaluation.tuned.epochs),
         unseen=unseen,
         counts_pairs=bool(config.evaluation.metrics),
+        wire=wire,
+        taking=Taking(config.robust.mean, config.robust.share, wire.server_deviation),
+        attackers=hostile,
+        attack_factor=multiple(config.attacks),
     )
     _require_called(world)
-    return world
+    return protected(config, world)
 
 
 def _require_called(world: World) -> None:

@@ -138,6 +138,8 @@ class Federation:
         self._tell_singly(outcome.singly)
         scores = score_all(self.rounds.evaluate(), self._scoring) if due else {}
         scored = perf_counter()
+        if due and self.world.privacy is not None:
+            outcome = replace(outcome, metrics={**outcome.metrics, **self.world.privacy.metrics(self.round)})
         made = record(self.round, self.virtual_s, outcome, scores, scored - began)
         self._digest = chain(self._digest, made)
         parts = outcome.spent.split(self._before.take() + ended - began)

@@ -64,6 +64,23 @@ def kinds(tree: object) -> Iterator[object]:
             yield from kinds(item)
 
 
+def parts_of(message: object) -> object:
+    """Equal for messages of the same objects, which are the same without a look into these."""
+    if type(message) in PLAIN:
+        return type(message), repr(message)
+    if not dataclasses.is_dataclass(message) or isinstance(message, type):
+        return id(message)
+    return type(message), tuple([parts_of(getattr(message, name)) for name in field_names(type(message))])
+
+
+def message_key(message: object) -> object:
+    """Equal for messages of the same types, tensors and numbers, which may become one object and travel once."""
+    values = [
+        (path, id(leaf) if isinstance(leaf, Tensor) else (type(leaf), repr(leaf))) for path, leaf in leaves(message)
+    ]
+    return tuple(values), tuple(kinds(message))
+
+
 def replaced(tree: object, kind: type[L] | tuple[type[L], ...], change: Callable[[L], object]) -> object:
     """The tree with every leaf of some types replaced; parts that hold none are the same objects, not copies.
 

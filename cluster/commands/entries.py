@@ -136,8 +136,8 @@ def require_one_setting(settings: Mapping[str, Config]) -> None:
             if base.get(key) != setting.get(key):
                 raise ConfigError(
                     f"{key} is {setting.get(key)!r} in {name} and {base.get(key)!r} in {first}: what is compared must "
-                    "agree in everything but method.…, agents.…, evaluation.personal, and for whom servers wait "
-                    "(where they do not: also in the rounds)"
+                    "agree in everything but method.…, agents.…, transport.…, robust.…, evaluation.personal, and for "
+                    "whom servers wait (where they do not: also in the rounds)"
                 )
 
 
@@ -150,13 +150,15 @@ def describe_setting(config: Config, seeds: Sequence[int]) -> str:
         if flat[f"{tier}.participation"] != 1
     )
     unseen = f", {flat['evaluation.unseen']:.3g} of the clients unseen" if flat.get("evaluation.unseen") else ""
+    hostile = f", {flat['attacks.share']:.3g} attack ({flat['attacks.kind']})" if flat.get("attacks.share") else ""
     named = "seed" if len(seeds) == 1 else "seeds"
     every = flat["evaluation.every"]
     facts = [
         f"data {flat['data.name']}",
         f"partition {flat['partition.name']}",
         f"model {flat['model.name']}",
-        f"{flat['clients.count']} clients ({flat['teams.count']} teams, where a method has them){shares}{unseen}",
+        f"{flat['clients.count']} clients ({flat['teams.count']} teams, where a method has them)"
+        f"{shares}{unseen}{hostile}",
         f"delays {flat['delays.name']}",
         f"{flat['rounds']} rounds{f', evaluated every {every}' if every not in (0, 1) else ''}",
         f"{named} {', '.join(map(str, seeds))}",

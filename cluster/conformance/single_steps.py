@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from strata.cluster.conformance.subject import AT, Played, Subject
 from strata.engine.determinism import single_thread, torch_scope
 from strata.engine.errors import ConfigError, ConformanceError, EmptyCohortError
-from strata.engine.method.algorithm import TieredAlgorithm
+from strata.engine.method.algorithm import FlatAlgorithm, TieredAlgorithm
 from strata.engine.method.messages import Received
+from strata.engine.method.mirrors import Change, changed
 from strata.engine.models.spec import Family, ModelSpec
 from strata.engine.rounds.clients import ClientHost
 from strata.engine.rounds.pools import EvaluationCall
@@ -234,6 +236,33 @@ def reports_choices_if_it_says_so(subject: Subject) -> str:
             "is, or mend is_choice."
         )
     return ""
+
+
+def averages_if_it_says_so(subject: Subject) -> str:
+    """The server knows of uploads no more than their mean where ``averages`` says so."""
+    method, played = subject.fresh(), subject.played
+    if not method.averages or not isinstance(method, FlatAlgorithm):
+        return ""
+    found = []
+    for values in ((-1.0, 2.0), (0.25, 0.75)):  # of one mean
+        filled = {
+            client: changed(played.results[client].up, None, _filling(value))
+            for client, value in zip(subject.pair, values, strict=True)
+        }
+        found.append(method.global_step(played.g, [Received(client, 1, up) for client, up in filled.items()], AT))
+    for (path, one), (_, other) in zip(leaves(found[0]), leaves(found[1]), strict=True):
+        alike = not isinstance(one, Tensor) or not isinstance(other, Tensor) or torch.allclose(one, other, atol=1e-5)
+        if not alike:
+            raise ConformanceError(
+                f"uploads of one mean leave different values in the global state's {path}, though averages says that "
+                "the server uses their mean alone. Leave averages out."
+            )
+    return ""
+
+
+def _filling(value: float) -> Change:
+    """Gives tensors that hold ``value`` throughout."""
+    return lambda path, tensor, base: torch.full_like(tensor, value)
 
 
 def regroups_only_if_it_says_so(subject: Subject) -> str:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from strata.cluster.humanise import NOTHING, humanise_bytes, humanise_flops, humanise_seconds
-from strata.cluster.report.results import Contestant, change
+from strata.cluster.report.results import EPSILON_COLUMN, Contestant, change
 from strata.cluster.report.targets import Targets
 from strata.cluster.sinks.display import mean_std
 from strata.cluster.sinks.views import KINDS
@@ -58,17 +58,19 @@ class Comparison:
         """What only some evaluations measure, and what clients that never train are served with; None without any."""
         unseen = [kind for one in KINDS if self._any(kind := f"{UNSEEN}{one}", "accuracy")]
         names = {name: heading for name, heading in FURTHER.items() if self._any("", name)}
-        if not unseen and not names:
+        private = any(one.last(EPSILON_COLUMN) for one in self.contestants)
+        if not unseen and not names and not private:
             return None
         rows = [
             [
                 one.label,
                 *(mean_std(one.last(f"{one.personal}.{name}")) for name in names),
                 *(mean_std(one.accuracies(kind)) for kind in unseen),
+                *([one.epsilon] if private else []),
             ]
             for one in self.contestants
         ]
-        return Sheet(["method", *names.values(), *unseen], rows)
+        return Sheet(["method", *names.values(), *unseen, *(["ε"] if private else [])], rows)
 
     def _any(self, kind: str, name: str) -> bool:
         """Whether any method has a figure of a kind of model, by default of its most personal one."""
@@ -121,7 +123,7 @@ class Comparison:
         """The table of :attr:`further` for a terminal."""
         if self.further is None:
             return None
-        table = Table(title="of single clients and classes, after the last round", box=box.SIMPLE_HEAD)
+        table = Table(title="of single clients, classes and privacy, after the last round", box=box.SIMPLE_HEAD)
         for heading in self.further.headings:
             words = heading.replace(" ", "\n", 1)
             table.add_column(Text(words), justify="left" if heading == "method" else "right", overflow="fold")

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from strata.cluster.humanise import NOTHING
-from strata.cluster.report.frame import read_rounds
+from strata.cluster.report.frame import METRIC, read_rounds
 from strata.cluster.report.settings import label_of, own_part
 from strata.cluster.sinks.jsonl import CONFIG, METRICS
 from strata.cluster.sinks.sink import Plain
@@ -23,6 +23,9 @@ from strata.cluster.sinks.views import KINDS
 from strata.engine.config.load import read_yaml
 from strata.engine.errors import StrataError
 from strata.engine.rounds.scores import UNSEEN
+from strata.engine.transport.privacy import EPSILON
+
+EPSILON_COLUMN = f"{METRIC}{EPSILON}"
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,12 @@ class Contestant:
         return self.last(f"{kind}.accuracy")
 
     @property
+    def epsilon(self) -> str:
+        """The ε that was said of the runs, which no seed changes; ``–`` where none was."""
+        said = self.last(EPSILON_COLUMN)
+        return f"{statistics.fmean(said):.3g}" if said else NOTHING
+
+    @property
     def personal(self) -> str:
         """The most personal kind of model that the method has: PM, else TM, else GM."""
         return next(kind for kind in KINDS if self.accuracies(kind))
@@ -90,6 +99,8 @@ class Contestant:
         seconds = {name: self.mean(name) for name in ("virtual_s", "straggling_s")}
         names = ("worst_decile", "macro_f1", "hurt")
         main = {name: statistics.fmean(values) for name in names if (values := self.last(f"{self.personal}.{name}"))}
+        if said := self.last(EPSILON_COLUMN):
+            main["epsilon"] = statistics.fmean(said)
         totals = {name: self.mean(f"{name}_total") for name in ("bytes", "flops")}
         return {**means, **spread, **main, **seconds, **totals}
 

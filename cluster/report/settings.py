@@ -16,6 +16,9 @@ TIERS = ("clients", "teams")
 # For whom a server waits: what is left of the settings of a tier beside how many there are, and who is invited.
 WAITING = {field.name for field in fields(Gathering)} - {"count", "participation"}
 
+# What becomes of messages, so that one method's accuracy can be read against their bytes, their noise or their mean.
+OF_MESSAGES = ("transport", "robust")
+
 # Where a server does not wait, a round is a step of its own, after one client's update or many, and how many clients
 # are on a call at a time is no share of a cohort.
 OF_STEPS = ("rounds", "evaluation.every", "evaluation.every_s", *(f"{tier}.participation" for tier in TIERS))
@@ -36,7 +39,8 @@ def dotted(nested: Config, prefix: str = "") -> dict[str, object]:
 def own_part(config: Config) -> dict[str, object]:
     """What of a configuration may differ between what is compared, flat; without the method's name.
 
-    That is what belongs to the method, for whom servers wait, and what the personal models of one without any are.
+    That is what belongs to the method, for whom servers wait, what becomes of messages, and what the personal models of
+    one without any are.
     """
     return {key: value for key, value in dotted(config).items() if _is_own(key) and key != "algorithm"}
 
@@ -48,7 +52,7 @@ def setting_of(config: Config) -> dict[str, object]:
 
 def _is_own(key: str) -> bool:
     group, _, name = key.partition(".")
-    return group in OWN or (group in TIERS and name in WAITING) or key in OF_METHODS
+    return group in (*OWN, *OF_MESSAGES) or (group in TIERS and name in WAITING) or key in OF_METHODS
 
 
 def entering(config: Config) -> dict[str, object]:

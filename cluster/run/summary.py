@@ -11,7 +11,9 @@ from strata.cluster.run.recovery import Survived
 from strata.cluster.run.stopping import Stopping
 from strata.engine.errors import StrataError
 from strata.engine.rounds.records import ASYNC, RoundRecord
+from strata.engine.transport.privacy import DELTA, EPSILON
 
+PRIVACY = {"epsilon": EPSILON, "delta": DELTA}
 STALENESS = f"{ASYNC}staleness/"
 
 
@@ -40,6 +42,7 @@ class RunSummary:
     timed: int = 0
     straggling: list[float] = field(default_factory=list)
     failures: list[Survived] = field(default_factory=list)
+    privacy: dict[str, float] = field(default_factory=dict)
     stopping: Stopping = field(default_factory=Stopping)
     failure: StrataError | None = None
 
@@ -65,6 +68,7 @@ class RunSummary:
         )
         self.flops += record.flops
         self._add_async(record.metrics)
+        self.privacy |= {name: record.metrics[key] for name, key in PRIVACY.items() if key in record.metrics}
         self.stopping.add(record)
 
     @property
@@ -99,6 +103,7 @@ class RunSummary:
             **self._trends(),
             **self._survived(),
             **self._async(),
+            **self.privacy,
             **({"stopped": self.stopped} if self.stopped else {}),
         }
 

@@ -262,7 +262,15 @@ def _totals(summary: Mapping[str, object]) -> dict[str, str]:
     }
     numbers = {name: (summary.get(key), form) for name, (key, form) in forms.items()}
     totals = {name: form(value) for name, (value, form) in numbers.items() if isinstance(value, int | float)}
-    return {**totals, **_async(summary), **_agents(summary), **_failures(summary)}
+    return {**totals, **_private(summary), **_async(summary), **_agents(summary), **_failures(summary)}
+
+
+def _private(summary: Mapping[str, object]) -> dict[str, str]:
+    """What differential privacy the clients have."""
+    epsilon, delta = summary.get("epsilon"), summary.get("delta")
+    if not isinstance(epsilon, float) or not isinstance(delta, float):
+        return {}
+    return {"privacy": f"ε = {epsilon:.3g} at δ = {delta:.3g}"}
 
 
 def _failures(summary: Mapping[str, object]) -> dict[str, str]:

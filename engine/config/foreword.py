@@ -20,6 +20,7 @@ PERSONAL = {
 def foreword(config: RunConfig, world: World) -> Iterator[str]:
     """Lines for people, one for each thing that is to be known of a run's numbers."""
     plan, clients = config.evaluation, len(world.data.clients)
+    yield from _of_transport(config, world)
     if world.evaluated_clients is not None:
         yield (
             f"evaluation.clients={plan.clients}: accuracies are those of so many of the {len(world.seen)} clients, "
@@ -42,3 +43,18 @@ def foreword(config: RunConfig, world: World) -> Iterator[str]:
     # A population of which few are evaluated is left as it is: rows are split when somebody needs them.
     if world.evaluated_clients is None and (told := coverage(world.data, LOOKED_AT).told()):
         yield told
+
+
+def _of_transport(config: RunConfig, world: World) -> Iterator[str]:
+    if world.attackers:
+        yield (
+            f"attacks.share={config.attacks.share:g}: {len(world.attackers)} of {len(world.seen)} clients attack "
+            f"({config.attacks.kind}); they are evaluated like all others"
+        )
+    if world.wire.secure_bits:
+        yield (
+            "transport.up: the bytes of secure aggregation are reckoned, and nothing is masked: results are those "
+            "without it"
+        )
+    if world.privacy is not None:
+        yield world.privacy.told(config.rounds)

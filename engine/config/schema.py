@@ -21,6 +21,7 @@ from strata.engine.method.local import LocalSgd
 from strata.engine.models.config import ModelConfig
 from strata.engine.options import Validated, check, option
 from strata.engine.suggest import closest
+from strata.engine.transport.config import AttacksConfig, RobustConfig, TransportConfig
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,9 @@ class RunConfig(Validated):
     clients: ClientsConfig = option(ClientsConfig(), "the client tier")
     teams: TeamsConfig = option(TeamsConfig(), "the team tier")
     server: ServerConfig = option(ServerConfig(), "the global server")
+    transport: TransportConfig = option(TransportConfig(), "what becomes of messages between clients and their servers")
+    robust: RobustConfig = option(RobustConfig(), "means that bear hostile uploads")
+    attacks: AttacksConfig = option(AttacksConfig(), "clients that want to harm")
     delays: DelayConfig = option(DelayConfig(), "speeds, networks and the virtual clock")
     agents: AgentsConfig = option(AgentsConfig(), "who makes the method's decisions, and how it learns")
     ray: RayConfig = option(RayConfig(), "Ray")
@@ -221,6 +225,7 @@ class RunConfig(Validated):
         _check_async(self, path, tiered)
         _check_links(self, path, tiered)
         _check_evaluation(self, path)
+        _check_secure(self, path, tiered)
         if tiered and self.teams.count > self.clients.count:
             raise ConfigError(
                 f"teams.count={self.teams.count} is out of range: with clients.count={self.clients.count}, expected "
@@ -296,6 +301,23 @@ def _check_evaluation(config: RunConfig, path: str) -> None:
         raise ConfigError(
             f"{path}evaluation.unseen={plan.unseen:g} is out of range: of clients.count={count}, {unseen} would never "
             "train. Expected that one is left, at least."
+        )
+
+
+def _check_secure(config: RunConfig, path: str, tiered: bool) -> None:
+    """Refuse secure aggregation where there is no cohort that is added up together, or its size is not known before."""
+    if "secure" not in config.transport.up:
+        return
+    if config.clients.mode == "async":
+        raise ConfigError(
+            f"{path}transport.up=[…,secure]: with {path}clients.mode=async uploads come one by one, and secure "
+            "aggregation adds up those of a cohort. Expected clients.mode=sync or deadline."
+        )
+    kind = config.method_class
+    if tiered and issubclass(kind, TieredAlgorithm) and kind.regroups:
+        raise ConfigError(
+            f"{path}transport.up=[…,secure]: {config.algorithm} forms teams anew between rounds, and its messages' "
+            "sizes depend on those of teams. Take secure out."
         )
 
 

@@ -51,6 +51,8 @@ class Algorithm(ABC, Generic[G, C, Down, Up]):
         has_choices: whether clients report options that were chosen for them; see :meth:`is_choice`.
         stateless: whether clients keep nothing between their calls (their state is always None), so that any actor may
             make any client's call.
+        averages: whether its servers know of uploads no more than their mean, weighted by samples: what noise of the
+            server's gives privacy to.
         population: how many clients may be called; known from before :meth:`init_global` on.
     """
 
@@ -61,6 +63,7 @@ class Algorithm(ABC, Generic[G, C, Down, Up]):
     validates: ClassVar[bool] = False
     has_choices: ClassVar[bool] = False
     stateless: ClassVar[bool] = False
+    averages: ClassVar[bool] = False
     population: int = 0
 
     def __init__(self, config: Any, model: Buildable) -> None:

@@ -11,6 +11,7 @@ from strata.engine.method.calls import LOST, NO_TEAM, OK, PROBE, Call
 from strata.engine.method.requests import Work
 from strata.engine.rounds.pools import ClientCall, ClientReply
 from strata.engine.rounds.world import World
+from strata.engine.tree import count_bytes
 
 
 def charge(
@@ -59,6 +60,20 @@ def charge(
         loss=math.nan if work.loss is None or lost_after_s is not None else work.loss,
         metrics=metrics,
     )
+
+
+def bytes_down(world: World, call: ClientCall) -> int:
+    """Bytes that a client is sent with a call; a probe goes through no stages."""
+    return count_bytes(call.down) if call.probe else world.wire.bytes_down(call.down, _cohort(world, call))
+
+
+def bytes_up(world: World, call: ClientCall, up: object) -> int:
+    """Bytes of what a client sends after a call, as it is made or received: both are of equal shapes."""
+    return count_bytes(up) if call.probe else world.wire.bytes_up(up, _cohort(world, call))
+
+
+def _cohort(world: World, call: ClientCall) -> int:
+    return world.cohort(call.team) if world.wire.secure_bits else 0  # which alone depends on it
 
 
 def _lost_after_s(world: World, call: ClientCall, profile: Profile, total_s: float) -> float | None:

@@ -11,7 +11,7 @@ from strata.engine.evaluation.counts import asking_for_pairs
 from strata.engine.method.calls import LOST, NO_TEAM
 from strata.engine.method.messages import ClientInfo, ClientResult, ClientStep, Context
 from strata.engine.method.requests import Evaluation, Work
-from strata.engine.rounds.accounts import charge
+from strata.engine.rounds.accounts import bytes_down, bytes_up, charge
 from strata.engine.rounds.pools import (
     ClientCall,
     ClientReply,
@@ -33,7 +33,6 @@ from strata.engine.training.conversation import Conversation, converse
 from strata.engine.training.device import keep_freed_memory
 from strata.engine.training.sequential import Sequential
 from strata.engine.training.trainer import Broken, Trainer
-from strata.engine.tree import count_bytes
 
 BEFORE = 0
 """The round of states that were restored: before all that are changed by a call."""
@@ -136,7 +135,7 @@ class ClientHost:
 
     def _make(self, calls: Sequence[ClientCall]) -> Iterator[ClientReply | Failure]:
         ended = converse(self._trainer, map(self._open, calls), self._world.batch_clients)
-        weights: dict[int, int] = {}  # of messages that several clients were sent, by identity
+        weights: dict[tuple[int, int], int] = {}  # of messages that several clients were sent, by identity and team
         for call, (result, work) in zip(calls, ended, strict=True):
             if isinstance(result, Broken):
                 yield Failure(result.error)
@@ -144,9 +143,9 @@ class ClientHost:
             if self._world.stateless and result.state is not None:
                 yield Failure(self._kept_state(call, result.state))
                 continue
-            if id(call.down) not in weights:
-                weights[id(call.down)] = count_bytes(call.down)
-            yield self._close(call, weights[id(call.down)], result, work)
+            if (sent := (id(call.down), call.team)) not in weights:
+                weights[sent] = bytes_down(self._world, call)
+            yield self._close(call, weights[sent], result, work)
 
     def _kept_state(self, call: ClientCall, state: object) -> StateError:
         """What is said of a method that calls itself stateless, and has a client keep something."""
@@ -168,11 +167,9 @@ class ClientHost:
             steps = self._world.service.call(info, self._state(info, call.round), call.down, context)
         return Conversation(steps, self._world.data.clients[call.client], seed, _where(info, call))
 
-    def _close(
-        self, call: ClientCall, bytes_down: int, result: ClientResult[object, object], work: Work
-    ) -> ClientReply:
-        """What is sent and kept once a call's conversation is over."""
-        made = charge(self._world, call, bytes_down, count_bytes(result.up), work, result.metrics)
+    def _close(self, call: ClientCall, weight: int, result: ClientResult[object, object], work: Work) -> ClientReply:
+        """What is sent and kept once a call's conversation is over; ``weight``: bytes that the client was sent."""
+        made = charge(self._world, call, weight, bytes_up(self._world, call, result.up), work, result.metrics)
         lost = made.status == LOST
         if not lost and not call.probe:
             self._keep(call, result.state)

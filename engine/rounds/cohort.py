@@ -4,13 +4,11 @@ A cohort is what a server invites in one go: a team's clients in a team round, o
 clients in a round.
 """
 
-import dataclasses
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from strata.engine.clock.delays import available, straggling_s
 from strata.engine.data.dataset import IntArray
@@ -33,11 +31,11 @@ from strata.engine.rounds.pools import (
 )
 from strata.engine.rounds.records import Outcome
 from strata.engine.rounds.schedules import Moment, Step
-from strata.engine.rounds.world import TierPlan, World
+from strata.engine.rounds.world import TierPlan, World, cohort_size
 from strata.engine.seeding import derive, generator
 from strata.engine.state.snapshot import Flying, Snapshot
 from strata.engine.stopwatch import Stopwatch, together
-from strata.engine.tree import PLAIN, between, field_names, kinds, leaves
+from strata.engine.tree import between, message_key, parts_of
 
 Aggregate = Callable[[object, Sequence[Received[object]], Context], object]
 
@@ -58,11 +56,6 @@ def called_size(plan: TierPlan, children: int, away: int = 0) -> int:
     if plan.mode == "async" and plan.concurrency:
         return max(0, min(plan.concurrency, children) - away)
     return max(0, cohort_size(plan, children) - away)
-
-
-def cohort_size(plan: TierPlan, children: int) -> int:
-    """How many of a server's children are invited per round: their share, rounded, and at least one."""
-    return max(1, round(plan.participation * children))
 
 
 def invite_clients(
@@ -111,6 +104,7 @@ class ClientTier:
         self._world, self._clients, self._members, self._team = world, clients, members, team
         self._aggregate, self.price_s = aggregate, price_s
         self._invited: tuple[tuple[int, int], list[int]] = ((0, 0), [])
+        self._began: dict[int, object] = {}  # from what uploads began that are taken in next, by client
         self.plan = world.clients_plan
         self.waited = Stopwatch()  # from handing calls over to their last reply
 
@@ -132,7 +126,7 @@ class ClientTier:
 
     def _sent(self, state: object, moment: Moment, told: Mapping[int, Assignment]) -> list[ClientCall]:
         """The calls with what the method sends each client, given the server's state and what the client is told."""
-        return client_calls(self._world, state, moment, self._team, told)
+        return coded_calls(self._world, client_calls(self._world, state, moment, self._team, told))
 
     def remade(self, flying: Flying, down: object) -> ClientCall:
         """A call that was in flight when the run was saved, as it was handed over."""
@@ -161,17 +155,23 @@ class ClientTier:
         """
         where = where_in(call.team, call.team_round)
         require_shapes(reply.up, call.down, f"client {call.client}, round {call.round}{where}")
-        samples = int(self._world.train_samples[reply.client])
+        samples = 1 if self._world.taking.deviation else int(self._world.train_samples[reply.client])
         up, mixing = reply.up, self.plan.mixing
         if staleness and mixing.update == "change":
             up = self._rebased(call, up, state, mixing.worth(staleness))
+        if not self._world.taking.is_plain:
+            self._began[reply.client] = call.down if up is reply.up else self._now(call, state)
         return Received(reply.client, samples, up, call.assignment, staleness)
 
     def _rebased(self, call: ClientCall, up: object, state: object, worth: float) -> object:
         """A stale upload as if its sender had begun from what it would be sent now."""
+        return rebased(up, call.down, self._now(call, state), worth)
+
+    def _now(self, call: ClientCall, state: object) -> object:
+        """What a client would be sent in another state of its server, all else as it was."""
         info = self._world.info_in(call.client, self._team)
         method: Any = self._world.algorithm
-        return rebased(up, call.down, method.to_client(state, info, call.assignment), worth)
+        return method.to_client(state, info, call.assignment)
 
     def aggregate(self, state: object, ups: Sequence[Received[object]], moment: Moment) -> object:
         """The server's state after the method's step over the uploads, whose draws have a seed of their own.
@@ -179,9 +179,13 @@ class ClientTier:
         Where servers do not wait for all, it is between the state before and that.
 
         Raises:
+            ConfigError: for a robust mean of models that are not alike.
             TrainingError: when an upload that is not finite has reached the state.
         """
         seed = derive(self._world.seed, "server", self._team, moment.round, moment.team_round)
+        if not self._world.taking.is_plain:
+            ups = self._world.taking.taken(ups, self._began, derive(seed, "taking"))
+        self._began = {}
         after = self._aggregate(state, ups, Context(moment.round, moment.team_round, seed))
         require_finite(after, ups, f"client {{}}, round {moment.round}{where_in(self._team, moment.team_round)}")
         return self._between(state, after, self.plan.mixing.share_of(ups))
@@ -279,27 +283,24 @@ def client_calls(
     seen: dict[object, tuple[object, object]] = {}  # with the message itself, or an id in it could become another's
     for client, told in assignments.items():
         down = method.to_client(owner_state, world.info_in(client, team), told)
-        parts = _parts(down)
+        parts = parts_of(down)
         if parts not in seen:
-            seen[parts] = down, distinct.setdefault(_key(down), down)
+            seen[parts] = down, distinct.setdefault(message_key(down), down)
         when = moment.round, moment.team_round
         calls.append(ClientCall(client, team, *when, told, seen[parts][1], virtual_s=moment.virtual_s))
     return calls
 
 
-def _parts(down: object) -> object:
-    """Equal for messages of the same objects, which are the same without a look into these."""
-    if type(down) in PLAIN:
-        return type(down), repr(down)
-    if not dataclasses.is_dataclass(down) or isinstance(down, type):
-        return id(down)
-    return type(down), tuple([_parts(getattr(down, name)) for name in field_names(type(down))])
-
-
-def _key(down: object) -> object:
-    """Equal for messages of the same types, tensors and numbers, which become one object and travel once."""
-    values = [(path, id(leaf) if isinstance(leaf, Tensor) else (type(leaf), repr(leaf))) for path, leaf in leaves(down)]
-    return tuple(values), tuple(kinds(down))
+def coded_calls(world: World, calls: Sequence[ClientCall]) -> list[ClientCall]:
+    """Calls with what clients receive of their messages; one that several are sent is coded once."""
+    if world.wire.down.is_plain:
+        return list(calls)
+    received: dict[int, object] = {}
+    for call in calls:
+        if id(call.down) not in received:
+            seed = derive(world.seed, "down", call.round, call.team_round, call.client)
+            received[id(call.down)] = world.wire.sent(call.down, seed)
+    return [replace(call, down=received[id(call.down)]) for call in calls]
 
 
 def assignments_for(

@@ -14,7 +14,7 @@ from strata.engine.method.calls import LOST
 from strata.engine.method.messages import Assignment, C, ClientResult, ClientStep, Context, Up
 from strata.engine.method.requests import Work
 from strata.engine.method.situation import CallCost
-from strata.engine.rounds.accounts import charge
+from strata.engine.rounds.accounts import bytes_down, bytes_up, charge
 from strata.engine.rounds.cohort import assignments_for, client_calls, probe_calls
 from strata.engine.rounds.mixing import rebased
 from strata.engine.rounds.pools import ClientCall, ClientReply, EvaluationCall, Evaluations, Failure, Key, Ticket
@@ -23,7 +23,7 @@ from strata.engine.rounds.world import World
 from strata.engine.seeding import derive
 from strata.engine.training.conversation import Conversation, drive
 from strata.engine.training.dry import Dry
-from strata.engine.tree import count_bytes, kinds, leaves
+from strata.engine.tree import kinds, leaves
 
 FIRST = Context(1, 1, 0)  # costs are the same at every moment
 COSTS_KEPT = 2**17
@@ -68,7 +68,7 @@ class CallCosts:
         They are the least that it costs where a method decides by what it has learnt how much it computes or sends.
         """
         cost = self.call(call.client, call.assignment)
-        return cost if call.down is None else replace(cost, bytes_down=count_bytes(call.down))
+        return cost if call.down is None else replace(cost, bytes_down=bytes_down(self._world, call))
 
     def _received(self, call: ClientCall) -> CallCost:
         """Cost of a call, kept by what the client receives: all that its work can depend on, beside its own data."""
@@ -95,7 +95,8 @@ class CallCosts:
 
     def _count(self, call: ClientCall, steps: ClientStep[C, Up]) -> CallCost:
         result, work = self._driven(call, steps)
-        return CallCost(count_bytes(call.down), count_bytes(result.up), work.flops)
+        sent, came = bytes_down(self._world, call), bytes_up(self._world, call, result.up)
+        return CallCost(sent, came, work.flops)
 
     def _driven(self, call: ClientCall, steps: ClientStep[C, Up]) -> tuple[ClientResult[C, Up], Work]:
         rows = self._world.data.clients[call.client]
@@ -107,13 +108,18 @@ class CallCosts:
         Raises:
             ConfigError: naming what an upload holds.
         """
+        up, down = self.first_exchange()
+        rebased(up, down, down, 1.0)
+
+    def first_exchange(self) -> tuple[object, object]:
+        """An upload of one client, as the trainer that does not compute makes it, and what the client was sent."""
         client = int(self._world.train_samples.argmax())
         told = assignments_for(self._world, [client], None, int(self._world.team_of[client]))
         (call,) = client_calls(self._world, self._owner, Moment(1, 1), int(self._world.team_of[client]), told)
         info = self._world.infos[client]
         steps = self._world.algorithm.client_step(info, self._world.algorithm.init_client(info, 0), call.down, FIRST)
         result, _ = self._driven(call, steps)
-        rebased(result.up, call.down, call.down, 1.0)
+        return result.up, call.down
 
     def require_team_changes(self) -> None:
         """The same for what teams send.

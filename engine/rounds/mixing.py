@@ -23,6 +23,7 @@ from torch import Tensor
 
 from strata.engine.errors import ConfigError
 from strata.engine.method.messages import Received
+from strata.engine.method.mirrors import source_of
 from strata.engine.tree import alike, field_names
 
 S = TypeVar("S")
@@ -78,7 +79,7 @@ def rebased(up: S, then: object, now: object, worth: float) -> S:
     moved: dict[str, object] = {}
     parts = {name: getattr(up, name) for name in field_names(type(up))}
     for name, part in parts.items():
-        source = _source(name, part, then)
+        source = source_of(name, part, then)
         if source is not None:
             moved[name] = _moved(part, getattr(then, source), getattr(now, source), worth)
     if not moved and any(isinstance(part, Tensor) or dataclasses.is_dataclass(part) for part in parts.values()):
@@ -87,27 +88,6 @@ def rebased(up: S, then: object, now: object, worth: float) -> S:
             "was sent, so nothing says what it changed. Expected one in a field of the same name. Set update=model."
         )
     return dataclasses.replace(up, **moved) if moved else up
-
-
-def _source(name: str, part: object, sent: object) -> str | None:
-    """The field of what was sent that a part of an upload goes back to: of its name, or the only one with all of it."""
-    if not isinstance(part, Tensor) and not _is_model(part):
-        return None
-    fields = vars(sent)
-    if name in fields:
-        return name if isinstance(fields[name], Tensor) or _is_model(fields[name]) else None
-    wholes = [field for field, value in fields.items() if _covers(value, part)]
-    return wholes[0] if len(wholes) == 1 else None
-
-
-def _is_model(part: object) -> bool:
-    return isinstance(part, Mapping) and all(isinstance(value, Tensor) for value in part.values())
-
-
-def _covers(sent: object, part: object) -> bool:
-    if not isinstance(part, Mapping) or not isinstance(sent, Mapping) or not part:
-        return False
-    return all(alike(sent.get(name), value) for name, value in part.items())
 
 
 def _moved(up: Any, then: Any, now: Any, worth: float) -> Any:

@@ -28,6 +28,7 @@ from strata.engine.rounds.world import TierPlan, World
 from strata.engine.seeding import derive
 from strata.engine.state.snapshot import Flying, Snapshot
 from strata.engine.stopwatch import Spent, Stopwatch, together
+from strata.engine.transport.taking import Taking
 
 
 class Rounds(Protocol):
@@ -264,7 +265,8 @@ class TeamPrices:
 
     def __init__(self, world: World) -> None:
         """Count nothing before it is asked."""
-        self._world = world
+        # What is priced holds nothing of which a mean could be formed.
+        self._world = world if world.taking.is_plain else replace(world, taking=Taking())
 
     @cached_property
     def _clients(self) -> PricedClients:

@@ -21,6 +21,10 @@ from strata.engine.method.calls import NO_TEAM
 from strata.engine.method.messages import ClientInfo, TeamInfo
 from strata.engine.on_demand import OnDemand
 from strata.engine.rounds.mixing import Mixing
+from strata.engine.transport.privacy import Privacy
+from strata.engine.transport.service import carried
+from strata.engine.transport.taking import Taking
+from strata.engine.transport.wire import Wire
 
 Method = Algorithm[object, object, object, object]
 """The method of a run: what its states and messages are, only it knows."""
@@ -48,6 +52,11 @@ class TierPlan:
     buffer: int = 1
     max_staleness: int = -1
     mixing: Mixing = field(default_factory=Mixing)
+
+
+def cohort_size(plan: TierPlan, children: int) -> int:
+    """How many of a server's children are invited per round: their share, rounded, and at least one."""
+    return max(1, round(plan.participation * children))
 
 
 class Infos(OnDemand[ClientInfo]):
@@ -101,6 +110,9 @@ class World:
         presence: which clients are there when; None: that is left to their profiles' probability.
         server_shares: whether the clients of the global server share its link in a round; ``team_shares``: whether
             those of a team server share that.
+        wire: the stages of messages between clients and their servers; ``taking``: how servers take in uploads.
+        attackers: ids of the clients that attack; ``attack_factor``: by what they multiply what they changed.
+        privacy: what ε is said of the run; None without noise.
         main: what the run needs of ``__main__``, a script or a notebook, by name; actors have another module there.
         state_cache_mib: MiB of private states that a process keeps in memory; what is beyond lies on its disk.
     """
@@ -124,6 +136,11 @@ class World:
     presence: Presence | None = None
     server_shares: bool = False
     team_shares: bool = False
+    wire: Wire = field(default_factory=Wire)
+    taking: Taking = field(default_factory=Taking)
+    attackers: Sequence[int] = ()
+    attack_factor: float = 1.0
+    privacy: Privacy | None = None
     main: Mapping[str, object] = field(default_factory=dict)
 
     @cached_property
@@ -146,12 +163,13 @@ class World:
     @cached_property
     def service(self) -> Service:
         """What clients do when they are called and evaluated."""
-        return service_of(self.algorithm, self.personal, self.seed)
+        service = service_of(self.algorithm, self.personal, self.seed)
+        return carried(service, self.wire.up, self.attackers, self.attack_factor)
 
     @property
     def stateless(self) -> bool:
         """Whether clients keep nothing between their calls, so that any actor may make any client's call."""
-        return self.algorithm.stateless and not self.personal.is_kept
+        return self.algorithm.stateless and not self.personal.is_kept and not self.wire.up.keeps
 
     @cached_property
     def seen(self) -> Sequence[int]:
@@ -161,6 +179,11 @@ class World:
     def called(self, clients: Sequence[int]) -> Sequence[int]:
         """Those of some clients that may be called, in their order."""
         return [client for client in clients if client not in self._unseen] if self.unseen else clients
+
+    def cohort(self, team: int) -> int:
+        """How many clients of a team, as it was formed at the start, or without teams, are invited per round."""
+        members = self.seen if team == NO_TEAM else self.called(self.data.teams[team])
+        return cohort_size(self.clients_plan, len(members))
 
     @cached_property
     def _unseen(self) -> frozenset[int]:

@@ -9,6 +9,7 @@ from strata.engine.method.situation import Decisions
 from strata.engine.state.archive import Archived
 from strata.engine.state.encoding import types_in
 from strata.engine.state.snapshot import Aloft, Flying, Saved, Snapshot, Underway
+from strata.engine.transport.service import Owing
 
 
 def state_types(method: Algorithm[Any, Any, Any, Any]) -> dict[str, type]:
@@ -16,7 +17,7 @@ def state_types(method: Algorithm[Any, Any, Any, Any]) -> dict[str, type]:
 
     A method's are called after its class, ``FedAvg.Global``, whatever module that is in.
     """
-    own = (Snapshot, Saved, Archived, Length, Aloft, Flying, Underway, Decisions, Kept)
+    own = (Snapshot, Saved, Archived, Length, Aloft, Flying, Underway, Decisions, Kept, Owing)
     types: dict[str, type] = {kind.__name__: kind for kind in own}
     for kind in type(method).__mro__:
         if kind.__module__ not in ("abc", "builtins", "typing"):

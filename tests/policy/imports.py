@@ -18,6 +18,7 @@ FLOORS = (
     "engine.models",
     "engine.method",
     "engine.evaluation",
+    "engine.transport",
     "engine.training engine.state",
     "engine.rounds",
     "engine.config",

@@ -207,6 +207,12 @@ class Pairing(FedAvg):
         return result.up, result.state
 
 
+class Choosy(FedAvg):
+    def global_step(self, g, ups, context):
+        best = max(ups, key=lambda up: float(up.message.w["head.weight"].sum()))
+        return super().global_step(g, [best], context)
+
+
 class Asking(FedAvg):
     def client_step(self, info, state, down, context):
         yield {"train": down.w}
@@ -237,6 +243,7 @@ BAD = [
     (Taking, single_steps.takes_families_if_it_says_so, "a family of models is taken though"),
     (Familiar, single_steps.takes_families_if_it_says_so, r"have \[0, 0\] tensors; expected \[4, 6\]"),
     (Choosing, single_steps.reports_choices_if_it_says_so, "has_choices is False, and clients report depth"),
+    (Choosy, single_steps.averages_if_it_says_so, "uploads of one mean leave different values"),
     (Shuffling, single_steps.regroups_only_if_it_says_so, "regroup forms teams anew, and is never asked"),
     (Unprobed, single_steps.has_the_probe_that_its_control_wants, "Probing wants probes, and probe gives None"),
 ]

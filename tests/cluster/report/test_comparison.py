@@ -61,6 +61,17 @@ def test_what_only_some_evaluations_measure_has_a_table_where_one_did():
     assert [numbers[name] for name in ("unseen PM", "macro_f1", "hurt")] == [0.25, 0.5, 0.125]
 
 
+def test_an_epsilon_that_was_said_is_in_that_table():
+    run = read_back(0, (0.5, 0.75))
+    private = replace(run, rounds=run.rounds.assign(**{"metrics.privacy/epsilon": [1.0, 2.345]}))
+    made = comparison(PLAIN, Contestant("private", [private, private]))
+    assert made.further is not None
+    assert made.further.headings == ["method", "ε"]
+    assert made.further.rows == [["fedavg", "–"], ["private", "2.35"]]
+    assert made.numbers()["private"]["epsilon"] == 2.345
+    assert "epsilon" not in made.numbers()["fedavg"]
+
+
 def test_the_terminals_table_takes_labels_as_they_are():
     odd = Contestant("[red]a[/red]", PLAIN.runs)
     table = comparison(odd, QUICK, baseline="hapfl").table()

@@ -31,6 +31,13 @@ def test_for_whom_servers_wait_may_differ_and_names_a_variation():
     assert own_part(other)["teams.deadline_s"] == 0.0
 
 
+def test_what_becomes_of_messages_may_differ_and_attacks_are_the_setting():
+    plain, other = config(), config("fedprox", "transport.up=[quantise]", "robust.mean=median", "attacks.share=0.1")
+    assert label_of(other, [plain, other]) == "fedprox:transport.up=['quantise'],robust.mean=median"
+    assert setting_of(other)["attacks.share"] == 0.1
+    assert not [key for key in setting_of(other) if key.startswith(("transport.", "robust."))]
+
+
 def test_seeds_folders_and_placement_enter_no_result_but_the_number_of_rounds_does():
     assert entering(NESTED) == {"rounds": 3, "data.name": "mnist", "clients.count": 4, "evaluation.every": 2}
 

@@ -55,7 +55,22 @@ def test_a_summary_tells_how_stale_uploads_were_and_what_was_dropped():
     assert "1.00 (2 uploads dropped)" in console.file.getvalue()
 
 
+def test_a_summary_tells_the_last_epsilon():
+    summary = RunSummary(Path("x"))
+    for round, epsilon in ((1, 1.25), (2, 2.5)):
+        summary.add(record(round, metrics={"privacy/epsilon": epsilon, "privacy/delta": 0.01}))
+    summary.add(record(3))  # was not evaluated
+    assert (summary.plain()["epsilon"], summary.plain()["delta"]) == (2.5, 0.01)
+    console = Console(file=io.StringIO(), width=120)
+    console.print(*summary_tables(summary.plain()))
+    assert "ε = 2.5 at δ = 0.01" in console.file.getvalue()
+    assert "epsilon" not in RunSummary(Path("x")).plain()
+
+
 def test_what_is_told_of_servers_that_do_not_wait_has_a_group_of_its_own():
-    metrics = metrics_of(record(3, metrics={"async/staleness/2": 1.0, "agents/reward": 0.5, "teams": 2}))
+    metrics = metrics_of(
+        record(3, metrics={"async/staleness/2": 1.0, "agents/reward": 0.5, "privacy/epsilon": 3, "teams": 2})
+    )
     assert (metrics["async/staleness/2"], metrics["agents/reward"], metrics["method/teams"]) == (1.0, 0.5, 2)
-    assert "async/*" in AXES["round"]
+    assert metrics["privacy/epsilon"] == 3
+    assert {"async/*", "privacy/*"} <= set(AXES["round"])

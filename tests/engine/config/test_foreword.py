@@ -31,6 +31,14 @@ def test_each_choice_of_an_evaluation_is_a_line():
     assert "fine-tuned for 2 epochs" in line
 
 
+def test_attacks_and_bytes_that_are_reckoned_are_said():
+    assert said("fedavg", "attacks.share=0.25", "attacks.kind=label_flip", "transport.up=[secure]") == [
+        "attacks.share=0.25: 2 of 8 clients attack (label_flip); they are evaluated like all others",
+        "transport.up: the bytes of secure aggregation are reckoned, and nothing is masked: results are those without "
+        "it",
+    ]
+
+
 def test_validation_on_training_rows_is_said():
     (line,) = said("hapfl", "agents.policy=none")
     assert line.startswith("data.validation_fraction=0: no rows are held out, so the validation accuracies that hapfl")

@@ -9,8 +9,10 @@ from strata.engine.models.spec import ModelSpec
 from strata.engine.state.archive import Archived
 from strata.engine.state.snapshot import Aloft, Flying, Saved, Snapshot, Underway
 from strata.engine.state.types import state_types
+from strata.engine.transport.service import Owing
 
-OWN = {kind.__name__: kind for kind in (Snapshot, Saved, Archived, Length, Aloft, Flying, Underway, Decisions, Kept)}
+KINDS = (Snapshot, Saved, Archived, Length, Aloft, Flying, Underway, Decisions, Kept, Owing)
+OWN = {kind.__name__: kind for kind in KINDS}
 MODEL = ModelSpec("mclr", (2,), 3, ())
 
 
