@@ -14,6 +14,7 @@ from strata.engine.method.situation import Decisions
 from strata.engine.transport.privacy import Privacy
 from tests.helpers.small import BUFFERED, small
 
+LATE = ("clients.mode=deadline", "clients.deadline_s=1000")  # nobody is, but no ε is asked for
 SIZES = ("partition=dirichlet", "partition.alpha=0.5")
 NOISE = ("transport.up=[clip,noise]", "transport.feedback=false", "agents.policy=none", "data.limit=400")
 AT_CLIENT = "transport.noise.at=client"
@@ -115,7 +116,7 @@ def test_rounds_that_are_evaluated_say_their_epsilon():
 
 
 def test_uploads_count_alike_under_a_servers_noise(accountant_aside):
-    words = (*NOISE, "transport.clip.norm=1e6", "transport.noise.multiplier=1e-12", "rounds=1", *SIZES)
+    words = (*NOISE, "transport.clip.norm=1e6", "transport.noise.multiplier=1e-12", *SIZES, *LATE)
     with Federation(small("fedavg", *words)) as federation:
         federation.run_round()
         noisy = federation.rounds.snapshot().server.w
