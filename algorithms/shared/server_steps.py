@@ -19,8 +19,8 @@ Symbols
               yogi     v ← v − (1 − β2) Δ² sign(v − Δ²)
 
 Of the papers: m begins at 0, v at τ²; neither is corrected for its beginning; β1 is 0.9 (0 for adagrad), β2 0.99 and
-τ 0.001. Choices of ours: η_g where it is not given, which the paper tunes by task; Δ weighs clients by their samples, as
-FedAvg does, where the printed algorithm 2 does not; what is no parameter (batch norm's statistics) takes the mean.
+τ 0.001. Choices of ours: η_g where it is not given, which the paper tunes by task; Δ weighs clients by samples, as
+FedAvg does and the printed algorithm 2 does not; what is no parameter (batch norm's statistics) takes the mean.
 """
 
 from dataclasses import dataclass, replace
