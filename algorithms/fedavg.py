@@ -11,18 +11,21 @@ Symbols
 
 Per round: w_k ← E epochs of SGD from w on client k's data;  w ← Σ_k (n_k / n) w_k over the cohort.
 
+With ``server`` the mean is not taken but stepped towards, by an optimiser of the server's: FedAvgM, FedAdagrad, FedAdam
+and FedYogi are FedAvg with ``server`` momentum, adagrad, adam and yogi (:mod:`strata.algorithms.shared.server_steps`).
+
 Deviations: none. ``steps`` counts local work in minibatch steps instead, to compare methods at equal work. Agents can
 choose who takes part and for how long (:mod:`strata.algorithms.controls.selection`); for them clients that were never
 measured train w for an epoch first, of which only the time counts. Without agents there is neither.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from strata.algorithms.controls.selection import SelectionControl
+from strata.algorithms.shared.server_steps import Averaged, AveragingConfig
 from strata.engine.method.algorithm import FlatAlgorithm
 from strata.engine.method.length import Length
-from strata.engine.method.local import LocalSgd
 from strata.engine.method.messages import (
     Assignment,
     ClientInfo,
@@ -38,15 +41,17 @@ from strata.engine.params import Params, weighted_mean
 
 
 @dataclass(frozen=True)
-class FedAvgConfig(LocalSgd):
+class FedAvgConfig(AveragingConfig):
     """Settings of FedAvg."""
 
 
 @dataclass(frozen=True)
 class Global:
-    """Global state: the model w."""
+    """Global state: the model w, and what the server's optimiser keeps beside it, which is nothing for the mean."""
 
     w: Params
+    m: Params = field(default_factory=dict)
+    v: Params = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,8 @@ class FedAvg(FlatAlgorithm[Global, None, Down, Up]):
 
     def init_global(self, seed: int) -> Global:
         """A freshly initialised model."""
-        return Global(init_params(self.model, seed))
+        begun = self.config.begun(self.model, init_params(self.model, seed))
+        return Global(begun.w, begun.m, begun.v)
 
     def to_client(self, g: Global, info: ClientInfo, assignment: Assignment) -> Down:
         """The global model, and how long to train it."""
@@ -103,9 +109,11 @@ class FedAvg(FlatAlgorithm[Global, None, Down, Up]):
         return ()
 
     def global_step(self, g: Global, ups: Sequence[Received[Up]], context: Context) -> Global:
-        """w ← Σ_k (n_k / n) w_k."""
+        """w ← Σ_k (n_k / n) w_k, or a step of the server's optimiser towards it."""
         require_cohort("FedAvg", ups)
-        return Global(weighted_mean([up.message.w for up in ups], [up.samples for up in ups]))
+        mean = weighted_mean([up.message.w for up in ups], [up.samples for up in ups])
+        after = self.config.stepped(Averaged(g.w, g.m, g.v), mean)
+        return Global(after.w, after.m, after.v)
 
     def global_model(self, g: Global) -> Params:
         """The global model w."""

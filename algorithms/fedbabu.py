@@ -22,7 +22,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from strata.engine.errors import ConfigError
+from strata.algorithms.shared.bodies import body_names, part
 from strata.engine.method.algorithm import FlatAlgorithm
 from strata.engine.method.length import Length
 from strata.engine.method.local import LocalTraining
@@ -36,7 +36,7 @@ from strata.engine.method.messages import (
     require_cohort,
 )
 from strata.engine.method.requests import Evaluate, Evaluation, Request, Trained
-from strata.engine.models.base import Buildable, head_names, init_params
+from strata.engine.models.base import Buildable, init_params
 from strata.engine.options import option
 from strata.engine.params import Params, weighted_mean
 
@@ -83,13 +83,7 @@ class FedBABU(FlatAlgorithm[Global, None, Down, Up]):
     def __init__(self, config: FedBABUConfig, model: Buildable) -> None:
         """Tell body and head apart; refuse a model that has no head of its own."""
         super().__init__(config, model)
-        names = frozenset(init_params(model, 0))
-        self.body = names.difference(head_names(model))
-        if not self.body or self.body == names:
-            raise ConfigError(
-                "FedBABU trains the body and freezes the head, and this model has not both; expected an "
-                "strata.engine.models.base.FeatureModel(features, head) whose features have parameters, e.g. model=cnn."
-            )
+        self.body = body_names(model, "FedBABU")
 
     def init_global(self, seed: int) -> Global:
         """A freshly initialised model; its head stays."""
@@ -103,10 +97,7 @@ class FedBABU(FlatAlgorithm[Global, None, Down, Up]):
         """b_k ← local training from (b, h), h frozen."""
         request = self.config.train_in(context.round, self.model, down.w, down.length)
         trained: Trained = yield replace(request, trainable=self.body)
-        return ClientResult(Up(self._body(trained.params)), None)
-
-    def _body(self, params: Params) -> Params:
-        return {name: value for name, value in params.items() if name in self.body}
+        return ClientResult(Up(part(trained.params, self.body)), None)
 
     def global_step(self, g: Global, ups: Sequence[Received[Up]], context: Context) -> Global:
         """b ← Σ_k (n_k / n) b_k, under the same head."""

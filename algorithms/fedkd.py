@@ -7,7 +7,7 @@ Symbols
     p       client k's private model, the paper's mentor (PM); p also its logits
     g       the shared model, the paper's mentee; g_k client k's copy; g also its logits
     Δ       a change of g: Δ_k = g_k − g on client k, Δ̄ their mean
-    e       share of a matrix' energy (Σ σ²) that the truncation keeps: from e_0 to e_1 over the first T rounds
+    e       share of a matrix' energy (Σ σ²) that the truncation keeps: from e_0 to e_1 over T rounds
     n_k     client k's training samples
     E, B    local epochs, batch size
 
@@ -15,6 +15,9 @@ Per round, on each client E epochs of SGD from (p, g) on both losses at once:
     L_p = CE(p) + KL(g ‖ p) / (CE(p) + CE(g)),    L_g = CE(g) + KL(p ‖ g) / (CE(p) + CE(g)).
 Up: Δ_k, each matrix as U_r Σ_r V_r with the smallest r that keeps e of its energy.  Δ̄ ← Σ_k (n_k / n) Δ_k over the
 cohort.  Down, to all: Δ̄, truncated alike.  g ← g + Δ̄ as truncated, on the server and on the clients.
+
+T is the run's number of rounds unless ``energy_rounds`` gives another; a run that is prolonged keeps the T that it
+began with, and e_1 from then on.
 
 Choices of ours
     - Adaptive distillation: as in the paper the sum of both task losses divides the distillation terms alone; it is a
@@ -67,7 +70,9 @@ class FedKDConfig(LocalSgd):
 
     energy_start: float = option(0.95, "e_0: share of each matrix' energy kept in the first round", gt=0, le=1)
     energy_end: float = option(0.98, "e_1: share of each matrix' energy kept from round T on", gt=0, le=1)
-    energy_rounds: int = option(100, "T: rounds over which the share grows", ge=1)
+    energy_rounds: int | None = option(
+        None, "T: rounds over which the share grows; null: those of the run", ge=1, of_run="rounds"
+    )
     shared: int = option(-1, "which architecture of the family is shared, from 0; -1: the smallest", ge=-1)
 
     def validate(self, path: str) -> None:
@@ -80,7 +85,13 @@ class FedKDConfig(LocalSgd):
             )
 
     def energy(self, round: int) -> float:
-        """The energy e, 0..1, in a round, counted from 1."""
+        """The energy e, 0..1, in a round, counted from 1.
+
+        Raises:
+            ConfigError: where T is neither given nor known of a run.
+        """
+        if self.energy_rounds is None:
+            raise ConfigError("energy_rounds=None: expected a number outside of a run, whose rounds it stands for.")
         progress = min(1.0, (round - 1) / max(1, self.energy_rounds - 1))
         return self.energy_start + (self.energy_end - self.energy_start) * progress
 

@@ -12,12 +12,15 @@ Symbols
 Per round: ω_k ← E epochs of SGD on CE + λ · mean over batch and features of (f(x) − C̄^(y))²; samples of classes without
 a global prototype are pulled nowhere.  Then C_k^(j) of the trained features;  C̄^(j) ← Σ_k (n_kj / Σ_k n_kj) C_k^(j)
 over the clients of the cohort that have class j.
-A client answers with the class of the nearest prototype.
+A client answers with the class of the nearest prototype; of which prototypes, ``answer`` says.
 
 Choices of ours
     - The logits behind an evaluation's loss are − mean over features of (f(x) − prototype)², the distance trained on.
-    - A client answers by its own prototypes for the classes it has and by the global ones it was last sent for the
-      others. The paper compares with prototypes without saying at which moment of a round.
+    - ``answer=own``, the default: a client answers by its own prototypes for the classes it has and by the global ones
+      that it was last sent for the others. The paper compares with prototypes without saying whose, and at which moment
+      of a round. No published code does it so: with ``global`` a client answers by the nearest of the global prototypes
+      as they are when it is evaluated, as in the code that the authors released, and with ``head`` by its head, as
+      models without prototypes do.
     - A class that nobody in the cohort has keeps its global prototype. One without any is never the answer: its
       distance counts as one more than the largest of the others.
     - Prototypes are taken of all training samples after the local training, one more forward pass, which is counted.
@@ -25,9 +28,9 @@ Deviations: the printed aggregation has a further factor 1 / (number of clients 
 prototypes; it is left out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -46,7 +49,7 @@ from strata.engine.method.messages import (
     Received,
     require_cohort,
 )
-from strata.engine.method.requests import Evaluate, Represent, Represented, Trained
+from strata.engine.method.requests import Evaluate, Evaluation, Represent, Represented, Request, Trained
 from strata.engine.models.base import Buildable, FeatureModel, features_of
 from strata.engine.models.spec import ModelSpec, join_params
 from strata.engine.options import option
@@ -60,6 +63,9 @@ class FedProtoConfig(LocalSgd):
     """Settings of FedProto."""
 
     lam: float = option(1.0, "λ: pull of the features towards the global prototypes", ge=0)
+    answer: Literal["own", "head", "global"] = option(
+        "own", "what a client answers by: its own prototypes, its head, or the nearest global prototype"
+    )
 
 
 @dataclass(frozen=True)
@@ -172,6 +178,7 @@ class FedProto(HeterogeneousAlgorithm[Global, Private, Down, Up]):
     """FedProto: clients share the mean features of their classes, and no parameters."""
 
     Config = FedProtoConfig
+    shares_a_part = True
     config: FedProtoConfig
 
     def __init__(self, config: Any, model: Buildable) -> None:
@@ -222,11 +229,28 @@ class FedProto(HeterogeneousAlgorithm[Global, Private, Down, Up]):
         return state.omega
 
     def personal_evaluation(self, info: ClientInfo, state: Private) -> Evaluate:
-        """PM answers with the nearest prototype, or with its head as long as the client has none."""
-        if not len(state.prototypes.classes):
+        """PM answers by the client's own prototypes, or by its head where it has none or is to answer by that."""
+        if self.config.answer != "own" or not len(state.prototypes.classes):
             return super().personal_evaluation(info, state)
-        params = {**join_params(model=state.omega), **table(state.prototypes, self.classes)}
+        return self._by_prototypes(info, state, table(state.prototypes, self.classes))
+
+    def _by_prototypes(self, info: ClientInfo, state: Private, prototypes: Params) -> Evaluate:
+        params = {**join_params(model=state.omega), **prototypes}
         return Evaluate(NearestPrototype(self.architecture(info), self.width), params)
+
+    def global_model(self, g: Global) -> Params | None:
+        """The prototypes C̄, where clients answer by them; ``means`` (K, F) and ``known`` (K,)."""
+        return table(g.prototypes, self.classes) if self.config.answer == "global" else None
+
+    def client_evaluate(
+        self, info: ClientInfo, state: Private | None, shared: Mapping[str, Params]
+    ) -> Generator[Request, Any, Mapping[str, Evaluation]]:
+        """Evaluate PM; by C̄ where it is shared, and there are prototypes in it."""
+        prototypes = shared.get("GM")
+        if prototypes is None or not prototypes["known"].any():
+            return (yield from super().client_evaluate(info, state, shared))
+        known = self.init_client(info, 0) if state is None else state
+        return {"PM": (yield self._by_prototypes(info, known, prototypes))}
 
 
 METHOD = FedProto

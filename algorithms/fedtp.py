@@ -23,7 +23,10 @@ Choices of ours: the maps of h start with a fresh model's projections as biases 
 start near an ordinary network, and with zero weights the first round at η = 1 is FedAvg's. e_k is drawn from the run's
 seed and the client's id when the client first takes part. Biases of the projections are generated as well. PM is the
 whole model as client k last trained it (the paper evaluates before training); a client never called is served by GM:
-(ξ, h(ē)), ē the mean of the embeddings so far. φ and e move by plain gradient descent. Deviations: none known beyond.
+(ξ, h(ē)), ē the mean of the embeddings so far.
+
+Deviations: h has one hidden layer, and φ and e move by plain gradient descent; the hypernetwork that the authors
+released has three hidden layers, and its optimiser momentum and weight decay. None known beyond these.
 """
 
 import math

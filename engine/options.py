@@ -41,13 +41,16 @@ def option(
     ge: float | None = None,
     lt: float | None = None,
     le: float | None = None,
+    of_run: str = "",
 ) -> T:
     """A dataclass field with a help text and bounds (``gt`` >, ``ge`` ≥, ``lt`` <, ``le`` ≤; None leaves it open).
 
+    ``of_run`` names a setting of the run, such as rounds, whose value a null stands for; see :func:`completed`.
     A default that is a dict, a list or a dataclass instance is copied for each instance.
     """
     bounds = {"gt": gt, "ge": ge, "lt": lt, "le": le}
-    metadata = {"help": help, "bounds": {name: bound for name, bound in bounds.items() if bound is not None}}
+    held = {name: bound for name, bound in bounds.items() if bound is not None}
+    metadata = {"help": help, "bounds": held, "of_run": of_run}
     if isinstance(default, dict | list):
         empty: Any = type(default)
         copied = default
@@ -55,6 +58,17 @@ def option(
     if dataclasses.is_dataclass(default):
         return dataclasses.field(default_factory=lambda: default, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def completed(config: T, run: object) -> T:
+    """A configuration in which settings that are null and stand for one of the run's have the value of that.
+
+    So a run that is prolonged keeps what it began with: its settings are written down as they are after this.
+    """
+    named = {field.name: field.metadata.get("of_run", "") for field in dataclasses.fields(cast(Any, config))}
+    missing = {name: other for name, other in named.items() if other and getattr(config, name) is None}
+    values = {name: getattr(run, other) for name, other in missing.items()}
+    return cast(T, dataclasses.replace(cast(Any, config), **values)) if values else config
 
 
 def allowed_range(field: "dataclasses.Field[Any]") -> str:

@@ -147,15 +147,20 @@ def _shared(world: World, snapshot: Snapshot, team: int) -> Mapping[str, Params]
 
 
 def _none(world: World, kind: str) -> StrataError:
-    has = [name for name, there in _verbs(world).items() if there]
+    has = [name for other, (name, there) in _verbs(world).items() if there and other != kind]
     return StrataError(f"{type(world.algorithm).__name__} has no {CALLED[kind]}. Ask for {' or '.join(has)} instead.")
 
 
-def _verbs(world: World) -> Mapping[str, bool]:
+def _verbs(world: World) -> Mapping[str, tuple[str, bool]]:
+    """By kind of model, what asks for it, and whether a method of this sort has it."""
     method = world.algorithm
     own = method.has_personal_model or method.takes_families or world.personal.kind != "none"
     tiered = isinstance(method, TieredAlgorithm)
-    return {"client_model(i)": own, "team_model(t)": tiered, "global_model()": not method.takes_families}
+    return {
+        PERSONAL: ("client_model(i)", own),
+        TEAM: ("team_model(t)", tiered),
+        GLOBAL: ("global_model()", not (method.takes_families or method.shares_a_part)),
+    }
 
 
 def _require(number: int, count: int, what: str) -> None:

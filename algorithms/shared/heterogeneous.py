@@ -46,8 +46,9 @@ class HeterogeneousAlgorithm(FlatAlgorithm[G, C, Down, Up]):
     def init_client(self, info: ClientInfo, seed: int) -> C:
         """The private state before the first call, with :meth:`fresh_model` in it."""
 
-    def global_model(self, g: G) -> None:
+    def global_model(self, g: G) -> Params | None:
         """The global model: None, because architectures differ."""
+        return None
 
     @abstractmethod
     def personal_model(self, state: C) -> Params:

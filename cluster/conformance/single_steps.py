@@ -180,7 +180,7 @@ def evaluates_everybody(subject: Subject) -> str:
     method, client = subject.fresh(), subject.pair[0]
     model = method.global_model(subject.played.g)
     shared = {} if model is None else {"GM": model}
-    wanted = {*shared, *(["PM"] if method.has_personal_model else [])}
+    wanted = {*(() if method.shares_a_part else shared), *(["PM"] if method.has_personal_model else [])}
     if not wanted:
         raise ConformanceError(
             "it is scored by nothing: global_model gives None, and has_personal_model is not set. Set one of them."
@@ -192,8 +192,8 @@ def evaluates_everybody(subject: Subject) -> str:
     for when, scores in (("before its first call", first), ("after its call", later)):
         if set(scores) != wanted:
             raise ConformanceError(
-                f"{when} a client is scored by {sorted(scores)}; expected {sorted(wanted)}, as global_model and "
-                "has_personal_model say. Mend client_evaluate, or what the class says."
+                f"{when} a client is scored by {sorted(scores)}; expected {sorted(wanted)}, as global_model, "
+                "shares_a_part and has_personal_model say. Mend client_evaluate, or what the class says."
             )
         if any(score.samples != len(rows.test) for score in scores.values()):
             raise ConformanceError(f"{when} a client is scored on a part of its {len(rows.test)} test samples.")

@@ -22,7 +22,7 @@ from strata.engine.config.schema import RunConfig
 from strata.engine.errors import ConfigError
 from strata.engine.evaluation.config import OF_METHODS
 from strata.engine.method.find import MAIN, load_method, method_module, method_names, shipped_settings
-from strata.engine.options import allowed_range, check, overlaid
+from strata.engine.options import allowed_range, check, completed, overlaid
 from strata.engine.suggest import closest
 
 Layer = tuple[dict[str, Any], str]  # keys and values, and where they were written
@@ -109,7 +109,7 @@ def _merge(layers: Sequence[Layer], name: str) -> RunConfig:
     config = _defaults(name)
     for layer, where in layers:
         config = overlaid(config, _expand_groups(layer), where)
-    config = dataclasses.replace(config, algorithm=name)
+    config = dataclasses.replace(config, algorithm=name, method=completed(config.method, config))
     check(config)
     return config
 

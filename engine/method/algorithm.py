@@ -45,6 +45,8 @@ class Algorithm(ABC, Generic[G, C, Down, Up]):
         Control: the decisions that agents can make for it, None where there are none; see
         :mod:`strata.engine.method.control`.
         has_personal_model: whether clients are scored by personal models (PM), their own or made when they are served.
+        shares_a_part: whether :meth:`global_model` gives a part of a model, which clients complete to their personal
+            ones in :meth:`client_evaluate`; nobody is scored by it then.
         takes_families: whether clients may differ in their architectures: its ``model`` may be a family of them.
         validates: whether its client steps evaluate on validation rows, for which training rows stand in where
             ``data.validation_fraction`` holds none out.
@@ -59,6 +61,7 @@ class Algorithm(ABC, Generic[G, C, Down, Up]):
     Config: ClassVar[type]
     Control: ClassVar[type[control.Control] | None] = None
     has_personal_model: ClassVar[bool] = False
+    shares_a_part: ClassVar[bool] = False
     takes_families: ClassVar[bool] = False
     validates: ClassVar[bool] = False
     has_choices: ClassVar[bool] = False
@@ -120,7 +123,7 @@ class Algorithm(ABC, Generic[G, C, Down, Up]):
 
     @abstractmethod
     def global_model(self, g: G) -> Params | None:
-        """The global model (GM); None where clients' models differ and nothing but a part of them is shared."""
+        """The global model (GM); None where nothing is shared that clients are evaluated with."""
 
     def client_evaluate(
         self, info: ClientInfo, state: C, shared: Mapping[str, Params]

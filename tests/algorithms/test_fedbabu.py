@@ -100,5 +100,5 @@ def test_fine_tuning_costs_no_time_and_leaves_nothing_behind():
 
 @pytest.mark.parametrize("name", ["mclr"])
 def test_a_model_without_a_body_is_refused(name):
-    with pytest.raises(ConfigError, match=r"FedBABU trains the body and freezes the head.*model=cnn"):
+    with pytest.raises(ConfigError, match=r"FedBABU trains the body and the head apart.*model=cnn"):
         FedBABU(FedBABUConfig(), ModelSpec(name, (1, 28, 28), 10))

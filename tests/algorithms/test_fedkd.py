@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from strata.algorithms import fedkd
+from strata.engine.config.load import config_from_dict, load_config, to_dict
 from strata.engine.errors import ConfigError
 from strata.engine.federation import Federation
 from strata.engine.method.length import Length
@@ -35,7 +36,7 @@ from tests.helpers.small import small
 
 
 def test_fedkd_matches_numpy_and_the_change_goes_up():
-    method = fedkd.FedKD(fedkd.FedKDConfig(**SETTINGS, energy_start=1.0, energy_end=1.0), PAIR)
+    method = fedkd.FedKD(fedkd.FedKDConfig(**SETTINGS, energy_start=1.0, energy_end=1.0, energy_rounds=1), PAIR)
     p, g = fresh(spec()), fresh(MCLR, 4)
     result, work = drive(method, fedkd.Private(p), fedkd.Down(g, None, 0, ONE_STEP))
     wp, wg = arrays(p), arrays(g)
@@ -87,8 +88,20 @@ def test_the_energy_grows_over_the_rounds():
     config = fedkd.FedKDConfig(energy_start=0.95, energy_end=0.98, energy_rounds=4)
     assert [config.energy(t) for t in (1, 2, 3, 4, 5)] == pytest.approx([0.95, 0.96, 0.97, 0.98, 0.98])
     assert fedkd.FedKDConfig(energy_rounds=1).energy(1) == 0.95
+    with pytest.raises(ConfigError, match="energy_rounds=None: expected a number outside of a run"):
+        fedkd.FedKDConfig().energy(1)
     with pytest.raises(ConfigError, match=r"energy_end=0.9 is out of range: expected ≥ method.energy_start = 0.95"):
         check(fedkd.FedKDConfig(energy_end=0.9), "method.")
+
+
+def test_the_energy_grows_over_the_rounds_of_the_run_unless_it_is_said_otherwise():
+    plain, said = (load_config("fedkd", ["rounds=15", *more]) for more in ((), ("method.energy_rounds=7",)))
+    assert [config.method.energy_rounds for config in (plain, said)] == [15, 7]
+    assert [plain.method.energy(t) for t in (1, 8, 15)] == pytest.approx([0.95, 0.965, 0.98])
+    prolonged = config_from_dict({**to_dict(plain), "rounds": 30}, "config.yaml")
+    assert (prolonged.rounds, prolonged.method.energy_rounds) == (30, 15)
+    with pytest.raises(ConfigError, match=r"method.energy_rounds=0 is out of range: expected ≥ 1"):
+        load_config("fedkd", ["method.energy_rounds=0"])
 
 
 def test_fedkds_energy_follows_the_round():
@@ -131,7 +144,7 @@ def test_a_client_that_has_the_change_already_does_not_apply_it_twice():
 
 
 def test_fedkd_weights_changes_by_samples():
-    method = fedkd.FedKD(fedkd.FedKDConfig(**SETTINGS), PAIR)
+    method = fedkd.FedKD(fedkd.FedKDConfig(**SETTINGS, energy_rounds=100), PAIR)
     ups = [
         Received(c, n, fedkd.Up(fedkd.Factored({}, {"w": torch.tensor([v])})))
         for c, n, v in ((0, 10, 1.0), (1, 30, 5.0))

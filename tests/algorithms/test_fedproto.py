@@ -5,10 +5,15 @@ import pytest
 import torch
 
 from strata.algorithms import fedproto
+from strata.engine.errors import StrataError
+from strata.engine.federation import Federation
 from strata.engine.method.messages import Received
+from strata.engine.training.sequential import Sequential
 from strata.engine.tree import count_bytes
 from tests.helpers.arithmetic.families import SETTINGS
 from tests.helpers.arithmetic.linear import (
+    DATA,
+    INFO,
     ONE_STEP,
     ROWS,
     D,
@@ -29,6 +34,8 @@ from tests.helpers.arithmetic.linear import (
     step,
 )
 from tests.helpers.moments import AT
+from tests.helpers.small import small
+from tests.helpers.training import lead
 
 
 def proto(**settings):
@@ -91,6 +98,50 @@ def test_the_answer_is_the_nearest_prototype_and_never_a_class_without_one():
     assert answer.correct == (distances.argmin(1) == Y).sum()
     logits = -np.concatenate([distances, distances.max(1, keepdims=True) + 1], 1)
     assert answer.loss_sum == pytest.approx(N * cross_entropy(logits), rel=1e-5)
+
+
+def nearest(omega, prototypes):
+    f, _ = forward(arrays(omega))
+    distances = ((f[:, None] - prototypes.means.double().numpy()) ** 2).mean(2)
+    return (prototypes.classes.numpy()[distances.argmin(1)] == Y).sum()
+
+
+def test_a_client_may_answer_by_its_head_or_by_the_global_prototypes():
+    omega, own, shared = fresh(spec()), some_prototypes([0, 1, 2], 2), some_prototypes([0, 1, 2], 5)
+    expected = {
+        "own": nearest(omega, own),
+        "global": nearest(omega, shared),
+        "head": (forward(arrays(omega))[1].argmax(1) == Y).sum(),
+    }
+    assert len(set(expected.values())) == 3, "the three would not differ"
+    for answer, correct in expected.items():
+        method = proto(answer=answer)
+        assert scored(method, fedproto.Private(omega, own), fedproto.Global(shared)).correct == correct
+
+
+def test_the_head_answers_until_there_are_global_prototypes():
+    method, omega = proto(answer="global"), fresh(spec())
+    before = fedproto.Global(method.no_prototypes())
+    by_head = (forward(arrays(omega))[1].argmax(1) == Y).sum()
+    assert scored(method, fedproto.Private(omega, some_prototypes([0, 1, 2], 1)), before).correct == by_head
+
+
+def scored(method, state, g):
+    model = method.global_model(g)
+    steps = method.client_evaluate(INFO, state, {} if model is None else {"GM": model})
+    scores, _ = lead(Sequential(DATA), steps, ROWS, ROWS, 0, "client 0")
+    return scores["PM"]
+
+
+@pytest.mark.parametrize("answer", ["own", "head", "global"])
+def test_models_are_served_as_they_are_evaluated(answer):
+    with Federation(small("fedproto", f"method.answer={answer}", "rounds=1")) as federation:
+        (record,) = federation
+        model = federation.client_model(0)
+        with pytest.raises(StrataError, match="has no global model"):
+            federation.global_model()
+    assert hasattr(model, "means") == (answer != "head")
+    assert record.scores["PM"].accuracy > 0.1
 
 
 def test_a_client_answers_by_its_own_prototypes_before_the_global_ones():
