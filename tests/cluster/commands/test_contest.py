@@ -67,7 +67,7 @@ def test_the_terminal_shows_the_same_table_and_where_the_report_is(done):
         "one setting, that of permfl: data fashion_mnist_12k · partition labels · model mclr · 8 cl"
     )
     assert setting.endswith("3 rounds · seeds 0, 1")
-    table = rest.split("after the last round")[1]
+    table = rest.split("after the last round", 1)[1]
     for cell in page_of(folder / "report").rows[1]:
         for word in cell.split():
             assert word in table

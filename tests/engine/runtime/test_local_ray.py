@@ -54,6 +54,7 @@ def test_an_error_leaves_ray_as_it_was(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_federations_of_one_process_share_a_local_ray_until_the_last_is_closed():
     words = ("clients_per_actor=8", "ray.num_cpus=4", "rounds=3")
     here = Federation(small("fedavg", *words, runtime="inprocess"))

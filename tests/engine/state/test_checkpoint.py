@@ -269,7 +269,7 @@ class Extra:
     w: dict
 """
 METHOD = """
-from strata.algorithms.fedavg import FedAvg
+from strata.algorithms.fedavg import FedAvg, Global
 from helped.states import Extra
 
 class Helped(FedAvg):
@@ -277,7 +277,7 @@ class Helped(FedAvg):
         return Extra(super().init_global(seed).w)
 
     def global_step(self, g, ups, context):
-        return Extra(super().global_step(g, ups, context).w)
+        return Extra(super().global_step(Global(g.w), ups, context).w)
 
 METHOD = Helped
 """

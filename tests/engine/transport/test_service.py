@@ -241,8 +241,14 @@ HOSTILE = ("attacks.share=0.25", "attacks.kind=scaled", "attacks.factor=5", "rob
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["fedavg", "permfl"])
-@pytest.mark.parametrize("words", [(), ("clients_per_actor=4",)], ids=["one per actor", "packed"])
+@pytest.mark.parametrize("method", [pytest.param("fedavg", marks=pytest.mark.exhaustive), "permfl"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param((), id="one per actor", marks=pytest.mark.exhaustive),
+        pytest.param(("clients_per_actor=4",), id="packed"),
+    ],
+)
 def test_placement_changes_no_bit(method, words):
     fingerprints = []
     for placement in (("inprocess",), ("ray", *words)):
