@@ -24,7 +24,8 @@ ROUNDS = 2  # of the runs that are compared with the whole one
 def learns(subject: Subject) -> str:
     """The main model's loss on test data falls, and its accuracy rises above chance."""
     first, last = subject.whole.scores[0], subject.whole.scores[-1]
-    kind = "GM" if "GM" in last else "PM"
+    drawn = subject.world.algorithm.rounds_differ  # whether a round moves the global model, too
+    kind = "GM" if "GM" in last and not (drawn and "PM" in last) else "PM"
     accuracy = max(scores.accuracy for scores in last.values())
     least = 1 / subject.world.data.dataset.classes + ABOVE_CHANCE
     if last[kind].loss < first[kind].loss and accuracy > least:
@@ -81,7 +82,9 @@ def comes_close_when_clients_are_trained_as_one(subject: Subject) -> str:
 
 
 def costs_what_was_counted(subject: Subject) -> str:
-    """Bytes and FLOPs of its calls, counted without training, are those of the calls."""
+    """Bytes and FLOPs of its calls, counted without training, are those of the calls, unless each round has its own."""
+    if subject.world.algorithm.rounds_differ:
+        return ""
     costs, calls = CallCosts(subject.world), subject.whole.calls[0]
     more = 0
     for client, status, *found in zip(

@@ -245,6 +245,10 @@ class RunConfig(Validated):
 def _check_async(config: RunConfig, path: str, tiered: bool) -> None:
     """Refuse asynchronous tiers where there are none, and a buffer that the clients of a flat method never fill."""
     clients = config.clients
+    if config.method_class.rounds_differ and "async" in (clients.mode, config.teams.mode):
+        raise ConfigError(
+            f"{path}clients.mode, {path}teams.mode: {config.algorithm} draws what each round is. Expected no async."
+        )
     if tiered and config.teams.mode == "async":
         if clients.mode == "async":
             raise ConfigError(

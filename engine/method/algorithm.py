@@ -55,6 +55,8 @@ class Algorithm(ABC, Generic[G, C, Down, Up]):
             make any client's call.
         averages: whether its servers know of uploads no more than their mean, weighted by samples: what noise of the
             server's gives privacy to.
+        rounds_differ: whether its servers draw anew for each round what clients do, so that what a call costs is not
+            known before it is made. Servers then have to wait for all that they call, or to set a deadline.
         population: how many clients may be called; known from before :meth:`init_global` on.
     """
 
@@ -67,6 +69,7 @@ class Algorithm(ABC, Generic[G, C, Down, Up]):
     has_choices: ClassVar[bool] = False
     stateless: ClassVar[bool] = False
     averages: ClassVar[bool] = False
+    rounds_differ: ClassVar[bool] = False
     population: int = 0
 
     def __init__(self, config: Any, model: Buildable) -> None:

@@ -55,7 +55,7 @@ def test_its_steps_are_what_the_engine_rests_on(subject, check):
 
 
 def test_its_clients_train_on_their_own_data_better_and_better(subject):
-    losses = subject.whole.losses
+    losses = [loss for loss in subject.whole.losses if loss is not None]  # there are rounds in which nobody trains
     if subject.source not in FOR_ALL:
         assert losses[-1] < losses[0], f"training loss went {losses}"
 

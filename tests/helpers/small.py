@@ -35,6 +35,8 @@ FEW_STEPS = {
     "fedprox": ("method.batch_size=16",),
     "scaffold": ("method.batch_size=16",),
     "ditto": ("method.batch_size=16",),
+    "al2gd": ("method.batch_size=16", "method.p_network=0.3", "method.p_cluster=0.4", "method.gamma=5"),
+    "demlearn": ("method.batch_size=16",),
     "apfl": ("method.batch_size=16", "method.alpha_lr=0.05"),
     "per_fedavg": ("method.batch_size=16",),
     "fedrep": ("model=mlp", "model.hidden=[32]", "method.batch_size=16", "method.head_epochs=2", "method.lr=0.05"),

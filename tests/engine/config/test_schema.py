@@ -65,6 +65,8 @@ def test_a_part_of_several_gpus_is_refused_wherever_it_stands():
             r"clients\.mode=async, teams\.mode=async: expected it of one",
         ),
         ("permfl", ["teams.mode=async", "teams.buffer=5"], r"teams\.buffer=5 .* with 4 of 4 teams .* ≥ 1 and ≤ 4"),
+        ("al2gd", ["clients.mode=async"], r"al2gd draws what each round is\. Expected no async"),
+        ("al2gd", ["teams.mode=async"], r"clients\.mode, teams\.mode: al2gd draws what"),
         ("tests.helpers.regrouping", ["teams.mode=async"], r"teams\.mode=async: .* forms teams anew between rounds"),
         ("fedavg", ["clients.max_staleness=-2"], r"clients\.max_staleness=-2 is out of range: expected ≥ -1"),
         ("fedavg", ["clients.staleness=linear"], r"clients\.staleness='linear': expected one of constant, polynomial"),
