@@ -22,7 +22,7 @@ MISTAKES = [
     (["permfl", "tracking.wnadb=offline"], "Did you mean wandb?"),
     (["permfl", "client.count=3"], "client: no such key, in the command line. Did you mean clients?"),
     # names that do not exist
-    (["permlf"], "no such method. Did you mean permfl? Found: apfl"),
+    (["permlf"], "no such method. Did you mean permfl? Found: al2gd"),
     (["my.method.nowhere"], "cannot import my.method.nowhere"),
     (["strata.engine.errors"], "strata.engine.errors must define METHOD"),
     (["permfl", "partition=dirichelt"], "partition.name='dirichelt': expected one of iid, dirichlet"),

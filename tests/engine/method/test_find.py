@@ -61,12 +61,12 @@ def test_a_module_that_names_no_method_is_refused(own, text):
 
 @pytest.mark.parametrize("name", ["fed avg", "", ".fedavg", "fedavg.", "a..b", "3a", "a/b", "../fedavg"])
 def test_what_cannot_be_a_name_is_refused(name):
-    with pytest.raises(ConfigError, match=r"expected a name or a dotted path. Found: apfl, "):
+    with pytest.raises(ConfigError, match=r"expected a name or a dotted path. Found: al2gd, "):
         method_module(name)
 
 
 def test_a_misspelt_name_is_told_the_closest():
-    with pytest.raises(ConfigError, match=r"no such method\. Did you mean permfl\? Found: apfl"):
+    with pytest.raises(ConfigError, match=r"no such method\. Did you mean permfl\? Found: al2gd"):
         method_module("permlf")
 
 
