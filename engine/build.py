@@ -57,7 +57,7 @@ def build_world(config: RunConfig, given: Given = NOTHING) -> World:
     method = kind(config.method, spec)
     unseen = choose(range(clients), config.evaluation.unseen_of(clients), seed, "unseen")
     method.population = clients - len(unseen)
-    hostile = attackers(config.attacks, [c for c in range(clients) if c not in set(unseen)], seed)
+    hostile = attackers(config.attacks, np.delete(np.arange(clients), unseen), seed)
     if config.attacks.kind == "label_flip":
         data = with_flipped_labels(data, hostile)
     wire = wire_of(config.transport)

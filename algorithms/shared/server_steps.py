@@ -29,6 +29,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from strata.engine.determinism import torch_scope
 from strata.engine.errors import ConfigError
 from strata.engine.method.local import LocalSgd
 from strata.engine.models.base import Buildable
@@ -93,7 +94,8 @@ class AveragingConfig(LocalSgd):
         """A server's model before the first round."""
         if self.server == "mean":
             return Averaged(w, {}, {})
-        names = [name for name, _ in model.build().named_parameters()]
+        with torch_scope(0):  # what is built draws values, of which only the names are used
+            names = [name for name, _ in model.build().named_parameters()]
         m = {name: torch.zeros_like(w[name]) for name in names}
         return Averaged(w, m, {name: torch.full_like(w[name], self.tau**2) for name in names} if self.adapts else {})
 

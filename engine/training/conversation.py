@@ -7,7 +7,7 @@ can answer several requests as one operation is given the chance.
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, get_args
 
 import numpy as np
 
@@ -19,6 +19,10 @@ from strata.engine.seeding import derive
 from strata.engine.training.trainer import Asked, Broken, Trainer
 
 R = TypeVar("R")
+
+*_OTHERS, _LAST = (kind.__name__ for kind in get_args(Request))
+REQUESTS = f"{', '.join(_OTHERS)} or {_LAST}"
+"""What a method may ask for, in words."""
 
 
 @dataclass
@@ -42,9 +46,7 @@ class Conversation(Generic[R]):
         """
         request = self.steps.send(answer)
         if not isinstance(request, Request):
-            raise ConformanceError(
-                f"{self.where}: asked for a {type(request).__name__}; expected Train, Gradient, Evaluate or Represent."
-            )
+            raise ConformanceError(f"{self.where}: asked for a {type(request).__name__}; expected {REQUESTS}.")
         seed = derive(self.seed, "request", self.requests)
         self.requests += 1
         return Asked(request, _rows_of(self.rows, request, self.where), seed, self.where, self.work)

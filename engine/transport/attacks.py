@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from strata.engine.data.dataset import ClientData, Dataset, FederatedData
+from strata.engine.data.dataset import ClientData, Dataset, FederatedData, IntArray
 from strata.engine.seeding import generator
 from strata.engine.transport.config import AttacksConfig
 
 
-def attackers(config: AttacksConfig, clients: Sequence[int], seed: int) -> list[int]:
+def attackers(config: AttacksConfig, clients: Sequence[int] | IntArray, seed: int) -> list[int]:
     """Who attacks: the share of some clients, rounded and at least one, ids ascending; nobody where the share is 0."""
     if not config.share:
         return []

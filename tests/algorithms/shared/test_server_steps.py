@@ -16,6 +16,13 @@ from tests.helpers.small import HALF, rewind_and_replay, small
 ADAPTIVE = ("adagrad", "adam", "yogi")
 
 
+@pytest.mark.parametrize("server", ["momentum", *ADAPTIVE])
+def test_a_server_begins_without_a_draw_of_the_global_generator(server):
+    before = torch.get_rng_state()
+    AveragingConfig(server=server).begun(spec(), fresh(spec()))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def squares(server, v, d, beta2):
     if server == "adagrad":
         return v + d**2

@@ -222,7 +222,11 @@ BAD = [
     (Idle, single_steps.makes_a_round, "leaves the global state .* as it was"),
     (Whole, single_steps.makes_a_round, "client_step returned a ClientResult; expected a generator"),
     (Pairing, single_steps.makes_a_round, "client_step ended with a tuple; expected return ClientResult"),
-    (Asking, single_steps.makes_a_round, "asked for a dict; expected Train, Gradient, Evaluate or Represent"),
+    (
+        Asking,
+        single_steps.makes_a_round,
+        "asked for a dict; expected Train, Gradient, Evaluate, Represent or Recalibrate",
+    ),
     (Unsaid, single_steps.has_described_settings, "Silent.extra does not say what it is"),
     (Unseeded, single_steps.repeats_itself, "what client 0 uploads differs from one time to the next"),
     (Ambient, single_steps.draws_from_its_seed_alone, "what client 0 uploads rests on a global random generator"),
