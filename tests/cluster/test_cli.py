@@ -67,9 +67,13 @@ def final_state(run_dir):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["permfl", pytest.param("fedavg", marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("method", ["fedavg", pytest.param("permfl", marks=pytest.mark.exhaustive)])
 def test_a_run_that_was_killed_outright_resumes_to_the_same_hashes(tmp_path, method):
-    words = ["run", method, *small_overrides(method, "rounds=60", "checkpoint.every=3", runtime="ray")]
+    words = [
+        "run",
+        method,
+        *small_overrides(method, "rounds=60", "checkpoint.every=3", "clients_per_actor=8", runtime="ray"),
+    ]
     assert (
         main([word.replace("runtime=ray", "runtime=inprocess") for word in [*words, f"output={tmp_path}/whole"]]) == 0
     )

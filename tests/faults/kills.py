@@ -33,7 +33,7 @@ from tests.helpers.small import small
 MOMENTS = ("round", "evaluation", "checkpoint")
 VICTIMS = ("client actor", "team server", "global server", "node")
 LONGEST_S = 0.3  # from the moment's begin to the kill
-ROUNDS = 16
+ROUNDS = 18
 EVERY = 2  # rounds between two checkpoints
 
 
@@ -189,7 +189,7 @@ def played(config: RunConfig, folder: Path, killer: Killer | None) -> tuple[dict
 
 
 def config_of(method: str, output: Path, *words: str, runtime: str = "ray") -> RunConfig:
-    """A small run of twelve rounds that is saved after every second one."""
+    """A small run that is saved after every second one."""
     own = (f"rounds={ROUNDS}", f"checkpoint.every={EVERY}", f"output={output}", "clients_per_actor=auto", *words)
     return small(method, *own, runtime=runtime)
 

@@ -110,7 +110,7 @@ def test_clients_together_are_evaluated_as_one_by_one(method, personal):
     [
         pytest.param(LAST, (), marks=pytest.mark.exhaustive),
         (LAST, ("training.batch_clients=8",)),
-        (TUNED, ()),
+        pytest.param(TUNED, (), marks=pytest.mark.exhaustive),
         pytest.param(TUNED, ("training.batch_clients=8",), marks=pytest.mark.exhaustive),
     ],
 )

@@ -54,9 +54,8 @@ def run(method, *overrides, runtime="ray"):
         return federation.fingerprint(), records, lines
 
 
-@pytest.mark.parametrize(
-    ("method", "share"), [("standalone", 0.5), pytest.param("permfl", 0.3, marks=pytest.mark.exhaustive)]
-)
+@pytest.mark.exhaustive  # after a loss: the runs of which something is killed
+@pytest.mark.parametrize(("method", "share"), [("standalone", 0.5), ("permfl", 0.3)])
 def test_a_federation_rewound_in_place_goes_on_as_one_that_was_not_disturbed(cluster, tmp_path, method, share):
     few = (f"clients.participation={share}", "rounds=3", "clients_per_actor=2", "clients.num_cpus=0.5")
     with Federation(small(method, *few, runtime="ray")) as federation:
@@ -84,11 +83,12 @@ def test_placement_never_changes_a_result(cluster, method):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive  # beside: the golden runs; apart: those of which something is killed
 @pytest.mark.parametrize(
     ("method", "words"),
     [
         ("permfl", ("delays.dropout=0.2", "teams.participation=0.5")),
-        pytest.param("hsgd", ("delays.availability=0.8", "clients.participation=0.5"), marks=pytest.mark.exhaustive),
+        ("hsgd", ("delays.availability=0.8", "clients.participation=0.5")),
     ],
 )
 def test_team_servers_beside_their_clients_or_apart_change_no_result(cluster, tmp_path, method, words):
@@ -123,14 +123,15 @@ TEAMS_IN_FLIGHT = ("teams.mode=async", "teams.count=4", "teams.concurrency=3", "
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive  # two actors: the runs of which something is killed
 @pytest.mark.parametrize(
     ("method", "words"),
     [
-        pytest.param("fedavg", ("clients.concurrency=5",), marks=pytest.mark.exhaustive),
+        ("fedavg", ("clients.concurrency=5",)),
         ("lg_fedavg", ("clients.concurrency=5", "clients.update=change")),
-        pytest.param("permfl", ("clients.concurrency=3",), marks=pytest.mark.exhaustive),
-        pytest.param("tests.helpers.regrouping", ("clients.concurrency=3",), marks=pytest.mark.exhaustive),
-        pytest.param("permfl", ("clients.mode=sync", *TEAMS_IN_FLIGHT), marks=pytest.mark.exhaustive),
+        ("permfl", ("clients.concurrency=3",)),
+        ("tests.helpers.regrouping", ("clients.concurrency=3",)),
+        ("permfl", ("clients.mode=sync", *TEAMS_IN_FLIGHT)),
     ],
 )
 def test_placement_changes_no_result_where_servers_do_not_wait(cluster, method, words):
