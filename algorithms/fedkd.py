@@ -6,6 +6,7 @@ Wu et al., "Communication-Efficient Federated Learning via Knowledge Distillatio
 Symbols
     p       client k's private model, the paper's mentor (PM); p also its logits
     g       the shared model, the paper's mentee; g_k client k's copy; g also its logits
+    h_p h_g features of the models, (F_p) and (F_g); W_h a learnt matrix of the client, (F_p, F_g)
     Δ       a change of g: Δ_k = g_k − g on client k, Δ̄ their mean
     e       share of a matrix' energy (Σ σ²) that the truncation keeps: from e_0 to e_1 over T rounds
     n_k     client k's training samples
@@ -13,6 +14,7 @@ Symbols
 
 Per round, on each client E epochs of SGD from (p, g) on both losses at once:
     L_p = CE(p) + KL(g ‖ p) / (CE(p) + CE(g)),    L_g = CE(g) + KL(p ‖ g) / (CE(p) + CE(g)).
+With ``hidden`` a > 0 each loss also has a · MSE(W_h h_g, h_p) / (CE(p) + CE(g)), and W_h is trained beside them.
 Up: Δ_k, each matrix as U_r Σ_r V_r with the smallest r that keeps e of its energy.  Δ̄ ← Σ_k (n_k / n) Δ_k over the
 cohort.  Down, to all: Δ̄, truncated alike.  g ← g + Δ̄ as truncated, on the server and on the clients.
 
@@ -22,8 +24,10 @@ began with, and e_1 from then on.
 Choices of ours
     - Adaptive distillation: as in the paper the sum of both task losses divides the distillation terms alone; it is a
       weight here, without a gradient. Neither loss sends a gradient into the model that teaches in it.
-    - The paper's third term, between hidden states and attention maps, is left out: the layers of different
-      architectures do not correspond.
+    - The paper's third term, between hidden states and attention maps of transformers, is off by default, because the
+      layers of different architectures do not correspond. ``hidden`` (the paper: 1) has it between the features, which
+      all architectures here have; W_h stays with the client, and the paper does not say whose it is.
+    - What is truncated is the change, as in the paper ("gradients"), not the weights themselves, as elsewhere.
     - Σ travels inside U; a matrix whose factors would be larger than itself, and every vector, travels as it is. The
       kernels of a convolution are the matrix (outputs, inputs · height · width).
     - The decompositions are not counted as FLOPs, which are those of training.
@@ -34,7 +38,7 @@ Deviations: none known beyond these.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -57,7 +61,7 @@ from strata.engine.method.messages import (
 )
 from strata.engine.method.requests import Trained
 from strata.engine.models.base import Buildable, init_params
-from strata.engine.models.spec import Joint, join_params, split_params
+from strata.engine.models.spec import Joint, ModelSpec, feature_width, join_params, split_params
 from strata.engine.options import option
 from strata.engine.params import Params, weighted_mean
 
@@ -72,6 +76,9 @@ class FedKDConfig(LocalSgd):
     energy_end: float = option(0.98, "e_1: share of each matrix' energy kept from round T on", gt=0, le=1)
     energy_rounds: int | None = option(
         None, "T: rounds over which the share grows; null: those of the run", ge=1, of_run="rounds"
+    )
+    hidden: float = option(
+        0.0, "weight of the hidden loss between the features of both models; 0: none, the paper: 1", ge=0
     )
     shared: int = option(-1, "which architecture of the family is shared, from 0; -1: the smallest", ge=-1)
 
@@ -96,12 +103,66 @@ class FedKDConfig(LocalSgd):
         return self.energy_start + (self.energy_end - self.energy_start) * progress
 
 
-def adaptive_loss(module: nn.Module, batch: Batch) -> Tensor:
-    """L_p + L_g of a joint model with the children p and g, (B,); what is divided by is the batch's mean."""
-    out = module(batch.x)
-    p, g = out["p"], out["g"]
-    tasks = F.cross_entropy(p, batch.y, reduction="none") + F.cross_entropy(g, batch.y, reduction="none")
-    return tasks + (kl_divergence(g, p) + kl_divergence(p, g)) / batch.mean(tasks).detach()
+@dataclass(frozen=True)
+class AdaptiveLoss:
+    """L_p + L_g of a joint model with the children p and g, (B,); what is divided by is the batch's mean.
+
+    Attributes:
+        hidden: weight of the hidden loss, counted once: it moves p in L_p, g in L_g, and W_h.
+    """
+
+    hidden: float = 0.0
+
+    def __call__(self, module: nn.Module, batch: Batch) -> Tensor:
+        """The sum of both losses, sample by sample."""
+        out = module(batch.x)
+        p, g = out["p"], out["g"]
+        tasks = F.cross_entropy(p, batch.y, reduction="none") + F.cross_entropy(g, batch.y, reduction="none")
+        taught = kl_divergence(g, p) + kl_divergence(p, g)
+        if self.hidden:
+            taught = taught + self.hidden * out["gap"]
+        return tasks + taught / batch.mean(tasks).detach()
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """W_h: the features of the shared model as those of a private one, (B, F_g) → (B, F_p)."""
+
+    inputs: int
+    outputs: int
+
+    def build(self) -> nn.Linear:
+        """Make the linear layer, without a bias."""
+        return nn.Linear(self.inputs, self.outputs, bias=False)
+
+
+@dataclass(frozen=True)
+class Bridged:
+    """p and g with W_h between their features: a :class:`Joint` of the three that also says how far these are apart."""
+
+    p: ModelSpec
+    g: ModelSpec
+
+    @property
+    def bridge(self) -> Bridge:
+        """W_h between the two.
+
+        Raises:
+            ConfigError: where one of them exposes no features.
+        """
+        return Bridge(feature_width(self.g), feature_width(self.p))
+
+    def build(self) -> nn.Module:
+        """Make a module whose ``forward`` gives the logits ``p`` and ``g`` and the squared distance ``gap`` (B,)."""
+        return _BridgedModule({"p": self.p.build(), "g": self.g.build(), "w": self.bridge.build()})
+
+
+class _BridgedModule(nn.ModuleDict):
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        p, g = self["p"], self["g"]
+        h_p, h_g = p.features(x), g.features(x)
+        gap = (self["w"](h_g) - h_p).square().mean(-1)
+        return {"p": p.head(h_p), "g": g.head(h_g), "gap": gap}
 
 
 @dataclass(frozen=True)
@@ -155,11 +216,12 @@ class Global:
 
 @dataclass(frozen=True)
 class Private:
-    """Private state of a client: p, and g as the client last knew it from the server, with its version."""
+    """Private state of a client: p, g as the client last knew it from the server, with its version, and W_h if any."""
 
     p: Params
     g: Params | None = None
     version: int = -1
+    w: Params = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -195,8 +257,9 @@ class FedKD(HeterogeneousAlgorithm[Global, Private, Down, Up]):
         return Global(init_params(self.shared, seed), 0)
 
     def init_client(self, info: ClientInfo, seed: int) -> Private:
-        """A freshly initialised private model."""
-        return Private(self.fresh_model(info, seed))
+        """A freshly initialised private model, and W_h where there is a hidden loss."""
+        bridge = Bridged(self.architecture(info), self.shared).bridge if self.config.hidden else None
+        return Private(self.fresh_model(info, seed), w=init_params(bridge, seed) if bridge else {})
 
     def to_client(self, g: Global, info: ClientInfo, assignment: Assignment) -> Down:
         """The last change to those who hold what it changes, all of g to the others."""
@@ -206,13 +269,18 @@ class FedKD(HeterogeneousAlgorithm[Global, Private, Down, Up]):
     def client_step(self, info: ClientInfo, state: Private, down: Down, context: Context) -> ClientStep[Private, Up]:
         """(p, g_k) ← local SGD from (p, g) on L_p + L_g; the change of g_k goes up."""
         g = received(state, down)
-        joint = Joint((("p", self.architecture(info)), ("g", self.shared)))
-        request = self.config.train(joint, join_params(p=state.p, g=g), down.length)
-        trained: Trained = yield replace(request, loss=adaptive_loss)
+        p, hidden = self.architecture(info), self.config.hidden
+        joint = Bridged(p, self.shared) if hidden else Joint((("p", p), ("g", self.shared)))
+        request = self.config.train(joint, join_params(p=state.p, g=g, w=state.w), down.length)
+        trained: Trained = yield replace(request, loss=AdaptiveLoss(hidden))
         parts = split_params(trained.params)
         change = {name: parts["g"][name] - value for name, value in g.items()}
         energy = self.config.energy(context.round)
-        return ClientResult(Up(compress(change, energy)), Private(parts["p"], g, down.version), {"energy": energy})
+        return ClientResult(
+            Up(compress(change, energy)),
+            Private(parts["p"], g, down.version, parts.get("w", {})),
+            {"energy": energy},
+        )
 
     def global_step(self, g: Global, ups: Sequence[Received[Up]], context: Context) -> Global:
         """Δ̄ ← Σ_k (n_k / n) Δ_k, truncated;  g ← g + Δ̄."""

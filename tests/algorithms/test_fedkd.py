@@ -13,6 +13,7 @@ from strata.engine.federation import Federation
 from strata.engine.method.length import Length
 from strata.engine.method.messages import Context, Received
 from strata.engine.method.requests import Trained
+from strata.engine.models.spec import Family
 from strata.engine.options import check
 from strata.engine.tree import count_bytes, fingerprint
 from tests.helpers.arithmetic.families import MCLR, PAIR, SETTINGS, plain_backward, plain_logits, teach
@@ -48,6 +49,37 @@ def test_fedkd_matches_numpy_and_the_change_goes_up():
     assert_close({n: g[n] + change[n] for n in g}, expected_g, wg)
     assert work.loss == pytest.approx(tasks + (teach(zp, zg)[0] + teach(zg, zp)[0]) / tasks, rel=1e-5)
     assert fingerprint(result.state.g) == fingerprint(g)
+
+
+def test_the_hidden_loss_moves_both_models_and_the_bridge_between_their_features():
+    whole = {"energy_start": 1.0, "energy_end": 1.0, "energy_rounds": 1}
+    method = fedkd.FedKD(fedkd.FedKDConfig(**SETTINGS, **whole, hidden=0.8), Family((spec(), spec(width=2))))
+    state, g = method.init_client(INFO, 3), fresh(spec(width=2), 4)
+    result, work = drive(method, state, fedkd.Down(g, None, 0, ONE_STEP))
+    wp, wg, bridge = arrays(state.p), arrays(g), state.w["weight"].double().numpy()
+    assert bridge.shape == (4, 2)
+    (h_p, z_p), (h_g, z_g) = forward(wp), forward(wg)
+    tasks = cross_entropy(z_p) + cross_entropy(z_g)
+    apart = h_g @ bridge.T - h_p
+    by_gap = 0.8 * 2 * apart / apart.size / tasks
+    assert_close(result.state.p, step(wp, backward(wp, error(z_p) + teach(z_p, z_g)[1] / tasks, -by_gap)), wp)
+    after_g = step(wg, backward(wg, error(z_g) + teach(z_g, z_p)[1] / tasks, by_gap @ bridge))
+    change = fedkd.restore(result.up.change, g)
+    assert_close({name: g[name] + change[name] for name in g}, after_g, wg)
+    assert_close(result.state.w, step({"weight": bridge}, {"weight": by_gap.T @ h_g}), {"weight": bridge})
+    taught = teach(z_p, z_g)[0] + teach(z_g, z_p)[0] + 0.8 * (apart**2).mean()
+    assert work.loss == pytest.approx(tasks + taught / tasks, rel=1e-5)
+    assert count_bytes(result.up) == 4 * sum(value.numel() for value in g.values())  # the bridge stays where it is
+
+
+def test_clients_trained_as_one_have_the_hidden_loss_of_each():
+    prints = []
+    for width in (1, 8):
+        with Federation(small("fedkd", "method.hidden=1", f"training.batch_clients={width}")) as federation:
+            list(federation)
+            prints.append([state.w["weight"] for state in federation.rounds.snapshot().clients.values()])
+    for alone, together in zip(*prints, strict=True):
+        torch.testing.assert_close(alone, together, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("energy", "rank"), [(0.95, 3), (0.98, 4), (0.6, 1), (0.7, 2), (1.0, 6)])
