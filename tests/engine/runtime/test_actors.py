@@ -119,6 +119,7 @@ IN_FLIGHT = (
 )
 
 
+CROWDED = ("delays.team_links=shared", "delays.team_down_bytes_per_s=1e5", "clients.buffer=1")
 TEAMS_IN_FLIGHT = ("teams.mode=async", "teams.count=4", "teams.concurrency=3", "teams.staleness=polynomial")
 
 
@@ -131,6 +132,8 @@ TEAMS_IN_FLIGHT = ("teams.mode=async", "teams.count=4", "teams.concurrency=3", "
         pytest.param("permfl", ("clients.concurrency=3",), marks=pytest.mark.exhaustive),
         pytest.param("tests.helpers.regrouping", ("clients.concurrency=3",), marks=pytest.mark.exhaustive),
         pytest.param("permfl", ("clients.mode=sync", *TEAMS_IN_FLIGHT), marks=pytest.mark.exhaustive),
+        ("permfl", (*TEAMS_IN_FLIGHT, *CROWDED)),
+        pytest.param("tests.helpers.regrouping", (*TEAMS_IN_FLIGHT, "teams.buffer=2"), marks=pytest.mark.exhaustive),
     ],
 )
 def test_placement_changes_no_result_where_servers_do_not_wait(cluster, method, words):
@@ -155,6 +158,12 @@ SLOW_LINKS = ("delays.server_down_bytes_per_s=1e5", "delays.team_down_bytes_per_
         pytest.param("permfl", SLOW_LINKS, ("delays.team_links=shared",), marks=pytest.mark.exhaustive),
         ("fedavg", SLOW_LINKS, ("delays.server_links=shared",)),
         pytest.param("permfl", (), TRACED, marks=pytest.mark.exhaustive),
+        pytest.param(
+            "lg_fedavg",
+            (*SLOW_LINKS, "clients.mode=async"),
+            (*TRACED, "delays.server_links=shared"),
+            marks=pytest.mark.exhaustive,
+        ),
     ],
 )
 def test_when_clients_are_there_and_what_links_share_are_the_same_on_ray(cluster, tmp_path, method, plain, own):
