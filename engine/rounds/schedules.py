@@ -121,11 +121,11 @@ class Gap:
     stale: int = 0
     in_flight: int = 0
 
-    def metrics(self) -> dict[str, float]:
-        """All of it as numbers for curves; see :data:`~.records.ASYNC`."""
-        counts = {f"{ASYNC}staleness/{stale}": float(count) for stale, count in self.staleness.items()}
-        own = {f"{ASYNC}idle_s": self.idle_s, f"{ASYNC}stale": float(self.stale), IN_FLIGHT: float(self.in_flight)}
-        return own | counts
+    def metrics(self, of: str = "") -> dict[str, float]:
+        """All of it as numbers for curves, whose names begin with :data:`~.records.ASYNC` and with whom they are of."""
+        counts = {f"staleness/{stale}": float(count) for stale, count in self.staleness.items()}
+        own = {"idle_s": self.idle_s, "stale": float(self.stale), IN_FLIGHT: float(self.in_flight)}
+        return {f"{ASYNC}{of}{name}": value for name, value in (own | counts).items()}
 
 
 @dataclass(frozen=True)

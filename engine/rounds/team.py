@@ -29,7 +29,7 @@ from strata.engine.rounds.pools import (
     added,
     merge,
 )
-from strata.engine.rounds.records import IN_FLIGHT, Outcome
+from strata.engine.rounds.records import ASYNC, IN_FLIGHT, Outcome
 from strata.engine.rounds.schedules import Moment, Pausing, at_once, watched
 from strata.engine.rounds.world import World
 from strata.engine.state.snapshot import Underway
@@ -195,7 +195,7 @@ class TeamServer:
 def _over_rounds(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Numbers of several rounds of a team, added up; what is in flight is so after the last."""
     total = added(metrics)
-    return {name: metrics[-1][name] if name == IN_FLIGHT else value for name, value in total.items()}
+    return {name: metrics[-1][name] if name == f"{ASYNC}{IN_FLIGHT}" else value for name, value in total.items()}
 
 
 class LocalTeams:

@@ -21,7 +21,7 @@ from strata.engine.rounds.pools import (
     Topology,
     added,
 )
-from strata.engine.rounds.records import Outcome
+from strata.engine.rounds.records import TEAMS, Outcome
 from strata.engine.rounds.schedules import Moment, Step
 from strata.engine.rounds.team import tiered
 from strata.engine.rounds.world import World, called_size, teams_by_client
@@ -141,7 +141,8 @@ class TeamTier:
 
         Where the server does not wait for all teams, straggling is the time for which teams had no work.
         """
-        gap = {} if step.gap is None else step.gap.metrics()
+        of = TEAMS if self._world.clients_plan.mode == "async" else ""
+        gap = {} if step.gap is None else step.gap.metrics(of)
         straggling = [value for reply in step.replies for value in reply.straggling]
         return Outcome(
             seconds=step.seconds,

@@ -96,6 +96,7 @@ def test_a_team_and_its_clients_are_what_they_were_until_the_teams_upload_is_tak
             assert record.metrics["async/in_flight"] == 3
 
 
+WHOSE = ("", "teams/")
 BOTH = ("teams.mode=async", "clients.mode=async")
 SHARED = ("delays.team_links=shared", "delays.team_down_bytes_per_s=2e5", "delays.team_up_bytes_per_s=4e5")
 
@@ -215,6 +216,22 @@ def test_where_neither_tier_waits_a_client_is_what_its_teams_rounds_made_of_it_o
         by_client[client] = Count(round, team_round)
     assert 0 < len(came) <= len(by_client)
     assert any(came[client] != by_client[client] for client in came)  # of a team that is on its way
+
+
+def test_where_neither_tier_waits_what_is_told_of_teams_is_told_apart():
+    words = ("delays=pareto", "delays.availability=1", *FEW_TEAMS, *BOTH, "teams.concurrency=3", "rounds=6")
+    _, records, _ = played("hsgd", *words, "clients.buffer=2", "clients.concurrency=3", "teams.max_staleness=1")
+    for record in records:
+        calls, told = record.calls, record.metrics
+        came = len(set(calls.team.tolist()))
+        counted = {of: sum(n for name, n in told.items() if name.startswith(f"async/{of}staleness")) for of in WHOSE}
+        assert counted[""] == len(calls) == 3 * 2 * came  # two uploads in each of three team rounds
+        assert counted["teams/"] == 1
+        assert counted["teams/"] + told["async/teams/stale"] == came
+        assert told["async/teams/in_flight"] == 3 - came
+        assert told["async/in_flight"] == came  # of three on a call in a team two are waited for
+        assert record.straggling_s == told["async/teams/idle_s"]
+    assert sum(record.metrics["async/teams/stale"] for record in records) > 0
 
 
 def test_teams_that_are_not_on_their_way_may_change_members(monkeypatch):
