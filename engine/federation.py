@@ -69,6 +69,7 @@ class Federation:
         self._digest = ""
         self._notify = notify
         self.singly: Counter[str] = Counter()
+        self._told = 0  # the last round whose requests are counted there
         self._checkpoints = Series(state_types(self.world.algorithm))
         self._scoring = Scoring(
             frozenset(self.world.unseen), config.evaluation.metrics, self.world.data.dataset.classes
@@ -135,7 +136,9 @@ class Federation:
         ended = perf_counter()
         due = self._is_due(outcome)
         self.round, self.virtual_s = outcome.round, outcome.virtual_s
-        self._tell_singly(outcome.singly)
+        if self.round > self._told:  # else it is made again, after something was lost
+            self._told = self.round
+            self._tell_singly(outcome.singly)
         scores = score_all(self.rounds.evaluate(), self._scoring) if due else {}
         scored = perf_counter()
         if due and self.world.privacy is not None:

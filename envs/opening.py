@@ -11,12 +11,12 @@ from strata.engine.errors import ConfigError
 from strata.engine.federation import Federation
 from strata.engine.method.algorithm import TieredAlgorithm
 from strata.engine.method.control import Control
-from strata.engine.method.situation import Decisions, Report
-from strata.engine.rounds.cohort import called_size
+from strata.engine.method.situation import Decisions, Report, RoundSource
+from strata.engine.rounds.accounts import shared_link
 from strata.engine.rounds.costs import CallCosts
 from strata.engine.rounds.records import RoundRecord, report_of_probes, report_of_round
 from strata.engine.rounds.timed import TimedRounds
-from strata.engine.rounds.world import World
+from strata.engine.rounds.world import World, called_size
 from strata.envs.turns import Turns
 
 Fidelity = Literal["full", "timing"]
@@ -82,22 +82,26 @@ def control_of(config: RunConfig, world: World, costs: CallCosts | None = None) 
 
 def full_turns(federation: Federation) -> Turns:
     """Turns whose rounds train the models of a federation."""
-    world = federation.world
-    return Turns(TrainingRounds(federation), control_of(federation.config, world), len(world.data.clients))
+    return turns_of(TrainingRounds(federation), control_of(federation.config, federation.world), federation.world)
+
+
+def turns_of(rounds: RoundSource, control: Control, world: World) -> Turns:
+    """Turns of a world's rounds, with nothing remembered."""
+    return Turns(rounds, control, len(world.data.clients), shared_link(world))
 
 
 def timing_turns(config: RunConfig, population: int = 0, given: Given = NOTHING) -> Turns:
     """Turns whose rounds are only timed. ``population`` 0 is the run's own clients, others are drawn anew."""
     world = build_world(for_seed(config, config.seed + population), given)
     costs = CallCosts(world)
-    return Turns(TimedRounds(world, costs), control_of(config, world, costs), len(world.data.clients))
+    return turns_of(TimedRounds(world, costs), control_of(config, world, costs), world)
 
 
 def replayed(turns: Turns) -> Turns:
     """The same timed rounds from the start, with nothing remembered."""
     assert isinstance(turns.rounds, TimedRounds)
     timed = TimedRounds(turns.rounds.world, turns.rounds.costs)
-    return Turns(timed, turns.control, len(timed.world.data.clients))
+    return turns_of(timed, turns.control, timed.world)
 
 
 class Windows:

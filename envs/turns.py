@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from strata.engine.clock.shared_links import SharedLink
 from strata.engine.errors import ActionError
 from strata.engine.method.calls import FloatArray
 from strata.engine.method.control import AGENTS, REWARD, Actions, AgentId, Control, Observation, curve_of
@@ -81,10 +82,17 @@ class Memory:
             known[calls.client[calls.completed]] = values[calls.completed]
         self.accuracy = self.accuracy if report.accuracy is None else report.accuracy
 
-    def situation(self, round: int, clients: Sequence[int]) -> Situation:
-        """What the server knows of the invited clients when a round begins."""
+    def situation(self, round: int, clients: Sequence[int], link: SharedLink | None = None) -> Situation:
+        """What the server knows of the invited clients when a round begins.
+
+        What transfers have taken on a ``link`` that clients share tells of those who were called with them. There the
+        server knows what each client can do alone, once it was measured at all.
+        """
         rows = np.asarray(clients, np.int64)
         down, up = self.s_per_byte_down[rows], self.s_per_byte_up[rows]
+        if link is not None:
+            never = np.isnan(down)
+            down, up = (np.where(never, np.nan, own) for own in link.s_per_byte(clients))
         return Situation(
             round=round,
             clients=clients,
@@ -96,15 +104,16 @@ class Memory:
             metrics={name: values[rows] for name, values in self.metrics.items()},
             accuracy=self.accuracy,
             everyone={name: _shown(values) for name, values in self.metrics.items()},
+            link=link,
         )
 
 
 class Turns:
     """Plays rounds with a control: invites, probes whom it has never measured, asks stage by stage, pays."""
 
-    def __init__(self, rounds: RoundSource, control: Control, clients: int) -> None:
-        """``clients``: N, of the whole federation."""
-        self.rounds, self.control = rounds, control
+    def __init__(self, rounds: RoundSource, control: Control, clients: int, link: SharedLink | None = None) -> None:
+        """``clients``: N, of the whole federation; ``link``: what they share of their servers' links, if anything."""
+        self.rounds, self.control, self._link = rounds, control, link
         self.memory = Memory.empty(clients)
         self._turn: Turn | None = None
         self._stages: list[Sequence[AgentId]] = []
@@ -118,7 +127,7 @@ class Turns:
             unknown = [client for client in clients if np.isnan(self.memory.s_per_flop[client])]
             if unknown:
                 self.memory.learn(self.rounds.probe(unknown))
-        situation = self.memory.situation(self.rounds.round + 1, clients)
+        situation = self.memory.situation(self.rounds.round + 1, clients, self._link)
         self._stages = list(self.control.stages(situation))
         self._turn = self._ask(situation, {})
         return self._turn

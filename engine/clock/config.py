@@ -63,10 +63,10 @@ class DelayConfig(Validated):
     server_latency_s: float = option(0.0, "global server: seconds it adds to every global round", ge=0)
     server_links: Literal["each", "shared"] = option(
         "each",
-        "global server of a flat method: each client has its rates, or a round's concurrent transfers share them",
+        "global server of a flat method: each client has its rates, or concurrent transfers share them",
     )
     team_links: Literal["each", "shared"] = option(
-        "each", "team servers: the same, for the transfers of a team round between a team and its clients"
+        "each", "team servers: the same, for the transfers between a team and its clients"
     )
     mode: Literal["virtual", "sleep"] = option("virtual", "virtual: compute only; sleep: clients also sleep, scaled")
     sleep_scale: float = option(0.01, "sleep: wall seconds per virtual second", gt=0)
@@ -104,11 +104,6 @@ class DelayConfig(Validated):
                 raise ConfigError(
                     f"{path}{server}_links=shared: both rates are unlimited, and there is nothing to share. Set "
                     f"{path}{rates[0]} or {path}{rates[1]}, or leave it at each."
-                )
-            if self.availability_trace:
-                raise ConfigError(
-                    f"{path}{server}_links=shared: with {path}availability_trace clients are lost by how long "
-                    "their calls take, which then depends on all others. Leave one of the two out."
                 )
 
 

@@ -223,7 +223,11 @@ class RunConfig(Validated):
         _check_agents(self.agents, self.algorithm)
         tiered = issubclass(load_method(self.algorithm), TieredAlgorithm)
         _check_async(self, path, tiered)
-        _check_links(self, path, tiered)
+        if tiered and self.delays.server_links == "shared":
+            raise ConfigError(
+                f"{path}delays.server_links=shared: {self.algorithm} has teams, and each has the global server's rates "
+                "to itself. Expected each; within teams there is delays.team_links."
+            )
         _check_evaluation(self, path)
         _check_secure(self, path, tiered)
         if tiered and self.teams.count > self.clients.count:
@@ -250,17 +254,6 @@ def _check_async(config: RunConfig, path: str, tiered: bool) -> None:
             f"{path}clients.mode, {path}teams.mode: {config.algorithm} draws what each round is. Expected no async."
         )
     if tiered and config.teams.mode == "async":
-        if clients.mode == "async":
-            raise ConfigError(
-                f"{path}clients.mode=async, {path}teams.mode=async: expected it of one tier. Let the other wait, by "
-                "sync or deadline."
-            )
-        kind = config.method_class
-        if issubclass(kind, TieredAlgorithm) and kind.regroups:
-            raise ConfigError(
-                f"{path}teams.mode=async: {config.algorithm} forms teams anew between rounds, and none may be on its "
-                "way then. Expected sync or deadline."
-            )
         cohort = max(1, round(config.teams.participation * config.teams.count))
         most = min(config.teams.concurrency or cohort, config.teams.count)
         config.teams.require_buffer(f"{path}teams.", most, f"{most} of {config.teams.count} teams on a call at a time")
@@ -269,22 +262,6 @@ def _check_async(config: RunConfig, path: str, tiered: bool) -> None:
         cohort = max(1, round(clients.participation * count))
         most = min(clients.concurrency or cohort, count)
         clients.require_buffer(f"{path}clients.", most, f"{most} of {count} clients on a call at a time")
-
-
-def _check_links(config: RunConfig, path: str, tiered: bool) -> None:
-    """Refuse shared links where transfers are not those of a cohort that is called together."""
-    key = f"{path}delays.{'team' if tiered else 'server'}_links=shared"
-    if tiered and config.delays.server_links == "shared":
-        raise ConfigError(
-            f"{path}delays.server_links=shared: {config.algorithm} has teams, and each has the global server's rates "
-            "to itself. Expected each; within teams there is delays.team_links."
-        )
-    shared = config.delays.team_links if tiered else config.delays.server_links
-    if shared == "shared" and config.clients.mode == "async":
-        raise ConfigError(
-            f"{key}: with {path}clients.mode=async a call's seconds would depend on calls that are not made yet. "
-            "Expected each, or clients.mode=sync or deadline."
-        )
 
 
 def _check_evaluation(config: RunConfig, path: str) -> None:

@@ -209,7 +209,8 @@ class TieredAlgorithm(Algorithm[G, C, Down, Up], Generic[G, T, C, TeamDown, Down
     def regroup(self, g: G, topology: Mapping[int, Sequence[int]], context: Context) -> Mapping[int, Sequence[int]]:
         """Who is in which team from the next round on: members (client ids) by team id, each client once.
 
-        Asked after every global round of a method that says so by ``regroups``.
+        Asked after every global round of a method that says so by ``regroups``. Where the global server does not wait
+        for all teams, ``topology`` has those that are not on their way, two at least, and their members alone.
         """
         return topology
 

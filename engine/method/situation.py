@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from strata.engine.clock.shared_links import SharedLink
 from strata.engine.method.calls import CallTable, FloatArray
 from strata.engine.method.messages import Assignment
 
@@ -55,11 +56,13 @@ class Situation:
     Attributes:
         round: 1 for the first.
         clients: ids, ascending, ``(k,)``.
-        latency_s, s_per_flop, s_per_byte_down, s_per_byte_up: as last measured, ``(k,)``; NaN where never.
+        latency_s, s_per_flop, s_per_byte_down, s_per_byte_up: as last measured, ``(k,)``; NaN where never. Seconds per
+            byte are those with the link to oneself where clients share their server's.
         metrics: what clients last reported, by name, ``(k,)`` each; NaN where never.
         accuracy: of the last evaluated round, None before the first.
         everyone: ``metrics`` of all N clients of the federation, ``(N,)`` each, by client id. These are read-only, and
             show what is learnt later as well: copies, in each round, would be the work of all N.
+        link: the link that the clients share; None where each has its server's rates to itself.
     """
 
     round: int
@@ -71,11 +74,18 @@ class Situation:
     metrics: Mapping[str, FloatArray] = field(default_factory=dict)
     accuracy: float | None = None
     everyone: Mapping[str, FloatArray] = field(default_factory=dict)
+    link: SharedLink | None = None
 
     def seconds(self, costs: Sequence[CallCost]) -> FloatArray:
-        """Expected seconds of each invited client for calls of these costs, ``(k,)``."""
+        """Expected seconds of each invited client for calls of these costs, ``(k,)``.
+
+        Where clients share their server's link these are what the virtual clock charges if all of them are called
+        together and nobody else is on a call, but for chance in computing.
+        """
         table = np.array([(c.bytes_down, c.flops, c.bytes_up) for c in costs], np.float64).reshape(-1, 3)
         down, compute, up = (table * np.stack([self.s_per_byte_down, self.s_per_flop, self.s_per_byte_up], 1)).T
+        if self.link is not None:
+            return self.link.total_s(self.clients, np.stack([self.latency_s, down, compute, up], 1))
         return np.asarray(self.latency_s + down + compute + up)
 
 

@@ -1,13 +1,19 @@
-"""What a client call is charged: its virtual seconds, and whether the client is lost on its way."""
+"""What a client call is charged: its virtual seconds, and whether the client is lost on its way.
+
+Where clients share their server's link, a call is charged first as if it had that to itself, and may be lost by
+dropping out alone; how long it takes beside the others, and who has gone off by then, is found where these are known.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from strata.engine.clock.delays import Timing, call_timing, drops_out
 from strata.engine.clock.devices import Profile
-from strata.engine.clock.shared_links import side_by_side
-from strata.engine.method.calls import LOST, NO_TEAM, OK, PROBE, Call
+from strata.engine.clock.shared_links import Floats, Going, SharedLink, gone_on
+from strata.engine.method.calls import LOST, OK, PROBE, Call
 from strata.engine.method.requests import Work
 from strata.engine.rounds.pools import ClientCall, ClientReply
 from strata.engine.rounds.world import World
@@ -32,7 +38,7 @@ def charge(
     profile, key = world.profiles[call.client], (call.round, call.team_round, call.client)
     timing = call_timing(
         profile,
-        world.server_profile if call.team == NO_TEAM else world.team_profile,
+        world.link(call.team),
         bytes_down=bytes_down,
         bytes_up=bytes_up,
         flops=work.flops,
@@ -80,27 +86,59 @@ def _lost_after_s(world: World, call: ClientCall, profile: Profile, total_s: flo
     """Virtual seconds of a call after which its client is lost, by dropping out or by going off; None: it is not."""
     share = drops_out(profile, world.seed, (call.round, call.team_round, call.client))
     dropped_s = math.inf if share is None else share * total_s
-    off_s = math.inf if world.presence is None else world.presence.off_after_s(call.client, call.virtual_s)
+    off_s = math.inf if world.shares(call.team) else off_after_s(world, call.client, call.virtual_s)
     if share is None and off_s >= total_s:
         return None
     return min(dropped_s, off_s)
 
 
-def together_in(world: World, team: int, replies: Sequence[ClientReply]) -> Sequence[ClientReply]:
+def off_after_s(world: World, client: int, virtual_s: float) -> float:
+    """Seconds after which a client goes off that is called at a virtual second; infinite where it never does."""
+    return math.inf if world.presence is None else world.presence.off_after_s(client, virtual_s)
+
+
+def together_in(
+    world: World, team: int, replies: Sequence[ClientReply], virtual_s: float = 0.0
+) -> Sequence[ClientReply]:
     """The replies of clients that a server called together, as they are where its link is shared among them.
 
     Args:
-        world: says whether links are shared.
+        world: says whether links are shared, and who goes off when.
         team: of the server; NO_TEAM for the global one.
         replies: as if each client had the link to itself.
+        virtual_s: virtual clock when they were called.
     """
-    flat = team == NO_TEAM
-    if not (world.server_shares if flat else world.team_shares):
+    if not world.shares(team):
         return replies
-    calls = [reply.call for reply in replies]
-    alone = [Timing(call.latency_s, call.download_s, call.compute_s, call.upload_s) for call in calls]
-    profiles = [world.profiles[call.client] for call in calls]
-    found = side_by_side(alone, profiles, world.server_profile if flat else world.team_profile)
+    clients = [reply.client for reply in replies]
+    stops_s = np.array([off_after_s(world, client, virtual_s) for client in clients])
+    going = [Going.begun(phases_of(reply.call)) for reply in replies]
     return [
-        replace(reply, call=reply.call._replace(**vars(timing))) for reply, timing in zip(replies, found, strict=True)
+        ended(reply, one) for reply, one in zip(replies, on_link(world, team, clients, going, stops_s), strict=True)
     ]
+
+
+def on_link(
+    world: World, team: int, clients: Sequence[int], going: Sequence[Going], stops_s: Floats
+) -> Sequence[Going]:
+    """Calls of clients of one server as they are when each has ended or was stopped; see :func:`gone_on`."""
+    return gone_on(going, [world.profiles[client] for client in clients], world.link(team), stops_s)
+
+
+def phases_of(call: Call) -> Timing:
+    """The virtual seconds of a call by phase."""
+    return Timing(call.latency_s, call.download_s, call.compute_s, call.upload_s)
+
+
+def ended(reply: ClientReply, going: Going) -> ClientReply:
+    """A reply with the virtual seconds that its call took; the client is lost if that was stopped before its end."""
+    call = reply.call._replace(**vars(going.spent))
+    if going.is_over:
+        return replace(reply, call=call)
+    return replace(reply, up=None, call=call._replace(status=LOST, bytes_up=0, loss=math.nan))
+
+
+def shared_link(world: World) -> SharedLink | None:
+    """What is known of the link that clients share with others of their server; None where each has it to itself."""
+    team = int(world.team_of[0])  # all are in one, or nobody is
+    return SharedLink(world.profiles, world.link(team), world.team_of) if world.shares(team) else None

@@ -6,18 +6,13 @@ the children where these are equal, until ``buffer`` uploads are in, or nothing 
 server makes its step. A child that came back is called again, or another in its place, at the start of the next step,
 not at once: so nobody is sent the same state twice, agents decide once a step, and with ``buffer = concurrency`` the
 step is a synchronous round, to the bit.
-
-What a call takes is known before it is made (:mod:`~.costs`), so the order of events does not wait for training: all
-that is in flight is trained side by side, and only the head of the queue is waited for. Where a call turns out longer
-than it was priced, it goes back into the queue.
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
-from heapq import heapify, heappop, heappush
+from dataclasses import replace
 from typing import Any
 
-from strata.engine.rounds.pools import Failure, Ticket
+from strata.engine.rounds.flying.flights import Flight, Flights
 from strata.engine.rounds.schedules import (
     Deadline,
     Gap,
@@ -37,54 +32,27 @@ from strata.engine.state.snapshot import Aloft
 UNBOUNDED = -1
 
 
-@dataclass(eq=False)
-class Flight:
-    """A call that is in flight.
-
-    Attributes:
-        call: as it was handed over, or will be.
-        version: how often the server's state had changed by then.
-        seconds: virtual ones that it takes; at least these, before it was made.
-        age_s: virtual seconds since the child was called.
-        ticket: None before it was handed over.
-        reply: None before it was waited for.
-    """
-
-    call: Any
-    version: int
-    seconds: float
-    age_s: float = 0.0
-    ticket: Ticket | None = None
-    reply: Any = None
-
-    @property
-    def due_s(self) -> float:
-        """Virtual seconds from the start of the exchange until it ends; below 0 where it ended before."""
-        return self.seconds - self.age_s
-
-
 class Buffered:
     """The server makes its step as soon as ``buffer`` uploads are in; those staler than ``max_staleness`` are dropped.
 
     A lost child takes its time, and fills no place of the buffer; neither does what is dropped.
     """
 
-    def __init__(self, buffer: int, max_staleness: int = UNBOUNDED) -> None:
-        """Nothing is in flight."""
+    def __init__(self, buffer: int, max_staleness: int = UNBOUNDED, flights: Flights[Any] | None = None) -> None:
+        """Nothing is in flight; ``flights`` holds what will be, by default each call by itself."""
         self._buffer, self._max_staleness = buffer, max_staleness
         self._version = 0
-        self._flights: dict[int, Flight] = {}
+        self._flights: Flights[Any] = Flights() if flights is None else flights
         self._gone = 0  # calls of children that have gone elsewhere since the last step
 
     @property
     def away(self) -> Collection[int]:
         """Children that are on a call."""
-        return self._flights.keys()
+        return self._flights.children
 
     def passed(self, seconds: float) -> None:
         """Let what is in flight go on for some virtual seconds."""
-        for flight in self._flights.values():
-            flight.age_s += seconds
+        self._flights.passed(seconds)
 
     def renewed(self) -> None:
         """The server's state was changed beside the steps: what is in flight is staler by one."""
@@ -92,8 +60,8 @@ class Buffered:
 
     def dropped(self, staying: Collection[int]) -> None:
         """What children send that are the server's no more is not waited for; it is counted with the next step."""
-        for child in [child for child in self._flights if child not in staying]:
-            del self._flights[child]
+        for child in [child for child in self._flights.children if child not in staying]:
+            self._flights.drop(child)
             self._gone += 1
 
     def step(self, tier: Tier[R], state: object, moment: Moment) -> Step[R]:
@@ -111,8 +79,9 @@ class Buffered:
             StrataError: what broke a call that it waited for.
         """
         for call in tier.calls(tier.invite(moment, self.away), state, moment):
-            self._flights[call.receiver] = Flight(call, self._version, tier.price_s(call))
-        waiting = [flight for flight in self._flights.values() if flight.ticket is None]
+            priced = tier.priced(call)
+            self._flights.add(Flight(call, self._version, priced.seconds), priced)
+        waiting = [flight for flight in self._flights if flight.ticket is None]
         for flight, ticket in zip(waiting, tier.submit([flight.call for flight in waiting]), strict=True):
             flight.ticket = ticket
         yield
@@ -120,26 +89,17 @@ class Buffered:
         seconds = max([0.0, *(flight.due_s for flight in ended)])
         step = self._taken_in(tier, state, moment, sorted(ended, key=lambda flight: flight.call.receiver), seconds)
         self._version += bool(step.ups)
-        self.passed(seconds)
+        self._flights.closed(seconds)
         return step
 
     def _ended(self, tier: Tier[R]) -> Iterator[Flight]:
         """The calls that end in a step, in the order of their ends; they are in flight no more."""
-        events = [(flight.due_s, child) for child, flight in self._flights.items()]
-        heapify(events)
         counted = 0
-        while events and counted < self._buffer:
-            _, child = heappop(events)
-            flight = self._flights[child]
-            if flight.reply is None:
-                flight.reply = _fetched(tier, flight)
-                if flight.reply.seconds != flight.seconds:
-                    flight.seconds = flight.reply.seconds
-                    heappush(events, (flight.due_s, child))
-                    continue
-            del self._flights[child]
-            counted += flight.reply.arrived and not self._is_stale(flight)
+        for flight in self._flights.ending(tier):
             yield flight
+            counted += flight.reply.arrived and not self._is_stale(flight)
+            if counted == self._buffer:
+                return
 
     def _is_stale(self, flight: Flight) -> bool:
         return self._max_staleness != UNBOUNDED and self._version - flight.version > self._max_staleness
@@ -153,13 +113,13 @@ class Buffered:
         staleness = [self._version - flight.version for flight in counted]
         ups = [tier.received(f.call, f.reply, state, stale) for f, stale in zip(counted, staleness, strict=True)]
         after = tier.aggregate(state, ups, moment) if ups else state
-        tier.settle([flight.call for flight in ended], moment)
+        tier.settle([flight.call for flight in ended if flight.reply.changed], moment)
         dropped = [flight for flight in came if self._is_stale(flight)]
         gap = Gap(
             idle_s=sum(seconds - flight.due_s for flight in came),
             staleness={stale: staleness.count(stale) for stale in sorted(set(staleness))},
             stale=len(dropped) + self._gone,
-            in_flight=len(self._flights),
+            in_flight=len(self._flights.children),
         )
         self._gone = 0
         replies = [flight.reply.stale() if flight in dropped else flight.reply for flight in ended]
@@ -170,31 +130,28 @@ class Buffered:
         messages: dict[int, object] = {}
         places: dict[int, int] = {}
         calls = []
-        for child in sorted(self._flights):
-            flight = self._flights[child]
+        for flight in sorted(self._flights, key=lambda one: one.child):
             down = flight.call.down
             messages[places.setdefault(id(down), len(places))] = down
-            calls.append(flight.call.flying(places[id(down)], flight.seconds, flight.age_s, flight.version))
-        return Aloft(self._version, list(messages.values()), calls)
+            flying = flight.call.flying(places[id(down)], flight.seconds, flight.age_s, flight.version)
+            calls.append(replace(flying, going=flight.going))
+        return Aloft(self._version, list(messages.values()), calls, self._flights.behind_s)
 
     def restore(self, aloft: Aloft, remade: Remade) -> None:
         """Take up again what :meth:`capture` gave; calls are handed over with the next step."""
         self._version = aloft.version
-        self._flights = {
-            one.receiver: Flight(remade(one, aloft.messages[one.message]), one.version, one.seconds, one.age_s)
+        flights = [
+            Flight(remade(one, aloft.messages[one.message]), one.version, one.seconds, one.age_s, going=one.going)
             for one in aloft.calls
-        }
+        ]
+        self._flights.restore(flights, aloft.behind_s)
 
 
-def _fetched(tier: Tier[R], flight: Flight) -> R:
-    (result,) = tier.results([flight.ticket])
-    if isinstance(result, Failure):
-        raise result.error
-    return result
+def schedule_of(plan: TierPlan, flights: Flights[Any] | None = None) -> Schedule:
+    """The schedule that a tier's configuration asks for: a buffer, a deadline, or waiting for all.
 
-
-def schedule_of(plan: TierPlan) -> Schedule:
-    """The schedule that a tier's configuration asks for: a buffer, a deadline, or waiting for all."""
+    ``flights`` holds what is in flight where it does not wait for all.
+    """
     if plan.mode == "async":
-        return Buffered(plan.buffer, plan.max_staleness)
+        return Buffered(plan.buffer, plan.max_staleness, flights)
     return Deadline(plan.deadline_s) if plan.mode == "deadline" else Synchronous()

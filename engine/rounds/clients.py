@@ -49,8 +49,7 @@ class ClientHost:
         self._trainer: Trainer = kind(world.data.dataset, device, world.evaluation_batch)
         self._states = StateCache(world.state_cache_mib * 2**20, state_types(world.algorithm))
         # Of clients whose call is made and not yet taken in by its server; without a state there is nothing to hold.
-        self._teams_go_on = bool(world.data.teams) and world.teams_plan.mode == "async"
-        self._waits = (world.clients_plan.mode == "async" or self._teams_go_on) and not world.stateless
+        self._waits = world.settles_later and not world.stateless
         self._made: dict[int, dict[Key, object]] = {}
         self._queue = Queue(self._timed, world.batch_clients, lambda call: call.client)
 
@@ -93,9 +92,11 @@ class ClientHost:
     def settle(self, calls: Sequence[Key], round: int) -> None:
         """What some calls made of their clients is their state, from this round on."""
         for key in calls:
-            states = self._made.pop(key[0], {})
-            if key in states:
-                self._states.put(key[0], states[key], round)
+            made = self._made.get(key[0], {})
+            if key in made:
+                self._states.put(key[0], made[key], round)
+                # What came before is over; nobody waits any more for a call that its team has dropped.
+                self._made[key[0]] = {other: state for other, state in made.items() if other > key}
 
     def states(self, clients: Container[int], since: int) -> dict[int, object]:
         """Private states, by client id, of those of the given clients that were changed after the round ``since``."""
@@ -113,11 +114,12 @@ class ClientHost:
         for client, state in states.items():
             self._states.put(client, state, BEFORE)
 
-    def _state(self, info: ClientInfo, round: int) -> object:
-        if self._teams_go_on and info.id in self._made:  # by rounds that its team goes on with
-            return next(reversed(self._made[info.id].values()))
+    def _state(self, info: ClientInfo, call: ClientCall) -> object:
+        made = self._made.get(info.id, {})
+        if call.after in made:  # in rounds that its team goes on with
+            return made[call.after]
         if info.id not in self._states:
-            self._states.put(info.id, self._first_state(info), round)
+            self._states.put(info.id, self._first_state(info), call.round)
         return self._states.get(info.id)
 
     def _first_state(self, info: ClientInfo) -> object:
@@ -164,7 +166,7 @@ class ClientHost:
         if call.probe:
             steps = method.probe_step(info, call.down, context)
         else:
-            steps = self._world.service.call(info, self._state(info, call.round), call.down, context)
+            steps = self._world.service.call(info, self._state(info, call), call.down, context)
         return Conversation(steps, self._world.data.clients[call.client], seed, _where(info, call))
 
     def _close(self, call: ClientCall, weight: int, result: ClientResult[object, object], work: Work) -> ClientReply:

@@ -31,7 +31,7 @@ from strata.engine.rounds.pools import (
 )
 from strata.engine.rounds.records import Outcome
 from strata.engine.rounds.schedules import Moment, Step
-from strata.engine.rounds.world import TierPlan, World, cohort_size
+from strata.engine.rounds.world import World, called_size
 from strata.engine.seeding import derive, generator
 from strata.engine.state.snapshot import Flying, Snapshot
 from strata.engine.stopwatch import Stopwatch, together
@@ -49,13 +49,6 @@ def choose(members: Sequence[int] | IntArray, size: int, seed: int, *purpose: st
         return sorted(map(int, members))
     drawn = generator(seed, *purpose).choice(len(members), size=size, replace=False)
     return sorted(int(members[int(i)]) for i in drawn)
-
-
-def called_size(plan: TierPlan, children: int, away: int = 0) -> int:
-    """How many of a server's children are called now, given how many of them are on a call already."""
-    if plan.mode == "async" and plan.concurrency:
-        return max(0, min(plan.concurrency, children) - away)
-    return max(0, cohort_size(plan, children) - away)
 
 
 def invite_clients(
@@ -88,7 +81,7 @@ class ClientTier:
         clients: ClientPool,
         members: Sequence[int],
         aggregate: Aggregate,
-        price_s: Callable[[ClientCall], float],
+        priced: Callable[[ClientCall], ClientReply],
         team: int = NO_TEAM,
     ) -> None:
         """Take some clients as the children of a server.
@@ -98,11 +91,11 @@ class ClientTier:
             clients: reaches them.
             members: their ids, ascending.
             aggregate: the method's step of the server that they talk to.
-            price_s: virtual seconds that a call takes, before it is made.
+            priced: a call's reply as far as it is known before the call is made.
             team: of the server; NO_TEAM for the global one.
         """
         self._world, self._clients, self._members, self._team = world, clients, members, team
-        self._aggregate, self.price_s = aggregate, price_s
+        self._aggregate, self.priced = aggregate, priced
         self._invited: tuple[tuple[int, int], list[int]] = ((0, 0), [])
         self._began: dict[int, object] = {}  # from what uploads began that are taken in next, by client
         self.plan = world.clients_plan
@@ -142,9 +135,9 @@ class ClientTier:
         """The replies of the clients that were called, in the order in which they come."""
         return self.waited.over(self._clients.results(tickets))
 
-    def side_by_side(self, replies: Sequence[ClientReply]) -> Sequence[ClientReply]:
+    def side_by_side(self, replies: Sequence[ClientReply], moment: Moment) -> Sequence[ClientReply]:
         """The replies of a cohort with the seconds that they take where its transfers share the server's link."""
-        return together_in(self._world, self._team, replies)
+        return together_in(self._world, self._team, replies, moment.virtual_s)
 
     def received(self, call: ClientCall, reply: ClientReply, state: object, staleness: int = 0) -> Received[object]:
         """A client's upload as the method receives it: with its training samples, and what the client was told.
@@ -195,7 +188,8 @@ class ClientTier:
 
     def settle(self, calls: Sequence[ClientCall], moment: Moment) -> None:
         """What some calls made of their clients is these clients' state from now on."""
-        self._clients.settle([call.key for call in calls], moment.round)
+        if self._world.settles_later:
+            self._clients.settle([call.key for call in calls], moment.round)
 
     def outcome(self, before: object, step: Step[ClientReply]) -> Outcome:
         """All calls of an exchange, by client; straggling is over the clients whose uploads counted.
@@ -223,10 +217,10 @@ class ClientTier:
 class FlatTier(ClientTier):
     """All clients as the children of the global server, in a method without teams."""
 
-    def __init__(self, world: World, clients: ClientPool, price_s: Callable[[ClientCall], float]) -> None:
-        """Take all clients of ``world`` that may be called; ``clients`` reaches them, ``price_s`` is as above."""
+    def __init__(self, world: World, clients: ClientPool, priced: Callable[[ClientCall], ClientReply]) -> None:
+        """Take all clients of ``world`` that may be called; ``clients`` reaches them, ``priced`` is as above."""
         self._method = flat(world)
-        super().__init__(world, clients, world.seen, self._method.global_step, price_s)
+        super().__init__(world, clients, world.seen, self._method.global_step, priced)
 
     def _between(self, before: object, after: object, share: float) -> object:
         return self._method.between(before, after, share)
@@ -250,7 +244,7 @@ class FlatTier(ClientTier):
         """What the method can tell of the uploads of an exchange that counted, one at least, by client."""
         return self._method.assess(before, step.ups, step.state)
 
-    def finish(self, state: object, moment: Moment) -> None:
+    def finish(self, state: object, moment: Moment, away: Collection[int]) -> None:
         """Do nothing: nothing lies between the server and its clients."""
 
     def capture(self, snapshot: Snapshot) -> Snapshot:

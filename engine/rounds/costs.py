@@ -150,8 +150,7 @@ class PricedClients:
         """Price the calls, in their order: replies with bytes, FLOPs and virtual seconds, but without a real upload."""
         for call in cast(Sequence[ClientCall], tickets):
             cost = self._costs.probe(call.client) if call.probe else self._costs.of(call)
-            made = charge(self._world, call, cost.bytes_down, cost.bytes_up, Work(cost.flops), {})
-            yield ClientReply(call.client, None if made.status == LOST else PRICED, made)
+            yield priced(self._world, call, cost)
 
     def evaluate(self, call: EvaluationCall) -> Evaluations:
         """Evaluate nobody: where nothing is learnt there are no scores."""
@@ -169,7 +168,7 @@ class PricedClients:
 
 
 class Prices:
-    """Virtual seconds of client calls before they are made, at least."""
+    """Replies of client calls before these are made, with the virtual seconds that they take at least."""
 
     def __init__(self, world: World, costs: CallCosts | None = None) -> None:
         """Count nothing before it is asked; ``costs`` of the calls of ``world`` may be shared."""
@@ -179,10 +178,15 @@ class Prices:
     def _costs(self) -> CallCosts:
         return self._given or CallCosts(self._world)
 
-    def __call__(self, call: ClientCall) -> float:
-        """The seconds of a call, until its client is lost if it will be; as charged once it is made."""
-        cost = self._costs.of(call)
-        return charge(self._world, call, cost.bytes_down, cost.bytes_up, Work(cost.flops), {}).total_s
+    def __call__(self, call: ClientCall) -> ClientReply:
+        """What a call is charged, until its client is lost if it will be; as it is once the call is made."""
+        return priced(self._world, call, self._costs.of(call))
+
+
+def priced(world: World, call: ClientCall, cost: CallCost) -> ClientReply:
+    """The reply of a call that is not made but charged what it would cost."""
+    made = charge(world, call, cost.bytes_down, cost.bytes_up, Work(cost.flops), {})
+    return ClientReply(call.client, None if made.status == LOST else PRICED, made)
 
 
 def _digest(down: object) -> bytes:

@@ -14,7 +14,7 @@ from strata.engine.method.messages import Assignment
 from strata.engine.method.requests import Evaluation
 from strata.engine.method.situation import Decisions
 from strata.engine.params import Params
-from strata.engine.state.snapshot import Flying
+from strata.engine.state.snapshot import Flying, Underway
 from strata.engine.stopwatch import Spent
 
 K = TypeVar("K")
@@ -103,7 +103,8 @@ class ClientCall:
     """An invitation: which client, in which team, when, what it is told and what it receives.
 
     A probe only assesses its speed. ``down`` is None where nobody will read it, because calls are only priced.
-    ``virtual_s`` is the virtual clock when the client is called.
+    ``virtual_s`` is the virtual clock when the client is called. ``after`` names the call of whose making the client's
+    state is, where that was taken in by its team and not yet by the global server.
     """
 
     client: int
@@ -114,6 +115,7 @@ class ClientCall:
     down: object = None
     probe: bool = False
     virtual_s: float = 0.0
+    after: "Key | None" = None
 
     @property
     def receiver(self) -> int:
@@ -163,6 +165,11 @@ class ClientReply:
     @property
     def arrived(self) -> bool:
         """Whether there is an upload: the client was not lost."""
+        return self.up is not None
+
+    @property
+    def changed(self) -> bool:
+        """Whether the call made something of the client: of a lost one it made nothing."""
         return self.up is not None
 
     def late(self) -> "ClientReply":
@@ -259,6 +266,7 @@ class TeamReply:
         metrics: other numbers by name, as of an :class:`Outcome`.
         singly: as of its clients' replies, added up.
         spent: wall seconds of its clients, and its own.
+        underway: where neither tier waits: its clients' calls that go on, without states and messages; else None.
     """
 
     team: int
@@ -274,6 +282,7 @@ class TeamReply:
     metrics: Mapping[str, float] = field(default_factory=dict)
     singly: Mapping[str, int] = field(default_factory=dict)
     spent: Spent = field(default=Spent(), compare=False)
+    underway: Underway | None = None
 
     @property
     def sender(self) -> int:
@@ -284,6 +293,11 @@ class TeamReply:
     def arrived(self) -> bool:
         """Whether there is an upload: the model of a team that nobody answered is the one it was sent."""
         return self.samples > 0
+
+    @property
+    def changed(self) -> bool:
+        """True: a team has met the server's message, whoever has answered it."""
+        return True
 
     def late(self) -> "TeamReply":
         """The reply as a deadline leaves it: dropped; the team's clients were in time for the team."""

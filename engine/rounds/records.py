@@ -13,8 +13,10 @@ ASYNC = "async/"
 (``async/staleness/3``), how many were dropped (``async/stale``), the seconds for which clients had no work
 (``async/idle_s``), and how many calls were in flight when the round ended (``async/in_flight``)."""
 
+TEAMS = "teams/"
+"""Follows :data:`ASYNC` in what is told of teams where neither tier waits; names without it are of clients there."""
 
-IN_FLIGHT = f"{ASYNC}in_flight"
+IN_FLIGHT = "in_flight"
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,10 @@ class Reply(Protocol):
     def arrived(self) -> bool:
         """Whether there is an upload; there is none of a lost client, nor of a team that nobody answered."""
 
+    @property
+    def changed(self) -> bool:
+        """Whether the call made something of the child, which is kept; it makes nothing of a lost client."""
+
     def late(self) -> Self:
         """The reply marked as dropped by a deadline."""
 
@@ -85,11 +89,11 @@ class Tier(Protocol[R]):
     def results(self, tickets: Sequence[Ticket]) -> Iterator[R | Failure]:
         """The children's replies, in the order in which they come."""
 
-    def side_by_side(self, replies: Sequence[R]) -> Sequence[R]:
+    def side_by_side(self, replies: Sequence[R], moment: Moment) -> Sequence[R]:
         """The replies of children that were called together, with the virtual seconds that they take side by side."""
 
-    def price_s(self, call: Any, /) -> float:
-        """Virtual seconds that a call takes at least, known before it is made."""
+    def priced(self, call: Any, /) -> R:
+        """A call's reply as far as it is known before the call is made: it takes so many virtual seconds at least."""
 
     def received(self, call: Any, reply: R, state: object, staleness: int = 0) -> Received[object]:
         """A child's upload as the method receives it in ``state``, which has changed ``staleness`` times since."""
@@ -98,7 +102,7 @@ class Tier(Protocol[R]):
         """The server's state after the uploads, which are not empty and ordered by sender."""
 
     def settle(self, calls: Sequence[Any], moment: Moment) -> None:
-        """Children whose calls have ended are what these calls made of them, from now on."""
+        """Children whose calls have ended, and made something of them, are what these calls made, from now on."""
 
 
 @dataclass(frozen=True)
@@ -117,11 +121,11 @@ class Gap:
     stale: int = 0
     in_flight: int = 0
 
-    def metrics(self) -> dict[str, float]:
-        """All of it as numbers for curves; see :data:`~.records.ASYNC`."""
-        counts = {f"{ASYNC}staleness/{stale}": float(count) for stale, count in self.staleness.items()}
-        own = {f"{ASYNC}idle_s": self.idle_s, f"{ASYNC}stale": float(self.stale), IN_FLIGHT: float(self.in_flight)}
-        return own | counts
+    def metrics(self, of: str = "") -> dict[str, float]:
+        """All of it as numbers for curves, whose names begin with :data:`~.records.ASYNC` and with whom they are of."""
+        counts = {f"staleness/{stale}": float(count) for stale, count in self.staleness.items()}
+        own = {"idle_s": self.idle_s, "stale": float(self.stale), IN_FLIGHT: float(self.in_flight)}
+        return {f"{ASYNC}{of}{name}": value for name, value in (own | counts).items()}
 
 
 @dataclass(frozen=True)
@@ -239,7 +243,7 @@ class Deadline:
                 raise result.error
             by_sender[result.sender] = result
         replies, arrivals, ups, waited = [], [], [], 0.0
-        together = tier.side_by_side([by_sender[call.receiver] for call in calls])
+        together = tier.side_by_side([by_sender[call.receiver] for call in calls], moment)
         for call, reply in zip(calls, together, strict=True):
             waited = max(waited, min(reply.seconds, self.limit_s))
             in_time = reply.seconds <= self.limit_s
@@ -248,6 +252,7 @@ class Deadline:
                 ups.append(tier.received(call, reply, state))
             replies.append(reply if in_time else reply.late())
         after = tier.aggregate(state, ups, moment) if ups else state
+        tier.settle([call for call, reply in zip(calls, together, strict=True) if reply.changed], moment)
         return Step(after, waited, replies, arrivals, ups)
 
     def passed(self, seconds: float) -> None:

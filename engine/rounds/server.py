@@ -3,7 +3,7 @@
 Whatever calls a method does so with one torch thread, so that its sums do not depend on the machine's cores.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -12,21 +12,22 @@ from strata.engine.data.dataset import IntArray
 from strata.engine.determinism import single_thread
 from strata.engine.errors import ActionError, ConfigError
 from strata.engine.method.algorithm import TieredAlgorithm
-from strata.engine.method.calls import CallTable
+from strata.engine.method.calls import NO_TEAM, CallTable
 from strata.engine.method.messages import Assignment, Context, Received
 from strata.engine.method.situation import Decisions
 from strata.engine.params import Params
 from strata.engine.rounds.buffered import schedule_of
 from strata.engine.rounds.cohort import FlatTier, choose, probed
 from strata.engine.rounds.costs import CallCosts, PricedClients, Prices
-from strata.engine.rounds.pools import ClientPool, Evaluations, TeamCall, TeamPool
+from strata.engine.rounds.flying.shared_flights import flights_of
+from strata.engine.rounds.pools import ClientPool, Evaluations, TeamCall, TeamPool, TeamReply
 from strata.engine.rounds.records import Outcome
 from strata.engine.rounds.schedules import Called, Moment, Schedule, Step, Tier
 from strata.engine.rounds.team import TeamServer
 from strata.engine.rounds.team_tier import TeamTier
 from strata.engine.rounds.world import TierPlan, World
 from strata.engine.seeding import derive
-from strata.engine.state.snapshot import Flying, Snapshot
+from strata.engine.state.snapshot import Flying, Snapshot, Underway
 from strata.engine.stopwatch import Spent, Stopwatch, together
 from strata.engine.transport.taking import Taking
 
@@ -78,8 +79,8 @@ class TopTier(Tier[Any], Protocol):
     def remade(self, flying: Flying, down: object) -> Called:
         """A call that was in flight when the run was saved, as it was handed over."""
 
-    def finish(self, state: object, moment: Moment) -> None:
-        """Do what is due once the server has its state after a round: teams may be formed anew."""
+    def finish(self, state: object, moment: Moment, away: Collection[int]) -> None:
+        """Do what is due once the server has its state after a round: teams may be formed anew that are not away."""
 
     def evaluate(self, shared: Mapping[str, Params], clients: Sequence[int]) -> Evaluations:
         """Evaluate ``shared`` (the global model) and all others on some clients' test data; scores by client id."""
@@ -106,7 +107,7 @@ class GlobalServer:
             ConfigError: where clients are to have personal models made of a global one, and the method has none.
         """
         self._world, self._tier, self._clients = world, tier, clients
-        self._schedule: Schedule = schedule_of(tier.plan)
+        self._schedule: Schedule = schedule_of(tier.plan, flights_of(world, NO_TEAM))
         with single_thread():
             self.state = world.algorithm.init_global(derive(world.seed, "global"))
             _require_model(world, self.state)
@@ -162,7 +163,7 @@ class GlobalServer:
         self._schedule.passed(self._world.server_profile.latency_s)
         if step.counted:  # else what was decided for this round ends with it
             self.state = step.state
-        self._tier.finish(self.state, moment)
+        self._tier.finish(self.state, moment, self._schedule.away)
         outcome = self._with_probes(self._tier.outcome(before, step), begins_s)
         self.round += 1
         self.virtual_s += outcome.seconds
@@ -261,7 +262,11 @@ class PricedTeam(TeamServer):
 
 
 class TeamPrices:
-    """Virtual seconds of teams' rounds before they are made, at least."""
+    """Replies of teams before their rounds are made, with the virtual seconds that these take at least.
+
+    Where neither tier waits, they rest on the calls that are under way in a team. If the work of clients depends on
+    what they have learnt, they are then an estimate: a team whose rounds take less is not seen before it was expected.
+    """
 
     def __init__(self, world: World) -> None:
         """Count nothing before it is asked."""
@@ -269,12 +274,15 @@ class TeamPrices:
         self._world = world if world.taking.is_plain else replace(world, taking=Taking())
 
     @cached_property
-    def _clients(self) -> PricedClients:
-        return PricedClients(self._world, CallCosts(self._world))
+    def _costs(self) -> CallCosts:
+        return CallCosts(self._world)
 
-    def __call__(self, call: TeamCall) -> float:
-        """The seconds of a team's rounds, made with clients that are only priced."""
-        return PricedTeam(self._world, call.team, self._clients).run(call).seconds
+    def __call__(self, call: TeamCall, underway: Underway | None) -> TeamReply:
+        """A team's rounds, made with clients that are only priced; ``underway``: what was, when its last ones ended."""
+        world, costs = self._world, self._costs
+        team = PricedTeam(world, call.team, PricedClients(world, costs), Prices(world, costs))
+        team.restore(underway)
+        return team.run(call)
 
 
 def serve(world: World, clients: ClientPool, teams: TeamPool | None) -> GlobalServer:

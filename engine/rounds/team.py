@@ -11,9 +11,11 @@ from strata.engine.method.calls import CallTable
 from strata.engine.method.messages import Context, Received
 from strata.engine.params import Params
 from strata.engine.rounds.buffered import schedule_of
-from strata.engine.rounds.cohort import ClientTier
+from strata.engine.rounds.cohort import Aggregate, ClientTier
 from strata.engine.rounds.costs import Prices
+from strata.engine.rounds.flying.shared_flights import flights_of
 from strata.engine.rounds.pools import (
+    ClientCall,
     ClientPool,
     Evaluations,
     Failure,
@@ -27,10 +29,10 @@ from strata.engine.rounds.pools import (
     added,
     merge,
 )
-from strata.engine.rounds.records import IN_FLIGHT
+from strata.engine.rounds.records import ASYNC, IN_FLIGHT, Outcome
 from strata.engine.rounds.schedules import Moment, Pausing, at_once, watched
 from strata.engine.rounds.world import World
-from strata.engine.state.snapshot import Aloft, Underway
+from strata.engine.state.snapshot import Underway
 from strata.engine.stopwatch import Spent, Stopwatch, here, together
 from strata.engine.tree import count_bytes
 
@@ -43,22 +45,49 @@ def tiered(world: World) -> Tiered:
     return world.algorithm
 
 
+class ProvisionalTier(ClientTier):
+    """The clients of a team whose rounds count once the global server has taken them in."""
+
+    def __init__(
+        self,
+        world: World,
+        clients: ClientPool,
+        members: Sequence[int],
+        aggregate: Aggregate,
+        priced: Prices,
+        team: int,
+        last: dict[int, Key],
+    ) -> None:
+        """Take clients as :class:`ClientTier` does; ``last``: which call made each what it is for its team."""
+        super().__init__(world, clients, members, aggregate, priced, team)
+        self._last = last
+
+    def calls(self, children: Sequence[int], state: object, moment: Moment) -> list[ClientCall]:
+        """The calls of a cohort; each client goes on from what it is for its team."""
+        return [replace(call, after=self._last.get(call.client)) for call in super().calls(children, state, moment)]
+
+    def settle(self, calls: Sequence[ClientCall], moment: Moment) -> None:
+        """What some calls made of their clients is what these are for their team."""
+        self._last |= {call.client: call.key for call in calls}
+
+
 class TeamServer:
     """One team's server: K rounds with its clients per global round."""
 
-    def __init__(self, world: World, team: int, clients: ClientPool) -> None:
-        """``clients`` reaches (at least) those that may become members of this team."""
+    def __init__(self, world: World, team: int, clients: ClientPool, priced: Prices) -> None:
+        """``clients`` reaches (at least) those that may become members of this team; ``priced`` prices any call."""
         self._world, self.team, self._clients = world, team, clients
-        self._method, self._price_s = tiered(world), Prices(world)
-        self._schedule = schedule_of(world.clients_plan)
-        self._state: object = None
+        self._method, self._priced = tiered(world), priced
+        self._schedule = schedule_of(world.clients_plan, flights_of(world, team))
         self._ended_s = 0.0  # virtual clock when its last round ended
-        self._waits = "async" in (world.clients_plan.mode, world.teams_plan.mode)
-        self._made: object = None  # of the state after rounds that were not taken in yet
-        self._keys: dict[int, Key] = {}  # of the last call of each client that it was not lost in, in those rounds
+        self._goes_on = world.teams_plan.mode == "async"
+        self._made: object = None  # of the state after its last rounds
+        self._kept = Underway()  # as it is for all others: after the last rounds that were taken in
+        self._last: dict[int, Key] = {}  # see ProvisionalTier
 
     def _tier(self, members: Sequence[int]) -> ClientTier:
-        return ClientTier(self._world, self._clients, members, self._step, self._price_s, self.team)
+        given = self._world, self._clients, members, self._step, self._priced, self.team
+        return ProvisionalTier(*given, self._last) if self._goes_on else ClientTier(*given)
 
     def _step(self, state: object, ups: Sequence[Received[object]], context: Context) -> object:
         return self._method.team_step(state, ups, context)
@@ -87,23 +116,23 @@ class TeamServer:
 
     def _rounds(self, call: TeamCall, tier: ClientTier) -> Pausing[TeamReply]:
         world, method = self._world, self._method
-        state = method.start_team(call.down, self._state)
+        state = method.start_team(call.down, self._kept.state)
         bytes_down, top, own = count_bytes(call.down), world.server_profile, world.team_profile
         seconds = own.latency_s + transfer_s(bytes_down, own.down_bytes_per_s, top.up_bytes_per_s)
         # One that a deadline did not wait for may be called again before its rounds have ended.
         self._schedule.passed(max(0.0, call.virtual_s - self._ended_s) + seconds)
         self._schedule.renewed()
-        outcomes, senders = [], set()
+        outcomes: list[Outcome] = []
+        senders: set[int] = set()
         for team_round in range(1, method.team_rounds + 1):
             moment = Moment(call.round, team_round, call.decisions, call.virtual_s + seconds)
             step = yield from self._schedule.exchange(tier, state, moment)
             outcomes.append(tier.outcome(state, step))
             senders |= {up.sender for up in step.ups}
-            self._keys |= {r.client: (r.client, call.round, team_round) for r in step.replies if r.arrived}
             state, seconds = step.state, seconds + step.seconds
         self._made, self._ended_s = state, call.virtual_s + seconds
-        if self._world.teams_plan.mode != "async":
-            self._state = state
+        if not self._goes_on:
+            self._kept = self._underway()
         up = method.to_global(state)
         bytes_up = count_bytes(up)
         return TeamReply(
@@ -118,7 +147,12 @@ class TeamServer:
             metrics=_over_rounds([outcome.metrics for outcome in outcomes]),
             singly=added(outcome.singly for outcome in outcomes),
             spent=together(outcome.spent for outcome in outcomes),
+            underway=self._underway().bare if self._goes_on else None,
         )
+
+    def _underway(self) -> Underway:
+        """The team as its last rounds have left it."""
+        return Underway(self._made, self._schedule.capture(), self._ended_s)
 
     @single_thread()
     def evaluate(self, shared: Mapping[str, Params], members: Sequence[int]) -> Evaluations:
@@ -127,44 +161,41 @@ class TeamServer:
         A team that has not had a round yet has the global model as its own, where there is one.
         """
         models = dict(shared)
-        if self._state is not None:
-            models["TM"] = self._method.team_model(self._state)
+        if self._kept.state is not None:
+            models["TM"] = self._method.team_model(self._kept.state)
         elif "GM" in shared:
             models["TM"] = shared["GM"]
         return self._tier(members).evaluate(models, members)
 
     def settle(self, round: int) -> None:
         """What its last rounds made of the team, and of its clients, is so from this round on."""
-        self._state = self._made
-        self._clients.settle(list(self._keys.values()), round)
-        self._keys = {}
+        self._kept = self._underway()
+        self._clients.settle(list(self._last.values()), round)
+        self._last.clear()
 
     def snapshot(self) -> object:
         """The team's state; None before its first round. With what is in flight, where it does not wait for all."""
         self._settled()
-        if self._world.clients_plan.mode != "async":
-            return self._state
-        return Underway(self._state, self._schedule.capture(), self._ended_s)
+        return self._kept if self._world.clients_plan.mode == "async" else self._kept.state
 
     def restore(self, state: object) -> None:
         """Take up again a state that :meth:`snapshot` gave."""
         self._settled()
-        aloft = Aloft()
-        if isinstance(state, Underway):
-            self._ended_s, aloft, state = state.virtual_s, state.aloft, state.state
-        self._state, self._keys = state, {}
-        self._schedule.restore(aloft, self._tier([]).remade)
+        self._kept = state if isinstance(state, Underway) else Underway(state)
+        self._made, self._ended_s = self._kept.state, self._kept.virtual_s
+        self._last.clear()
+        self._schedule.restore(self._kept.aloft, self._tier([]).remade)
 
     def _settled(self) -> None:
         """Wait until clients have done all that this server asked of them, before another asks for their states."""
-        if self._waits:
+        if self._world.settles_later:
             self._clients.states([], 0)
 
 
 def _over_rounds(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Numbers of several rounds of a team, added up; what is in flight is so after the last."""
     total = added(metrics)
-    return {name: metrics[-1][name] if name == IN_FLIGHT else value for name, value in total.items()}
+    return {name: metrics[-1][name] if name == f"{ASYNC}{IN_FLIGHT}" else value for name, value in total.items()}
 
 
 class LocalTeams:
@@ -172,7 +203,8 @@ class LocalTeams:
 
     def __init__(self, world: World, clients: ClientPool, teams: Iterable[int]) -> None:
         """One :class:`TeamServer` per team of ``teams``, all reaching the same clients."""
-        self._servers = {team: TeamServer(world, team, clients) for team in teams}
+        priced = Prices(world)
+        self._servers = {team: TeamServer(world, team, clients, priced) for team in teams}
         self._queue = Queue(self._make, len(self._servers), lambda call: call.team)
 
     def submit(self, calls: Sequence[TeamCall]) -> Sequence[Ticket]:

@@ -9,7 +9,7 @@ from strata.engine.method.calls import CallTable
 from strata.engine.method.messages import Context, Received
 from strata.engine.method.uploads import require_finite, require_shapes
 from strata.engine.params import Params
-from strata.engine.rounds.cohort import called_size, choose
+from strata.engine.rounds.cohort import choose
 from strata.engine.rounds.mixing import rebased
 from strata.engine.rounds.pools import (
     Evaluations,
@@ -21,12 +21,12 @@ from strata.engine.rounds.pools import (
     Topology,
     added,
 )
-from strata.engine.rounds.records import Outcome
+from strata.engine.rounds.records import TEAMS, Outcome
 from strata.engine.rounds.schedules import Moment, Step
 from strata.engine.rounds.team import tiered
-from strata.engine.rounds.world import World, teams_by_client
+from strata.engine.rounds.world import World, called_size, teams_by_client
 from strata.engine.seeding import derive
-from strata.engine.state.snapshot import Flying, Snapshot
+from strata.engine.state.snapshot import Flying, Snapshot, Underway
 from strata.engine.stopwatch import Stopwatch, together
 from strata.engine.tree import between
 
@@ -34,15 +34,16 @@ from strata.engine.tree import between
 class TeamTier:
     """The teams as the children of the global server: a :class:`~.schedules.Tier`."""
 
-    def __init__(self, world: World, teams: TeamPool, price_s: Callable[[TeamCall], float]) -> None:
+    def __init__(self, world: World, teams: TeamPool, priced: Callable[[TeamCall, Underway | None], TeamReply]) -> None:
         """Start with the members that teams were formed with; they stay until the method regroups.
 
         Args:
             world: the run.
             teams: reaches all teams.
-            price_s: virtual seconds that a team's rounds take at least, before they are made.
+            priced: a team's reply as far as it is known before its rounds are made, given what is under way in it.
         """
-        self.price_s = price_s
+        self._priced = priced
+        self._underway: dict[int, Underway | None] = {}  # of each team at the end of its last rounds
         self._world, self._teams, self._method = world, teams, tiered(world)
         self._topology: Topology = world.data.teams
         self._members = called_members(world, self._topology)
@@ -83,9 +84,16 @@ class TeamTier:
 
     def results(self, tickets: Sequence[Ticket]) -> Iterator[TeamReply | Failure]:
         """The replies of the teams, in the order in which they come."""
-        return self.waited.over(self._teams.results(tickets))
+        for result in self.waited.over(self._teams.results(tickets)):
+            if isinstance(result, TeamReply):
+                self._underway[result.team] = result.underway
+            yield result
 
-    def side_by_side(self, replies: Sequence[TeamReply]) -> Sequence[TeamReply]:
+    def priced(self, call: TeamCall) -> TeamReply:
+        """A team's reply as far as it is known before its rounds are made."""
+        return self._priced(call, self._underway.get(call.team))
+
+    def side_by_side(self, replies: Sequence[TeamReply], moment: Moment) -> Sequence[TeamReply]:
         """The replies as they are: each team has the global server's rates to itself."""
         return replies
 
@@ -120,7 +128,8 @@ class TeamTier:
 
     def settle(self, calls: Sequence[TeamCall], moment: Moment) -> None:
         """What their rounds made of some teams, and of their clients, is so from now on."""
-        self._teams.settle([call.team for call in calls], moment.round)
+        if self.plan.mode == "async":  # else it is so already
+            self._teams.settle([call.team for call in calls], moment.round)
 
     def remade(self, flying: Flying, down: object) -> TeamCall:
         """A call that was in flight when the run was saved, as it was handed over."""
@@ -132,7 +141,8 @@ class TeamTier:
 
         Where the server does not wait for all teams, straggling is the time for which teams had no work.
         """
-        gap = {} if step.gap is None else step.gap.metrics()
+        of = TEAMS if self._world.clients_plan.mode == "async" else ""
+        gap = {} if step.gap is None else step.gap.metrics(of)
         straggling = [value for reply in step.replies for value in reply.straggling]
         return Outcome(
             seconds=step.seconds,
@@ -148,17 +158,21 @@ class TeamTier:
             spent=together(reply.spent for reply in step.replies),
         )
 
-    def finish(self, state: object, moment: Moment) -> None:
+    def finish(self, state: object, moment: Moment, away: Collection[int]) -> None:
         """Let the method form its teams anew after a round, if it does such a thing; they hold from the next round on.
+
+        Teams that are ``away`` on their rounds stay as they are, and of the others there must be two to change members.
 
         Raises:
             TopologyError: when somebody is in no team or in two, or a team is new, gone or empty.
         """
-        if self._method.regroups:
-            formed = self._method.regroup(state, self._topology, self._context(moment.round))
-            _check(formed, self._topology, self._world, moment.round)
+        there = {team: members for team, members in self._topology.items() if team not in away}
+        if self._method.regroups and (len(there) > 1 or not away):
+            formed = self._method.regroup(state, there, self._context(moment.round))
+            _check(formed, there, self._world, moment.round)
             # A method may have counted with numpy, whose numbers are not what calls and checkpoints hold.
-            self._adopt({int(team): sorted(map(int, members)) for team, members in sorted(formed.items())})
+            anew = {int(team): sorted(map(int, members)) for team, members in formed.items()}
+            self._adopt(dict(sorted({**self._topology, **anew}.items())))
 
     def _adopt(self, topology: Topology) -> None:
         self._topology, self._members = topology, called_members(self._world, topology)
@@ -183,6 +197,7 @@ class TeamTier:
         """Give teams the states of a snapshot; and their members, where the snapshot has them."""
         if snapshot.topology is not None:
             self._adopt(snapshot.topology)
+        self._underway = {team: own.bare for team, own in snapshot.teams.items() if isinstance(own, Underway)}
         self._teams.restore(snapshot.teams)
 
     def _context(self, round: int) -> Context:

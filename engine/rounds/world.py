@@ -59,6 +59,13 @@ def cohort_size(plan: TierPlan, children: int) -> int:
     return max(1, round(plan.participation * children))
 
 
+def called_size(plan: TierPlan, children: int, away: int = 0) -> int:
+    """How many of a server's children are called now, given how many of them are on a call already."""
+    if plan.mode == "async" and plan.concurrency:
+        return max(0, min(plan.concurrency, children) - away)
+    return max(0, cohort_size(plan, children) - away)
+
+
 class Infos(OnDemand[ClientInfo]):
     """What servers know of each client, by client id, as teams were formed at the start."""
 
@@ -170,6 +177,21 @@ class World:
     def stateless(self) -> bool:
         """Whether clients keep nothing between their calls, so that any actor may make any client's call."""
         return self.algorithm.stateless and not self.personal.is_kept and not self.wire.up.keeps
+
+    @property
+    def settles_later(self) -> bool:
+        """Whether what a call makes of a client waits until its server takes it in: it may come late, or be lost."""
+        teams_go_on = bool(self.data.teams) and self.teams_plan.mode == "async"
+        lost_by_others = self.presence is not None and (self.server_shares or self.team_shares)
+        return self.clients_plan.mode == "async" or teams_go_on or lost_by_others
+
+    def shares(self, team: int) -> bool:
+        """Whether the clients of a team's server, or of the global one (:data:`NO_TEAM`), share its link."""
+        return self.server_shares if team == NO_TEAM else self.team_shares
+
+    def link(self, team: int) -> Profile:
+        """The link of a team's server to its clients, or of the global one (:data:`NO_TEAM`)."""
+        return self.server_profile if team == NO_TEAM else self.team_profile
 
     @cached_property
     def seen(self) -> Sequence[int]:

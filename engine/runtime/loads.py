@@ -71,6 +71,11 @@ class Dealer:
         if work:
             self._loads[actor] -= work
 
+    @property
+    def open(self) -> list[object]:
+        """The tasks whose answers nobody has seen yet."""
+        return list(self._shares)
+
     def forget(self) -> None:
         """Nobody will ask for the tasks that were not answered."""
         self._loads, self._shares = [0] * len(self._loads), {}

@@ -21,7 +21,18 @@ from strata.engine.rounds.pools import (
     Topology,
     merge,
 )
-from strata.engine.runtime.asking import Actor, Pending, Ref, answer, as_they_come, ask, names_of, put_once, shared_once
+from strata.engine.runtime.asking import (
+    Actor,
+    Pending,
+    Ref,
+    answer,
+    answered,
+    as_they_come,
+    ask,
+    names_of,
+    put_once,
+    shared_once,
+)
 from strata.engine.runtime.loads import Dealer
 from strata.engine.runtime.shells import Slot
 from strata.engine.tree import to_wire
@@ -112,6 +123,8 @@ class RayClients(Tasks[ClientCall, ClientReply]):
         A message that several of an actor's clients are sent travels to it once. Where any actor may make a call, the
         longest are dealt first, each to the actor that has least to do.
         """
+        for ref in answered(cast(list[Ref], self._dealer.open)):  # though what it came to may be asked for much later
+            self._dealer.ended(ref)
         wires = shared_once(call.down for call in calls)
         tickets: list[Pending] = [None] * len(calls)  # type: ignore[list-item]
         for host, places in self._dealer.deal([call.client for call in calls]):

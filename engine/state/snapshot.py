@@ -1,8 +1,9 @@
 """All state of a federation between two rounds."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from strata.engine.clock.shared_links import Going
 from strata.engine.method.situation import Decisions
 from strata.engine.state.archive import Archived
 
@@ -20,6 +21,7 @@ class Flying:
         seconds: virtual ones that the call takes.
         age_s: virtual seconds since it was called.
         version: how often the server's state had changed by then.
+        going: how far it is where its server's link is shared; else None.
     """
 
     receiver: int
@@ -32,6 +34,7 @@ class Flying:
     version: int
     decisions: Decisions | None = None
     virtual_s: float = 0.0
+    going: Going | None = None
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,13 @@ class Aloft:
         version: how often the server's state has changed.
         messages: what the children were sent, each once.
         calls: of the children, by their ids.
+        behind_s: virtual seconds for which these have gone on beyond what ``going`` says of them.
     """
 
     version: int = 0
     messages: Sequence[object] = ()
     calls: Sequence[Flying] = ()
+    behind_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -59,9 +64,14 @@ class Underway:
         virtual_s: virtual clock when its last round ended.
     """
 
-    state: object
-    aloft: Aloft
-    virtual_s: float
+    state: object = None
+    aloft: Aloft = Aloft()
+    virtual_s: float = 0.0
+
+    @property
+    def bare(self) -> "Underway":
+        """The same without states and messages: all that the virtual clock needs."""
+        return replace(self, state=None, aloft=replace(self.aloft, messages=[None] * len(self.aloft.messages)))
 
 
 @dataclass(frozen=True)

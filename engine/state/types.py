@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from strata.engine.clock.delays import Timing
+from strata.engine.clock.shared_links import Going
 from strata.engine.evaluation.personal import Kept
 from strata.engine.method.algorithm import Algorithm
 from strata.engine.method.length import Length
@@ -17,7 +19,7 @@ def state_types(method: Algorithm[Any, Any, Any, Any]) -> dict[str, type]:
 
     A method's are called after its class, ``FedAvg.Global``, whatever module that is in.
     """
-    own = (Snapshot, Saved, Archived, Length, Aloft, Flying, Underway, Decisions, Kept, Owing)
+    own = (Snapshot, Saved, Archived, Length, Aloft, Flying, Going, Timing, Underway, Decisions, Kept, Owing)
     types: dict[str, type] = {kind.__name__: kind for kind in own}
     for kind in type(method).__mro__:
         if kind.__module__ not in ("abc", "builtins", "typing"):

@@ -17,6 +17,10 @@ class Reply:
     is_stale: bool = False
     price_s: float | None = None
 
+    @property
+    def changed(self):
+        return self.arrived
+
     def late(self):
         return replace(self, is_late=True)
 
@@ -64,12 +68,12 @@ class Toys:
     def results(self, tickets):
         return (self.replies[child] for child in reversed(tickets))
 
-    def side_by_side(self, replies):
+    def side_by_side(self, replies, moment):
         return replies
 
-    def price_s(self, call):
+    def priced(self, call):
         reply = self.replies[call.receiver]
-        return reply.seconds if reply.price_s is None else reply.price_s
+        return reply if reply.price_s is None else replace(reply, seconds=reply.price_s)
 
     def received(self, call, reply, state, staleness=0):
         return Received(reply.sender, 1, f"upload {reply.sender} of round {call.round}", staleness=staleness)

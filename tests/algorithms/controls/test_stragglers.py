@@ -16,7 +16,8 @@ from strata.engine.errors import ConfigError
 from strata.engine.federation import Federation
 from strata.engine.method.situation import Decisions, Situation
 from strata.engine.rounds.costs import CallCosts
-from strata.envs.opening import control_of, full_turns
+from strata.envs.opening import control_of, full_turns, timing_turns
+from strata.envs.turns import Turn
 from tests.helpers.calls import call_rows, report
 from tests.helpers.small import small
 
@@ -289,3 +290,28 @@ def test_both_layouts_run_and_only_sizes_that_were_trained_move(layout):
     assert set(record.scores) == {"GM", "PM"}
     agents = control_of(config, session.federation.world).agents
     assert {f"agents/{agent}/reward" for agent in agents} <= set(record.metrics)
+
+
+def test_expected_seconds_are_those_that_the_clock_charges_also_where_clients_share_a_link():
+    words = ("delays=pareto", "delays.jitter=none", "delays.availability=1", "clients.participation=0.5")
+    rates = ("delays.server_up_bytes_per_s=2e5", "delays.server_down_bytes_per_s=1e5")
+    found = {}
+    for links in ("each", "shared"):
+        turns = timing_turns(small("hapfl", *TINY, *words, *rates, f"delays.server_links={links}", "rounds=5"))
+        made, draws, found[links] = turns.control, np.random.default_rng(2), []
+        for _ in range(5):
+            turn = turns.open()
+            now, chosen = turn.situation, {}
+            # Where links are each's own, downloads stand for uploads before the first of these.
+            known = np.isfinite(turns.memory.s_per_byte_up[list(now.clients)]) | (links == "shared")
+            while isinstance(turn, Turn):
+                actions = {agent: made.suggest("random", agent, now, chosen, draws) for agent in turn.observations}
+                chosen |= actions
+                turn = turns.act(actions)
+            told = made.decide(now, chosen).clients.values()
+            plan = (np.array([one[key] for one in told]) for key in ("size", "epochs"))
+            expected_s = made.expected_s(now, *plan)
+            np.testing.assert_allclose(turn.report.calls.total_s[known], expected_s[known])
+            found[links] += turn.report.calls.total_s[known].tolist()
+    assert 0 < len(found["each"]) < len(found["shared"]) == 20
+    assert np.mean(found["shared"]) > 1.5 * np.mean(found["each"])

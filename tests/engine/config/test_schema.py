@@ -59,15 +59,9 @@ def test_a_part_of_several_gpus_is_refused_wherever_it_stands():
             ["clients.mode=async", "clients.participation=0.2", "clients.buffer=3", "clients.count=10"],
             r"clients\.buffer=3 is out of range: with 2 of 10 clients on a call at a time, expected ≥ 1 and ≤ 2",
         ),
-        (
-            "permfl",
-            ["clients.mode=async", "teams.mode=async"],
-            r"clients\.mode=async, teams\.mode=async: expected it of one",
-        ),
         ("permfl", ["teams.mode=async", "teams.buffer=5"], r"teams\.buffer=5 .* with 4 of 4 teams .* ≥ 1 and ≤ 4"),
         ("al2gd", ["clients.mode=async"], r"al2gd draws what each round is\. Expected no async"),
         ("al2gd", ["teams.mode=async"], r"clients\.mode, teams\.mode: al2gd draws what"),
-        ("tests.helpers.regrouping", ["teams.mode=async"], r"teams\.mode=async: .* forms teams anew between rounds"),
         ("fedavg", ["clients.max_staleness=-2"], r"clients\.max_staleness=-2 is out of range: expected ≥ -1"),
         ("fedavg", ["clients.staleness=linear"], r"clients\.staleness='linear': expected one of constant, polynomial"),
         ("fedavg", ["clients_per_actor=1.0"], r"clients_per_actor=1\.0: expected auto"),
@@ -90,6 +84,8 @@ def test_what_does_not_fit_the_method_or_another_group_is_refused(method, said, 
         ("fedavg", ["clients.mode=async", "clients.concurrency=99", "clients.buffer=40"]),
         ("fedavg", ["teams.mode=async", "clients.mode=async"]),  # a flat method has no teams
         ("permfl", ["teams.mode=async", "teams.buffer=4"]),
+        ("permfl", ["teams.mode=async", "clients.mode=async", "teams.buffer=4", "clients.buffer=9"]),
+        ("tests.helpers.regrouping", ["teams.mode=async"]),
         ("permfl", ["clients.mode=async", "clients.buffer=99"]),  # at most all that are on a call in a team
     ],
 )

@@ -156,17 +156,12 @@ def test_rounds_that_are_timed_share_the_link_as_those_that_train(mode):
                 assert getattr(ours.calls, name).tolist() == getattr(theirs.calls, name).tolist()
 
 
-@pytest.mark.parametrize(
-    ("method", "words", "said"),
-    [
-        ("fedavg", ("delays.server_links=shared", "clients.mode=async"), "depend on calls that are not made yet"),
-        ("permfl", ("delays.team_links=shared", "clients.mode=async"), "depend on calls that are not made yet"),
-        ("permfl", ("delays.server_links=shared",), "permfl has teams, and each has the global server's rates"),
-        ("fedavg", ("delays.server_links=shared", "delays.availability_trace=on.csv"), "depends on all others"),
-    ],
-)
-def test_links_are_not_shared_where_that_cannot_be_known(method, words, said):
-    with pytest.raises(ConfigError, match=said):
-        small(method, *LINKS, *words)
+@pytest.mark.parametrize("method", SHARED)
+def test_links_without_a_limit_are_not_shared(method):
     with pytest.raises(ConfigError, match="both rates are unlimited, and there is nothing to share"):
-        small(method, words[0])
+        small(method, SHARED[method])
+
+
+def test_the_global_servers_link_is_not_shared_by_teams():
+    with pytest.raises(ConfigError, match="permfl has teams, and each has the global server's rates"):
+        small("permfl", *LINKS, SHARED["fedavg"])

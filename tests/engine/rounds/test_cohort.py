@@ -7,9 +7,9 @@ import pytest
 
 from strata.engine.build import build_world
 from strata.engine.method.calls import NO_TEAM
-from strata.engine.rounds.cohort import assignments_for, called_size, choose, client_calls, cohort_size, invite_clients
+from strata.engine.rounds.cohort import assignments_for, choose, client_calls, invite_clients
 from strata.engine.rounds.schedules import Moment
-from strata.engine.rounds.world import TierPlan
+from strata.engine.rounds.world import TierPlan, called_size, cohort_size
 from tests.helpers.moments import AT, TEAM
 from tests.helpers.small import small
 

@@ -16,12 +16,13 @@ from strata.engine.runtime.remote import RayClients, RayTeams
 
 @pytest.fixture
 def tasks(monkeypatch):
-    """Answers by reference, all of them there at once; gives them, and how many references each wait was about."""
+    """Answers by reference, there once they are put in; gives them, and how many references each wait was about."""
     answers, waits = {}, []
 
-    def wait(refs, num_returns=1, timeout=None):
+    def wait(refs, num_returns=1, timeout=None, fetch_local=True):
         waits.append(len(refs))
-        return refs[:num_returns], refs[num_returns:]
+        there = [ref for ref in refs if ref in answers][:num_returns]
+        return there, [ref for ref in refs if ref not in there]
 
     def get(ref):
         if isinstance(answers[ref], Exception):
@@ -98,16 +99,20 @@ def test_one_call_after_the_other_goes_to_the_actor_with_least_to_do_until_it_an
 
     def ask(actor, verb, arguments, *shared):
         asked.append(actor._actor_id)
-        answers[len(asked)] = [f"reply {len(asked)}"]
         return len(asked)
 
     monkeypatch.setattr(remote, "ask", ask)
     pool = RayClients([SimpleNamespace(_actor_id=name) for name in "ab"], [0] * 6, work=[10, 30, 10, 10, 10, 10])
     tickets = [pool.submit([ClientCall(client, NO_TEAM, 1, 1, {})])[0] for client in range(4)]
     assert asked == ["a", "b", "a", "a"]  # 10; 30; 20; 30, as much as the other
-    assert list(pool.results([tickets[1]])) == ["reply 2"]
+    answers[2] = ["reply 2"]  # for which nobody has asked yet
     pool.submit([ClientCall(4, NO_TEAM, 2, 1, {})])
     assert asked[4] == "b"
+    assert list(pool.results([tickets[1]])) == ["reply 2"]
+    answers |= {1: ["reply 1"], 3: ["reply 3"]}
+    assert list(pool.results([tickets[0], tickets[2]])) == ["reply 1", "reply 3"]
+    pool.submit([ClientCall(client, NO_TEAM, 2, 1, {}) for client in (5, 0)])
+    assert asked[5:] == ["a", "b"]  # each has 10 to do
 
 
 def test_what_a_task_answers_is_fetched_once_however_its_calls_are_asked_for(monkeypatch, tasks):

@@ -2,6 +2,8 @@
 
 from strata.algorithms.fedavg import FedAvg, Global
 from strata.algorithms.fedprox import FedProx
+from strata.engine.clock.delays import Timing
+from strata.engine.clock.shared_links import Going
 from strata.engine.evaluation.personal import Kept
 from strata.engine.method.length import Length
 from strata.engine.method.situation import Decisions
@@ -11,7 +13,7 @@ from strata.engine.state.snapshot import Aloft, Flying, Saved, Snapshot, Underwa
 from strata.engine.state.types import state_types
 from strata.engine.transport.service import Owing
 
-KINDS = (Snapshot, Saved, Archived, Length, Aloft, Flying, Underway, Decisions, Kept, Owing)
+KINDS = (Snapshot, Saved, Archived, Length, Aloft, Flying, Going, Timing, Underway, Decisions, Kept, Owing)
 OWN = {kind.__name__: kind for kind in KINDS}
 MODEL = ModelSpec("mclr", (2,), 3, ())
 

@@ -47,8 +47,9 @@ def test_no_call_takes_less_than_its_price(monkeypatch, method):
     price = Prices.__call__
 
     def noted(self, call):
-        priced[call.client, call.round] = price(self, call)
-        return priced[call.client, call.round]
+        reply = price(self, call)
+        priced[call.client, call.round] = reply.seconds
+        return reply
 
     monkeypatch.setattr(Prices, "__call__", noted)
     with Federation(small(method, *NOISY, *BUFFERED, "rounds=8")) as federation:
@@ -223,4 +224,4 @@ def test_a_call_that_is_sent_nothing_has_the_price_of_one_that_is(monkeypatch):
     told = world.algorithm.default_assignment(world.infos[1])
     (sent,) = cohort.client_calls(world, world.algorithm.init_global(0), cohort.Moment(2, 1), NO_TEAM, {1: told})
     prices = Prices(world)
-    assert prices(sent) == prices(ClientCall(1, NO_TEAM, 2, 1, told)) > 0
+    assert prices(sent).seconds == prices(ClientCall(1, NO_TEAM, 2, 1, told)).seconds > 0

@@ -1,5 +1,6 @@
 """Whole federations of tiered methods in which teams do not wait for their clients, or the global server for teams."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import pytest
@@ -9,7 +10,17 @@ from strata.algorithms.hsgd import Hsgd
 from strata.engine.errors import ConfigError
 from strata.engine.federation import Federation
 from strata.engine.rounds.server import TeamPrices
+from tests.helpers.regrouping import Regrouping
 from tests.helpers.small import BUFFERED, HALF, NOISY, played, resume_in_flight, small
+
+
+@dataclass(frozen=True)
+class Count:
+    """A client's private state: which call made it."""
+
+    round: int
+    team_round: int
+
 
 TIERED = ["permfl", "hsgd", "tests.helpers.regrouping"]
 
@@ -38,7 +49,7 @@ FEW_TEAMS = ("clients.count=12", "teams.count=4", "teams.participation=0.5", "te
 
 
 @pytest.mark.parametrize("update", ["model", "change"])
-@pytest.mark.parametrize("method", TIERED[:2])
+@pytest.mark.parametrize("method", TIERED)
 def test_a_buffer_of_all_teams_that_are_called_is_a_synchronous_round(method, update):
     words = (*NOISY, *FEW_TEAMS, "rounds=3", "delays.team_latency_s=0.3", "delays.dropout=0.5")
     _, waited, theirs = played(method, *words, "teams.mode=sync")
@@ -49,7 +60,7 @@ def test_a_buffer_of_all_teams_that_are_called_is_a_synchronous_round(method, up
 
 
 @pytest.mark.parametrize("update", ["model", "change"])
-@pytest.mark.parametrize("method", TIERED[:2])
+@pytest.mark.parametrize("method", TIERED)
 def test_a_run_with_teams_in_flight_is_resumed_to_the_bit(tmp_path, method, update):
     words = (*NOISY, *FEW_TEAMS, "rounds=8", "teams.concurrency=3", "teams.staleness=polynomial")
     config = small(method, *words, f"teams.update={update}")
@@ -85,18 +96,71 @@ def test_a_team_and_its_clients_are_what_they_were_until_the_teams_upload_is_tak
             assert record.metrics["async/in_flight"] == 3
 
 
-@pytest.mark.parametrize("words", [(), ("clients.mode=deadline", "clients.deadline_s=0.1")], ids=["sync", "deadline"])
+WHOSE = ("", "teams/")
+BOTH = ("teams.mode=async", "clients.mode=async")
+SHARED = ("delays.team_links=shared", "delays.team_down_bytes_per_s=2e5", "delays.team_up_bytes_per_s=4e5")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("clients.mode=deadline", "clients.deadline_s=0.1"),
+        ("clients.mode=async", "clients.buffer=2"),
+        ("clients.mode=async", "clients.buffer=2", *SHARED),
+    ],
+    ids=["sync", "deadline", "async", "shared"],
+)
 def test_rounds_of_a_team_have_their_price(monkeypatch, words):
-    seen, price = [], TeamPrices.__call__
-    with Federation(small("permfl", *NOISY, *FEW_TEAMS, "rounds=6", *words)) as federation:
-        monkeypatch.setattr(TeamPrices, "__call__", lambda self, call: seen.append(price(self, call)) or seen[-1])
-        tier = federation.rounds._tier
-        tier.price_s, pool, paid = TeamPrices(federation.world), tier._teams, []
-        results = pool.results
-        pool.results = lambda tickets: [paid.append(reply.seconds) or reply for reply in results(tickets)]
+    price, priced, paid = TeamPrices.__call__, {}, {}
+
+    def noted(self, call, underway):
+        reply = price(self, call, underway)
+        priced[call.team, call.round] = reply.seconds
+        return reply
+
+    monkeypatch.setattr(TeamPrices, "__call__", noted)
+    with Federation(small("permfl", *NOISY, *FEW_TEAMS, "rounds=9", *words)) as federation:
+        receive = type(federation.rounds._tier).received
+
+        def received(self, call, reply, state, staleness=0):
+            paid[call.team, call.round] = reply.seconds
+            return receive(self, call, reply, state, staleness)
+
+        monkeypatch.setattr(type(federation.rounds._tier), "received", received)
         list(federation)
-    assert len(paid) > 5
-    assert set(paid) <= set(seen)
+    assert len(paid) > 7
+    assert len({round for _, round in paid}) > 4
+    assert paid == {key: priced[key] for key in paid}
+
+
+@pytest.mark.parametrize("words", [(), SHARED], ids=["each", "shared"])
+@pytest.mark.parametrize(
+    ("method", "update"), [("permfl", "model"), ("hsgd", "change"), ("tests.helpers.regrouping", "model")]
+)
+def test_where_neither_tier_waits_buffers_of_whole_cohorts_are_a_synchronous_round(method, update, words):
+    words = (*NOISY, *HALF, *FEW_TEAMS, *words, "rounds=3", "delays.team_latency_s=0.3", "delays.dropout=0.4")
+    _, waited, theirs = played(method, *words, "teams.mode=sync")
+    own = ("teams.buffer=2", f"teams.update={update}", "teams.staleness=polynomial")
+    own = (*own, "clients.buffer=9", f"clients.update={update}", "clients.staleness=polynomial")
+    _, taken, ours = played(method, *words, *BOTH, *own)
+    assert (ours["models"], ours["clock"]) == (theirs["models"], theirs["clock"])
+    assert [record.calls for record in taken] == [record.calls for record in waited]
+    assert [record.scores for record in taken] == [record.scores for record in waited]
+    assert sum(record.lost for record in taken) > 0
+
+
+@pytest.mark.parametrize("words", [(), SHARED], ids=["each", "shared"])
+@pytest.mark.parametrize("method", TIERED)
+def test_a_run_with_teams_and_their_clients_in_flight_is_resumed_to_the_bit(tmp_path, method, words):
+    words = (*NOISY, *FEW_TEAMS, *BOTH, *words, "clients.count=16", "delays.team_latency_s=0.01", "rounds=10")
+    own = ("teams.concurrency=3", "teams.buffer=2", "teams.staleness=polynomial", "clients.concurrency=3")
+
+    def in_flight(saved):
+        clients = sum(len(team.aloft.calls) for team in saved.teams.values())
+        return len(saved.aloft.calls) == 1 and clients > 2
+
+    resume_in_flight(small(method, *words, *own, "clients.staleness=hinge"), tmp_path, 4, in_flight)
 
 
 def test_calls_in_a_team_go_on_between_its_rounds():
@@ -124,6 +188,78 @@ def test_a_client_that_changes_its_team_is_dropped_and_counted_and_can_be_called
             if gone:
                 return
     raise AssertionError("nobody changed its team while on a call")
+
+
+def test_where_neither_tier_waits_a_client_is_what_its_teams_rounds_made_of_it_once_these_are_taken_in(monkeypatch):
+    began, came = [], {}
+    client_step = Hsgd.client_step
+
+    def noted(self, info, state, down, context):
+        if context.seed:  # else it is only counted what it costs
+            began.append((info.id, context.round, context.team_round, state))
+        result = yield from client_step(self, info, state, down, context)
+        return dataclasses.replace(result, state=Count(context.round, context.team_round))
+
+    monkeypatch.setattr(Hsgd, "client_step", noted)
+    monkeypatch.setattr(Hsgd, "stateless", False)
+    words = ("delays=pareto", "delays.availability=1", *FEW_TEAMS, *BOTH, "teams.concurrency=3", "rounds=14")
+    with Federation(small("hsgd", *words, "clients.buffer=2", "clients.concurrency=2")) as federation:
+        for _ in range(14):
+            federation.run_round()
+            held = federation.rounds.snapshot().clients
+            came = {client: state for client, state in held.items() if state is not None}
+    by_client = {}
+    for client, round, team_round, state in began:
+        # With a buffer of all that are on a call nothing is in flight between a team's rounds: a client goes on from
+        # its last call, be that taken in or not.
+        assert state == by_client.get(client)
+        by_client[client] = Count(round, team_round)
+    assert 0 < len(came) <= len(by_client)
+    assert any(came[client] != by_client[client] for client in came)  # of a team that is on its way
+
+
+def test_where_neither_tier_waits_what_is_told_of_teams_is_told_apart():
+    words = ("delays=pareto", "delays.availability=1", *FEW_TEAMS, *BOTH, "teams.concurrency=3", "rounds=6")
+    _, records, _ = played("hsgd", *words, "clients.buffer=2", "clients.concurrency=3", "teams.max_staleness=1")
+    for record in records:
+        calls, told = record.calls, record.metrics
+        came = len(set(calls.team.tolist()))
+        counted = {of: sum(n for name, n in told.items() if name.startswith(f"async/{of}staleness")) for of in WHOSE}
+        assert counted[""] == len(calls) == 3 * 2 * came  # two uploads in each of three team rounds
+        assert counted["teams/"] == 1
+        assert counted["teams/"] + told["async/teams/stale"] == came
+        assert told["async/teams/in_flight"] == 3 - came
+        assert told["async/in_flight"] == came  # of three on a call in a team two are waited for
+        assert record.straggling_s == told["async/teams/idle_s"]
+    assert sum(record.metrics["async/teams/stale"] for record in records) > 0
+
+
+def test_teams_that_are_not_on_their_way_may_change_members(monkeypatch):
+    given, regroup = [], Regrouping.regroup
+
+    def noted(self, g, topology, context):
+        given.append((context.round, {team: list(members) for team, members in topology.items()}))
+        return regroup(self, g, topology, context)
+
+    monkeypatch.setattr(Regrouping, "regroup", noted)
+    words = (*NOISY, "clients.count=12", "teams.count=4", "teams.mode=async", "teams.buffer=2", "rounds=6")
+    with Federation(small("tests.helpers.regrouping", *words)) as federation:
+        for round in range(1, 7):
+            before = federation.rounds.snapshot().topology
+            record = federation.run_round()
+            after = federation.rounds.snapshot()
+            away = {one.receiver for one in after.aloft.calls}
+            assert len(away) == 2
+            assert {team: before[team] for team in away} == {team: after.topology[team] for team in away}
+            assert given[-1] == (round, {team: before[team] for team in before if team not in away})
+            assert sorted(client for members in after.topology.values() for client in members) == list(range(12))
+            assert set(record.calls.team.tolist()).isdisjoint(away)
+    assert federation.config.rounds == len(given)
+    given.clear()
+    with Federation(small("tests.helpers.regrouping", *words, "teams.buffer=1")) as federation:
+        for _ in range(3):
+            federation.run_round()
+    assert given == []  # never two that could change members
 
 
 def test_how_teams_are_waited_for_is_nothing_to_a_method_without_teams():
