@@ -45,7 +45,7 @@ from strata.algorithms.shared.heterogeneous import HeterogeneousAlgorithm, share
 from strata.engine.errors import ConfigError
 from strata.engine.method.length import Length
 from strata.engine.method.local import LocalSgd
-from strata.engine.method.losses import Batch, kl_divergence
+from strata.engine.method.losses import DISTILS, Batch, kl_divergence
 from strata.engine.method.messages import (
     Assignment,
     ClientInfo,
@@ -183,6 +183,7 @@ class FedKD(HeterogeneousAlgorithm[Global, Private, Down, Up]):
     """FedKD: private models and a shared one teach each other, and the shared one's changes travel compressed."""
 
     Config = FedKDConfig
+    refuses = dict.fromkeys(("regression", "multi_label"), DISTILS)
     config: FedKDConfig
 
     def __init__(self, config: Any, model: Buildable) -> None:

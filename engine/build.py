@@ -13,6 +13,7 @@ from strata.engine.clock.profiles import client_profiles
 from strata.engine.config.given import NOTHING, Given, main_names
 from strata.engine.config.protection import protected
 from strata.engine.config.schema import ClientsConfig, RunConfig, TeamsConfig
+from strata.engine.config.tasks import require_task
 from strata.engine.data.dataset import ClientData, Dataset
 from strata.engine.data.federated import build
 from strata.engine.errors import ConfigError
@@ -53,6 +54,7 @@ def build_world(config: RunConfig, given: Given = NOTHING) -> World:
     data = build(
         config.data, config.partition, config.teams.formation, clients, teams, seed, updates, given.data, given.rows
     )
+    require_task(config, data.dataset)
     spec = spec_of(config.model, data.dataset.input_shape, data.dataset.classes)
     method = kind(config.method, spec)
     unseen = choose(range(clients), config.evaluation.unseen_of(clients), seed, "unseen")
@@ -81,13 +83,15 @@ def build_world(config: RunConfig, given: Given = NOTHING) -> World:
         main=main_names(config),
         personal=Personal(config.evaluation.personal, config.evaluation.tuned.epochs),
         unseen=unseen,
-        counts_pairs=bool(config.evaluation.metrics),
+        counts_pairs=config.evaluation.counts_pairs,
+        further=config.evaluation.further(data.dataset.task == "multi_label"),
         wire=wire,
         taking=Taking(config.robust.mean, config.robust.share, wire.server_deviation),
         attackers=hostile,
         attack_factor=multiple(config.attacks),
     )
     _require_called(world)
+    _ = world.metrics  # one that is not there is said now, and not by an actor
     return protected(config, world)
 
 

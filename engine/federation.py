@@ -70,9 +70,8 @@ class Federation:
         self._notify = notify
         self.singly: Counter[str] = Counter()
         self._checkpoints = Series(state_types(self.world.algorithm))
-        self._scoring = Scoring(
-            frozenset(self.world.unseen), config.evaluation.metrics, self.world.data.dataset.classes
-        )
+        dataset = self.world.data.dataset
+        self._scoring = Scoring(frozenset(self.world.unseen), config.evaluation.metrics, dataset.classes, dataset.task)
         for line in foreword(config, self.world):
             notify(line)
         self.runtime = _start(config, self.world, notify)

@@ -65,10 +65,23 @@ def taken(settings: Settings) -> tuple[dict[str, Any], Given]:
     for key in MODEL_KEYS:
         if callable(settings.get(key)):
             plain[key] = path_of(settings[key], key)
+    if "metrics" in plain:
+        plain["evaluation"] = _with_metrics(plain.pop("metrics"), plain.get("evaluation", {}))
     model = plain.get("model")
     if isinstance(model, Mapping) and callable(model.get("name")):
         plain["model"] = {**model, "name": path_of(model["name"], "model.name")}
     return plain, Given(data, rows, profiles)
+
+
+def _with_metrics(metrics: object, evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the group ``evaluation`` with metrics of the user's own, functions or ``module:function``."""
+    if not isinstance(metrics, Mapping) or not all(callable(one) or isinstance(one, str) for one in metrics.values()):
+        raise ConfigError(
+            f"metrics={metrics!r:.80}: expected functions by name, e.g. {{'mape': mape}}, or names of functions, "
+            "package.module:function. Strata's own are named by evaluation.metrics."
+        )
+    named = {name: one if isinstance(one, str) else path_of(one, "metrics") for name, one in metrics.items()}
+    return {**evaluation, "own_metrics": named}
 
 
 def load_given(source: Source, overrides: Sequence[str] | Settings, settings: Settings) -> tuple[RunConfig, Given]:
@@ -144,7 +157,8 @@ def _are_profiles(value: object) -> bool:
 
 def main_names(config: RunConfig) -> dict[str, object]:
     """What a run needs of ``__main__``, a script or a notebook, by name: the module that actors have another of."""
-    paths = [config.algorithm, *(member.name for member in config.model.members())]
+    own_metrics = config.evaluation.own_metrics.values()
+    paths = [config.algorithm, *(member.name for member in config.model.members()), *own_metrics]
     own = [name for module, _, name in (path.partition(":") for path in paths) if module == MAIN]
     if not own:
         return {}

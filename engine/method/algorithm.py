@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, ClassVar, Generic
 
+from strata.engine.data.dataset import Task
 from strata.engine.errors import ActionError
 from strata.engine.method import control
 from strata.engine.method.local import LocalSgd
@@ -57,6 +58,7 @@ class Algorithm(ABC, Generic[G, C, Down, Up]):
             server's gives privacy to.
         rounds_differ: whether its servers draw anew for each round what clients do, so that what a call costs is not
             known before it is made. Servers then have to wait for all that they call, or to set a deadline.
+        refuses: tasks (``data.task``) that it makes no sense for, each with the reason, which follows "and".
         population: how many clients may be called; known from before :meth:`init_global` on.
     """
 
@@ -70,6 +72,7 @@ class Algorithm(ABC, Generic[G, C, Down, Up]):
     stateless: ClassVar[bool] = False
     averages: ClassVar[bool] = False
     rounds_differ: ClassVar[bool] = False
+    refuses: ClassVar[Mapping[Task, str]] = {}
     population: int = 0
 
     def __init__(self, config: Any, model: Buildable) -> None:

@@ -27,7 +27,8 @@ Assignment = Mapping[str, float | int | str]
 class ClientInfo:
     """What servers know of a client.
 
-    ``label_counts`` has one entry per class, of the client's training samples; ``flops_per_s`` is its nominal speed.
+    ``label_counts`` has one entry per class or label, of the client's training samples, and 0 for each output of other
+    tasks; ``flops_per_s`` is its nominal speed.
     """
 
     id: int
@@ -41,7 +42,7 @@ class ClientInfo:
     @property
     def label_entropy(self) -> float:
         """Entropy of the label distribution, in nats."""
-        shares = self.label_counts[self.label_counts > 0] / self.label_counts.sum()
+        shares = self.label_counts[self.label_counts > 0] / max(1, self.label_counts.sum())
         return float(-(shares * np.log(shares)).sum())
 
 

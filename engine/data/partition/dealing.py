@@ -59,6 +59,8 @@ def partition(
         owned = file_parts(dataset, clients, config) if by_file else natural_parts(dataset, clients, config, seed)
         _check_sizes(owned, config)
         return published_sides(dataset, owned) if published else HeldOut(dataset, owned, data.test_fraction, seed)
+    if config.name in ("dirichlet", "labels"):
+        dataset.require_classes(f"partition.name={config.name}", "partition.name=iid, quantity, natural or file")
     pool = np.flatnonzero(~test_flags(dataset)) if published else np.arange(len(dataset.y))
     parts = _deal_pool(dataset, pool, clients, config, seed)
     _check_sizes(parts, config)
@@ -208,10 +210,11 @@ def with_label_noise(dataset: Dataset, clients: Sequence[ClientData], rate: floa
     Test rows keep their class.
 
     Raises:
-        DataError: if there is only one class.
+        DataError: if there is only one class, or none.
     """
     if not rate:
         return dataset
+    dataset.require_classes(f"data.label_noise={rate:g}", "data.label_noise=0")
     if dataset.classes < 2:
         raise DataError(f"data.label_noise={rate:g} needs at least 2 classes, {dataset.name} has {dataset.classes}.")
     draws = generator(seed, "partition", "label noise")

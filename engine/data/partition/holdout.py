@@ -27,7 +27,10 @@ def test_flags(dataset: Dataset) -> NDArray[np.bool_]:
 
 
 class HeldOut(ClientRows):
-    """A share of each client's rows held out as its test data, class by class; at least one row stays on each side."""
+    """A share of each client's rows held out as its test data, class by class; at least one row stays on each side.
+
+    Where samples have no classes, of all of a client's rows together.
+    """
 
     def __init__(self, dataset: Dataset, parts: Parts, fraction: float, seed: int) -> None:
         """Hold out the share ``fraction`` of each of the ``parts``.
@@ -40,7 +43,7 @@ class HeldOut(ClientRows):
         if (sizes < 2).any():
             client = int((sizes < 2).argmax())
             raise DataError(f"client {client} has {sizes[client]} samples; it needs one to train and one to test.")
-        self._y, self._parts, self._fraction, self._seed = dataset.y, parts, fraction, seed
+        self._y, self._parts, self._fraction, self._seed = dataset.groups, parts, fraction, seed
         self.test_sizes = _held_out(sizes, fraction).astype(np.int32)
         self.train_sizes = (sizes - self.test_sizes).astype(np.int32)
 
@@ -85,7 +88,7 @@ class Validated(ClientRows):
     def __init__(self, dataset: Dataset, clients: ClientRows, fraction: float, seed: int) -> None:
         """Hold out the share ``fraction`` of the training rows of each of the ``clients``."""
         super().__init__(len(clients))
-        self._y, self._clients, self._fraction, self._seed = dataset.y, clients, fraction, seed
+        self._y, self._clients, self._fraction, self._seed = dataset.groups, clients, fraction, seed
         before = clients.train_sizes
         self.test_sizes = clients.test_sizes
         self.train_sizes = np.where(before > 1, before - _held_out(before, fraction), before)
@@ -120,10 +123,11 @@ def published_holdout(dataset: Dataset, parts: Parts, seed: int) -> ClientRows:
         DataError: if there are not enough test rows for that.
     """
     draws = generator(seed, "partition", "published")
-    counts_CK = label_counts(dataset.y, parts, dataset.classes)
+    groups = dataset.groups
+    counts_CK = label_counts(groups, parts, dataset.group_count)
     pool, piles = np.flatnonzero(test_flags(dataset)), []
     for label in np.flatnonzero(counts_CK.sum(axis=0)):
-        rows = draws.permutation(pool[dataset.y[pool] == label])
+        rows = draws.permutation(pool[groups[pool] == label])
         piles.append((rows, np.arange(len(parts)), apportion(len(rows), counts_CK[:, label].astype(np.float64))))
     test = _give_everyone_one(dataset, Parts.dealt(piles, len(parts)), counts_CK)
     return Listed(parts.ascending(), test.ascending())
@@ -152,7 +156,7 @@ def _give_everyone_one(dataset: Dataset, dealt: Parts, counts_CK: IntArray) -> P
 def _spare_row(dataset: Dataset, test: list[list[int]], label: int) -> tuple[int, int] | None:
     """(client, row) of that label, from the client with most test rows that can spare one."""
     for donor in sorted(range(len(test)), key=lambda client: (-len(test[client]), client)):
-        row = next((row for row in test[donor] if dataset.y[row] == label), None)
+        row = next((row for row in test[donor] if dataset.groups[row] == label), None)
         if row is not None and len(test[donor]) > 1:
             return donor, row
     return None

@@ -166,13 +166,14 @@ def limited(dataset: Dataset, limit: int, seed: int) -> Dataset:
     """
     if limit >= len(dataset.y):
         return dataset
-    if limit < dataset.classes:
-        raise DataError(f"data.limit={limit} leaves some of the {dataset.classes} classes empty. Raise it, or use 0.")
+    groups, count = dataset.groups, dataset.group_count
+    if limit < count:
+        raise DataError(f"data.limit={limit} leaves some of the {count} classes empty. Raise it, or use 0.")
     test = np.zeros(len(dataset.y), np.bool_) if dataset.natural_test is None else dataset.natural_test
     test_limit = round(limit * float(test.mean()))
     draws = generator(seed, "limit")
     chosen = [
-        _balanced_rows(dataset.y, np.flatnonzero(test == is_test), size, dataset.classes, draws)
+        _balanced_rows(groups, np.flatnonzero(test == is_test), size, count, draws)
         for is_test, size in ((False, limit - test_limit), (True, test_limit))
     ]
     return take(dataset, np.sort(np.concatenate(chosen)))
