@@ -201,11 +201,14 @@ class Run:
 def load_run(run_dir: str | Path, **given: Any) -> Run:
     """Open the folder of a run, whether it is finished or not.
 
-    Its models need what the run was given in Python, the same objects again: ``data=``, ``partition=``, ``delays=``.
+    Its models need what the run was given in Python, the same objects again: ``data=``, ``partition=``, ``delays=``,
+    ``schedule=``.
 
     Raises:
         StrataError: where no run has begun there.
     """
-    if unknown := sorted(set(given) - {"data", "partition", "delays"}):
-        raise ConfigError(f"load_run: {unknown[0]} is no object of a run. Expected data, partition or delays.")
+    if unknown := sorted(set(given) - {"data", "partition", "delays", "schedule"}):
+        raise ConfigError(
+            f"load_run: {unknown[0]} is no object of a run. Expected data, partition, delays or schedule."
+        )
     return Run(Path(run_dir).expanduser(), taken(given)[1])

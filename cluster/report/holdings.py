@@ -79,7 +79,8 @@ def lines(federated: FederatedData) -> list[str]:
     shown = [f"{label} {name}" for label, name in enumerate(dataset.class_names[:SHOWN])]
     more = f", and {dataset.classes - SHOWN} more" if dataset.classes > SHOWN else ""
     called = {"classification": "classes", "regression": "columns of numbers", "multi_label": "labels"}
-    named = [f"{dataset.classes} {called[dataset.task]}: {', '.join(shown)}{more}"] if shown else []
+    numbered = dataset.task == "regression" and dataset.class_names[0] == "0"  # columns without names
+    named = [f"{dataset.classes} {called[dataset.task]}: {', '.join(shown)}{more}"] if shown and not numbered else []
     return [*named, *_one_sided(federated), *dataset.remarks.notes]
 
 

@@ -147,7 +147,8 @@ class LiveDisplay:
 
 
 def _headline(scores: Scores) -> str:
-    return humanise_measure(scores.measure, scores.value)
+    named = f"{scores.measure.title} " if scores.measure.name != ACCURACY else ""
+    return named + humanise_measure(scores.measure, scores.value)
 
 
 def mean_std(values: Sequence[float], measure: Measure = KNOWN[ACCURACY]) -> str:

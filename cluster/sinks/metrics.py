@@ -7,7 +7,7 @@ from strata.engine.method.control import AGENTS
 from strata.engine.rounds.records import ASYNC, RoundRecord
 from strata.engine.transport.privacy import PRIVACY
 
-OWN_GROUPS = (AGENTS, ASYNC, PRIVACY)  # what a record tells of other things than the method
+OWN_GROUPS = (AGENTS, ASYNC, PRIVACY, "server/")  # what a record tells of other things than the method
 
 
 def metrics_of(record: RoundRecord) -> dict[str, float]:

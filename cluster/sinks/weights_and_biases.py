@@ -33,7 +33,7 @@ FINISH_TIMEOUT_S = 30.0  # what was not uploaded by then stays on the disk
 ID_FILE = "wandb_id"
 
 # The axis of each group of metrics. The accuracies appear twice, because W&B gives each metric one default axis.
-GROUPS = "accuracy measures fairness loss client team global time method agents async privacy"
+GROUPS = "accuracy measures fairness loss client team global server time method agents async privacy"
 AXES = {
     "round": tuple(f"{group}/*" for group in GROUPS.split()),
     "virtual_s": ("accuracy_by_time/*", "measures_by_time/*"),

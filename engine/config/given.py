@@ -1,7 +1,8 @@
 """What a run is given as objects of Python instead of names: data, who holds which rows, delay profiles, code.
 
 Objects stay in memory and are sent to actors; no file holds them. The configuration says that they were given
-(``data.name=memory:NAME``, ``partition.name=given``, ``delays.name=given``), and names classes and functions by where
+(``data.name=memory:NAME``, ``partition.name=given``, ``delays.name=given``,
+``clients.mode=given``), and names classes and functions by where
 they are defined (``module:name``; a script's or a notebook's are of ``__main__``).
 """
 
@@ -19,6 +20,7 @@ from strata.engine.data.dataset import Dataset
 from strata.engine.errors import ConfigError
 from strata.engine.method.algorithm import Algorithm
 from strata.engine.method.find import MAIN, name_of, path_of
+from strata.engine.rounds.schedules import Waiting
 from strata.engine.state.encoding import types_in
 
 MODEL_KEYS = ("model", "model.name")
@@ -32,11 +34,13 @@ class Given:
         data: the data set.
         rows: the rows of each client, by client id.
         profiles: the delay profile of each client, in their order.
+        schedule: how long servers wait for their clients.
     """
 
     data: Dataset | None = None
     rows: Mapping[int, Sequence[int]] | None = None
     profiles: Sequence[Profile] | None = None
+    schedule: Waiting | None = None
 
 
 NOTHING = Given()
@@ -52,7 +56,7 @@ def taken(settings: Settings) -> tuple[dict[str, Any], Given]:
         ConfigError: for an object that no name can stand for.
     """
     plain = dict(settings)
-    data = rows = profiles = None
+    data = rows = profiles = schedule = None
     if isinstance(settings.get("data"), Dataset):
         data = settings["data"]
         plain["data"] = f"memory:{data.name}"
@@ -65,12 +69,20 @@ def taken(settings: Settings) -> tuple[dict[str, Any], Given]:
     for key in MODEL_KEYS:
         if callable(settings.get(key)):
             plain[key] = path_of(settings[key], key)
+    if "schedule" in plain:
+        schedule = plain.pop("schedule")
+        if not isinstance(schedule, Waiting):
+            raise ConfigError(
+                f"schedule={schedule!r:.80}: expected an instance of a class of your own that is a strata.Waiting. "
+                "clients.mode names the schedules that Strata has."
+            )
+        plain["clients.mode"] = "given"
     if "metrics" in plain:
         plain["evaluation"] = _with_metrics(plain.pop("metrics"), plain.get("evaluation", {}))
     model = plain.get("model")
     if isinstance(model, Mapping) and callable(model.get("name")):
         plain["model"] = {**model, "name": path_of(model["name"], "model.name")}
-    return plain, Given(data, rows, profiles)
+    return plain, Given(data, rows, profiles, schedule)
 
 
 def _with_metrics(metrics: object, evaluation: Mapping[str, Any]) -> dict[str, Any]:

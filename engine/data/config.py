@@ -77,6 +77,19 @@ class DataConfig:
         "client: samples are pooled, then each client's are split by test_fraction; published: the published test "
         "split is partitioned like the training split and test_fraction is ignored",
     )
+    server_fraction: float = option(
+        0.0,
+        "share of the training rows, class-balanced, that servers hold and no client: for methods that use them",
+        ge=0,
+        lt=1,
+    )
+    server_test_fraction: float = option(
+        0.0,
+        "share of the rows (of the published test split) that the global model is tested on at the server, "
+        "class-balanced and no client's",
+        ge=0,
+        lt=1,
+    )
     label_noise: float = option(0.0, "share of training labels replaced by another class at random", ge=0, lt=1)
     alpha: float = option(0.5, "synthetic: how much the clients' models differ", ge=0)
     beta: float = option(0.5, "synthetic: how much the clients' inputs differ", ge=0)

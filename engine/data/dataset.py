@@ -131,8 +131,10 @@ class FederatedData:
         dataset: all samples; ``dataset.y`` carries the label noise, if any was asked for.
         clients: one :class:`ClientData` per client, in the order of client ids 0..C-1.
         teams: members of each team (client ids, ascending) by team id; empty for a federation without a team tier.
+        server: rows that servers hold, and no client.
     """
 
     dataset: Dataset
     clients: Sequence[ClientData]
     teams: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    server: ClientData = field(default_factory=lambda: ClientData(np.zeros(0, np.int64), np.zeros(0, np.int64)))

@@ -26,6 +26,7 @@ from strata.engine.method.messages import (
     Down,
     G,
     Received,
+    ServerStep,
     T,
     TeamDown,
     TeamInfo,
@@ -160,8 +161,10 @@ class FlatAlgorithm(Algorithm[G, C, Down, Up]):
         """What a client receives. Return the same object for all clients where it is the same: it is sent once."""
 
     @abstractmethod
-    def global_step(self, g: G, ups: Sequence[Received[Up]], context: Context) -> G:
+    def global_step(self, g: G, ups: Sequence[Received[Up]], context: Context) -> G | ServerStep[G]:
         """Aggregate the cohort's uploads, ordered by client id. What is drawn, is drawn from ``context.seed``.
+
+        It may be a generator of requests, as client steps are, which are answered on the server's own rows.
 
         Raises:
             EmptyCohortError: when there are none.
@@ -225,8 +228,8 @@ class TieredAlgorithm(Algorithm[G, C, Down, Up], Generic[G, T, C, TeamDown, Down
         """What a client receives in a team round. Return the same object for all clients where it is the same."""
 
     @abstractmethod
-    def team_step(self, team: T, ups: Sequence[Received[Up]], context: Context) -> T:
-        """Aggregate one team round's uploads, ordered by client id.
+    def team_step(self, team: T, ups: Sequence[Received[Up]], context: Context) -> T | ServerStep[T]:
+        """Aggregate one team round's uploads, ordered by client id; it may ask as :meth:`global_step` may.
 
         Raises:
             EmptyCohortError: when there are none.
@@ -237,8 +240,8 @@ class TieredAlgorithm(Algorithm[G, C, Down, Up], Generic[G, T, C, TeamDown, Down
         """What a team sends up after its rounds."""
 
     @abstractmethod
-    def global_step(self, g: G, ups: Sequence[Received[TeamUp]], context: Context) -> G:
-        """Aggregate the teams' uploads, ordered by team id.
+    def global_step(self, g: G, ups: Sequence[Received[TeamUp]], context: Context) -> G | ServerStep[G]:
+        """Aggregate the teams' uploads, ordered by team id; it may be a generator of requests.
 
         Raises:
             EmptyCohortError: when there are none.

@@ -13,6 +13,7 @@ from strata.engine.method.requests import Request
 G = TypeVar("G")  # global state
 T = TypeVar("T")  # team state
 C = TypeVar("C")  # private client state
+S = TypeVar("S")  # state of a server
 Down = TypeVar("Down")  # server → client
 Up = TypeVar("Up")  # client → server
 TeamDown = TypeVar("TeamDown")  # global server → team server
@@ -97,6 +98,10 @@ class Received(Generic[M]):
 
 ClientStep = Generator[Request, Any, ClientResult[C, Up]]
 """Yields requests (:mod:`strata.engine.method.requests`), is sent their answers, returns a :class:`ClientResult`."""
+
+
+ServerStep = Generator[Request, Any, S]
+"""A server's step that computes: yields requests about the rows that servers hold, returns the new state."""
 
 
 def require_cohort(method: str, ups: Sequence[object]) -> None:

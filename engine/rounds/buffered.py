@@ -13,6 +13,7 @@ than it was priced, it goes back into the queue.
 """
 
 from collections.abc import Collection, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from typing import Any
@@ -194,7 +195,9 @@ def _fetched(tier: Tier[R], flight: Flight) -> R:
 
 
 def schedule_of(plan: TierPlan) -> Schedule:
-    """The schedule that a tier's configuration asks for: a buffer, a deadline, or waiting for all."""
+    """The schedule that a tier's configuration asks for: a buffer, a deadline, to wait for all, or a given one."""
+    if plan.mode == "given":
+        return deepcopy(plan.schedule)
     if plan.mode == "async":
         return Buffered(plan.buffer, plan.max_staleness)
     return Deadline(plan.deadline_s) if plan.mode == "deadline" else Synchronous()

@@ -17,6 +17,9 @@ ASYNC = "async/"
 
 IN_FLIGHT = f"{ASYNC}in_flight"
 
+SERVER = -1
+"""Stands for the global server among the ids of clients, where its model is evaluated on its own test rows."""
+
 
 @dataclass(frozen=True)
 class Outcome:

@@ -19,9 +19,9 @@ from strata.engine.evaluation.measures import ACCURACY, HEADLINES, Measure, meas
 from strata.engine.method.calls import LATE, LOST, OK, STALE
 from strata.engine.method.requests import Evaluation, Pairs
 from strata.engine.rounds.pools import Evaluations
-from strata.engine.rounds.records import Outcome, RoundRecord, Scores
+from strata.engine.rounds.records import SERVER, Outcome, RoundRecord, Scores
 
-PERSONAL, GLOBAL, UNSEEN = "PM", "GM", "unseen "
+PERSONAL, GLOBAL, UNSEEN, AT_SERVER = "PM", "GM", "unseen ", "server "
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,11 @@ def score_all(evaluations: Evaluations, scoring: Scoring = Scoring()) -> dict[st
     by_kind: dict[str, dict[int, Evaluation]] = {}
     for client, kinds in evaluations.items():
         for kind, one in kinds.items():
-            name = f"{UNSEEN}{kind}" if client in scoring.unseen else kind
-            by_kind.setdefault(name, {})[client] = one
+            beside = AT_SERVER if client == SERVER else UNSEEN if client in scoring.unseen else ""
+            by_kind.setdefault(f"{beside}{kind}", {})[client] = one
     scores = {kind: score(by_kind[kind], scoring) for kind in sorted(by_kind)}
+    if (kind := f"{AT_SERVER}{GLOBAL}") in scores:
+        scores[kind] = replace(scores[kind], clients={})  # the server is none
     return {kind: replace(one, hurt=_hurt(kind, one, scores)) for kind, one in scores.items()}
 
 

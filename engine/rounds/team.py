@@ -97,10 +97,13 @@ class TeamServer:
         for team_round in range(1, method.team_rounds + 1):
             moment = Moment(call.round, team_round, call.decisions, call.virtual_s + seconds)
             step = yield from self._schedule.exchange(tier, state, moment)
-            outcomes.append(tier.outcome(state, step))
+            computed_s, computed = tier.desk.take()
+            self._schedule.passed(computed_s)
+            outcome = tier.outcome(state, step)
+            outcomes.append(replace(outcome, metrics=added([outcome.metrics, computed])) if computed else outcome)
             senders |= {up.sender for up in step.ups}
             self._keys |= {r.client: (r.client, call.round, team_round) for r in step.replies if r.arrived}
-            state, seconds = step.state, seconds + step.seconds
+            state, seconds = step.state, seconds + step.seconds + computed_s
         self._made, self._ended_s = state, call.virtual_s + seconds
         if self._world.teams_plan.mode != "async":
             self._state = state
@@ -140,9 +143,9 @@ class TeamServer:
         self._keys = {}
 
     def snapshot(self) -> object:
-        """The team's state; None before its first round. With what is in flight, where it does not wait for all."""
+        """The team's state; None before its first round. With what is in flight, or remembered, by its schedule."""
         self._settled()
-        if self._world.clients_plan.mode != "async":
+        if self._world.clients_plan.mode not in ("async", "given"):
             return self._state
         return Underway(self._state, self._schedule.capture(), self._ended_s)
 

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,22 +38,24 @@ class TierPlan:
 
     Attributes:
         mode: ``sync`` waits for all; ``deadline`` drops what arrives later than ``deadline_s`` virtual seconds;
-            ``async`` makes the server's step as soon as ``buffer`` uploads are in.
+            ``async`` makes the server's step as soon as ``buffer`` uploads are in; ``given`` does as ``schedule`` says.
         deadline_s: see ``mode``.
         participation: share of the children invited per round, at least one.
         concurrency: async: children on a call at a time; 0: as many as are invited per round, by ``participation``.
         buffer: async: uploads per step of the server.
         max_staleness: async: what is staler is dropped; -1: nothing is.
         mixing: async: how uploads enter the server's state.
+        schedule: given: a :class:`~.schedules.Waiting`, of which each server takes a copy.
     """
 
-    mode: Literal["sync", "deadline", "async"]
+    mode: Literal["sync", "deadline", "async", "given"]
     deadline_s: float
     participation: float
     concurrency: int = 0
     buffer: int = 1
     max_staleness: int = -1
     mixing: Mixing = field(default_factory=Mixing)
+    schedule: Any = None
 
 
 def cohort_size(plan: TierPlan, children: int) -> int:
@@ -169,6 +171,8 @@ class World:
             digest.update(f"team {team} {len(members)}".encode() + np.asarray(members, np.int64).tobytes())
         links = Profiles.of(self.profiles).fingerprint, self.team_profile, self.server_profile
         digest.update(repr(links).encode())
+        for rows in (self.data.server.train, self.data.server.test):
+            digest.update(rows.tobytes())  # of none, nothing
         if self.presence is not None:
             digest.update(self.presence.fingerprint.encode())
         return digest.hexdigest()

@@ -158,7 +158,7 @@ def test_personal_models_hurt_where_their_errors_are_larger():
 
 
 def test_metrics_of_ones_own_are_weighted_as_accuracies_are():
-    metrics = {"largest": "tests.helpers.metrics:largest_error"}
+    metrics = {"largest": "tests.helpers.own.metrics:largest_error"}
     found = []
     for together in (1, 64):
         with federation("fedavg", "regression", metrics=metrics, **{"training.batch_clients": together}) as made:
@@ -173,7 +173,7 @@ def test_metrics_of_ones_own_are_weighted_as_accuracies_are():
 
 def test_classes_have_areas_and_metrics_of_ones_own_beside_accuracies():
     data = from_arrays(X, NUMBERS.argmax(1) + (NUMBERS[:, 0] > 1))
-    settings = {"evaluation.metrics": ["auc"], "metrics": {"top_two": "tests.helpers.metrics:top_two"}}
+    settings = {"evaluation.metrics": ["auc"], "metrics": {"top_two": "tests.helpers.own.metrics:top_two"}}
     with Federation.from_config("fedavg", {**SETTINGS, "data": data, **settings}) as made:
         *_, last = made
     scores = last.scores["GM"]
@@ -197,9 +197,12 @@ def test_the_next_token_is_told_with_its_perplexity():
     [
         ({"odd": lambda outputs, targets: 1.0}, "metrics: .* cannot be found by its name"),
         ({"odd": 3}, "expected functions by name"),
-        ({"odd": "tests.helpers.metrics:missing"}, "own_metrics.odd=tests.helpers.metrics:missing: AttributeError"),
-        ({"odd": "tests.helpers.metrics"}, "expected a function, as package.module:function"),
-        ({"rmse": "tests.helpers.metrics:largest_error"}, "'rmse' cannot be the name of a metric of one's own"),
+        (
+            {"odd": "tests.helpers.own.metrics:missing"},
+            "own_metrics.odd=tests.helpers.own.metrics:missing: AttributeError",
+        ),
+        ({"odd": "tests.helpers.own.metrics"}, "expected a function, as package.module:function"),
+        ({"rmse": "tests.helpers.own.metrics:largest_error"}, "'rmse' cannot be the name of a metric of one's own"),
     ],
 )
 def test_metrics_that_are_none_are_refused_before_anything_starts(metrics, says):
@@ -208,7 +211,7 @@ def test_metrics_that_are_none_are_refused_before_anything_starts(metrics, says)
 
 
 def test_a_metric_that_breaks_is_named_with_its_client():
-    metrics = {"odd": "tests.helpers.metrics:broken"}
+    metrics = {"odd": "tests.helpers.own.metrics:broken"}
     with (
         federation("fedavg", "regression", metrics=metrics) as made,
         pytest.raises(TrainingError, match="client 0, evaluation: the metric odd raised ZeroDivisionError: no"),

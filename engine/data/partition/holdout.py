@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from strata.engine.data.apportion import apportion, label_counts
+from strata.engine.data.apportion import apportion, balanced_rows, label_counts
+from strata.engine.data.config import DataConfig
 from strata.engine.data.dataset import ClientData, Dataset, IntArray
 from strata.engine.data.parts import ClientRows, Listed, Parts
 from strata.engine.errors import DataError
@@ -113,11 +114,37 @@ def with_validation(dataset: Dataset, clients: Sequence[ClientData], fraction: f
     return Validated(dataset, rows, fraction, seed) if fraction else rows
 
 
-def published_holdout(dataset: Dataset, parts: Parts, seed: int) -> ClientRows:
+def server_rows(dataset: Dataset, data: DataConfig, seed: int) -> ClientData:
+    """The rows that servers hold before any are dealt: class-balanced shares to train on and to test on.
+
+    Test rows are of the published test split where clients' are; else they are drawn before those to train on, so that
+    a run without the latter is tested on the same.
+
+    Raises:
+        DataError: for a share that comes to nothing.
+    """
+    every, published = np.arange(len(dataset.y)), data.split == "published"
+    if not (data.server_fraction or data.server_test_fraction):
+        return ClientData(every[:0], every[:0])
+    training = every[~test_flags(dataset)] if published else every
+    pool = np.setdiff1d(every, training) if published else every
+    test = _share(dataset, pool, data.server_test_fraction, seed, "test")
+    return ClientData(_share(dataset, np.setdiff1d(training, test), data.server_fraction, seed, "train"), test)
+
+
+def _share(dataset: Dataset, pool: IntArray, fraction: float, seed: int, purpose: str) -> IntArray:
+    """A share of some rows, balanced by class, ascending."""
+    draws, size = generator(seed, "server rows", purpose), round(fraction * len(pool))
+    if fraction and not size:
+        raise DataError(f"{fraction:g} of {len(pool)} rows is none to {purpose} the server with. Raise the fraction.")
+    return np.sort(balanced_rows(dataset.groups, pool, size, dataset.group_count, draws))
+
+
+def published_holdout(dataset: Dataset, parts: Parts, seed: int, held: IntArray) -> ClientRows:
     """Deal the published test rows: of each class, every client gets the share that it got of the training rows.
 
     Test rows of classes that no client trains on are left out. A client whose shares all round to zero receives one
-    test row of the class it holds most of.
+    test row of the class it holds most of. Rows that are ``held`` by servers are dealt to nobody.
 
     Raises:
         DataError: if there are not enough test rows for that.
@@ -125,7 +152,7 @@ def published_holdout(dataset: Dataset, parts: Parts, seed: int) -> ClientRows:
     draws = generator(seed, "partition", "published")
     groups = dataset.groups
     counts_CK = label_counts(groups, parts, dataset.group_count)
-    pool, piles = np.flatnonzero(test_flags(dataset)), []
+    pool, piles = np.setdiff1d(np.flatnonzero(test_flags(dataset)), held), []
     for label in np.flatnonzero(counts_CK.sum(axis=0)):
         rows = draws.permutation(pool[groups[pool] == label])
         piles.append((rows, np.arange(len(parts)), apportion(len(rows), counts_CK[:, label].astype(np.float64))))
