@@ -197,7 +197,8 @@ def _fetched(tier: Tier[R], flight: Flight) -> R:
 def schedule_of(plan: TierPlan) -> Schedule:
     """The schedule that a tier's configuration asks for: a buffer, a deadline, to wait for all, or a given one."""
     if plan.mode == "given":
-        return deepcopy(plan.schedule)
+        own: Schedule = deepcopy(plan.schedule)
+        return own
     if plan.mode == "async":
         return Buffered(plan.buffer, plan.max_staleness)
     return Deadline(plan.deadline_s) if plan.mode == "deadline" else Synchronous()

@@ -12,7 +12,7 @@ from strata.engine.errors import ConfigError
 from strata.engine.method.algorithm import TieredAlgorithm
 from strata.engine.method.messages import Assignment, Received
 from strata.engine.method.situation import Decisions, Report
-from strata.engine.rounds.cohort import FlatTier
+from strata.engine.rounds.cohort import FlatTier, flat
 from strata.engine.rounds.costs import CallCosts, PricedClients, Prices
 from strata.engine.rounds.pools import ClientCall, ClientReply
 from strata.engine.rounds.records import report_of_probes, report_of_round
@@ -58,7 +58,7 @@ class TimedRounds:
                 f"{type(world.algorithm).__name__} has teams: the timing fidelity is for flat methods. Use "
                 "fidelity=full."
             )
-        computes = inspect.isgeneratorfunction(type(world.algorithm).global_step)
+        computes = inspect.isgeneratorfunction(flat(world).global_step)
         if computes and world.server_profile.flops_per_s < math.inf:
             raise ConfigError(
                 f"{type(world.algorithm).__name__} computes on its server, which the timing fidelity does not price. "

@@ -223,7 +223,7 @@ def test_my_server_tuned_trains_the_mean_on_the_servers_own_rows():
         clients={"count": 3},
         **{"data.server_fraction": 0.2, "data.server_test_fraction": 0.1},
     ) as run:
-        w = dict(run.global_model().named_parameters())
+        w = {name: value.detach() for name, value in run.global_model().named_parameters()}
         record, data = run.run_round(), run.world.data
         after = run.global_model()
     held = [data.server.train, data.server.test, *(np.concatenate([one.train, one.test]) for one in data.clients)]

@@ -1,5 +1,6 @@
 """Schedules that are objects of Python: whole runs."""
 
+import numpy as np
 import pytest
 
 import strata
@@ -17,7 +18,8 @@ def federation(method, schedule, *words):
 
 @pytest.mark.parametrize("method", ["fedavg", "hsgd"])
 def test_a_constant_one_is_the_deadline(method):
-    limit_s = 0.2 if method == "fedavg" else 0.15
+    with Federation.from_config(method, small_overrides(method, "agents.policy=none")) as made:
+        limit_s = float(np.median(made.run_round().calls.total_s))
     with federation(method, Constant(limit_s), "agents.policy=none") as made:
         own = list(made), made.fingerprint()
     words = small_overrides(method, "agents.policy=none", "clients.mode=deadline", f"clients.deadline_s={limit_s}")
