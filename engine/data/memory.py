@@ -16,7 +16,7 @@ from torch.utils.data import TensorDataset
 from strata.engine.data.config import DataConfig
 from strata.engine.data.dataset import Dataset, Task
 from strata.engine.data.sources.raw import Raw, split_flags, to_dataset
-from strata.engine.data.targets import flattened
+from strata.engine.data.supervision import flattened
 from strata.engine.errors import DataError
 
 

@@ -17,7 +17,7 @@ from strata.engine.data.folders import files
 from strata.engine.data.mapped import open_mapped
 from strata.engine.data.remarks import Remarks
 from strata.engine.data.sources.raw import Raw, client_names, published_flags
-from strata.engine.data.targets import flattened
+from strata.engine.data.supervision import flattened
 from strata.engine.errors import DataError
 
 X_NAMES = ("x", "data", "images", "inputs")
@@ -46,7 +46,7 @@ def read_npz(path: Path, config: DataConfig) -> Raw:
 
     Or ``x_train``, ``y_train``, ``x_test``, ``y_test``, or ``train_images``, ``train_labels`` and so on. Classes may
     also be ``(N, 1)``, or ``(N, K)`` with a single 1 in each row; for other targets see
-    :func:`~strata.engine.data.targets.task_of`. ``data.client_column`` names the client array if it
+    :func:`~strata.engine.data.supervision.task_of`. ``data.client_column`` names the client array if it
     is called otherwise; for ``data.layout`` see :func:`channels_first`.
 
     Raises:

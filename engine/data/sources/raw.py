@@ -16,7 +16,7 @@ from strata.engine.data.mapped import chunks
 from strata.engine.data.remarks import Remarks
 from strata.engine.data.sources.labels import decoded
 from strata.engine.data.sources.ranges import PLAIN, asked_range, range_of
-from strata.engine.data.targets import read_targets
+from strata.engine.data.supervision import read_targets
 from strata.engine.errors import DataError
 
 TABLE_SUFFIXES = {"csv": (".csv",), "tsv": (".tsv",), "parquet": (".parquet",), "jsonl": (".jsonl", ".ndjson")}
