@@ -48,7 +48,7 @@ class Stopping:
         rose = self.best is None or measure.better(value, self.best)
         self.best, self.waited = (value, 0) if rose else (self.best, self.waited + 1)
         for key, target in (("accuracy", plan.accuracy), ("target", plan.target)):
-            if not self.reason and target and not measure.better(target, value):
+            if not self.reason and target and (value == target or measure.better(value, target)):
                 self.reason = f"{kind} {measure.title} {value:.4f} has reached stop.{key}={target:g}"
         if not self.reason and plan.patience and self.waited >= plan.patience:
             moved = "fallen below" if measure.falls else "risen above"

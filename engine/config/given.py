@@ -2,8 +2,8 @@
 
 Objects stay in memory and are sent to actors; no file holds them. The configuration says that they were given
 (``data.name=memory:NAME``, ``partition.name=given``, ``delays.name=given``,
-``clients.mode=given``), and names classes and functions by where
-they are defined (``module:name``; a script's or a notebook's are of ``__main__``).
+``clients.mode=given``), and names classes and functions by where they are defined (``module:name``; a script's or a
+notebook's are of ``__main__``).
 """
 
 import sys

@@ -29,7 +29,7 @@ def _against(config: RunConfig, dataset: Dataset) -> Iterator[str]:
         if name == "auc":
             fits = task in ("classification", "multi_label")
         if not fits:
-            yield f"evaluation.metrics=[{name}]: {read}, and is measured by what fits that. Leave {name} out."
+            yield f"evaluation.metrics=[{name}]: {read}, which it is no measure of. Leave {name} out."
     headline = KNOWN[HEADLINES[task]]
     if config.stop.accuracy and headline.name != ACCURACY:
         yield (

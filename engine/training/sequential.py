@@ -218,12 +218,12 @@ class Sequential:
                 if request.pairs:
                     pairs.append(torch.stack([y, logits.argmax(1)]).cpu().numpy())
                 loss_sum += float(F.cross_entropy(logits, y, reduction="none").sum(dtype=torch.float64))
-            if not kept:
-                return Evaluation(correct, len(rows), loss_sum, pairs_of(pairs))
-            outputs, targets = torch.cat([one for one, _ in kept]), torch.cat([one for _, one in kept])
-            if not self._one_class:
-                return evaluated(request, outputs, targets, where)
-            more = further(request, outputs, targets, where)
+        if not kept:
+            return Evaluation(correct, len(rows), loss_sum, pairs_of(pairs))
+        outputs, targets = (torch.cat(parts) for parts in zip(*kept, strict=True))
+        if not self._one_class:
+            return evaluated(request, outputs, targets, where)
+        more = further(request, outputs, targets, where)
         return Evaluation(correct, len(rows), loss_sum, pairs_of(pairs), further=more)
 
 

@@ -112,8 +112,14 @@ OWN = {
 }
 
 
-@pytest.mark.parametrize("method", LEARNING)
-@pytest.mark.parametrize("task", TARGETS)
+def learners():
+    """Every method on every task: `make test` makes each on one of them, `make test-all` on both."""
+    for number, method in enumerate(LEARNING):
+        for place, task in enumerate(TARGETS):
+            yield pytest.param(method, task, marks=[pytest.mark.exhaustive] * (number % 2 != place))
+
+
+@pytest.mark.parametrize(("method", "task"), list(learners()))
 def test_what_is_only_a_loss_on_a_model_learns_any_task(method, task):
     settings = {"rounds": 8, "evaluation.every": 1, "agents.policy": "none", "teams.count": 2, **OWN.get(method, {})}
     base = {key: value for key, value in SETTINGS.items() if key != "method.lr" or method != "permfl"}

@@ -91,7 +91,8 @@ def _check_request(dataset: Dataset, clients: int, config: PartitionConfig, data
             f"partition.name={config.name} lists who holds which rows, and data.server_fraction or "
             "data.server_test_fraction takes some of them. Set these to 0, or choose another partition.name."
         )
-    total = int((~test_flags(dataset)).sum()) if data.split == "published" else len(dataset.y)
+    dealt = ~test_flags(dataset) if data.split == "published" else np.ones(len(dataset.y), np.bool_)
+    total = int(dealt.sum()) - int(dealt[held].sum())
     if clients * config.min_samples > total:
         raise DataError(
             f"{clients} clients × partition.min_samples={config.min_samples} = {clients * config.min_samples} samples, "

@@ -222,7 +222,7 @@ def from_frame(
         remarks = sum((said for _, said in blocks), remarks)
     return Raw(
         x=x,
-        labels=frame[targets[0] if len(targets) == 1 else targets].to_numpy(),
+        labels=_labels(frame, targets, where),
         test=test,
         natural=client,
         names=names if len(targets) == 1 else targets,
@@ -230,6 +230,18 @@ def from_frame(
         ready=not (config.text or vectors),
         remarks=remarks,
     )
+
+
+def _labels(frame: pd.DataFrame, targets: list[str], where: str) -> NDArray[np.generic]:
+    """The target as it stands in the table ``(N,)``; several columns as numbers ``(N, D)``."""
+    if len(targets) == 1:
+        return frame[targets[0]].to_numpy()
+    try:
+        return frame[targets].to_numpy(dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            f"{where}: of several columns of a target each holds numbers: {error}. Set data.target to others or one."
+        ) from None
 
 
 def target_names(columns: Sequence[str], config: DataConfig) -> list[str]:

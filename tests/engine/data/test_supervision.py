@@ -89,6 +89,12 @@ def test_a_table_may_have_several_columns_of_targets(tmp_path):
     two = load(DataConfig(name=str(tmp_path / "homes.csv"), target="price, size"), 4, 0)
     assert (two.task, two.x.shape, two.class_names) == ("regression", (40, 3), ("price", "size"))
     np.testing.assert_allclose(two.y, NUMBERS, rtol=1e-5)
+    frame.assign(a=X[:, 0] > 0, b=(X[:, 1] > 0).astype(int)).to_parquet(tmp_path / "labels.parquet")
+    both = load(DataConfig(name=str(tmp_path / "labels.parquet"), target="a,b", inputs="c"), 4, 0)
+    assert (both.task, both.y.tolist()) == ("multi_label", (X[:, :2] > 0).astype(int).tolist())
+    frame.assign(a="red").to_parquet(tmp_path / "text.parquet")
+    with pytest.raises(DataError, match="of several columns of a target each holds numbers"):
+        load(DataConfig(name=str(tmp_path / "text.parquet"), target="a,b"), 4, 0)
     with pytest.raises(DataError, match="has no column 'sise'"):
         load(DataConfig(name=str(tmp_path / "homes.csv"), target="price,sise"), 4, 0)
 
