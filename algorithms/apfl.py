@@ -25,14 +25,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from strata.engine.method.algorithm import FlatAlgorithm
 from strata.engine.method.length import Length
 from strata.engine.method.local import LocalSgd
-from strata.engine.method.losses import Batch
+from strata.engine.method.losses import Batch, target_loss
 from strata.engine.method.messages import (
     Assignment,
     ClientInfo,
@@ -85,7 +84,7 @@ class _Mixture(nn.Module):
 def both_losses(module: nn.Module, batch: Batch) -> Tensor:
     """f(w) + f(v̄) of each sample, (B,); f(v̄) moves v and a, and leaves w alone."""
     logits, mixed = module(batch.x)
-    return F.cross_entropy(logits, batch.y, reduction="none") + F.cross_entropy(mixed, batch.y, reduction="none")
+    return target_loss(logits, batch.y) + target_loss(mixed, batch.y)
 
 
 @dataclass(frozen=True)

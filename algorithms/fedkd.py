@@ -49,7 +49,7 @@ from strata.algorithms.shared.heterogeneous import HeterogeneousAlgorithm, share
 from strata.engine.errors import ConfigError
 from strata.engine.method.length import Length
 from strata.engine.method.local import LocalSgd
-from strata.engine.method.losses import Batch, kl_divergence
+from strata.engine.method.losses import DISTILS, Batch, kl_divergence
 from strata.engine.method.messages import (
     Assignment,
     ClientInfo,
@@ -60,7 +60,7 @@ from strata.engine.method.messages import (
     require_cohort,
 )
 from strata.engine.method.requests import Trained
-from strata.engine.models.base import Buildable, init_params
+from strata.engine.models.base import Buildable, FeatureModel, init_params
 from strata.engine.models.spec import Joint, ModelSpec, feature_width, join_params, split_params
 from strata.engine.options import option
 from strata.engine.params import Params, weighted_mean
@@ -160,6 +160,8 @@ class Bridged:
 class _BridgedModule(nn.ModuleDict):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         p, g = self["p"], self["g"]
+        assert isinstance(p, FeatureModel)
+        assert isinstance(g, FeatureModel)
         h_p, h_g = p.features(x), g.features(x)
         gap = (self["w"](h_g) - h_p).square().mean(-1)
         return {"p": p.head(h_p), "g": g.head(h_g), "gap": gap}
@@ -245,6 +247,7 @@ class FedKD(HeterogeneousAlgorithm[Global, Private, Down, Up]):
     """FedKD: private models and a shared one teach each other, and the shared one's changes travel compressed."""
 
     Config = FedKDConfig
+    refuses = dict.fromkeys(("regression", "multi_label"), DISTILS)
     config: FedKDConfig
 
     def __init__(self, config: Any, model: Buildable) -> None:

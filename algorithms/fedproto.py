@@ -178,6 +178,9 @@ class FedProto(HeterogeneousAlgorithm[Global, Private, Down, Up]):
     """FedProto: clients share the mean features of their classes, and no parameters."""
 
     Config = FedProtoConfig
+    refuses = dict.fromkeys(
+        ("regression", "multi_label", "next_token"), "its prototypes are the mean features of a class"
+    )
     shares_a_part = True
     config: FedProtoConfig
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from strata.algorithms.shared.heterogeneous import HeterogeneousAlgorithm, shared_member
 from strata.engine.method.length import Length
 from strata.engine.method.local import LocalSgd
-from strata.engine.method.losses import Batch, kl_divergence
+from strata.engine.method.losses import DISTILS, Batch, kl_divergence
 from strata.engine.method.messages import (
     Assignment,
     ClientInfo,
@@ -102,6 +102,7 @@ class FML(HeterogeneousAlgorithm[Global, Private, Down, Up]):
     """FML: private models and a shared one learn from each other, and the shared one is averaged."""
 
     Config = FMLConfig
+    refuses = dict.fromkeys(("regression", "multi_label"), DISTILS)
     averages = True
     config: FMLConfig
 

@@ -42,7 +42,7 @@ from strata.engine.errors import ConfigError
 from strata.engine.method.algorithm import FlatAlgorithm
 from strata.engine.method.length import Length
 from strata.engine.method.local import LocalSgd
-from strata.engine.method.losses import Batch, kl_divergence
+from strata.engine.method.losses import DISTILS, Batch, kl_divergence
 from strata.engine.method.messages import (
     Assignment,
     ClientInfo,
@@ -155,6 +155,7 @@ class Hapfl(FlatAlgorithm[Global, Personal, Down, Up]):
     """HAPFL: clients train models of assigned size and intensity beside a LiteModel that all share."""
 
     Config = HapflConfig
+    refuses = dict.fromkeys(("regression", "multi_label"), DISTILS)
     Control = StragglerControl
     has_personal_model = True
     validates = True

@@ -189,6 +189,7 @@ class PerFedRLNAS(FlatAlgorithm[Global, Personal, Down, Up]):
     """PerFedRLNAS: clients train subnets of one supernet, which agents choose."""
 
     Config = PerFedRLNASConfig
+    refuses = dict.fromkeys(("regression", "multi_label"), "its agents are paid in accuracy")
     Control = SearchControl
     has_personal_model = True
     has_choices = True

@@ -43,14 +43,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from strata.algorithms.shared.heterogeneous import HeterogeneousAlgorithm, common_width, shared_member
 from strata.engine.errors import ConfigError
 from strata.engine.method.length import Length
 from strata.engine.method.local import LocalSgd
-from strata.engine.method.losses import Batch
+from strata.engine.method.losses import Batch, target_loss
 from strata.engine.method.messages import (
     Assignment,
     ClientInfo,
@@ -162,20 +161,18 @@ def mixed_losses(module: nn.Module, batch: Batch) -> Tensor:
     """μ CE(ŷ_A) + (1 − μ) CE(ŷ_F) of each sample, (B,)."""
     assert isinstance(module, AdaptedModule)
     adapted, plain = module.outputs(batch.x)
-    return module.mu * F.cross_entropy(adapted, batch.y, reduction="none") + (1 - module.mu) * F.cross_entropy(
-        plain, batch.y, reduction="none"
-    )
+    return module.mu * target_loss(adapted, batch.y) + (1 - module.mu) * target_loss(plain, batch.y)
 
 
 def mixed_output(module: nn.Module, batch: Batch) -> Tensor:
     """CE(μ ŷ_A + (1 − μ) ŷ_F) of each sample, (B,)."""
-    return F.cross_entropy(module(batch.x), batch.y, reduction="none")
+    return target_loss(module(batch.x), batch.y)
 
 
 def adapter_loss(module: nn.Module, batch: Batch) -> Tensor:
     """CE(ŷ_A) of each sample, (B,)."""
     assert isinstance(module, AdaptedModule)
-    return F.cross_entropy(module.adapted(batch.x), batch.y, reduction="none")
+    return target_loss(module.adapted(batch.x), batch.y)
 
 
 LOSSES = {"loss": (mixed_losses, adapter_loss), "output": (mixed_output, mixed_output)}

@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+from strata.engine.evaluation.measures import Measure
+
 BARS = "▁▂▃▄▅▆▇█"
 NOTHING = "–"
 
@@ -61,6 +63,13 @@ def humanise_accuracy(accuracy: float | None) -> str:
     if accuracy is None or not math.isfinite(accuracy):
         return NOTHING
     return f"{100 * accuracy:.2f} %"
+
+
+def humanise_measure(measure: Measure, value: float | None) -> str:
+    """Write a value of a measure: a share in per cent, others with four digits; ``–`` where there is none."""
+    if measure.is_share or value is None or not math.isfinite(value):
+        return humanise_accuracy(value)
+    return f"{value:.4g}"
 
 
 def sparkline(values: Sequence[float], width: int = 40) -> str:

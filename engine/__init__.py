@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from strata.engine.method.find import load_method, method_names
     from strata.engine.method.length import Length
     from strata.engine.method.local import LocalSgd, LocalTraining
-    from strata.engine.method.losses import Batch, cross_entropy
+    from strata.engine.method.losses import Batch, cross_entropy, target_loss, task_loss
     from strata.engine.method.messages import (
         Assignment,
         ClientInfo,
@@ -112,6 +112,8 @@ __all__ = [
     "method_names",
     "option",
     "require_cohort",
+    "target_loss",
+    "task_loss",
     "to_yaml",
     "unflatten",
     "uniform_mean",
@@ -173,6 +175,8 @@ HOMES = {
     "method_names": "strata.engine.method.find",
     "option": "strata.engine.options",
     "require_cohort": "strata.engine.method.messages",
+    "target_loss": "strata.engine.method.losses",
+    "task_loss": "strata.engine.method.losses",
     "to_yaml": "strata.engine.config.load",
     "unflatten": "strata.engine.params",
     "uniform_mean": "strata.engine.params",

@@ -13,6 +13,7 @@ from strata.engine.clock.profiles import client_profiles
 from strata.engine.config.given import NOTHING, Given, main_names
 from strata.engine.config.protection import protected
 from strata.engine.config.schema import ClientsConfig, RunConfig, TeamsConfig
+from strata.engine.config.tasks import require_task
 from strata.engine.data.dataset import ClientData, Dataset
 from strata.engine.data.federated import build
 from strata.engine.errors import ConfigError
@@ -24,8 +25,10 @@ from strata.engine.models.base import Buildable, init_params
 from strata.engine.models.factory import spec_of
 from strata.engine.models.spec import Family, ModelSpec
 from strata.engine.params import flatten
+from strata.engine.rounds.beside.desk import serves_one_model
 from strata.engine.rounds.cohort import choose
 from strata.engine.rounds.mixing import Mixing
+from strata.engine.rounds.schedules import Waiting
 from strata.engine.rounds.team_tier import called_members
 from strata.engine.rounds.world import TierPlan, World
 from strata.engine.seeding import derive
@@ -53,6 +56,7 @@ def build_world(config: RunConfig, given: Given = NOTHING) -> World:
     data = build(
         config.data, config.partition, config.teams.formation, clients, teams, seed, updates, given.data, given.rows
     )
+    require_task(config, data.dataset)
     spec = spec_of(config.model, data.dataset.input_shape, data.dataset.classes)
     method = kind(config.method, spec)
     unseen = choose(range(clients), config.evaluation.unseen_of(clients), seed, "unseen")
@@ -70,7 +74,7 @@ def build_world(config: RunConfig, given: Given = NOTHING) -> World:
         team_shares=config.delays.team_links == "shared",
         team_profile=team_profile(config.delays),
         server_profile=server_profile(config.delays),
-        clients_plan=_tier_plan(config.clients),
+        clients_plan=_tier_plan(config.clients, given.schedule),
         teams_plan=_tier_plan(config.teams),
         seed=seed,
         evaluation_batch=config.evaluation.batch_size,
@@ -81,14 +85,26 @@ def build_world(config: RunConfig, given: Given = NOTHING) -> World:
         main=main_names(config),
         personal=Personal(config.evaluation.personal, config.evaluation.tuned.epochs),
         unseen=unseen,
-        counts_pairs=bool(config.evaluation.metrics),
+        counts_pairs=config.evaluation.counts_pairs,
+        further=config.evaluation.further(data.dataset.task == "multi_label"),
         wire=wire,
         taking=Taking(config.robust.mean, config.robust.share, wire.server_deviation),
         attackers=hostile,
         attack_factor=multiple(config.attacks),
     )
     _require_called(world)
+    _require_served(world)
+    _ = world.metrics  # one that is not there is said now, and not by an actor
     return protected(config, world)
+
+
+def _require_served(world: World) -> None:
+    """Refuse a server's test rows where the global model is not evaluated as it is."""
+    if len(world.data.server.test) and not serves_one_model(world.algorithm):
+        raise ConfigError(
+            f"data.server_test_fraction: {type(world.algorithm).__name__} has its clients evaluated in a way of "
+            "its own, so the server cannot do it. Expected 0."
+        )
 
 
 def _require_called(world: World) -> None:
@@ -133,7 +149,12 @@ def _width(config: RunConfig, spec: ModelSpec | Family) -> int:
     return width_of(config.training.batch_clients, specs, on_gpu and config.training.device != "cpu")
 
 
-def _tier_plan(config: ClientsConfig | TeamsConfig) -> TierPlan:
+def _tier_plan(config: ClientsConfig | TeamsConfig, schedule: Waiting | None = None) -> TierPlan:
+    if (config.mode == "given") != (schedule is not None):
+        raise ConfigError(
+            f"mode={config.mode}: how long servers wait for clients is given in Python, and no file holds it. Give it "
+            "as schedule=, also to a run that is resumed or opened, e.g. strata.run(resume=FOLDER, schedule=schedule)."
+        )
     mixing = Mixing(config.update, config.staleness, config.staleness_exponent, config.staleness_grace, config.mixing)
     return TierPlan(
         config.mode,
@@ -143,4 +164,5 @@ def _tier_plan(config: ClientsConfig | TeamsConfig) -> TierPlan:
         config.buffer,
         config.max_staleness,
         mixing,
+        schedule,
     )

@@ -71,9 +71,8 @@ class Federation:
         self.singly: Counter[str] = Counter()
         self._told = 0  # the last round whose requests are counted there
         self._checkpoints = Series(state_types(self.world.algorithm))
-        self._scoring = Scoring(
-            frozenset(self.world.unseen), config.evaluation.metrics, self.world.data.dataset.classes
-        )
+        dataset = self.world.data.dataset
+        self._scoring = Scoring(frozenset(self.world.unseen), config.evaluation.metrics, dataset.classes, dataset.task)
         for line in foreword(config, self.world):
             notify(line)
         self.runtime = _start(config, self.world, notify)

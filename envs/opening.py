@@ -1,5 +1,6 @@
 """From a configuration to rounds that an environment can play, at either fidelity."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -52,7 +53,7 @@ class TrainingRounds:
         """Train the next round under what was decided."""
         record = self.record = self.federation.run_round(decisions)
         scores = record.scores.get("GM") or record.scores.get("PM")
-        accuracy = None if scores is None else scores.accuracy
+        accuracy = None if scores is None or math.isnan(scores.accuracy) else scores.accuracy
         return report_of_round(record.calls, record.round_s, record.straggling_s, accuracy)
 
 

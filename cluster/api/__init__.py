@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from strata.engine.data import memory as data
     from strata.engine.errors import StrataError, StrataWarning
     from strata.engine.federation import Federation
+    from strata.engine.rounds.schedules import Waiting
 
     __version__: str
 
@@ -43,6 +44,7 @@ __all__ = [
     "Session",
     "StrataError",
     "StrataWarning",
+    "Waiting",
     "__version__",
     "data",
     "load_config",
@@ -59,6 +61,7 @@ HOMES = {
     "Session": "strata.cluster.run.session",
     "StrataError": "strata.engine.errors",
     "StrataWarning": "strata.engine.errors",
+    "Waiting": "strata.engine.rounds.schedules",
     "load_config": "strata.engine.config.load",
     "load_model": "strata.cluster.notebook.weights",
     "load_run": "strata.cluster.notebook.handle",

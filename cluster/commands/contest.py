@@ -1,5 +1,6 @@
 """Methods run one after the other in one setting, and reports about them or about runs that exist already."""
 
+import math
 import shlex
 import time
 import warnings
@@ -42,13 +43,13 @@ class ReportOptions:
     output: Path | None = None
     target: str | None = None
 
-    def goal(self, labels: Sequence[str]) -> Goal | None:
-        """The target, if any.
+    def goal(self, labels: Sequence[str], is_share: bool) -> Goal | None:
+        """The target, if any; ``is_share``: whether what methods are compared by is one, such as an accuracy.
 
         Raises:
             ConfigError: when it is no accuracy and none of the labels.
         """
-        return None if self.target is None else goal_of(self.target, labels)
+        return None if self.target is None else goal_of(self.target, labels, 1.0 if is_share else math.inf)
 
     def baseline(self, labels: Sequence[str]) -> str | None:
         """The label that the relative columns refer to, if any.
@@ -86,7 +87,8 @@ def compare_methods(words: Sequence[str], options: ReportOptions, console: Conso
     """
     configs, remarks = resolve(words)
     labels = list(configs)
-    baseline, goal = options.baseline(labels), options.goal(labels)
+    is_share = next(iter(configs.values())).data.task != "regression"
+    baseline, goal = options.baseline(labels), options.goal(labels, is_share)
     first = configs[labels[0]]
     require_folder(options.output or Path(first.output).expanduser())
     setting = describe_setting(to_dict(first), first.seeds or [first.seed])
@@ -151,7 +153,7 @@ def report_runs(run_dirs: Sequence[Path], options: ReportOptions, console: Conso
     require_one_setting(in_common({str(run.run_dir): run.config for run in runs}, entering))
     contestants = grouped(runs)
     labels = [one.label for one in contestants]
-    baseline, goal = options.baseline(labels), options.goal(labels)
+    baseline, goal = options.baseline(labels), options.goal(labels, contestants[0].headline.is_share)
     parent = run_dirs[0].resolve().parent  # also of "."
     require_folder(options.output or parent)
     _warn_about_gaps(contestants)

@@ -50,6 +50,7 @@ def _resume(run_dir: Path, overrides: Sequence[str], console: "Console", profile
 def _run(config: "RunConfig", console: "Console", profile: bool, onward: bool) -> int:
     from strata.cluster.run.runner import newest_run, run_all
     from strata.cluster.sinks.display import display_for, failures_table, seeds_table
+    from strata.engine.evaluation.measures import measure_of
 
     summaries = run_all(config, display_for(console), profile, newest_run if onward else None)
     if len(summaries) == 1 and summaries[0].failure:
@@ -57,7 +58,7 @@ def _run(config: "RunConfig", console: "Console", profile: bool, onward: bool) -
     by_seed = dict(zip(config.seeds, summaries, strict=False))
     results = {seed: summary.last for seed, summary in by_seed.items() if not summary.failure}
     if results and len(summaries) > 1:
-        console.print(seeds_table(results))
+        console.print(seeds_table(results, measure_of(by_seed[next(iter(results))].headline)))
     if failed := {f"seed {seed}": str(summary.failure) for seed, summary in by_seed.items() if summary.failure}:
         console.print(failures_table(failed))
     return max(summary.exit_code for summary in summaries)

@@ -7,7 +7,7 @@ is worth saying though it holds, as a rule nothing.
 import copy
 import dataclasses
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -117,14 +117,11 @@ def leaves_what_it_is_given(subject: Subject) -> str:
 def _serve_again(subject: Subject, method: Method, played: Played) -> None:
     ups = subject.received(played.told, played.results)
     if isinstance(method, TieredAlgorithm):
-        method.team_step(played.owner, ups, AT)
+        subject.stepped(method.team_step(played.owner, ups, AT))
         method.to_global(played.team_after)
         ups = [Received(0, 1, played.team_up)]
-    _global_step(method, played.g, ups)
-
-
-def _global_step(method: Any, g: object, ups: Sequence[Received[Any]]) -> None:
-    method.global_step(g, ups, AT)
+    again: Any = method
+    subject.stepped(again.global_step(played.g, ups, AT))
 
 
 def sends_frozen_messages(subject: Subject) -> str:
@@ -161,7 +158,7 @@ def refuses_nobody(subject: Subject) -> str:
         served["team_step"] = played.owner
     for name, state in served.items():
         try:
-            getattr(method, name)(state, [], AT)
+            subject.stepped(getattr(method, name)(state, [], AT))
         except EmptyCohortError:
             continue
         except Exception as error:
@@ -249,7 +246,8 @@ def averages_if_it_says_so(subject: Subject) -> str:
             client: changed(played.results[client].up, None, _filling(value))
             for client, value in zip(subject.pair, values, strict=True)
         }
-        found.append(method.global_step(played.g, [Received(client, 1, up) for client, up in filled.items()], AT))
+        ups = [Received(client, 1, up) for client, up in filled.items()]
+        found.append(subject.stepped(method.global_step(played.g, ups, AT)))
     for (path, one), (_, other) in zip(leaves(found[0]), leaves(found[1]), strict=True):
         alike = not isinstance(one, Tensor) or not isinstance(other, Tensor) or torch.allclose(one, other, atol=1e-5)
         if not alike:

@@ -21,6 +21,7 @@ from strata.engine.federation import Federation
 from strata.engine.method.algorithm import FlatAlgorithm, TieredAlgorithm
 from strata.engine.method.calls import CallTable
 from strata.engine.method.messages import Assignment, ClientResult, ClientStep, Context, Received
+from strata.engine.rounds.beside.desk import Desk
 from strata.engine.rounds.records import Scores
 from strata.engine.rounds.world import Method
 from strata.engine.training.conversation import Conversation, drive
@@ -184,11 +185,15 @@ class Subject:
             noted(f"the state of client {client} after its call", result.state)
         ups = self.received(told, results)
         if isinstance(method, TieredAlgorithm):
-            team_after = noted("the team's state after its step", method.team_step(owner, ups, AT))
+            team_after = noted("the team's state after its step", self.stepped(method.team_step(owner, ups, AT)))
             team_up = noted("what the team uploads", method.to_global(team_after))
             ups = [Received(0, 1, team_up)]
-        g_after = noted("the global state after the round", method.global_step(g, ups, AT))
+        g_after = noted("the global state after the round", self.stepped(method.global_step(g, ups, AT)))
         return Played(g, g_after, owner, team_down, team_after, team_up, told, states, downs, results, prints)
+
+    def stepped(self, step: object) -> Any:
+        """What a server's step ends with; one that computes does so on the rows that servers hold."""
+        return Desk(self.world, self.world.server_profile).made(step, 7, "the server")
 
     def received(
         self, told: Mapping[int, Assignment], results: Mapping[int, ClientResult[Any, Any]]

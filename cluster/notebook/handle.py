@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
-from strata.cluster.humanise import humanise_accuracy
+from strata.cluster.humanise import humanise_measure
 from strata.cluster.report.frame import read_rounds
 from strata.cluster.run.stopping import Rule, Stopping
 from strata.cluster.run.summary import RunSummary
@@ -22,6 +22,7 @@ from strata.engine.config.given import NOTHING, Given, taken
 from strata.engine.config.load import config_from_dict, read_yaml
 from strata.engine.config.schema import RunConfig
 from strata.engine.errors import CheckpointError, ConfigError, StrataError
+from strata.engine.evaluation.measures import measure_of
 from strata.engine.identity import identity
 from strata.engine.rounds.world import World
 from strata.engine.served import Served
@@ -92,7 +93,7 @@ class Run:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What the run has come to: best and last accuracies by kind of model, virtual seconds, bytes, FLOPs."""
+        """What the run has come to: best and last headlines by kind of model, virtual seconds, bytes, FLOPs."""
         return self._summary.plain()
 
     @property
@@ -187,7 +188,10 @@ class Run:
 
     def __repr__(self) -> str:
         made = self._summary
-        last = "".join(f", {kind} {humanise_accuracy(made.last[kind])}" for kind in ordered_kinds(made.last))
+        last = "".join(
+            f", {kind} {humanise_measure(measure_of(made.headline), made.last[kind])}"
+            for kind in ordered_kinds(made.last)
+        )
         return (
             f"Run({self.config.algorithm}, seed {self.config.seed}, {made.rounds} of {self.config.rounds} rounds"
             f"{last}, {self.run_dir})"
@@ -197,11 +201,14 @@ class Run:
 def load_run(run_dir: str | Path, **given: Any) -> Run:
     """Open the folder of a run, whether it is finished or not.
 
-    Its models need what the run was given in Python, the same objects again: ``data=``, ``partition=``, ``delays=``.
+    Its models need what the run was given in Python, the same objects again: ``data=``, ``partition=``, ``delays=``,
+    ``schedule=``.
 
     Raises:
         StrataError: where no run has begun there.
     """
-    if unknown := sorted(set(given) - {"data", "partition", "delays"}):
-        raise ConfigError(f"load_run: {unknown[0]} is no object of a run. Expected data, partition or delays.")
+    if unknown := sorted(set(given) - {"data", "partition", "delays", "schedule"}):
+        raise ConfigError(
+            f"load_run: {unknown[0]} is no object of a run. Expected data, partition, delays or schedule."
+        )
     return Run(Path(run_dir).expanduser(), taken(given)[1])

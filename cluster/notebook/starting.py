@@ -47,8 +47,9 @@ def run(
         settings: the same as keyword arguments: ``rounds=20, clients={"count": 10}, **{"method.lr": 0.1}``. These may
             be objects: ``data=`` a data set of :mod:`strata.data`, ``partition=`` the rows of each client (a list, or
             a dict by client id), ``delays=`` a list of a :class:`strata.Profile` for each, ``model=`` a class or
-            function that makes a torch module of (input shape, classes). A run that is resumed is given the same
-            objects again.
+            function that makes a torch module of (input shape, classes), ``metrics=`` functions by name of a client's
+            outputs and targets, ``schedule=`` a :class:`strata.Waiting`, which says how long servers wait for their
+            clients. A run that is resumed is given the same objects again.
 
     Raises:
         StrataError: what kept the run from beginning, or ended it.

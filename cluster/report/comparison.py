@@ -13,10 +13,16 @@ from strata.cluster.report.results import EPSILON_COLUMN, Contestant, change
 from strata.cluster.report.targets import Targets
 from strata.cluster.sinks.display import mean_std
 from strata.cluster.sinks.views import KINDS
+from strata.engine.evaluation.measures import ACCURACY, KNOWN, Measure, measure_of
 from strata.engine.rounds.scores import UNSEEN
 
 FURTHER = {"macro_f1": "macro F1", "macro_f1_mean": "macro F1 of clients", "hurt": "hurt"}
-"""What an evaluation may measure beside accuracies, and how a table calls it; of the most personal kind of model."""
+"""What an evaluation may measure beside headlines, and how a table calls it; of the most personal kind of model."""
+
+
+def _form(name: str) -> Measure:
+    """How values of a column are written; those of :data:`FURTHER` are shares."""
+    return KNOWN[ACCURACY] if name in FURTHER else measure_of(name)
 
 
 @dataclass(frozen=True)
@@ -47,25 +53,33 @@ class Comparison:
     targets: Targets | None = None
     failures: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def headline(self) -> Measure:
+        """By what models are compared: accuracy, unless the task has another measure."""
+        return self.contestants[0].headline
+
     @cached_property
     def headings(self) -> list[str]:
         """Headings of the table of results."""
         relative = [f"{what} vs {self.baseline}" for what in ("time", "straggling") if self.baseline is not None]
-        return ["method", *KINDS, "worst decile", "virtual time", "straggling", "bytes", "FLOPs", *relative]
+        named = [kind if self.headline.name == ACCURACY else f"{kind} {self.headline.title}" for kind in KINDS]
+        return ["method", *named, "worst decile", "virtual time", "straggling", "bytes", "FLOPs", *relative]
 
     @cached_property
     def further(self) -> Sheet | None:
         """What only some evaluations measure, and what clients that never train are served with; None without any."""
-        unseen = [kind for one in KINDS if self._any(kind := f"{UNSEEN}{one}", "accuracy")]
-        names = {name: heading for name, heading in FURTHER.items() if self._any("", name)}
+        unseen = [kind for one in KINDS if self._any(kind := f"{UNSEEN}{one}", self.headline.name)]
+        measures = dict.fromkeys(name for one in self.contestants for name in one.runs[0].measures)
+        further = {**FURTHER, **{name: measure_of(name).title for name in measures}}
+        names = {name: heading for name, heading in further.items() if self._any("", name)}
         private = any(one.last(EPSILON_COLUMN) for one in self.contestants)
         if not unseen and not names and not private:
             return None
         rows = [
             [
                 one.label,
-                *(mean_std(one.last(f"{one.personal}.{name}")) for name in names),
-                *(mean_std(one.accuracies(kind)) for kind in unseen),
+                *(mean_std(one.last(f"{one.personal}.{name}"), _form(name)) for name in names),
+                *(mean_std(one.headlines(kind), self.headline) for kind in unseen),
                 *([one.epsilon] if private else []),
             ]
             for one in self.contestants
@@ -91,8 +105,8 @@ class Comparison:
     def _row(self, one: Contestant) -> list[str]:
         return [
             one.label,
-            *(mean_std(one.accuracies(kind)) for kind in KINDS),
-            mean_std(one.last(f"{one.personal}.worst_decile")),
+            *(mean_std(one.headlines(kind), self.headline) for kind in KINDS),
+            mean_std(one.last(f"{one.personal}.worst_decile"), self.headline),
             humanise_seconds(one.mean("virtual_s")),
             humanise_seconds(one.mean("straggling_s")),
             humanise_bytes(one.mean("bytes_total")),

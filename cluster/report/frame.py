@@ -13,8 +13,9 @@ Its index is the round; its columns, all float64:
 ``train_loss``
     NaN where no call completed.
 ``PM.accuracy`` …
-    accuracy, loss, mean, std and worst_decile of each kind of model, hurt, macro_f1 and macro_f1_mean where there are
-    some; NaN in rounds without evaluation. Kinds of clients that never train are ``unseen PM`` and so on.
+    accuracy, loss, mean, std and worst_decile of each kind of model, hurt, macro_f1, macro_f1_mean and further measures
+    (``PM.rmse``, ``PM.auc``, one's own) where there are some; NaN in rounds without
+    evaluation. Kinds of clients that never train are ``unseen PM`` and so on.
 ``metrics.NAME``
     a method's own metrics; NaN where a round has none of that name.
 """
@@ -61,8 +62,8 @@ def _row(plain: Plain) -> dict[str, float | None]:
     scores = {
         f"{kind}.{name}": value
         for kind, own in plain["scores"].items()
-        for name, value in own.items()
-        if name != "clients"
+        for name, value in {**own, **own.get("measures", {})}.items()
+        if name not in ("clients", "headline", "measures")
     }
     metrics = {f"{METRIC}{name}": value for name, value in plain["metrics"].items()}
     return {"rounds": plain["round"], **{name: plain[name] for name in NUMBERS}, **scores, **metrics}

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from rich.table import Table
 
 from strata.cluster.report.holdings_plot import plot
 from strata.engine.data.coverage import WHAT, coverage
-from strata.engine.data.dataset import FederatedData
+from strata.engine.data.dataset import Dataset, FederatedData
 from strata.engine.data.parts import Listed
 from strata.engine.data.teams.formation import held_counts
 
@@ -21,6 +22,12 @@ ALL_ROWS_UP_TO = 40
 FIRST_ROWS = 10
 TEAM_ROWS = 20
 SHOWN = 20
+TARGETS = {
+    "regression": "targets: mean ± deviation of the first columns",
+    "multi_label": "targets: samples of each of the first labels",
+    "next_token": "targets: how many tokens differ",
+}
+"""How to read the last column where samples have no classes."""
 QUANTILES = (("smallest", 0.0), ("25 %", 0.25), ("median", 0.5), ("75 %", 0.75), ("largest", 1.0))
 
 
@@ -44,13 +51,17 @@ def table(federated: FederatedData) -> Table:
     10 clients.
     """
     many = len(federated.clients) > ALL_ROWS_UP_TO
-    result = Table(title=_title(federated), caption="entropy of the classes in bits; largest: class:samples")
+    by_class = federated.dataset.has_classes
+    caption = "entropy of the classes in bits; largest: class:samples" if by_class else TARGETS[federated.dataset.task]
+    result = Table(title=_title(federated), caption=caption)
     for header in ("client", "team") if federated.teams else ("client",):
         result.add_column(header, justify="right", no_wrap=True)
-    for header in ("train", "test", "classes"):
+    for header in ("train", "test", *(("classes", "entropy") if by_class else ())):
         result.add_column(header, justify="right", no_wrap=True)
-    result.add_column("entropy", justify="right", no_wrap=True)
-    result.add_column("largest", no_wrap=True)
+    result.add_column("largest" if by_class else "targets", no_wrap=True)
+    if not by_class:
+        _add_targets(result, federated, FIRST_ROWS if many else ALL_ROWS_UP_TO)
+        return result
     counts_CK = held_counts(federated.dataset, federated.clients)
     if many:
         _add_quantiles(result, federated, counts_CK)
@@ -67,7 +78,9 @@ def lines(federated: FederatedData) -> list[str]:
     dataset = federated.dataset
     shown = [f"{label} {name}" for label, name in enumerate(dataset.class_names[:SHOWN])]
     more = f", and {dataset.classes - SHOWN} more" if dataset.classes > SHOWN else ""
-    named = [f"{dataset.classes} classes: {', '.join(shown)}{more}"] if shown else []
+    called = {"classification": "classes", "regression": "columns of numbers", "multi_label": "labels"}
+    numbered = dataset.task == "regression" and dataset.class_names[0] == "0"  # columns without names
+    named = [f"{dataset.classes} {called[dataset.task]}: {', '.join(shown)}{more}"] if shown and not numbered else []
     return [*named, *_one_sided(federated), *dataset.remarks.notes]
 
 
@@ -133,6 +146,29 @@ def _add_clients(result: Table, federated: FederatedData, counts_CK: NDArray[np.
         result.add_row("...")
 
 
+def _add_targets(result: Table, federated: FederatedData, first: int) -> None:
+    """Add the first clients with what their targets are like, where these are no classes."""
+    team_of = {client: team for team, members in federated.teams.items() for client in members}
+    for client, data in enumerate(federated.clients[:first]):
+        held = federated.dataset.y[np.concatenate([data.train, data.test])]
+        team = _team_cell(federated, str(team_of.get(client, "")))
+        told = _told(held, federated.dataset)
+        result.add_row(str(client), *team, str(len(data.train)), str(len(data.test)), told)
+    if first < len(federated.clients):
+        result.add_row("...")
+
+
+def _told(held: NDArray[Any], dataset: Dataset) -> str:
+    """What targets of a client are like, in a cell."""
+    if dataset.task == "regression":
+        spreads = zip(held.mean(axis=0)[:3], held.std(axis=0)[:3], strict=True)
+        return ", ".join(f"{mean:.3g} ± {deviation:.3g}" for mean, deviation in spreads)
+    if dataset.task == "multi_label":
+        counts = held.sum(axis=0, dtype=np.int64)[:3]
+        return " ".join(f"{label}:{count}" for label, count in enumerate(counts))
+    return str(len(np.unique(held)))
+
+
 def _holding_cells(counts_K: NDArray[np.int64]) -> list[str]:
     """Cells of a holding: classes held, entropy in bits, and ``class:samples`` of the largest three."""
     largest = [int(label) for label in np.argsort(-counts_K, kind="stable")[:3] if counts_K[label]]
@@ -153,7 +189,7 @@ def summary(federated: FederatedData) -> dict[str, float]:
     result: dict[str, float] = {
         "clients": len(federated.clients),
         "teams": len(federated.teams),
-        "classes": federated.dataset.classes,
+        "classes": federated.dataset.group_count,
         "samples": len(federated.dataset.y),
         "samples_unused": len(federated.dataset.y) - int(counts_CK.sum()),
         "train_samples": int(train.sum()),

@@ -26,14 +26,14 @@ NAMES_UP_TO = 30  # classes
 def plot(federated: FederatedData, path: Path | str) -> Path:
     """Draw who holds what into a PNG file and return its path.
 
-    Above, one column a client and one row a class: bubbles whose area is the number of samples, or a heat map for more
-    than 60 clients; clients stand team by team. Below, training and test samples of each client in the same order, and
-    a histogram of the totals.
+    Above, one column a client and one row a class (a single one where samples have none): bubbles whose area is the
+    number of samples, or a heat map for more than 60 clients; clients stand team by team. Below, training and test
+    samples of each client in the same order, and a histogram of the totals.
     """
     path = Path(path)
     order, borders = team_order(federated)
     counts_CK = held_counts(federated.dataset, federated.clients)[order]
-    rows = min(federated.dataset.classes, 40)
+    rows = min(federated.dataset.group_count, 40)
     figure = Figure(figsize=(12.0, 4.2 + 0.3 * rows), layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(2, 2, height_ratios=(0.3 * rows + 0.6, 2.2), width_ratios=(4.0, 1.0))
@@ -115,8 +115,9 @@ def _round(value: float) -> int:
 
 
 def _mark_classes(axes: "Axes", federated: FederatedData) -> None:
-    classes = federated.dataset.classes
-    names = federated.dataset.class_names or tuple(str(label) for label in range(classes))
+    dataset, classes = federated.dataset, federated.dataset.group_count
+    named = dataset.class_names if dataset.has_classes else ("samples",)
+    names = named or tuple(str(label) for label in range(classes))
     step = -(-classes // NAMES_UP_TO)
     ticks = list(range(0, classes, step))
     shortened = [names[label] if len(names[label]) <= 14 else f"{names[label][:13]}…" for label in ticks]

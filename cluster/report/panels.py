@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from strata.cluster.palette import GREY, GRID
 from strata.cluster.report.comparison import Comparison
 from strata.cluster.report.results import Contestant
+from strata.engine.evaluation.measures import Measure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,6 +45,11 @@ class Panel:
     curve: Curve
     log: str = ""
     from_zero: bool = False
+
+
+def axis_of(measure: Measure) -> tuple[str, float]:
+    """How an axis of a measure is called, and by what its values are multiplied."""
+    return (f"{measure.title} (%)", 100.0) if measure.is_share else (measure.title, 1.0)
 
 
 def figure_of(title: str, panels: Sequence[Panel], comparison: Comparison) -> Figure:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from strata.cluster.report.clients_plot import spread
 from strata.cluster.report.comparison import Comparison
 from strata.cluster.report.frame import METRIC
-from strata.cluster.report.panels import Curve, Panel, Style, figure_of, line, rolling
+from strata.cluster.report.panels import Curve, Panel, Style, axis_of, figure_of, line, rolling
 from strata.cluster.report.results import Contestant, aligned
 from strata.cluster.sinks.views import KINDS, NAMES
 from strata.engine.method.control import AGENTS, REWARD
@@ -41,7 +41,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot that can be drawn; ``panels`` are empty where the runs have nothing to show."""
+    """A plot that can be drawn; ``panels`` are empty where the runs have nothing to show.
+
+    ``{measure}`` in its texts stands for what the headline is called, ``{better}`` for where it is better.
+    """
 
     name: str
     title: str
@@ -58,35 +61,39 @@ def draw(comparison: Comparison, folder: Path) -> list[Picture]:
 def _drawn(plot: Plot, comparison: Comparison, folder: Path) -> Iterator[Picture]:
     panels = plot.panels(comparison.contestants)
     if panels:
-        path = folder / f"{plot.name}.png"
+        path, measure = folder / f"{plot.name}.png", comparison.headline
+        better = "lower" if measure.falls else "higher"
+        title, reading = (text.format(measure=measure.title, better=better) for text in (plot.title, plot.reading))
+        title, reading = (f"{text[0].upper()}{text[1:]}" for text in (title, reading))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph .* missing")  # a label in letters the font does not have
-            figure_of(plot.title, panels, comparison).savefig(path, dpi=DPI, format="png", metadata={"Software": None})
-        yield Picture(plot.title, plot.reading, path)
+            figure_of(title, panels, comparison).savefig(path, dpi=DPI, format="png", metadata={"Software": None})
+        yield Picture(title, reading, path)
 
 
 def _kinds(contestants: Sequence[Contestant]) -> list[str]:
     """Kinds of models that any of the methods has."""
-    return [kind for kind in KINDS if any(one.accuracies(kind) for one in contestants)]
+    return [kind for kind in KINDS if any(one.headlines(kind) for one in contestants)]
 
 
-def _accuracy_panels(contestants: Sequence[Contestant], x_label: str, column: str, unit: float, log: str) -> Panels:
-    """A panel a kind of model: its accuracy over a column of the rounds, which is shown in ``unit``."""
+def _headline_panels(contestants: Sequence[Contestant], x_label: str, column: str, unit: float, log: str) -> Panels:
+    """A panel a kind of model: its headline over a column of the rounds, which is shown in ``unit``."""
 
     def curve(kind: str) -> Curve:
         def draw(axes: "Axes", one: Contestant, colour: str, style: Style) -> None:
-            rounds_R, (x_SR, y_SR) = aligned(one.runs, column, f"{kind}.accuracy")
+            rounds_R, (x_SR, y_SR) = aligned(one.runs, column, f"{kind}.{measure.name}")
             if len(rounds_R):
-                line(axes, x_SR.mean(axis=0) / unit, 100 * y_SR, colour, style)
+                line(axes, x_SR.mean(axis=0) / unit, scale * y_SR, colour, style)
 
         return draw
 
-    kinds = _kinds(contestants)
-    return [Panel(f"{NAMES[kind]} models ({kind})", x_label, "accuracy (%)", curve(kind), log) for kind in kinds]
+    kinds, measure = _kinds(contestants), contestants[0].headline
+    label, scale = axis_of(measure)
+    return [Panel(f"{NAMES[kind]} models ({kind})", x_label, label, curve(kind), log) for kind in kinds]
 
 
 def _against_rounds(contestants: Sequence[Contestant]) -> Panels:
-    return _accuracy_panels(contestants, "round", "rounds", 1.0, "")
+    return _headline_panels(contestants, "round", "rounds", 1.0, "")
 
 
 def _against_time(contestants: Sequence[Contestant]) -> Panels:
@@ -109,7 +116,7 @@ def _against(contestants: Sequence[Contestant], name: str, column: str, units: M
     log = "x" if all(ends) and max(ends) / min(ends) > SPREAD else ""
     unit = _unit(max(ends), units)
     label = f"{name} ({unit}{', log scale' if log else ''})"
-    return _accuracy_panels(contestants, label, column, units[unit], log)
+    return _headline_panels(contestants, label, column, units[unit], log)
 
 
 def _unit(largest: float, units: Mapping[str, float]) -> str:
@@ -170,15 +177,15 @@ def _noisy(column: str, unit: float, window: int) -> Curve:
 PLOTS = (
     Plot(
         "accuracy-rounds",
-        "Accuracy against rounds",
-        "Higher and further left is better: which method learns most from a number of rounds, whatever they take.",
+        "{measure} against rounds",
+        "{better} and further left is better: which method learns most from a number of rounds, whatever they take.",
         _against_rounds,
     ),
     Plot(
         "accuracy-time",
-        "Accuracy against virtual time",
-        "The same curves over the simulated seconds that the devices and networks take: a curve above another one has "
-        "the better model at that moment.",
+        "{measure} against virtual time",
+        "The same curves over the simulated seconds that the devices and networks take: the curve that is {better} "
+        "has the better model at that moment.",
         _against_time,
     ),
     Plot(
@@ -190,20 +197,20 @@ PLOTS = (
     ),
     Plot(
         "accuracy-bytes",
-        "Accuracy against bytes moved",
-        "Further left is better: what an accuracy costs in traffic, both tiers and both directions together.",
+        "{measure} against bytes moved",
+        "Further left is better: what {measure} costs in traffic, both tiers and both directions together.",
         _against_bytes,
     ),
     Plot(
         "accuracy-flops",
-        "Accuracy against the clients' computation",
-        "Further left is better: what an accuracy costs in FLOPs, all clients together.",
+        "{measure} against the clients' computation",
+        "Further left is better: what {measure} costs in FLOPs, all clients together.",
         _against_flops,
     ),
     Plot(
         "accuracy-clients",
-        "Accuracy of single clients",
-        "Further right is better, and steeper is fairer: the share of the clients whose accuracy, after the last "
+        "{measure} of single clients",
+        "{better} is better, and steeper is fairer: the share of the clients whose {measure}, after the last "
         "evaluation, is at most the one below; all seeds together.",
         spread,
     ),

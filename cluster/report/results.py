@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from strata.cluster.humanise import NOTHING
 from strata.cluster.report.frame import METRIC, read_rounds
 from strata.cluster.report.settings import label_of, own_part
-from strata.cluster.sinks.jsonl import CONFIG, METRICS
+from strata.cluster.sinks.jsonl import CONFIG, METRICS, read_metrics
 from strata.cluster.sinks.sink import Plain
 from strata.cluster.sinks.views import KINDS
 from strata.engine.config.load import read_yaml
 from strata.engine.errors import StrataError
+from strata.engine.evaluation.measures import ACCURACY, KNOWN, Measure, measure_of
 from strata.engine.rounds.scores import UNSEEN
 from strata.engine.transport.privacy import EPSILON
 
@@ -36,11 +37,15 @@ class Run:
         run_dir: its folder.
         config: the resolved configuration as nested plain values.
         rounds: a row a round; see :mod:`strata.cluster.report.frame`.
+        headline: by which its models are compared.
+        measures: names of what else was measured of them.
     """
 
     run_dir: Path
     config: Plain
     rounds: pd.DataFrame
+    headline: Measure = KNOWN[ACCURACY]
+    measures: Sequence[str] = ()
 
     @property
     def seed(self) -> int:
@@ -75,9 +80,14 @@ class Contestant:
         """What the runs came to in a column, of the seeds that have a number there."""
         return self.outcomes[column].dropna().tolist() if column in self.outcomes else []
 
-    def accuracies(self, kind: str) -> list[float]:
-        """Accuracies (0..1) of a kind of model after the last round, of the seeds that have one."""
-        return self.last(f"{kind}.accuracy")
+    @property
+    def headline(self) -> Measure:
+        """By what its models are compared with others': accuracy, unless the task has another measure."""
+        return self.runs[0].headline
+
+    def headlines(self, kind: str) -> list[float]:
+        """Headlines of a kind of model after the last round, accuracies 0..1, of the seeds that have one."""
+        return self.last(f"{kind}.{self.headline.name}")
 
     @property
     def epsilon(self) -> str:
@@ -88,16 +98,16 @@ class Contestant:
     @property
     def personal(self) -> str:
         """The most personal kind of model that the method has: PM, else TM, else GM."""
-        return next(kind for kind in KINDS if self.accuracies(kind))
+        return next(kind for kind in KINDS if self.headlines(kind))
 
     def numbers(self) -> dict[str, float]:
-        """The figures of the table as numbers: accuracies 0..1, seconds, bytes, FLOPs; ``_std`` over the seeds."""
+        """The figures of the table: headlines (accuracies 0..1), seconds, bytes, FLOPs; ``_std`` over the seeds."""
         kinds = (*KINDS, *(f"{UNSEEN}{kind}" for kind in KINDS))
-        found = {kind: values for kind in kinds if (values := self.accuracies(kind))}
+        found = {kind: values for kind in kinds if (values := self.headlines(kind))}
         means = {kind: statistics.fmean(values) for kind, values in found.items()}
         spread = {f"{kind}_std": statistics.stdev(values) for kind, values in found.items() if len(values) > 1}
         seconds = {name: self.mean(name) for name in ("virtual_s", "straggling_s")}
-        names = ("worst_decile", "macro_f1", "hurt")
+        names = ("worst_decile", "macro_f1", "hurt", *self.runs[0].measures)
         main = {name: statistics.fmean(values) for name in names if (values := self.last(f"{self.personal}.{name}"))}
         if said := self.last(EPSILON_COLUMN):
             main["epsilon"] = statistics.fmean(said)
@@ -114,7 +124,7 @@ def read_run(run_dir: Path) -> Run:
     """A run from its folder.
 
     Raises:
-        StrataError: where there is none, or it has no round with accuracies.
+        StrataError: where there is none, or it has no round that was evaluated.
     """
     for name in (CONFIG, METRICS):
         if not (run_dir / name).is_file():
@@ -128,7 +138,9 @@ def read_run(run_dir: Path) -> Run:
         raise StrataError(f"{run_dir / METRICS}: not the rounds of a run: {error}.") from None
     if not any(f"{kind}.accuracy" in rounds for kind in KINDS):
         raise StrataError(f"{run_dir}: none of its {len(rounds)} rounds was evaluated; there is nothing to compare.")
-    return Run(run_dir, config, rounds)
+    scores = next(own for plain in read_metrics(run_dir / METRICS) for own in plain["scores"].values())
+    headline, measures = scores.get("headline", ACCURACY), scores.get("measures", {})
+    return Run(run_dir, config, rounds, measure_of(headline), [name for name in measures if name != headline])
 
 
 def grouped(runs: Sequence[Run]) -> list[Contestant]:

@@ -2,7 +2,8 @@
 
 Symbols
     m, s        a method and a seed;  a_{m,s}(t) accuracy of m's most personal kind of model (PM, else TM, else GM)
-                after round t, in the rounds that were evaluated
+                after round t, in the rounds that were evaluated; of other tasks what they are measured by, RMSE
+                with its sign turned, so that more is better
     best_{m,s}  max_t a_{m,s}(t)
     A_s         the target of seed s:
                     0.8      0.8, for every seed
@@ -10,9 +11,10 @@ Symbols
                     common   min_m best_{m,s} over the converging m, so that all of them reach it
     t_{m,s}     the first evaluated round with a_{m,s}(t) ≥ A_s, if there is one
 
-A method converges when its mean_s best_{m,s} comes within 10 points of the best method's. Targets of LABEL and common
-differ by seed, because seeds deal different data: a seed is compared with itself. Figures are means over those seeds of
-a method that reached their target; factors are those of the costliest method that reached it over the method's own.
+A method converges when its mean_s best_{m,s} comes within 10 points of the best method's (of RMSE: 10 %).
+Targets of LABEL and common differ by seed, because seeds deal different data: a seed is compared with itself. Figures
+are means over those seeds of a method that reached their target; factors are those of the costliest method that reached
+it over the method's own.
 """
 
 import math
@@ -26,10 +28,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from strata.cluster.humanise import NOTHING, humanise_accuracy, humanise_bytes, humanise_flops, humanise_seconds
-from strata.cluster.report.results import Contestant
+from strata.cluster.humanise import NOTHING, humanise_bytes, humanise_flops, humanise_measure, humanise_seconds
+from strata.cluster.report.results import Contestant, Run
 from strata.cluster.sinks.display import mean_std
 from strata.engine.errors import ConfigError
+from strata.engine.evaluation.measures import ACCURACY, KNOWN, Measure
 from strata.engine.suggest import closest
 
 COMMON = "common"
@@ -44,12 +47,12 @@ class Goal:
     """The target that was asked for.
 
     Attributes:
-        text: as it was written: an accuracy, ``common``, or the label of a method.
-        accuracy: 0..1, None where it follows from the runs.
+        text: as it was written: a value such as an accuracy, ``common``, or the label of a method.
+        value: an accuracy, 0..1, or what else is the headline; None where it follows from the runs.
     """
 
     text: str
-    accuracy: float | None = None
+    value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -79,15 +82,17 @@ class Targets:
 
     Attributes:
         goal: what was asked for.
-        by_seed: the target accuracy (0..1) of each seed.
+        by_seed: the target of each seed, an accuracy (0..1) or what else is the headline.
         attainments: a method each, in the order of the comparison.
         apart: labels of the methods that do not converge, and so were not asked for a common target.
+        measure: the headline.
     """
 
     goal: Goal
     by_seed: Mapping[int, float]
     attainments: Sequence[Attainment]
     apart: Sequence[str] = ()
+    measure: Measure = KNOWN[ACCURACY]
 
     @cached_property
     def headings(self) -> list[str]:
@@ -123,10 +128,12 @@ class Targets:
     @property
     def title(self) -> str:
         """What the target is, as a heading: ``until an accuracy of 80.00 %``."""
-        if self.goal.accuracy is not None:
-            return f"until an accuracy of {humanise_accuracy(self.goal.accuracy)}"
-        reading = mean_std(list(self.by_seed.values()))
-        whose = "the common accuracy" if self.goal.text == COMMON else f"the best accuracy of {self.goal.text}"
+        title = self.measure.title
+        if self.goal.value is not None:
+            article = "an" if title[0] in "aR" else "a"
+            return f"until {article} {title} of {humanise_measure(self.measure, self.goal.value)}"
+        reading = mean_std(list(self.by_seed.values()), self.measure)
+        whose = f"the common {title}" if self.goal.text == COMMON else f"the best {title} of {self.goal.text}"
         return f"until {whose}: {reading}"
 
     @property
@@ -134,24 +141,26 @@ class Targets:
         """How to read the table of targets."""
         rule = ""
         if self.goal.text == COMMON:
-            rule = " The target of a seed is the highest accuracy that all converging methods reach in it."
-        elif self.goal.accuracy is None:
-            rule = f" The target of a seed is the best accuracy of {self.goal.text} in it."
+            best = "lowest" if self.measure.falls else "highest"
+            rule = f" The target of a seed is the {best} {self.measure.title} that all converging methods reach in it."
+        elif self.goal.value is None:
+            rule = f" The target of a seed is the best {self.measure.title} of {self.goal.text} in it."
         apart = ""
         if self.apart:
             names, points = ", ".join(self.apart), round(100 * CONVERGING)
-            apart = f" Left out of it, staying more than {points} points below the best method: {names}."
+            behind = f"{points} % above" if self.measure.falls else f"{points} points below"
+            apart = f" Left out of it, staying more than {behind} the best method: {names}."
         return (
-            "Up to the first evaluated round in which a method's most personal kind of model is at or above the "
-            f"target; means over the seeds that reached it.{rule}{apart} FLOPs: of the clients' computation. Factors: "
-            "against the costliest method that reached it."
+            "Up to the first evaluated round in which a method's most personal kind of model is at or "
+            f"{'below' if self.measure.falls else 'above'} the target; means over the seeds that reached it.{rule}"
+            f"{apart} FLOPs: of the clients' computation. Factors: against the costliest method that reached it."
         )
 
     def numbers(self, label: str) -> dict[str, float]:
-        """A method's row as plain numbers, ``target_…``: accuracy 0..1, seconds, bytes, FLOPs; what is finite of it."""
+        """A method's row as plain numbers, ``target_…``: headline, seconds, bytes, FLOPs; what is finite of it."""
         (one,) = (one for one in self.attainments if one.label == label)
         found = {
-            "accuracy": statistics.fmean(self.by_seed.values()) if self.by_seed else math.nan,
+            self.measure.name: statistics.fmean(self.by_seed.values()) if self.by_seed else math.nan,
             "seeds": float(len(one.spent)),
             "rounds": one.mean("rounds"),
             "virtual_s": one.mean("virtual_s"),
@@ -187,11 +196,11 @@ def _rounds(mean: float) -> str:
     return NOTHING if math.isnan(mean) else f"{mean:.1f}".removesuffix(".0")
 
 
-def goal_of(text: str, labels: Sequence[str]) -> Goal:
-    """Read a target as it is written.
+def goal_of(text: str, labels: Sequence[str], most: float = 1.0) -> Goal:
+    """Read a target as it is written; ``most``: the largest value that can be one, 1 of an accuracy.
 
     Raises:
-        ConfigError: when it is neither an accuracy, nor ``common``, nor one of the labels.
+        ConfigError: when it is neither a value, nor ``common``, nor one of the labels.
     """
     try:
         value = float(text)
@@ -201,46 +210,64 @@ def goal_of(text: str, labels: Sequence[str]) -> Goal:
         hint = closest(text, [COMMON, *labels])
         expected = f"expected an accuracy (0..1), {COMMON}, or one of those compared: {', '.join(labels)}."
         raise ConfigError(f"--target {text}: {expected}{hint}") from None
-    if not 0 <= value <= 1:
-        raise ConfigError(f"--target {text}: expected an accuracy between 0 and 1, e.g. 0.8 for 80 %.")
+    if not 0 <= value <= most:
+        raise ConfigError(
+            f"--target {text}: expected an accuracy between 0 and 1, e.g. 0.8 for 80 %; an RMSE where the setting says "
+            "data.task=regression."
+        )
     return Goal(text, value)
 
 
 def reach(goal: Goal, contestants: Sequence[Contestant]) -> Targets:
     """Look for a target in the runs of every method."""
+    measure = contestants[0].headline
     bests = pd.DataFrame({one.label: _bests(one) for one in contestants}).sort_index()
-    apart = _apart(bests) if goal.text == COMMON else []
-    targets = _targets(goal, bests, apart)
+    apart = _apart(bests, measure) if goal.text == COMMON else []
+    targets = _targets(goal, bests, apart, _sign(measure))
     by_seed: dict[int, float] = dict(zip(targets.index.tolist(), targets.tolist(), strict=True))
-    return Targets(goal, by_seed, [_attainment(one, by_seed) for one in contestants], apart)
+    attainments = [_attainment(one, by_seed) for one in contestants]
+    told = {seed: _sign(measure) * target for seed, target in by_seed.items()}
+    return Targets(goal, told, attainments, apart, measure)
+
+
+def _sign(measure: Measure) -> float:
+    """By what values are multiplied for more to be better."""
+    return -1.0 if measure.falls else 1.0
+
+
+def _rising(one: Contestant, run: Run) -> "pd.Series[float]":
+    """a_{m,s}(t) by round; nothing where the run has no such models."""
+    column = f"{one.personal}.{one.headline.name}"
+    return _sign(one.headline) * run.rounds[column].dropna() if column in run.rounds else pd.Series(dtype=float)
 
 
 def _bests(one: Contestant) -> "pd.Series[float]":
     """best_{m,s} by seed, of the runs that have such models."""
-    column = f"{one.personal}.accuracy"
-    return pd.Series({run.seed: run.rounds[column].max() for run in one.runs if column in run.rounds})
+    found = {run.seed: _rising(one, run) for run in one.runs}
+    return pd.Series({seed: values.max() for seed, values in found.items() if len(values)})
 
 
-def _apart(bests: pd.DataFrame) -> list[str]:
+def _apart(bests: pd.DataFrame, measure: Measure) -> list[str]:
     """Labels of the methods that do not converge; ``bests``: a row a seed, a column a method."""
     means = bests.mean()
-    return list(means.index[means < means.max() - CONVERGING])
+    within = CONVERGING * abs(means.max()) if measure.falls else CONVERGING
+    return list(means.index[means < means.max() - within])
 
 
-def _targets(goal: Goal, bests: pd.DataFrame, apart: Sequence[str]) -> "pd.Series[float]":
+def _targets(goal: Goal, bests: pd.DataFrame, apart: Sequence[str], sign: float) -> "pd.Series[float]":
     """A_s by seed; a seed in which none of the methods that decide it was run has none."""
-    if goal.accuracy is not None:
-        return pd.Series(goal.accuracy, index=bests.index)
+    if goal.value is not None:
+        return pd.Series(sign * goal.value, index=bests.index)
     deciding = bests.drop(columns=list(apart)) if goal.text == COMMON else bests[[goal.text]]
     return deciding.min(axis=1).dropna()
 
 
 def _attainment(one: Contestant, by_seed: Mapping[int, float]) -> Attainment:
-    column, spent = f"{one.personal}.accuracy", {}
+    spent = {}
     for run in one.runs:
-        if run.seed in by_seed and column in run.rounds:
-            above = run.rounds[run.rounds[column] >= by_seed[run.seed]]
-            if len(above):
-                spent[run.seed] = above.iloc[0]
+        values = _rising(one, run)
+        above = values.index[values >= by_seed.get(run.seed, math.inf)]
+        if len(above):
+            spent[run.seed] = run.rounds.loc[above[0]]
     frame = pd.DataFrame.from_dict(spent, orient="index").reindex(columns=SPENT)
     return Attainment(one.label, one.personal, len(one.runs), frame)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from strata.engine.config.ending import StopConfig
 from strata.engine.errors import StrataError
-from strata.engine.rounds.records import RoundRecord
+from strata.engine.rounds.records import RoundRecord, Scores
 
 MAIN_MODEL = ("PM", "TM", "GM")  # the most personal kind of model that a method has is its main one
 
@@ -26,7 +26,7 @@ class Stopping:
     config: StopConfig = field(default_factory=StopConfig)
     rule: Rule | None = None
     reason: str = ""
-    best: float = -1.0
+    best: float | None = None
     waited: int = 0
 
     def add(self, record: RoundRecord) -> None:
@@ -39,17 +39,20 @@ class Stopping:
             return
         kind = next((kind for kind in MAIN_MODEL if kind in record.scores), None)
         if kind is not None:
-            self._evaluated(kind, record.scores[kind].accuracy)
+            self._evaluated(kind, record.scores[kind])
         if not self.reason and self.rule is not None and self._ruled(self.rule, record):
             self.reason = "the rule that was given says so"
 
-    def _evaluated(self, kind: str, accuracy: float) -> None:
-        plan, rose = self.config, accuracy > self.best
-        self.best, self.waited = (accuracy, 0) if rose else (self.best, self.waited + 1)
-        if plan.accuracy and accuracy >= plan.accuracy:
-            self.reason = f"{kind} accuracy {accuracy:.4f} has reached stop.accuracy={plan.accuracy:g}"
-        elif plan.patience and self.waited >= plan.patience:
-            self.reason = f"{kind} accuracy has not risen above {self.best:.4f} for {self.waited} evaluations"
+    def _evaluated(self, kind: str, scores: Scores) -> None:
+        plan, value, measure = self.config, scores.value, scores.measure
+        rose = self.best is None or measure.better(value, self.best)
+        self.best, self.waited = (value, 0) if rose else (self.best, self.waited + 1)
+        for key, target in (("accuracy", plan.accuracy), ("target", plan.target)):
+            if not self.reason and target and (value == target or measure.better(value, target)):
+                self.reason = f"{kind} {measure.title} {value:.4f} has reached stop.{key}={target:g}"
+        if not self.reason and plan.patience and self.waited >= plan.patience:
+            moved = "fallen below" if measure.falls else "risen above"
+            self.reason = f"{kind} {measure.title} has not {moved} {self.best:.4f} for {self.waited} evaluations"
 
     def _ruled(self, rule: Rule, record: RoundRecord) -> bool:
         try:

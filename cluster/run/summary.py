@@ -10,6 +10,7 @@ from statistics import fmean
 from strata.cluster.run.recovery import Survived
 from strata.cluster.run.stopping import Stopping
 from strata.engine.errors import StrataError
+from strata.engine.evaluation.measures import ACCURACY
 from strata.engine.rounds.records import ASYNC, RoundRecord
 from strata.engine.transport.privacy import DELTA, EPSILON
 
@@ -19,7 +20,7 @@ STALENESS = f"{ASYNC}staleness/"
 
 @dataclass
 class RunSummary:
-    """What a run came to: best and last accuracies by kind of model, and totals; ``failure``: what ended it early."""
+    """What a run came to: best and last headlines by kind of model, and totals; ``failure``: what ended it early."""
 
     run_dir: Path
     last: dict[str, float] = field(default_factory=dict)
@@ -27,6 +28,8 @@ class RunSummary:
     worst_decile: dict[str, float] = field(default_factory=dict)
     hurt: dict[str, float] = field(default_factory=dict)
     macro_f1: dict[str, float] = field(default_factory=dict)
+    measures: dict[str, dict[str, float]] = field(default_factory=dict)
+    headline: str = ACCURACY
     rounds: int = 0
     virtual_s: float = 0.0
     straggling_s: float = 0.0
@@ -49,13 +52,15 @@ class RunSummary:
     def add(self, record: RoundRecord) -> None:
         """Count one more round of the run."""
         for kind, scores in record.scores.items():
-            self.last[kind] = scores.accuracy
-            self.best[kind] = max(self.best.get(kind, 0.0), scores.accuracy)
+            self.headline, self.last[kind] = scores.measure.name, scores.value
+            self.best[kind] = scores.measure.best([self.best.get(kind, scores.value), scores.value])
             self.worst_decile[kind] = scores.worst_decile
             if scores.hurt is not None:
                 self.hurt[kind] = scores.hurt
             if scores.macro_f1 is not None:
                 self.macro_f1[kind] = scores.macro_f1
+            for name, value in (scores.measures or {}).items():
+                self.measures.setdefault(name, {})[kind] = value
         self.straggling.append(record.straggling_s)
         self.straggling_s = fmean(self.straggling)
         self.rounds += 1
@@ -93,6 +98,8 @@ class RunSummary:
             "worst_decile": self.worst_decile,
             **({"hurt": self.hurt} if self.hurt else {}),
             **({"macro_f1": self.macro_f1} if self.macro_f1 else {}),
+            **({"headline": self.headline} if self.headline != ACCURACY else {}),
+            **({"measures": self.measures} if self.measures else {}),
             "rounds": self.rounds,
             "virtual_s": self.virtual_s,
             "straggling_s": self.straggling_s,

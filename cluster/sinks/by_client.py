@@ -1,4 +1,4 @@
-"""What a run tells of single clients, in columns: every call, and every accuracy, as parquet files.
+"""What a run tells of single clients, in columns: every call, and every headline (accuracy), as parquet files.
 
 ``RUN/clients/calls`` and ``RUN/clients/scores`` are folders that are read as one table each
 (``pandas.read_parquet("RUN/clients/calls")``). Every round is a file of its own as soon as it is done; each 64 rounds
@@ -80,7 +80,7 @@ def read_calls(run_dir: Path) -> pa.Table:
 
 
 def read_scores(run_dir: Path) -> pa.Table:
-    """Accuracy of every client in every evaluated round: ``round``, ``client``, and a column for each kind of model."""
+    """Headline (accuracy) of every client in every evaluated round: ``round``, ``client``, a column a kind of model."""
     return _read(run_dir / FOLDER / SCORES)
 
 

@@ -13,7 +13,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from strata.cluster.humanise import NOTHING, humanise_accuracy
+from strata.cluster.humanise import NOTHING, humanise_measure
 from strata.cluster.sinks.sink import RunInfo, Sink
 from strata.cluster.sinks.views import (
     COLUMNS,
@@ -29,7 +29,8 @@ from strata.cluster.sinks.views import (
     summary_panel,
     summary_tables,
 )
-from strata.engine.rounds.records import RoundRecord
+from strata.engine.evaluation.measures import ACCURACY, KNOWN, Measure
+from strata.engine.rounds.records import RoundRecord, Scores
 
 WIDTHS = {"loss": 6, "time": 11, "straggling": 11, "up": 7}  # so that the lines of a run stay in columns
 
@@ -76,7 +77,7 @@ class PlainDisplay:
         if self._history and self._history.add(record):
             total = str(self._history.run.rounds)
             cells = [f"round {record.round:>{len(total)}}/{total}"]
-            cells += [f"{k} {humanise_accuracy(record.scores[k].accuracy):>8}" for k in ordered_kinds(record.scores)]
+            cells += [f"{k} {_headline(record.scores[k]):>8}" for k in ordered_kinds(record.scores)]
             found = figures(record)
             cells += [f"{heading} {found[name]:>{WIDTHS.get(name, 0)}}" for name, heading in COLUMNS.items()]
             self.message("  ".join(filter(None, [*cells, self._history.pace(record.round)])))
@@ -145,27 +146,32 @@ class LiveDisplay:
         return Group(header(self._history.run), self._bar, *rounds_and_trend(self._history))
 
 
-def mean_std(accuracies: Sequence[float]) -> str:
-    """Write accuracies (0..1) as per cent, mean ± sample standard deviation; a single one has none."""
-    if not accuracies:
+def _headline(scores: Scores) -> str:
+    named = f"{scores.measure.title} " if scores.measure.name != ACCURACY else ""
+    return named + humanise_measure(scores.measure, scores.value)
+
+
+def mean_std(values: Sequence[float], measure: Measure = KNOWN[ACCURACY]) -> str:
+    """Write values of a measure, accuracies (0..1) as per cent, as mean ± sample std; a single one has none."""
+    if not values:
         return NOTHING
-    mean = humanise_accuracy(statistics.fmean(accuracies))
-    if len(accuracies) == 1:
+    mean = humanise_measure(measure, statistics.fmean(values))
+    if len(values) == 1:
         return mean
-    return f"{mean.removesuffix(' %')} ± {humanise_accuracy(statistics.stdev(accuracies))}"
+    return f"{mean.removesuffix(' %')} ± {humanise_measure(measure, statistics.stdev(values))}"
 
 
-def seeds_table(results: Mapping[int, Mapping[str, float]]) -> Table:
-    """Tabulate accuracies (0..1) by seed and kind of model, with mean ± sample standard deviation over the seeds."""
+def seeds_table(results: Mapping[int, Mapping[str, float]], measure: Measure = KNOWN[ACCURACY]) -> Table:
+    """Tabulate headlines by seed and kind of model, with mean ± sample standard deviation over the seeds."""
     kinds = ordered_kinds(kind for scores in results.values() for kind in scores)
-    table = Table(title=f"accuracy over {len(results)} seeds", title_justify="left")
+    table = Table(title=f"{measure.title} over {len(results)} seeds", title_justify="left")
     table.add_column("seed")
     for kind in kinds:
         table.add_column(kind, justify="right", style=KINDS.get(kind, ""))
     for seed, scores in results.items():
-        table.add_row(str(seed), *(humanise_accuracy(scores.get(kind)) for kind in kinds))
+        table.add_row(str(seed), *(humanise_measure(measure, scores.get(kind)) for kind in kinds))
     table.add_section()
-    means = [mean_std([scores[kind] for scores in results.values() if kind in scores]) for kind in kinds]
+    means = [mean_std([scores[kind] for scores in results.values() if kind in scores], measure) for kind in kinds]
     table.add_row("mean ± std", *means, style="bold")
     return table
 

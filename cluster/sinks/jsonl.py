@@ -161,4 +161,7 @@ def read_records(run_dir: Path) -> Iterator[RoundRecord]:
 
 
 def _numbers(scores: Plain) -> dict[str, Any]:
-    return {key: math.nan if value is None else value for key, value in scores.items()}
+    return {
+        key: _numbers(value) if isinstance(value, Mapping) else math.nan if value is None else value
+        for key, value in scores.items()
+    }

@@ -7,7 +7,7 @@ from strata.engine.method.control import AGENTS
 from strata.engine.rounds.records import ASYNC, RoundRecord
 from strata.engine.transport.privacy import PRIVACY
 
-OWN_GROUPS = (AGENTS, ASYNC, PRIVACY)  # what a record tells of other things than the method
+OWN_GROUPS = (AGENTS, ASYNC, PRIVACY, "server/")  # what a record tells of other things than the method
 
 
 def metrics_of(record: RoundRecord) -> dict[str, float]:
@@ -45,6 +45,9 @@ def _score_metrics(record: RoundRecord) -> dict[str, float]:
         metrics[f"fairness/{kind}_worst_decile"] = scores.worst_decile
         further = {"fairness/{}_hurt": scores.hurt, "macro_f1/{}": scores.macro_f1}
         metrics |= {name.format(kind): value for name, value in further.items() if value is not None}
+        metrics |= {f"measures/{kind}_{name}": value for name, value in (scores.measures or {}).items()}
+        if scores.headline is not None:
+            metrics[f"measures_by_time/{kind}_{scores.headline}"] = scores.value
     return metrics
 
 

@@ -13,9 +13,9 @@ from rich.text import Text
 
 from strata.cluster.humanise import (
     NOTHING,
-    humanise_accuracy,
     humanise_bytes,
     humanise_flops,
+    humanise_measure,
     humanise_seconds,
     sparkline,
 )
@@ -23,6 +23,7 @@ from strata.cluster.sinks.fitting import Fitting
 from strata.cluster.sinks.jsonl import METRICS, read_metrics, record_from_plain
 from strata.cluster.sinks.sink import RunInfo
 from strata.engine.errors import ConfigError
+from strata.engine.evaluation.measures import ACCURACY, KNOWN, Measure, measure_of
 from strata.engine.method.algorithm import TieredAlgorithm
 from strata.engine.method.find import load_method
 from strata.engine.rounds.records import RoundRecord
@@ -37,7 +38,7 @@ COLUMNS = {
     "up": "bytes up",
     "done": "completed",
 }
-"""What is shown of a round beside its accuracies: the first is the last to go where a terminal is narrow."""
+"""What is shown of a round beside its headlines: the first is the last to go where a terminal is narrow."""
 HEADINGS = {"worst_decile": "worst decile", "macro_f1": "macro F1", "hurt": "hurt"}
 ROWS = 10
 NARROW = 60  # letters of a terminal below which the progress bar says less
@@ -56,7 +57,8 @@ class History:
     def __init__(self, run: RunInfo) -> None:
         self.run = run
         self.recent: deque[RoundRecord] = deque(maxlen=ROWS)  # evaluated rounds only
-        self.accuracies: dict[str, list[float]] = {}
+        self.headlines: dict[str, list[float]] = {}
+        self.measure = KNOWN[ACCURACY]
         self._wall_s: list[float] = []
         metrics = run.run_dir / METRICS
         if run.resumed_round and metrics.exists():
@@ -70,7 +72,8 @@ class History:
         if record.scores:
             self.recent.append(record)
         for kind, scores in record.scores.items():
-            self.accuracies.setdefault(kind, []).append(scores.accuracy)
+            self.headlines.setdefault(kind, []).append(scores.value)
+            self.measure = scores.measure
         return bool(record.scores)
 
     def pace(self, round: int) -> str:
@@ -84,7 +87,7 @@ class History:
     @property
     def kinds(self) -> list[str]:
         """Kinds of models seen so far: personal, team, global."""
-        return ordered_kinds(self.accuracies)
+        return ordered_kinds(self.headlines)
 
 
 def describe(run: RunInfo) -> dict[str, str]:
@@ -186,24 +189,26 @@ def _rounds(history: History, names: Collection[str]) -> Table:
     for record in history.recent:
         found = figures(record)
         cells = [found[name] for name in names]
-        table.add_row(str(record.round), *_accuracy_cells(history, record, kinds), *cells)
+        table.add_row(str(record.round), *_headline_cells(history, record, kinds), *cells)
     return table
 
 
-def _accuracy_cells(history: History, record: RoundRecord, kinds: Iterable[str]) -> list[Text]:
-    """Accuracies of a round by some kinds of models, the best so far in bold."""
+def _headline_cells(history: History, record: RoundRecord, kinds: Iterable[str]) -> list[Text]:
+    """Headlines of a round by some kinds of models, the best so far in bold."""
     cells = []
     for kind in kinds:
-        accuracy = record.scores[kind].accuracy if kind in record.scores else None
-        best = accuracy == max(history.accuracies[kind])
-        cells.append(Text(humanise_accuracy(accuracy), style="bold" if best else ""))
+        value = record.scores[kind].value if kind in record.scores else None
+        best = value == history.measure.best(history.headlines[kind])
+        cells.append(Text(humanise_measure(history.measure, value), style="bold" if best else ""))
     return cells
 
 
 def _trend(history: History, kind: str, width: int) -> Text:
-    values = history.accuracies[kind]
+    values = history.headlines[kind]
     curve = sparkline(values, width)
-    ends = f"  {humanise_accuracy(values[0])} → {humanise_accuracy(values[-1])}"
+    first, last = (humanise_measure(history.measure, value) for value in (values[0], values[-1]))
+    named = f"  of {history.measure.title}" if history.measure.name != ACCURACY else ""
+    ends = f"  {first} → {last}{named}"
     return Text.assemble(f" {kind} ", (curve, KINDS.get(kind, "")), (ends, "dim"))
 
 
@@ -225,25 +230,38 @@ def summary_panel(run: RunInfo, summary: Mapping[str, object], exit_code: int) -
 
 
 def summary_tables(summary: Mapping[str, object], narrow: bool = False) -> list[Table]:
-    """Tabulate best, last and worst accuracies, what else was measured of them, and the totals.
+    """Tabulate best, last and worst headlines, what else was measured of them, and the totals.
 
     Where it is narrow there are only the last and the worst.
     """
-    further = [name for name in ("macro_f1", "hurt") if name in summary]
-    names = ["last", "worst_decile"] if narrow else ["best", "last", "worst_decile", *further]
-    columns = {name: _floats(summary, name) for name in names}
+    measure = measure_of(str(summary.get("headline", ACCURACY)))
+    columns = {name: (measure, _floats(summary, name)) for name in ("best", "last", "worst_decile")}
+    if narrow:
+        del columns["best"]
+    else:
+        columns |= _further(summary, measure)
     scores = Table(box=None, padding=(0, 2), header_style="dim")
-    scores.add_column("" if narrow else "accuracy", no_wrap=True)
-    for name in names:
+    scores.add_column("" if narrow else measure.title, no_wrap=True)
+    for name in columns:
         scores.add_column(HEADINGS.get(name, name), justify="right", no_wrap=True)
-    for kind in ordered_kinds(columns["last"]):
+    last = columns["last"][1]
+    for kind in ordered_kinds(last):
         named = kind if narrow else f"{kind} {NAMES.get(kind, '')}".strip()
         label = Text(named, style=KINDS.get(kind, ""))
-        scores.add_row(label, *(humanise_accuracy(column.get(kind)) for column in columns.values()))
+        scores.add_row(label, *(humanise_measure(of, column.get(kind)) for of, column in columns.values()))
     totals = Table(box=None, padding=(0, 2), show_header=False)
     for name, text in _totals(summary).items():
         totals.add_row(Text(name, style="dim"), text)
-    return [scores, totals] if columns["last"] else [totals]
+    return [scores, totals] if last else [totals]
+
+
+def _further(summary: Mapping[str, object], headline: Measure) -> dict[str, tuple[Measure, dict[str, float]]]:
+    """What else was measured, by its heading: the measure, and its last values by kind of model."""
+    shares = {name: (KNOWN[ACCURACY], _floats(summary, name)) for name in ("macro_f1", "hurt") if name in summary}
+    found = summary.get("measures")
+    measures = found if isinstance(found, Mapping) else {}
+    others = {name: measure_of(name) for name in measures if name != headline.name}
+    return shares | {one.title: (one, _floats(measures, name)) for name, one in others.items()}
 
 
 def _floats(summary: Mapping[str, object], name: str) -> dict[str, float]:

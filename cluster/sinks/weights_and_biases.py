@@ -33,8 +33,11 @@ FINISH_TIMEOUT_S = 30.0  # what was not uploaded by then stays on the disk
 ID_FILE = "wandb_id"
 
 # The axis of each group of metrics. The accuracies appear twice, because W&B gives each metric one default axis.
-GROUPS = "accuracy fairness loss client team global time method agents async privacy"
-AXES = {"round": tuple(f"{group}/*" for group in GROUPS.split()), "virtual_s": ("accuracy_by_time/*",)}
+GROUPS = "accuracy measures fairness loss client team global server time method agents async privacy"
+AXES = {
+    "round": tuple(f"{group}/*" for group in GROUPS.split()),
+    "virtual_s": ("accuracy_by_time/*", "measures_by_time/*"),
+}
 
 
 class WandbSink:
@@ -266,7 +269,7 @@ def _git(*words: str, folder: Path) -> str:
 
 
 def client_tables(record: RoundRecord) -> "dict[str, wandb.Table]":
-    """Two W&B tables: every client call of the round, and every client's accuracies where they were evaluated."""
+    """Two W&B tables: every client call of the round, and every client's headlines where they were evaluated."""
     import wandb
 
     names: list[str | int] = [
@@ -290,5 +293,6 @@ def client_tables(record: RoundRecord) -> "dict[str, wandb.Table]":
         rows: list[Iterable[Any]] = [
             [client, *(scores.clients.get(client) for scores in record.scores.values())] for client in clients
         ]
-        tables["clients/accuracy"] = wandb.Table(columns=["client", *record.scores], data=rows)
+        name = next(iter(record.scores.values())).measure.name
+        tables[f"clients/{name}"] = wandb.Table(columns=["client", *record.scores], data=rows)
     return tables

@@ -61,6 +61,10 @@ class DelayConfig(Validated):
     server_down_bytes_per_s: float = option(0.0, "global server: download rate per link; 0: unlimited", ge=0)
     server_up_bytes_per_s: float = option(0.0, "global server: upload rate per link; 0: unlimited", ge=0)
     server_latency_s: float = option(0.0, "global server: seconds it adds to every global round", ge=0)
+    server_device: str = option(
+        "", "global server: device class whose speed its own computing takes; empty: it takes no virtual seconds"
+    )
+    team_device: str = option("", "team servers: the same")
     server_links: Literal["each", "shared"] = option(
         "each",
         "global server of a flat method: each client has its rates, or concurrent transfers share them",
@@ -90,6 +94,12 @@ class DelayConfig(Validated):
                 f"a CSV file as {path}availability_trace, or leave it 0."
             )
         self._check_links(path)
+        known = device_classes(self.devices) if self.server_device or self.team_device else {}
+        for key in ("server_device", "team_device"):
+            if (name := getattr(self, key)) and name not in known:
+                raise ConfigError(
+                    f"{path}{key}={name}: no such device class.{closest(name, list(known))} Found: {', '.join(known)}."
+                )
         if self.name == "trace" and not self.trace:
             raise ConfigError(f"{path}trace: {path}name=trace needs the path of a CSV file.")
         if self.name == "classes":

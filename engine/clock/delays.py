@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strata.engine.clock.config import DelayConfig
-from strata.engine.clock.devices import Profile
+from strata.engine.clock.devices import Profile, device_classes
 from strata.engine.seeding import uniform, uniforms
 
 __all__ = [
@@ -68,13 +68,14 @@ class Timing:
 def team_profile(config: DelayConfig) -> Profile:
     """The link of every team server: rates to clients and to the global server, and its latency to the latter."""
     rates = _rate(config.team_down_bytes_per_s), _rate(config.team_up_bytes_per_s)
-    return Profile("team server", down_bytes_per_s=rates[0], up_bytes_per_s=rates[1], latency_s=config.team_latency_s)
+    speed = _speed(config, config.team_device)
+    return Profile("team server", speed, *rates, latency_s=config.team_latency_s)
 
 
 def server_profile(config: DelayConfig) -> Profile:
     """The link of the global server: rates to each of its children, and the seconds that it adds to every round."""
     rates = _rate(config.server_down_bytes_per_s), _rate(config.server_up_bytes_per_s)
-    return Profile("server", down_bytes_per_s=rates[0], up_bytes_per_s=rates[1], latency_s=config.server_latency_s)
+    return Profile("server", _speed(config, config.server_device), *rates, latency_s=config.server_latency_s)
 
 
 def call_timing(
@@ -162,6 +163,11 @@ def jitter_factor(profile: Profile, seed: int, key: Key) -> float:
     if profile.jitter == "uniform":
         return 1 + scale * (2 * u - 1)
     return 1 - scale - scale * math.log(u)
+
+
+def _speed(config: DelayConfig, device: str) -> float:
+    """FLOP/s of a server that computes: those of its device class, or infinitely many."""
+    return device_classes(config.devices)[device].flops_per_s if device else math.inf
 
 
 def _rate(configured: float) -> float:

@@ -12,4 +12,7 @@ class StopConfig:
     accuracy: float = option(
         0.0, "end once the mean test accuracy of the main model is at least this; 0: never", ge=0, le=1
     )
-    patience: int = option(0, "end once it has not risen for so many evaluations; 0: never", ge=0)
+    target: float = option(
+        0.0, "the same by the measure of the task: RMSE at most this, accuracy or macro-F1 at least; 0: never", ge=0
+    )
+    patience: int = option(0, "end once that measure has not become better for so many evaluations; 0: never", ge=0)

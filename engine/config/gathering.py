@@ -13,10 +13,10 @@ class Gathering(Validated):
 
     count: int = option(1, "how many there are", ge=1)
     participation: float = option(1.0, "share of them that is invited per round, at least one", gt=0, le=1)
-    mode: Literal["sync", "deadline", "async"] = option(
+    mode: Literal["sync", "deadline", "async", "given"] = option(
         "sync",
         "sync waits for all; deadline drops and counts late uploads; async goes on as soon as buffer uploads are in, "
-        "and a round is that",
+        "and a round is that; given (clients, in Python)",
     )
     deadline_s: float = option(0.0, "deadline: virtual seconds after which an upload is late", ge=0)
     concurrency: int = option(

@@ -1,8 +1,9 @@
 """What a run is given as objects of Python instead of names: data, who holds which rows, delay profiles, code.
 
 Objects stay in memory and are sent to actors; no file holds them. The configuration says that they were given
-(``data.name=memory:NAME``, ``partition.name=given``, ``delays.name=given``), and names classes and functions by where
-they are defined (``module:name``; a script's or a notebook's are of ``__main__``).
+(``data.name=memory:NAME``, ``partition.name=given``, ``delays.name=given``,
+``clients.mode=given``), and names classes and functions by where they are defined (``module:name``; a script's or a
+notebook's are of ``__main__``).
 """
 
 import sys
@@ -19,6 +20,7 @@ from strata.engine.data.dataset import Dataset
 from strata.engine.errors import ConfigError
 from strata.engine.method.algorithm import Algorithm
 from strata.engine.method.find import MAIN, name_of, path_of
+from strata.engine.rounds.schedules import Waiting
 from strata.engine.state.encoding import types_in
 
 MODEL_KEYS = ("model", "model.name")
@@ -32,11 +34,13 @@ class Given:
         data: the data set.
         rows: the rows of each client, by client id.
         profiles: the delay profile of each client, in their order.
+        schedule: how long servers wait for their clients.
     """
 
     data: Dataset | None = None
     rows: Mapping[int, Sequence[int]] | None = None
     profiles: Sequence[Profile] | None = None
+    schedule: Waiting | None = None
 
 
 NOTHING = Given()
@@ -52,7 +56,7 @@ def taken(settings: Settings) -> tuple[dict[str, Any], Given]:
         ConfigError: for an object that no name can stand for.
     """
     plain = dict(settings)
-    data = rows = profiles = None
+    data = rows = profiles = schedule = None
     if isinstance(settings.get("data"), Dataset):
         data = settings["data"]
         plain["data"] = f"memory:{data.name}"
@@ -65,10 +69,31 @@ def taken(settings: Settings) -> tuple[dict[str, Any], Given]:
     for key in MODEL_KEYS:
         if callable(settings.get(key)):
             plain[key] = path_of(settings[key], key)
+    if "schedule" in plain:
+        schedule = plain.pop("schedule")
+        if not isinstance(schedule, Waiting):
+            raise ConfigError(
+                f"schedule={schedule!r:.80}: expected an instance of a class of your own that is a strata.Waiting. "
+                "clients.mode names the schedules that Strata has."
+            )
+        plain["clients.mode"] = "given"
+    if "metrics" in plain:
+        plain["evaluation"] = _with_metrics(plain.pop("metrics"), plain.get("evaluation", {}))
     model = plain.get("model")
     if isinstance(model, Mapping) and callable(model.get("name")):
         plain["model"] = {**model, "name": path_of(model["name"], "model.name")}
-    return plain, Given(data, rows, profiles)
+    return plain, Given(data, rows, profiles, schedule)
+
+
+def _with_metrics(metrics: object, evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the group ``evaluation`` with metrics of the user's own, functions or ``module:function``."""
+    if not isinstance(metrics, Mapping) or not all(callable(one) or isinstance(one, str) for one in metrics.values()):
+        raise ConfigError(
+            f"metrics={metrics!r:.80}: expected functions by name, e.g. {{'mape': mape}}, or names of functions, "
+            "package.module:function. Strata's own are named by evaluation.metrics."
+        )
+    named = {name: one if isinstance(one, str) else path_of(one, "metrics") for name, one in metrics.items()}
+    return {**evaluation, "own_metrics": named}
 
 
 def load_given(source: Source, overrides: Sequence[str] | Settings, settings: Settings) -> tuple[RunConfig, Given]:
@@ -144,7 +169,8 @@ def _are_profiles(value: object) -> bool:
 
 def main_names(config: RunConfig) -> dict[str, object]:
     """What a run needs of ``__main__``, a script or a notebook, by name: the module that actors have another of."""
-    paths = [config.algorithm, *(member.name for member in config.model.members())]
+    own_metrics = config.evaluation.own_metrics.values()
+    paths = [config.algorithm, *(member.name for member in config.model.members()), *own_metrics]
     own = [name for module, _, name in (path.partition(":") for path in paths) if module == MAIN]
     if not own:
         return {}

@@ -62,6 +62,13 @@ def fill_evenly(total: int, available: IntArray) -> IntArray:
     return counts
 
 
+def balanced_rows(y: IntArray, rows: IntArray, size: int, classes: int, draws: np.random.Generator) -> IntArray:
+    """``size`` of ``rows``, spread over the classes ``y`` (N,) of all rows as evenly as they allow."""
+    counts = fill_evenly(size, np.bincount(y[rows], minlength=classes))
+    picked = [draws.choice(rows[y[rows] == k], count, replace=False) for k, count in enumerate(counts) if count]
+    return np.concatenate(picked) if picked else np.empty(0, np.int64)
+
+
 def label_counts(y: IntArray, parts: Sequence[IntArray], classes: int) -> IntArray:
     """How many samples of each of K ``classes`` each part holds, ``(C, K)`` int64; parts are rows of ``y`` ``(N,)``."""
     held = parts if isinstance(parts, Parts) else Parts.of(parts)

@@ -28,7 +28,18 @@ class DataConfig:
         "of a local set: auto, idx, cifar, images (a folder per class), csv, tsv, parquet, jsonl, npz, npy (a folder "
         "of X.npy, y.npy, ..., which stay on the disk)",
     )
-    target: str = option("label", "csv, tsv, parquet, jsonl, hub: the column with the class")
+    task: Literal["auto", "classification", "regression", "multi_label", "next_token"] = option(
+        "auto",
+        "what is learnt: classification, regression (one or several numbers), multi_label (several of K labels), "
+        "next_token (of token ids, or with text); auto: as the target says, fractions are a regression, several "
+        "columns of 0 and 1 are multi_label",
+    )
+    target: str = option(
+        "label", "csv, tsv, parquet, jsonl, hub: the column of the target, or several, comma separated"
+    )
+    target_scale: Literal["none", "standard"] = option(
+        "none", "regression: targets as they are, or less the mean and by the deviation of the training rows"
+    )
     header: Literal["auto", "yes", "no"] = option(
         "auto", "csv, tsv: whether the first line names the columns; without names they are called 0, 1, 2, ..."
     )
@@ -65,6 +76,19 @@ class DataConfig:
         "client",
         "client: samples are pooled, then each client's are split by test_fraction; published: the published test "
         "split is partitioned like the training split and test_fraction is ignored",
+    )
+    server_fraction: float = option(
+        0.0,
+        "share of the training rows, class-balanced, that servers hold and no client: for methods that use them",
+        ge=0,
+        lt=1,
+    )
+    server_test_fraction: float = option(
+        0.0,
+        "share of the rows (of the published test split) that the global model is tested on at the server, "
+        "class-balanced and no client's",
+        ge=0,
+        lt=1,
     )
     label_noise: float = option(0.0, "share of training labels replaced by another class at random", ge=0, lt=1)
     alpha: float = option(0.5, "synthetic: how much the clients' models differ", ge=0)

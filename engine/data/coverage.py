@@ -48,7 +48,7 @@ WHAT = ("are never tested on classes they train on", "are tested on classes they
 
 def coverage(federated: FederatedData, first: int = LOOKED_AT) -> Coverage:
     """Which classes of the ``first`` clients, or of all if there are fewer, are on one side alone."""
-    y, classes = federated.dataset.y, federated.dataset.classes
+    y, classes = federated.dataset.groups, federated.dataset.group_count
     rows = federated.clients[:first]
     train_CK = label_counts(y, Parts.of([data.train for data in rows]), classes) > 0
     test_CK = label_counts(y, Parts.of([data.test for data in rows]), classes) > 0

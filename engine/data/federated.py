@@ -11,7 +11,7 @@ from strata.engine.data.config import DataConfig, FormationConfig, PartitionConf
 from strata.engine.data.dataset import ClientData, Dataset, FederatedData
 from strata.engine.data.partition.dealing import partition as deal_to_clients
 from strata.engine.data.partition.dealing import with_label_noise
-from strata.engine.data.partition.holdout import with_validation
+from strata.engine.data.partition.holdout import server_rows, with_validation
 from strata.engine.data.sources.catalogue import load
 from strata.engine.data.teams.formation import form_teams
 from strata.engine.errors import StrataWarning
@@ -51,11 +51,13 @@ def build(
     clean = load(data, clients, seed, own)
     for caution in clean.remarks.cautions:
         warnings.warn(caution, StrataWarning, stacklevel=2)
-    parts = deal_to_clients(clean, clients, partition, data, seed, rows)
+    server = server_rows(clean, data, seed)
+    held = np.concatenate([server.train, server.test])
+    parts = deal_to_clients(clean, clients, partition, data, seed, rows, held)
     parts = with_validation(clean, parts, data.validation_fraction, seed)
     dataset = with_label_noise(clean, parts, data.label_noise, seed)
     dataset = replace(dataset, natural=None, natural_test=None)  # as long as the data, and of no use any more
     if teams == 0:
-        return FederatedData(dataset, parts)
+        return FederatedData(dataset, parts, server=server)
     make = None if updates is None else lambda: updates(dataset, parts)
-    return FederatedData(dataset, parts, form_teams(dataset, parts, teams, formation, seed, make))
+    return FederatedData(dataset, parts, form_teams(dataset, parts, teams, formation, seed, make), server)

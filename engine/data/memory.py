@@ -5,7 +5,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,9 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import TensorDataset
 
 from strata.engine.data.config import DataConfig
-from strata.engine.data.dataset import Dataset
+from strata.engine.data.dataset import Dataset, Task
 from strata.engine.data.sources.raw import Raw, split_flags, to_dataset
+from strata.engine.data.supervision import flattened
 from strata.engine.errors import DataError
 
 
@@ -27,21 +28,26 @@ def from_arrays(
     classes: int | Sequence[str] | None = None,
     name: str = "arrays",
     range: str = "auto",
+    task: Task | Literal["auto"] = "auto",
 ) -> Dataset:
     """A data set of arrays, for ``data=`` of :func:`strata.run`.
 
     Args:
         x: inputs ``(N, ...)``: arrays, tensors or lists of numbers; images are ``(N, channels, height, width)``. uint8
             reaches a model as ``(x / 255 - 0.5) / 0.5``; for other numbers see ``range``.
-        y: class of each sample ``(N,)``: whole numbers or text.
+        y: class of each sample ``(N,)``: whole numbers or text; numbers ``(N,)`` or ``(N, D)`` of a regression; 0 and 1
+            by label ``(N, K)``; or the token that follows each row of token ids ``(N,)``.
         clients: name or number of the client that each sample comes from, ``(N,)``; ``partition`` is then ``natural``
             and ``clients.count`` all of them, unless settings say otherwise.
         test: the published test data: a pair ``(x, y)`` more of them, or flags ``(N,)`` that are True for these
             samples; ``data.split`` is then ``published``, unless settings say otherwise.
-        classes: how many there are, K, or their names; ``y`` is then ``0..K-1``. None: the values that occur in ``y``.
+        classes: how many there are, K, or their names, ``y`` is then ``0..K-1``; or names of the columns of ``y``.
+            None: the values that occur in ``y``.
         name: what it is called in tables and in the configuration, ``data.name=memory:NAME``.
         range: which values reach a model as -1 and 1, as ``data.range`` says it for files: ``auto`` takes images for
             0..1 or 0..255 by their values, and all else as it is; ``none``: all is as it is; ``LOW..HIGH``.
+        task: what is learnt, as ``data.task`` says it for files: ``auto`` takes fractions for a regression, several
+            columns of 0 and 1 for several labels, and all else for classes.
 
     Raises:
         DataError: for arrays that do not fit together, or hold what is no number.
@@ -49,9 +55,9 @@ def from_arrays(
     if not isinstance(name, str) or not re.fullmatch(r"[\w.+-]+", name):
         raise DataError(f"name={name!r}: expected letters, digits, and any of . + - _, as text.")
     where = f"data {name}"
-    inputs, labels, flags = _array(x, f"{where}, x"), _column(y, f"{where}, y"), None
+    inputs, labels, flags = _array(x, f"{where}, x"), _targets(y, f"{where}, y"), None
     if isinstance(test, tuple) and len(test) == 2:
-        more = _array(test[0], f"{where}, test x"), _column(test[1], f"{where}, test y")
+        more = _array(test[0], f"{where}, test x"), _targets(test[1], f"{where}, test y")
         _same_length(*more, f"{where}, test")
         if inputs.shape[1:] != more[0].shape[1:] or inputs.dtype != more[0].dtype:
             raise DataError(
@@ -66,7 +72,11 @@ def from_arrays(
     _same_length(inputs, labels, where)
     owners = None if clients is None else _owners(clients, len(inputs), where)
     names = _class_names(classes, labels, where)
-    return to_dataset(Raw(inputs, labels, flags, owners, names), name, where, DataConfig(range=range))
+    if task != "auto" and task not in get_args(Task):
+        raise DataError(f"{where}: task={task!r}; expected auto, {', '.join(get_args(Task))}.")
+    config = DataConfig(range=range, task=task)
+    labels, said = flattened(labels, task)
+    return to_dataset(Raw(inputs, labels, flags, owners, names, remarks=said), name, where, config)
 
 
 def from_torch(
@@ -76,8 +86,9 @@ def from_torch(
     classes: int | Sequence[str] | None = None,
     name: str = "torch",
     range: str = "auto",
+    task: Task | Literal["auto"] = "auto",
 ) -> Dataset:
-    """A data set of a torch data set, whose samples are pairs (input, class); all of it is read now, once.
+    """A data set of a torch data set, whose samples are pairs (input, target); all of it is read now, once.
 
     Args:
         dataset: with a length; inputs are tensors, arrays or pictures (which become uint8, channels first) of one
@@ -87,13 +98,14 @@ def from_torch(
         classes: see :func:`from_arrays`.
         name: see :func:`from_arrays`.
         range: see :func:`from_arrays`; ``none`` where transforms normalise.
+        task: see :func:`from_arrays`.
 
     Raises:
         DataError: for a data set without a length, or whose samples are something else.
     """
     x, y = _read(dataset, f"data {name}")
     more = None if test is None else _read(test, f"data {name}, test")
-    return from_arrays(x, y, clients, more, classes, name, range)
+    return from_arrays(x, y, clients, more, classes, name, range, task)
 
 
 def _read(dataset: "TorchDataset[Any]", where: str) -> tuple[Any, Any]:
@@ -107,14 +119,14 @@ def _read(dataset: "TorchDataset[Any]", where: str) -> tuple[Any, Any]:
         ) from None
     pairs = [dataset[place] for place in range(count)]
     if not pairs or not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs):
-        raise DataError(f"{where}: expected samples that are pairs (input, class), and at least one.")
+        raise DataError(f"{where}: expected samples that are pairs (input, target), and at least one.")
     try:
         x = np.stack([_array(_picture(one), where) for one, _ in pairs])
     except ValueError:
         raise DataError(
             f"{where}: its inputs are of several shapes; expected one. Resize them in a transform."
         ) from None
-    return x, [label.item() if hasattr(label, "item") else label for _, label in pairs]
+    return x, [label.tolist() if hasattr(label, "tolist") else label for _, label in pairs]
 
 
 def _picture(one: object) -> object:
@@ -139,9 +151,16 @@ def _column(values: Any, where: str) -> NDArray[np.generic]:
     return made
 
 
+def _targets(values: Any, where: str) -> NDArray[np.generic]:
+    made = _array(values, where)
+    if made.ndim not in (1, 2):
+        raise DataError(f"{where}: its shape is {made.shape}; expected one target a sample, (N,) or (N, D).")
+    return made
+
+
 def _same_length(x: NDArray[np.generic], y: NDArray[np.generic], where: str) -> None:
     if not x.ndim or len(x) != len(y):
-        raise DataError(f"{where}: x is of shape {x.shape} and y of shape {y.shape}; expected one class a sample.")
+        raise DataError(f"{where}: x is of shape {x.shape} and y of shape {y.shape}; expected one target a sample.")
 
 
 def _flags(test: Any, count: int, where: str) -> NDArray[np.bool_]:
@@ -169,6 +188,8 @@ def _class_names(classes: int | Sequence[str] | None, labels: NDArray[np.generic
         return ()
     if isinstance(classes, bool | str) or not isinstance(classes, int | Sequence) or not classes:
         raise DataError(f"{where}: classes={classes!r}; expected how many there are, or their names.")
+    if labels.ndim == 2 and not isinstance(classes, int):
+        return [str(one) for one in classes]
     if labels.dtype.kind not in "iu":
         raise DataError(f"{where}: y is {labels.dtype}; expected whole numbers from 0, as classes are given.")
     if isinstance(classes, int):

@@ -1,13 +1,20 @@
 """The group ``evaluation`` of the configuration."""
 
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from strata.engine.errors import ConfigError
+from strata.engine.evaluation.measures import KNOWN
 from strata.engine.options import Validated, option
 
 PersonalName = Literal["none", "last", "tuned"]
-MetricName = Literal["macro_f1", "confusion"]
+MetricName = Literal["macro_f1", "confusion", "auc"]
+
+RESERVED = ("accuracy", "loss", "mean", "std", "worst_decile", "clients", "hurt", "confusion", "headline", "measures")
+"""Names that no metric of one's own can have: they are those of something else where results are kept."""
+
+AUC = "strata.engine.evaluation.measures:auc"
 
 OF_METHODS = ("evaluation.personal", "evaluation.tuned.epochs")
 """Keys that only methods without personal models take, so that methods which are compared may differ in them."""
@@ -40,7 +47,12 @@ class EvaluationConfig(Validated):
         0.0, "share of the clients, drawn from the seed, that never train and are evaluated apart", ge=0, lt=1
     )
     metrics: list[MetricName] = option(
-        [], "beside accuracy and loss: macro_f1; confusion, the last evaluation's matrices, as confusion.json"
+        [],
+        "beside accuracy and loss: macro_f1; auc, the area under ROC, one class against the rest; confusion, the last "
+        "evaluation's matrices, as confusion.json",
+    )
+    own_metrics: dict[str, str] = option(
+        {}, "metrics of your own by name, package.module:function of a client's outputs and targets, both tensors"
     )
 
     def validate(self, path: str) -> None:
@@ -48,6 +60,23 @@ class EvaluationConfig(Validated):
         check_count(f"{path}clients", self.clients, "all")
         if len(set(self.metrics)) != len(self.metrics):
             raise ConfigError(f"{path}metrics={self.metrics}: every metric may be named once.")
+        taken = {*RESERVED, *KNOWN}
+        for name in self.own_metrics:
+            if not re.fullmatch(r"[a-z]\w*", name) or name in taken:
+                raise ConfigError(
+                    f"{path}own_metrics: {name!r} cannot be the name of a metric of one's own. Expected lower-case "
+                    "letters, digits and _, and none of the names of Strata's own measures."
+                )
+
+    @property
+    def counts_pairs(self) -> bool:
+        """Whether evaluations count which class was taken for which."""
+        return bool({"macro_f1", "confusion"} & set(self.metrics))
+
+    def further(self, always_auc: bool) -> tuple[tuple[str, str], ...]:
+        """Metrics that are computed client by client, by name, each as ``module:function``."""
+        auc = (("auc", AUC),) if always_auc or "auc" in self.metrics else ()
+        return (*auc, *self.own_metrics.items())
 
     def unseen_of(self, clients: int) -> int:
         """How many of so many clients never train: the share, rounded, and at least one where it is not 0."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from strata.engine.data.dataset import IntArray
-from strata.engine.method.requests import Evaluate, Pairs, Request
+from strata.engine.method.requests import Evaluate, Metric, Pairs, Request
 
 R = TypeVar("R")
 
@@ -31,8 +31,10 @@ def pairs_of(batches: Sequence[IntArray]) -> Pairs:
     return tuple(zip(*found.tolist(), counts.tolist(), strict=True))
 
 
-def asking_for_pairs(steps: Generator[Request, Any, R]) -> Generator[Request, Any, R]:
-    """A client's evaluation, each model of which is asked for its pairs as well."""
+def asking_for(
+    steps: Generator[Request, Any, R], pairs: bool, further: tuple[tuple[str, Metric], ...]
+) -> Generator[Request, Any, R]:
+    """A client's evaluation, each model of which is asked for its pairs, or for further metrics, as well."""
     answer = None
     while True:
         try:
@@ -40,7 +42,8 @@ def asking_for_pairs(steps: Generator[Request, Any, R]) -> Generator[Request, An
         except StopIteration as stop:
             value: R = stop.value
             return value
-        answer = yield replace(request, pairs=True) if isinstance(request, Evaluate) else request
+        more = replace(request, pairs=pairs, further=further) if isinstance(request, Evaluate) else request
+        answer = yield more
 
 
 def matrix_of(pairs: Iterable[tuple[int, int, int]], classes: int) -> IntArray:

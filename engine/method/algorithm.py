@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, ClassVar, Generic
 
+from strata.engine.data.dataset import Task
 from strata.engine.errors import ActionError
 from strata.engine.method import control
 from strata.engine.method.local import LocalSgd
@@ -25,6 +26,7 @@ from strata.engine.method.messages import (
     Down,
     G,
     Received,
+    ServerStep,
     T,
     TeamDown,
     TeamInfo,
@@ -57,6 +59,7 @@ class Algorithm(ABC, Generic[G, C, Down, Up]):
             server's gives privacy to.
         rounds_differ: whether its servers draw anew for each round what clients do, so that what a call costs is not
             known before it is made. Servers then have to wait for all that they call, or to set a deadline.
+        refuses: tasks (``data.task``) that it makes no sense for, each with the reason, which follows "and".
         population: how many clients may be called; known from before :meth:`init_global` on.
     """
 
@@ -70,6 +73,7 @@ class Algorithm(ABC, Generic[G, C, Down, Up]):
     stateless: ClassVar[bool] = False
     averages: ClassVar[bool] = False
     rounds_differ: ClassVar[bool] = False
+    refuses: ClassVar[Mapping[Task, str]] = {}
     population: int = 0
 
     def __init__(self, config: Any, model: Buildable) -> None:
@@ -157,8 +161,10 @@ class FlatAlgorithm(Algorithm[G, C, Down, Up]):
         """What a client receives. Return the same object for all clients where it is the same: it is sent once."""
 
     @abstractmethod
-    def global_step(self, g: G, ups: Sequence[Received[Up]], context: Context) -> G:
+    def global_step(self, g: G, ups: Sequence[Received[Up]], context: Context) -> G | ServerStep[G]:
         """Aggregate the cohort's uploads, ordered by client id. What is drawn, is drawn from ``context.seed``.
+
+        It may be a generator of requests, as client steps are, which are answered on the server's own rows.
 
         Raises:
             EmptyCohortError: when there are none.
@@ -223,8 +229,8 @@ class TieredAlgorithm(Algorithm[G, C, Down, Up], Generic[G, T, C, TeamDown, Down
         """What a client receives in a team round. Return the same object for all clients where it is the same."""
 
     @abstractmethod
-    def team_step(self, team: T, ups: Sequence[Received[Up]], context: Context) -> T:
-        """Aggregate one team round's uploads, ordered by client id.
+    def team_step(self, team: T, ups: Sequence[Received[Up]], context: Context) -> T | ServerStep[T]:
+        """Aggregate one team round's uploads, ordered by client id; it may ask as :meth:`global_step` may.
 
         Raises:
             EmptyCohortError: when there are none.
@@ -235,8 +241,8 @@ class TieredAlgorithm(Algorithm[G, C, Down, Up], Generic[G, T, C, TeamDown, Down
         """What a team sends up after its rounds."""
 
     @abstractmethod
-    def global_step(self, g: G, ups: Sequence[Received[TeamUp]], context: Context) -> G:
-        """Aggregate the teams' uploads, ordered by team id.
+    def global_step(self, g: G, ups: Sequence[Received[TeamUp]], context: Context) -> G | ServerStep[G]:
+        """Aggregate the teams' uploads, ordered by team id; it may be a generator of requests.
 
         Raises:
             EmptyCohortError: when there are none.

@@ -4,10 +4,11 @@ import importlib
 import inspect
 import pkgutil
 import sys
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from strata.engine.errors import ConfigError
 from strata.engine.method.algorithm import Algorithm
@@ -96,6 +97,22 @@ def path_of(code: object, key: str) -> str:
             "a script or a notebook cell."
         )
     return f"{module}:{name}"
+
+
+def load_function(path: str, key: str) -> Callable[..., Any]:
+    """The function, or what else can be called, that ``module:name`` names; ``key`` is the setting that it is for.
+
+    Raises:
+        ConfigError: when there is none.
+    """
+    module, colon, name = path.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name) if colon else None
+    except Exception as error:  # a module of the user's own may raise anything
+        raise ConfigError(f"{key}={path}: {type(error).__name__}: {error}. Expected package.module:function.") from None
+    if not callable(found):
+        raise ConfigError(f"{key}={path}: expected a function, as package.module:function.")
+    return cast("Callable[..., Any]", found)
 
 
 def short_name(algorithm: str) -> str:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from strata.engine.errors import ConfigError
 from strata.engine.method.length import Length
-from strata.engine.method.losses import Loss, SmoothedCrossEntropy, cross_entropy
+from strata.engine.method.losses import Loss, SmoothedCrossEntropy, task_loss
 from strata.engine.method.requests import AdamW, Pull, Sgd, Train
 from strata.engine.models.base import Buildable
 from strata.engine.options import Validated, option
@@ -40,7 +40,7 @@ class LocalSgd(Validated):
         start: Params,
         length: Length,
         pull: tuple[Pull, ...] = (),
-        loss: Loss = cross_entropy,
+        loss: Loss = task_loss,
     ) -> Train:
         """The request to train a model for the length of one client call."""
         optimizer = Sgd(self.lr, self.momentum, self.weight_decay)
@@ -67,7 +67,7 @@ class LocalTraining(LocalSgd):
 
     def train_in(self, round: int, model: Buildable, start: Params, length: Length, batch_size: int = 0) -> Train:
         """The request to train a model in a call of ``round``; ``batch_size`` 0 is the configured one."""
-        loss = SmoothedCrossEntropy(self.label_smoothing) if self.label_smoothing else cross_entropy
+        loss = SmoothedCrossEntropy(self.label_smoothing) if self.label_smoothing else task_loss
         request = self.train(model, start, length, loss=loss)
         lr = self.lr_in(round)
         adamw = self.optimizer == "adamw"

@@ -1,11 +1,12 @@
 """Losses that a request for training can name.
 
-# B batch, K classes
+# B batch, K classes or labels, D columns of numbers
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -14,7 +15,10 @@ from strata.engine.errors import LossError
 
 @dataclass(frozen=True)
 class Batch:
-    """One minibatch: inputs ``x`` (B, ...), classes ``y`` (B,), and the request's ``constants``."""
+    """One minibatch: inputs ``x`` (B, ...), targets ``y``, and the request's ``constants``.
+
+    Targets are classes or tokens (B,) int64, numbers (B, D) float32, or 0 and 1 by label (B, K) uint8.
+    """
 
     x: Tensor
     y: Tensor
@@ -39,6 +43,25 @@ def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
     return F.cross_entropy(model(batch.x), batch.y, reduction="none")
 
 
+def target_loss(outputs: Tensor, y: Tensor) -> Tensor:
+    """The loss of each sample's outputs, (B,), which the type of the targets tells.
+
+    Of classes and tokens (B,) int64 the cross-entropy of logits (B, K); of numbers (B, D) float32 the squared error,
+    its mean over the columns; of labels (B, K) uint8 the binary cross-entropy of logits, its mean over the labels.
+    """
+    if y.dtype.is_floating_point:
+        return (outputs - y).square().mean(1)
+    if y.dtype == torch.uint8:
+        # BCE with logits, in operations that torch.func batches as one: softplus(z) - z y.
+        return (F.softplus(outputs) - outputs * y).mean(1)
+    return F.cross_entropy(outputs, y, reduction="none")
+
+
+def task_loss(model: nn.Module, batch: Batch) -> Tensor:
+    """The loss of the task, (B,): :func:`target_loss` of the model's outputs. What requests are about by default."""
+    return target_loss(model(batch.x), batch.y)
+
+
 @dataclass(frozen=True)
 class SmoothedCrossEntropy:
     """Cross-entropy against labels that give ``smoothing`` of their mass to all classes alike."""
@@ -48,6 +71,10 @@ class SmoothedCrossEntropy:
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """The loss of each sample, (B,)."""
         return F.cross_entropy(model(batch.x), batch.y, label_smoothing=self.smoothing, reduction="none")
+
+
+DISTILS = "its models learn from each other's softmax over classes"
+"""Why a method refuses tasks without classes, where its loss has :func:`kl_divergence`."""
 
 
 def kl_divergence(teacher_BK: Tensor, student_BK: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from strata.engine.method.requests import Request
 G = TypeVar("G")  # global state
 T = TypeVar("T")  # team state
 C = TypeVar("C")  # private client state
+S = TypeVar("S")  # state of a server
 Down = TypeVar("Down")  # server → client
 Up = TypeVar("Up")  # client → server
 TeamDown = TypeVar("TeamDown")  # global server → team server
@@ -27,7 +28,8 @@ Assignment = Mapping[str, float | int | str]
 class ClientInfo:
     """What servers know of a client.
 
-    ``label_counts`` has one entry per class, of the client's training samples; ``flops_per_s`` is its nominal speed.
+    ``label_counts`` has one entry per class or label, of the client's training samples, and 0 for each output of other
+    tasks; ``flops_per_s`` is its nominal speed.
     """
 
     id: int
@@ -41,7 +43,7 @@ class ClientInfo:
     @property
     def label_entropy(self) -> float:
         """Entropy of the label distribution, in nats."""
-        shares = self.label_counts[self.label_counts > 0] / self.label_counts.sum()
+        shares = self.label_counts[self.label_counts > 0] / max(1, self.label_counts.sum())
         return float(-(shares * np.log(shares)).sum())
 
 
@@ -96,6 +98,10 @@ class Received(Generic[M]):
 
 ClientStep = Generator[Request, Any, ClientResult[C, Up]]
 """Yields requests (:mod:`strata.engine.method.requests`), is sent their answers, returns a :class:`ClientResult`."""
+
+
+ServerStep = Generator[Request, Any, S]
+"""A server's step that computes: yields requests about the rows that servers hold, returns the new state."""
 
 
 def require_cohort(method: str, ups: Sequence[object]) -> None:

@@ -1,7 +1,7 @@
 """What a method asks of the trainer, and what it gets back. A method never loops over batches itself."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from strata.engine.errors import TrainingError
 from strata.engine.method.length import Length
-from strata.engine.method.losses import Loss, cross_entropy
+from strata.engine.method.losses import Loss, task_loss
 from strata.engine.models.base import Buildable
 from strata.engine.params import Params
 
@@ -115,7 +115,7 @@ class Train:
     batch_size: int
     length: Length
     repeat_batch: bool = False
-    loss: Loss = cross_entropy
+    loss: Loss = task_loss
     trainable: frozenset[str] | None = None
     frozen: tuple[str, ...] = ()
     pull: tuple[Pull, ...] = ()
@@ -164,7 +164,7 @@ class Gradient:
     model: Buildable
     params: Params
     rows: tuple[int, ...] | None = None
-    loss: Loss = cross_entropy
+    loss: Loss = task_loss
     trainable: frozenset[str] | None = None
     constants: Mapping[str, Tensor] = field(default_factory=dict)
 
@@ -181,31 +181,51 @@ class MeanGradient:
     samples: int
 
 
+Metric = Callable[[Tensor, Tensor], float]
+"""A measure of one client: of a model's outputs (n, K) and the targets (n, ...), on the CPU. NaN: not defined there."""
+
+
 @dataclass(frozen=True)
 class Evaluate:
-    """Evaluate a model on the client's own data; with ``pairs``, also count which class was taken for which."""
+    """Evaluate a model on the client's own data; with ``pairs``, also count which class was taken for which.
+
+    ``further`` are metrics by name that are computed as well, on all of the outputs at once.
+    """
 
     model: Buildable
     params: Params
     split: Literal["train", "test", "validation"] = "test"
     pairs: bool = False
+    further: tuple[tuple[str, Metric], ...] = ()
 
 
 Pairs = tuple[tuple[int, int, int], ...]
 """How many samples of which class were taken for which: true class, predicted class, samples ≥ 1; each pair once."""
 
 
+Sums = Mapping[str, tuple[float, ...]]
+"""Sums over samples by name, one for each output of the model."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
-    """Answer to :class:`Evaluate`: counts that pool by addition. ``loss_sum`` is Σ cross-entropy over the samples.
+    """Answer to :class:`Evaluate`: counts that pool by addition.
 
-    ``pairs`` are empty unless they were asked for.
+    Attributes:
+        correct: samples whose class, or all of whose labels, are right; 0 of a regression.
+        samples: how many there are.
+        loss_sum: Σ of the task's loss over them.
+        pairs: empty unless they were asked for.
+        sums: what measures of numbers and labels follow from; see :mod:`strata.engine.evaluation.measures`.
+        further: what the metrics gave that were asked for, by name; without those that are not defined there.
     """
 
     correct: int
     samples: int
     loss_sum: float
     pairs: Pairs = ()
+    sums: Sums = field(default_factory=dict)
+    further: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def accuracy(self) -> float:

@@ -9,6 +9,7 @@ step is a synchronous round, to the bit.
 """
 
 from collections.abc import Collection, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -148,10 +149,13 @@ class Buffered:
 
 
 def schedule_of(plan: TierPlan, flights: Flights[Any] | None = None) -> Schedule:
-    """The schedule that a tier's configuration asks for: a buffer, a deadline, or waiting for all.
+    """The schedule that a tier's configuration asks for: a buffer, a deadline, waiting for all, or a given one.
 
     ``flights`` holds what is in flight where it does not wait for all.
     """
+    if plan.mode == "given":
+        own: Schedule = deepcopy(plan.schedule)
+        return own
     if plan.mode == "async":
         return Buffered(plan.buffer, plan.max_staleness, flights)
     return Deadline(plan.deadline_s) if plan.mode == "deadline" else Synchronous()

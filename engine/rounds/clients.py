@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from strata.engine.determinism import single_thread
 from strata.engine.errors import StateError
-from strata.engine.evaluation.counts import asking_for_pairs
+from strata.engine.evaluation.counts import asking_for
 from strata.engine.method.calls import LOST, NO_TEAM
 from strata.engine.method.messages import ClientInfo, ClientResult, ClientStep, Context
 from strata.engine.method.requests import Evaluation, Work
@@ -189,8 +189,8 @@ class ClientHost:
         info, service = self._world.info_in(client, call.team), self._world.service
         state = self._states.get(client) if client in self._states else self._first_state(info)
         steps = service.evaluation(info, state, call.shared)
-        if self._world.counts_pairs:
-            steps = asking_for_pairs(steps)
+        if self._world.counts_pairs or self._world.further:
+            steps = asking_for(steps, self._world.counts_pairs, self._world.metrics)
         seed, rows = service.evaluation_seed(client), self._world.data.clients[client]
         return Conversation(steps, rows, seed, f"client {client}, evaluation")
 

@@ -18,6 +18,7 @@ from strata.engine.method.messages import Assignment, Context, Received
 from strata.engine.method.uploads import require_finite, require_shapes
 from strata.engine.params import Params
 from strata.engine.rounds.accounts import together_in
+from strata.engine.rounds.beside.desk import Desk
 from strata.engine.rounds.mixing import rebased
 from strata.engine.rounds.pools import (
     ClientCall,
@@ -99,6 +100,7 @@ class ClientTier:
         self._invited: tuple[tuple[int, int], list[int]] = ((0, 0), [])
         self._began: dict[int, object] = {}  # from what uploads began that are taken in next, by client
         self.plan = world.clients_plan
+        self.desk = Desk(world, world.server_profile if team == NO_TEAM else world.team_profile)
         self.waited = Stopwatch()  # from handing calls over to their last reply
 
     def invite(self, moment: Moment, away: Collection[int] = ()) -> list[int]:
@@ -179,8 +181,10 @@ class ClientTier:
         if not self._world.taking.is_plain:
             ups = self._world.taking.taken(ups, self._began, derive(seed, "taking"))
         self._began = {}
-        after = self._aggregate(state, ups, Context(moment.round, moment.team_round, seed))
-        require_finite(after, ups, f"client {{}}, round {moment.round}{where_in(self._team, moment.team_round)}")
+        where = f"round {moment.round}{where_in(self._team, moment.team_round)}"
+        made = self._aggregate(state, ups, Context(moment.round, moment.team_round, seed))
+        after = self.desk.made(made, seed, f"the server, {where}")
+        require_finite(after, ups, f"client {{}}, {where}")
         return self._between(state, after, self.plan.mixing.share_of(ups))
 
     def _between(self, before: object, after: object, share: float) -> object:
@@ -303,42 +307,3 @@ def assignments_for(
     """What each client of a team's cohort is told: the method's default, overlaid by what was decided for it."""
     defaults = {client: world.algorithm.default_assignment(world.info_in(client, team)) for client in cohort}
     return defaults if decided is None else {c: {**defaults[c], **decided.get(c, {})} for c in cohort}
-
-
-def probe_calls(world: World, clients: Sequence[int], g: object, round: int, team_of: IntArray) -> list[ClientCall]:
-    """The calls that assess the speed of clients before a round; they come before its first team round.
-
-    ``team_of`` has the team of each client as it is now, ``(N,)``, or :data:`~strata.engine.method.calls.NO_TEAM`.
-
-    Raises:
-        ValueError: when the method has no probe.
-    """
-    down = world.algorithm.probe(g)
-    if down is None:
-        raise ValueError(f"{type(world.algorithm).__name__} has no probe")
-    return [ClientCall(c, int(team_of[c]), round, 0, {}, down, probe=True) for c in clients]
-
-
-def probed(
-    world: World, pool: ClientPool, clients: Sequence[int], g: object, round: int, team_of: IntArray
-) -> list[ClientReply]:
-    """Let clients make their probes of the method before a round; gives the replies, in the order of ``clients``.
-
-    Args:
-        world: the run.
-        pool: reaches the clients.
-        clients: their ids.
-        g: the global state, from which the method makes the probe.
-        round: the round to come.
-        team_of: the team of each client as it is now, ``(N,)``.
-
-    Raises:
-        StrataError: what broke the first probe that broke.
-        ValueError: when the method has no probe.
-    """
-    made = {}
-    for result in pool.results(pool.submit(probe_calls(world, clients, g, round, team_of))):
-        if isinstance(result, Failure):
-            raise result.error
-        made[result.client] = result
-    return [made[client] for client in clients]

@@ -15,7 +15,8 @@ from strata.engine.method.messages import Assignment, C, ClientResult, ClientSte
 from strata.engine.method.requests import Work
 from strata.engine.method.situation import CallCost
 from strata.engine.rounds.accounts import bytes_down, bytes_up, charge
-from strata.engine.rounds.cohort import assignments_for, client_calls, probe_calls
+from strata.engine.rounds.beside.probes import probe_calls
+from strata.engine.rounds.cohort import assignments_for, client_calls
 from strata.engine.rounds.mixing import rebased
 from strata.engine.rounds.pools import ClientCall, ClientReply, EvaluationCall, Evaluations, Failure, Key, Ticket
 from strata.engine.rounds.schedules import Moment

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from strata.engine.clock.delays import straggling_s
+from strata.engine.evaluation.measures import ACCURACY, Measure, measure_of
 from strata.engine.method.calls import PROBE, CallTable
 from strata.engine.method.situation import Report
 from strata.engine.stopwatch import Seconds, Spent
@@ -17,6 +18,9 @@ TEAMS = "teams/"
 """Follows :data:`ASYNC` in what is told of teams where neither tier waits; names without it are of clients there."""
 
 IN_FLIGHT = "in_flight"
+
+SERVER = -1
+"""Stands for the global server among the ids of clients, where its model is evaluated on its own test rows."""
 
 
 @dataclass(frozen=True)
@@ -53,20 +57,26 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Scores:
-    """Accuracy and loss of one kind of model over the clients' test data; None stands for what nobody asked for.
+    """What one kind of model does on the clients' test data; None stands for what nobody asked for.
+
+    The *headline* is the measure by which models of a task are compared: accuracy, unless ``headline`` names another.
 
     Attributes:
-        accuracy: Σ correct / Σ samples over all clients (pooled), 0..1.
-        loss: pooled mean cross-entropy.
-        mean: mean of the clients' accuracies.
-        std: population standard deviation of the clients' accuracies.
-        worst_decile: mean accuracy of the worst tenth of the clients (at least one).
-        clients: accuracy by client id.
-        hurt: of personal models, the share of the clients whose accuracy is below that of the global model on the same
-            rows, 0..1; None where there is no global model.
+        accuracy: Σ correct / Σ samples over all clients (pooled), 0..1; of several labels, all are correct in a sample
+            that counts; NaN of a regression.
+        loss: pooled mean of the task's loss.
+        mean: mean of the clients' headlines.
+        std: population standard deviation of the clients' headlines.
+        worst_decile: mean headline of the worst tenth of the clients (at least one).
+        clients: headline by client id.
+        hurt: of personal models, the share of the clients whose headline is worse than that of the global model on the
+            same rows, 0..1; None where there is no global model.
         macro_f1: mean F1 of the classes, of all clients' rows together, 0..1; ``macro_f1_mean``: the mean of the
             clients' own.
         confusion: how many samples of which class (rows) were taken for which (columns), K × K, of all clients.
+        headline: name of the headline among ``measures``; None: accuracy.
+        measures: further measures by name (:mod:`strata.engine.evaluation.measures`), of all clients' rows together;
+            AUC and metrics of one's own are means over clients, weighted by samples.
     """
 
     accuracy: float
@@ -79,6 +89,18 @@ class Scores:
     macro_f1: float | None = None
     macro_f1_mean: float | None = None
     confusion: Sequence[Sequence[int]] | None = None
+    headline: str | None = None
+    measures: Mapping[str, float] | None = None
+
+    @property
+    def measure(self) -> Measure:
+        """What the headline is."""
+        return measure_of(self.headline or ACCURACY)
+
+    @property
+    def value(self) -> float:
+        """The headline, of all clients' rows together."""
+        return self.accuracy if self.headline is None else (self.measures or {})[self.headline]
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,12 @@ A tier is a server with its children: a team with its clients, the global server
 schedule knows nothing of what the children are or how they are reached.
 """
 
+import math
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
+from strata.engine.errors import ConfigError
 from strata.engine.method.messages import Received
 from strata.engine.method.situation import Decisions
 from strata.engine.rounds.pools import Failure, Ticket
@@ -209,18 +211,35 @@ def watched(watch: Stopwatch, making: Pausing[Made]) -> Pausing[Made]:
         yield
 
 
-@dataclass(frozen=True)
-class Deadline:
-    """The server waits for all children, but no longer than ``limit_s`` virtual seconds; what comes later is dropped.
+class Waiting:
+    """A server that calls its children together, and waits for their replies until it closes the exchange.
 
-    A lost child is waited for until it is lost.
+    The base of a schedule of one's own, ``strata.run(…, schedule=…)``: say in :meth:`closes_s` how long the server
+    waits, or write :meth:`exchange` anew. A call is over with its exchange: what comes after it has closed is dropped
+    and counted, and its sender keeps its new state. What a schedule remembers from one exchange to the next is given by
+    :meth:`remembered`, so that a checkpoint holds it; each server has a copy of its own.
     """
 
-    limit_s: float
     away: ClassVar[Collection[int]] = ()
 
+    def closes_s(self, seconds: Sequence[float], moment: Moment) -> float:
+        """Virtual seconds after which the server waits no longer; by default it waits for all.
+
+        Args:
+            seconds: after which each child answers, or is lost, in the order of their ids; nobody, an empty one.
+            moment: round, team round, and the virtual clock when the exchange began.
+        """
+        return math.inf
+
+    def remembered(self) -> object:
+        """What is kept from one exchange to the next: a tree of tensors, numbers, text; None: nothing."""
+        return None
+
+    def remember(self, kept: Any) -> None:
+        """Take up again what :meth:`remembered` gave."""
+
     def step(self, tier: Tier[R], state: object, moment: Moment) -> Step[R]:
-        """One exchange that ends when the last child has answered, at ``limit_s`` at the latest.
+        """One exchange that ends when the last child has answered, or when it is closed.
 
         Raises:
             StrataError: the first failure among the children, whatever the others do.
@@ -232,6 +251,7 @@ class Deadline:
 
         Raises:
             StrataError: the first failure among the children, whatever the others do.
+            ConfigError: when :meth:`closes_s` gives no number of seconds.
         """
         children = tier.invite(moment)
         calls = tier.calls(children, state, moment)
@@ -244,9 +264,10 @@ class Deadline:
             by_sender[result.sender] = result
         replies, arrivals, ups, waited = [], [], [], 0.0
         together = tier.side_by_side([by_sender[call.receiver] for call in calls], moment)
+        limit_s = self._limit_s([reply.seconds for reply in together], moment)
         for call, reply in zip(calls, together, strict=True):
-            waited = max(waited, min(reply.seconds, self.limit_s))
-            in_time = reply.seconds <= self.limit_s
+            waited = max(waited, min(reply.seconds, limit_s))
+            in_time = reply.seconds <= limit_s
             if reply.arrived and in_time:
                 arrivals.append(reply)
                 ups.append(tier.received(call, reply, state))
@@ -254,6 +275,15 @@ class Deadline:
         after = tier.aggregate(state, ups, moment) if ups else state
         tier.settle([call for call, reply in zip(calls, together, strict=True) if reply.changed], moment)
         return Step(after, waited, replies, arrivals, ups)
+
+    def _limit_s(self, seconds: Sequence[float], moment: Moment) -> float:
+        limit_s = self.closes_s(seconds, moment)
+        if isinstance(limit_s, bool) or not isinstance(limit_s, int | float) or not limit_s >= 0:
+            raise ConfigError(
+                f"round {moment.round}: {type(self).__name__}.closes_s gave {limit_s!r}; expected virtual seconds ≥ 0, "
+                "infinitely many to wait for all."
+            )
+        return float(limit_s)
 
     def passed(self, seconds: float) -> None:
         """Do nothing: between two exchanges nobody is on a call."""
@@ -265,15 +295,31 @@ class Deadline:
         """Do nothing: between two exchanges nobody is on a call."""
 
     def capture(self) -> Aloft:
-        """Nothing."""
-        return Aloft()
+        """Nothing is in flight; what is remembered is kept."""
+        return Aloft(own=self.remembered())
 
     def restore(self, aloft: Aloft, remade: Remade) -> None:
-        """Do nothing: between two exchanges nobody is on a call."""
+        """Remember what was captured: between two exchanges nobody is on a call."""
+        if aloft.own is not None:
+            self.remember(aloft.own)
+
+
+@dataclass(frozen=True)
+class Deadline(Waiting):
+    """The server waits for all children, but no longer than ``limit_s`` virtual seconds; what comes later is dropped.
+
+    A lost child is waited for until it is lost.
+    """
+
+    limit_s: float
+
+    def closes_s(self, seconds: Sequence[float], moment: Moment) -> float:
+        """The deadline, whatever the children take."""
+        return self.limit_s
 
 
 @dataclass(frozen=True)
 class Synchronous(Deadline):
     """The server waits for all its children."""
 
-    limit_s: float = float("inf")
+    limit_s: float = math.inf

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain as joined
@@ -11,14 +12,16 @@ from typing import Any
 
 import numpy as np
 
+from strata.engine.data.dataset import Task
 from strata.engine.evaluation.config import MetricName
 from strata.engine.evaluation.counts import macro_f1, matrix_of
+from strata.engine.evaluation.measures import ACCURACY, HEADLINES, Measure, measure_of, measured, pooled
 from strata.engine.method.calls import LATE, LOST, OK, STALE
 from strata.engine.method.requests import Evaluation, Pairs
 from strata.engine.rounds.pools import Evaluations
-from strata.engine.rounds.records import Outcome, RoundRecord, Scores
+from strata.engine.rounds.records import SERVER, Outcome, RoundRecord, Scores
 
-PERSONAL, GLOBAL, UNSEEN = "PM", "GM", "unseen "
+PERSONAL, GLOBAL, UNSEEN, AT_SERVER = "PM", "GM", "unseen ", "server "
 
 
 @dataclass(frozen=True)
@@ -29,28 +32,49 @@ class Scoring:
         unseen: clients that never train, which are scored apart.
         metrics: beside accuracy and loss.
         classes: number of classes K.
+        task: which says what the headline is.
     """
 
     unseen: Collection[int] = ()
     metrics: Collection[MetricName] = ()
     classes: int = 0
+    task: Task = "classification"
+
+    @property
+    def measure(self) -> Measure:
+        """The task's headline."""
+        return measure_of(HEADLINES[self.task])
+
+    def headline(self, one: Evaluation) -> float:
+        """The headline of one client, which has test rows."""
+        return one.accuracy if self.measure.name == ACCURACY else measured(self.task, [one])[self.measure.name]
 
 
 def score(evaluations: Mapping[int, Evaluation], scoring: Scoring = Scoring()) -> Scores:
     """Pool the evaluations of one kind of model (by client id) over the clients that have test rows, one at least."""
     counted = {client: e for client, e in evaluations.items() if e.samples}
-    accuracies = np.array([e.accuracy for e in counted.values()])
+    headlines = np.array([scoring.headline(e) for e in counted.values()])
     samples = sum(e.samples for e in counted.values())
-    worst = np.sort(accuracies)[: max(1, len(accuracies) // 10)]
+    ordered = np.sort(headlines)[::-1] if scoring.measure.falls else np.sort(headlines)
+    worst = ordered[: max(1, len(ordered) // 10)]
+    has_accuracy = scoring.task != "regression"
     return Scores(
-        accuracy=sum(e.correct for e in counted.values()) / samples,
+        accuracy=sum(e.correct for e in counted.values()) / samples if has_accuracy else math.nan,
         loss=sum(e.loss_sum for e in counted.values()) / samples,
-        mean=float(accuracies.mean()),
-        std=float(accuracies.std()),
+        mean=float(headlines.mean()),
+        std=float(headlines.std()),
         worst_decile=float(worst.mean()),
-        clients={client: e.accuracy for client, e in counted.items()},
+        clients=dict(zip(counted, headlines.tolist(), strict=True)),
         **_further([e.pairs for e in counted.values()], scoring),
+        **_measured(list(counted.values()), scoring),
     )
+
+
+def _measured(evaluations: Sequence[Evaluation], scoring: Scoring) -> dict[str, Any]:
+    """The measures of the task and those that were asked for; nothing of a classification without any."""
+    found = measured(scoring.task, evaluations) | pooled(evaluations)
+    headline = None if scoring.measure.name == ACCURACY else scoring.measure.name
+    return {"headline": headline, "measures": found} if found else {}
 
 
 def _further(pairs: Sequence[Pairs], scoring: Scoring) -> dict[str, Any]:
@@ -68,9 +92,11 @@ def score_all(evaluations: Evaluations, scoring: Scoring = Scoring()) -> dict[st
     by_kind: dict[str, dict[int, Evaluation]] = {}
     for client, kinds in evaluations.items():
         for kind, one in kinds.items():
-            name = f"{UNSEEN}{kind}" if client in scoring.unseen else kind
-            by_kind.setdefault(name, {})[client] = one
+            beside = AT_SERVER if client == SERVER else UNSEEN if client in scoring.unseen else ""
+            by_kind.setdefault(f"{beside}{kind}", {})[client] = one
     scores = {kind: score(by_kind[kind], scoring) for kind in sorted(by_kind)}
+    if (kind := f"{AT_SERVER}{GLOBAL}") in scores:
+        scores[kind] = replace(scores[kind], clients={})  # the server is none
     return {kind: replace(one, hurt=_hurt(kind, one, scores)) for kind, one in scores.items()}
 
 
@@ -79,7 +105,8 @@ def _hurt(kind: str, own: Scores, scores: Mapping[str, Scores]) -> float | None:
     shared = scores.get(kind.replace(PERSONAL, GLOBAL))
     if PERSONAL not in kind or shared is None:
         return None
-    return fmean(accuracy < shared.clients[client] for client, accuracy in own.clients.items())
+    better = own.measure.better
+    return fmean(better(shared.clients[client], value) for client, value in own.clients.items())
 
 
 def record(round: int, virtual_s: float, outcome: Outcome, scores: Mapping[str, Scores], wall_s: float) -> RoundRecord:

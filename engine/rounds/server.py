@@ -16,12 +16,14 @@ from strata.engine.method.calls import NO_TEAM, CallTable
 from strata.engine.method.messages import Assignment, Context, Received
 from strata.engine.method.situation import Decisions
 from strata.engine.params import Params
+from strata.engine.rounds.beside.desk import Desk
+from strata.engine.rounds.beside.probes import probed
 from strata.engine.rounds.buffered import schedule_of
-from strata.engine.rounds.cohort import FlatTier, choose, probed
+from strata.engine.rounds.cohort import FlatTier, choose
 from strata.engine.rounds.costs import CallCosts, PricedClients, Prices
 from strata.engine.rounds.flying.shared_flights import flights_of
-from strata.engine.rounds.pools import ClientPool, Evaluations, TeamCall, TeamPool, TeamReply
-from strata.engine.rounds.records import Outcome
+from strata.engine.rounds.pools import ClientPool, Evaluations, TeamCall, TeamPool, TeamReply, added
+from strata.engine.rounds.records import SERVER, Outcome
 from strata.engine.rounds.schedules import Called, Moment, Schedule, Step, Tier
 from strata.engine.rounds.team import TeamServer
 from strata.engine.rounds.team_tier import TeamTier
@@ -65,6 +67,7 @@ class TopTier(Tier[Any], Protocol):
 
     plan: TierPlan
     waited: Stopwatch
+    desk: Desk
 
     @property
     def team_of(self) -> IntArray:
@@ -160,11 +163,13 @@ class GlobalServer:
             before = self._world.algorithm.steer(before, decisions.server)
         self._schedule.passed(begins_s)
         step = self._schedule.step(self._tier, before, moment)
-        self._schedule.passed(self._world.server_profile.latency_s)
+        computed_s, computed = self._tier.desk.take()
+        self._schedule.passed(self._world.server_profile.latency_s + computed_s)
         if step.counted:  # else what was decided for this round ends with it
             self.state = step.state
         self._tier.finish(self.state, moment, self._schedule.away)
-        outcome = self._with_probes(self._tier.outcome(before, step), begins_s)
+        outcome = self._with_probes(self._tier.outcome(before, step), begins_s + computed_s)
+        outcome = replace(outcome, metrics=added([outcome.metrics, computed])) if computed else outcome
         self.round += 1
         self.virtual_s += outcome.seconds
         return replace(outcome, round=self.round, virtual_s=self.virtual_s)
@@ -182,9 +187,9 @@ class GlobalServer:
             return 0.0
         return presence.wait_s(self._world.seen, self.virtual_s)
 
-    def _with_probes(self, outcome: Outcome, begins_s: float) -> Outcome:
-        """A round as it is with what came before its exchange: the wait for somebody to come, and probes."""
-        seconds = outcome.seconds + self._world.server_profile.latency_s + begins_s
+    def _with_probes(self, outcome: Outcome, beside_s: float) -> Outcome:
+        """A round with what lies beside its exchange: the seconds ``beside_s``, and the probes."""
+        seconds = outcome.seconds + self._world.server_profile.latency_s + beside_s
         if not self._probes:
             return replace(outcome, seconds=seconds)
         probes, self._probes = self._probes, []
@@ -197,7 +202,10 @@ class GlobalServer:
         It takes no virtual time.
         """
         model = self._world.algorithm.global_model(self.state)
-        return self._tier.evaluate({} if model is None else {"GM": model}, self._evaluated())
+        found = self._tier.evaluate({} if model is None else {"GM": model}, self._evaluated())
+        if model is None or not len(self._world.data.server.test):
+            return found
+        return {**found, SERVER: {"GM": self._tier.desk.evaluated(model)}}
 
     def _evaluated(self) -> Sequence[int]:
         """All clients, or as many as are drawn of those that may be called, and of the others."""

@@ -127,9 +127,12 @@ class TeamServer:
         for team_round in range(1, method.team_rounds + 1):
             moment = Moment(call.round, team_round, call.decisions, call.virtual_s + seconds)
             step = yield from self._schedule.exchange(tier, state, moment)
-            outcomes.append(tier.outcome(state, step))
+            computed_s, computed = tier.desk.take()
+            self._schedule.passed(computed_s)
+            outcome = tier.outcome(state, step)
+            outcomes.append(replace(outcome, metrics=added([outcome.metrics, computed])) if computed else outcome)
             senders |= {up.sender for up in step.ups}
-            state, seconds = step.state, seconds + step.seconds
+            state, seconds = step.state, seconds + step.seconds + computed_s
         self._made, self._ended_s = state, call.virtual_s + seconds
         if not self._goes_on:
             self._kept = self._underway()
@@ -174,9 +177,10 @@ class TeamServer:
         self._last.clear()
 
     def snapshot(self) -> object:
-        """The team's state; None before its first round. With what is in flight, where it does not wait for all."""
+        """The team's state; None before its first round. With what is in flight, or remembered, by its schedule."""
         self._settled()
-        return self._kept if self._world.clients_plan.mode == "async" else self._kept.state
+        keeps = self._world.clients_plan.mode in ("async", "given")
+        return self._kept if keeps else self._kept.state
 
     def restore(self, state: object) -> None:
         """Take up again a state that :meth:`snapshot` gave."""

@@ -9,6 +9,7 @@ from strata.engine.method.calls import CallTable
 from strata.engine.method.messages import Context, Received
 from strata.engine.method.uploads import require_finite, require_shapes
 from strata.engine.params import Params
+from strata.engine.rounds.beside.desk import Desk
 from strata.engine.rounds.cohort import choose
 from strata.engine.rounds.mixing import rebased
 from strata.engine.rounds.pools import (
@@ -49,6 +50,7 @@ class TeamTier:
         self._members = called_members(world, self._topology)
         self._team_of = world.team_of
         self.plan = world.teams_plan
+        self.desk = Desk(world, world.server_profile)
         self.waited = Stopwatch()  # from handing calls over to their last reply
 
     def invite(self, moment: Moment, away: Collection[int] = ()) -> list[int]:
@@ -122,7 +124,9 @@ class TeamTier:
         Raises:
             TrainingError: when an upload that is not finite has reached the state.
         """
-        after = self._method.global_step(state, ups, self._context(moment.round))
+        context = self._context(moment.round)
+        made = self._method.global_step(state, ups, context)
+        after = self.desk.made(made, context.seed, f"the global server, round {moment.round}")
         require_finite(after, ups, f"team {{}}, round {moment.round}")
         return between(state, after, self.plan.mixing.share_of(ups))
 

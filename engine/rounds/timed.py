@@ -4,13 +4,15 @@ Agents whose rewards are latencies are pre-trained on it, at hundreds of rounds 
 have the seconds and bytes of the real ones, to the bit (a test asserts it).
 """
 
+import inspect
+import math
 from collections.abc import Mapping, Sequence
 
 from strata.engine.errors import ConfigError
 from strata.engine.method.algorithm import TieredAlgorithm
 from strata.engine.method.messages import Assignment, Received
 from strata.engine.method.situation import Decisions, Report
-from strata.engine.rounds.cohort import FlatTier
+from strata.engine.rounds.cohort import FlatTier, flat
 from strata.engine.rounds.costs import CallCosts, PricedClients, Prices
 from strata.engine.rounds.pools import ClientCall, ClientReply
 from strata.engine.rounds.records import report_of_probes, report_of_round
@@ -49,12 +51,18 @@ class TimedRounds:
         """Start before the first round; ``costs`` may be shared between worlds of the same data.
 
         Raises:
-            ConfigError: for a tiered method.
+            ConfigError: for a tiered method, and for a server whose computing takes virtual seconds.
         """
         if isinstance(world.algorithm, TieredAlgorithm):
             raise ConfigError(
                 f"{type(world.algorithm).__name__} has teams: the timing fidelity is for flat methods. Use "
                 "fidelity=full."
+            )
+        computes = inspect.isgeneratorfunction(flat(world).global_step)
+        if computes and world.server_profile.flops_per_s < math.inf:
+            raise ConfigError(
+                f"{type(world.algorithm).__name__} computes on its server, which the timing fidelity does not price. "
+                "Leave delays.server_device empty, or use fidelity=full."
             )
         self.world, self.costs = world, costs or CallCosts(world)
         clients = PricedClients(world, self.costs)

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,9 @@ from strata.engine.data.parts import ClientRows, Listed
 from strata.engine.evaluation.personal import Personal, Service, service_of
 from strata.engine.method.algorithm import Algorithm
 from strata.engine.method.calls import NO_TEAM
+from strata.engine.method.find import load_function
 from strata.engine.method.messages import ClientInfo, TeamInfo
+from strata.engine.method.requests import Metric
 from strata.engine.on_demand import OnDemand
 from strata.engine.rounds.mixing import Mixing
 from strata.engine.transport.privacy import Privacy
@@ -36,22 +38,24 @@ class TierPlan:
 
     Attributes:
         mode: ``sync`` waits for all; ``deadline`` drops what arrives later than ``deadline_s`` virtual seconds;
-            ``async`` makes the server's step as soon as ``buffer`` uploads are in.
+            ``async`` makes the server's step as soon as ``buffer`` uploads are in; ``given`` does as ``schedule`` says.
         deadline_s: see ``mode``.
         participation: share of the children invited per round, at least one.
         concurrency: async: children on a call at a time; 0: as many as are invited per round, by ``participation``.
         buffer: async: uploads per step of the server.
         max_staleness: async: what is staler is dropped; -1: nothing is.
         mixing: async: how uploads enter the server's state.
+        schedule: given: a :class:`~.schedules.Waiting`, of which each server takes a copy.
     """
 
-    mode: Literal["sync", "deadline", "async"]
+    mode: Literal["sync", "deadline", "async", "given"]
     deadline_s: float
     participation: float
     concurrency: int = 0
     buffer: int = 1
     max_staleness: int = -1
     mixing: Mixing = field(default_factory=Mixing)
+    schedule: Any = None
 
 
 def cohort_size(plan: TierPlan, children: int) -> int:
@@ -82,10 +86,19 @@ class Infos(OnDemand[ClientInfo]):
             team=None if team == NO_TEAM else team,
             train_samples=len(rows.train),
             test_samples=len(rows.test),
-            label_counts=np.bincount(self._dataset.y[rows.train], minlength=self._dataset.classes),
+            label_counts=_label_counts(self._dataset, rows.train),
             device=profile.device,
             flops_per_s=profile.flops_per_s,
         )
+
+
+def _label_counts(dataset: Dataset, rows: IntArray) -> IntArray:
+    """Samples of each class or label among some rows, ``(K,)``; zeros where the target is something else."""
+    if dataset.task == "multi_label":
+        return np.asarray(dataset.y[rows].sum(axis=0, dtype=np.int64))
+    if dataset.has_classes:
+        return np.bincount(dataset.y[rows], minlength=dataset.classes)
+    return np.zeros(dataset.classes, np.int64)
 
 
 def teams_by_client(teams: Mapping[int, Sequence[int]], clients: int) -> IntArray:
@@ -114,6 +127,7 @@ class World:
         personal: which personal models clients are evaluated with, where the method has none.
         unseen: ids of the clients that are never called, ascending; they are evaluated, apart from the others.
         counts_pairs: whether evaluations count which class was taken for which.
+        further: metrics that are computed client by client, by name, each as ``module:function``.
         presence: which clients are there when; None: that is left to their profiles' probability.
         server_shares: whether the clients of the global server share its link in a round; ``team_shares``: whether
             those of a team server share that.
@@ -139,6 +153,7 @@ class World:
     personal: Personal = field(default_factory=Personal)
     unseen: Sequence[int] = ()
     counts_pairs: bool = False
+    further: tuple[tuple[str, str], ...] = ()
     state_cache_mib: float = 1024.0
     presence: Presence | None = None
     server_shares: bool = False
@@ -163,6 +178,8 @@ class World:
             digest.update(f"team {team} {len(members)}".encode() + np.asarray(members, np.int64).tobytes())
         links = Profiles.of(self.profiles).fingerprint, self.team_profile, self.server_profile
         digest.update(repr(links).encode())
+        for rows in (self.data.server.train, self.data.server.test):
+            digest.update(rows.tobytes())  # of none, nothing
         if self.presence is not None:
             digest.update(self.presence.fingerprint.encode())
         return digest.hexdigest()
@@ -172,6 +189,11 @@ class World:
         """What clients do when they are called and evaluated."""
         service = service_of(self.algorithm, self.personal, self.seed)
         return carried(service, self.wire.up, self.attackers, self.attack_factor)
+
+    @cached_property
+    def metrics(self) -> tuple[tuple[str, Metric], ...]:
+        """The functions of ``further``, as this process finds them."""
+        return tuple((name, load_function(path, f"evaluation.own_metrics.{name}")) for name, path in self.further)
 
     @property
     def stateless(self) -> bool:

@@ -184,4 +184,5 @@ def _packages(config: RunConfig) -> list[str]:
     named = path_named(config.algorithm)
     own = [named.partition(":")[0]] if {".", ":"} & set(named) or named != config.algorithm else []
     own += [member.name.partition(":")[0] for member in config.model.members() if ":" in member.name]
+    own += [path.partition(":")[0] for path in config.evaluation.own_metrics.values()]
     return list(dict.fromkeys(name.split(".")[0] for name in own if name != MAIN and not name.startswith("strata.")))

@@ -46,12 +46,14 @@ class Aloft:
         messages: what the children were sent, each once.
         calls: of the children, by their ids.
         behind_s: virtual seconds for which these have gone on beyond what ``going`` says of them.
+        own: what a schedule of somebody's own remembers; None: nothing.
     """
 
     version: int = 0
     messages: Sequence[object] = ()
     calls: Sequence[Flying] = ()
     behind_s: float = 0.0
+    own: object = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Snapshot:
         virtual_s: the virtual clock, in seconds.
         server: state of the global server.
         teams: state of each team server, by team id; None before the team's first round. An :class:`Underway` where
-            teams do not wait for all their clients.
+            teams do not wait for all their clients, or by a schedule of somebody's own.
         clients: private state of each client that was called at least once, by client id; or of those of them whose
             state has changed since some round.
         topology: members by team, where the method forms teams anew; None: as they were formed at the start.

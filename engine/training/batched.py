@@ -8,6 +8,7 @@ company. What cannot go together is answered by :class:`~strata.engine.training.
 """
 
 from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor
 from strata.engine.data.dataset import Dataset, IntArray
 from strata.engine.errors import TrainingError
 from strata.engine.evaluation.counts import paired, pairs_of
+from strata.engine.evaluation.measures import evaluated, further
 from strata.engine.method.losses import Batch
 from strata.engine.method.requests import AdamW, Answer, Evaluate, Evaluation, Gradient, Sgd, Train
 from strata.engine.params import Params
@@ -76,7 +78,7 @@ class Batched:
         self._rows, self._flops = Rows(dataset, self._device), COUNTS
         self._modules, self._operations = Modules(self._device), Operations()
         self._sequential = Sequential(dataset, device, evaluation_batch)
-        self._evaluation_batch = evaluation_batch
+        self._evaluation_batch, self._one_class = evaluation_batch, dataset.one_class
         self._costs: LRUCache[Hashable, tuple[int, int]] = LRUCache(COSTS_KEPT)
         self._together = Togetherness(self._modules, self._rows)
         self._row_bytes = 4 * max(1, dataset.x[0].size if len(dataset.x) else 1)
@@ -102,7 +104,7 @@ class Batched:
         """Requests with equal keys are answered together."""
         request, n = one.request, len(one.rows)
         if isinstance(request, Evaluate):
-            return kind_of(request), padded(n, self._evaluation_batch), request.pairs
+            return kind_of(request), padded(n, self._evaluation_batch), request.pairs, request.further
         if isinstance(request, Gradient):
             return kind_of(request), padded(n, GRADIENT_ROWS)
         train = _train(one)
@@ -278,6 +280,7 @@ class Batched:
         held = side_by_side(slots(module), [request.params for request in requests], self._device)
         correct, loss = np.zeros(len(chosen), np.int64), np.zeros(len(chosen))
         pairs: list[list[IntArray]] = [[] for _ in chosen]
+        kept: list[list[tuple[Tensor, Tensor]]] = [[] for _ in chosen]  # outputs and targets, where all are needed
         with torch.no_grad():  # under inference mode other operations would be recorded than in training
             for step, alive in enumerate(lanes.active):
                 lanes_now = max(alive, LEAST)
@@ -288,6 +291,11 @@ class Batched:
                 )
                 (found,) = operation(*operands)
                 counts = weights > 0
+                if requests[0].further or not self._one_class:
+                    for lane in range(alive):
+                        kept[lane].append((found[lane][counts[lane]], y[lane][counts[lane]]))
+                if not self._one_class:
+                    continue
                 losses = F.cross_entropy(found.flatten(0, 1), y.flatten(), reduction="none").view(y.shape)
                 predicted = found.argmax(-1)
                 right = (predicted == y) & counts
@@ -296,11 +304,21 @@ class Batched:
                 if requests[0].pairs:
                     for lane, (own, used) in enumerate(zip(paired(y, predicted), counts.cpu().numpy(), strict=True)):
                         pairs[lane].append(own[:, used])
-        made = {
-            place: Evaluation(int(correct[lane]), len(group[place].rows), float(loss[lane]), pairs_of(pairs[lane]))
-            for lane, place in enumerate(order)
-        }
+        made: dict[int, Answered] = {}
+        for lane, place in enumerate(order):
+            count = Evaluation(int(correct[lane]), len(group[place].rows), float(loss[lane]), pairs_of(pairs[lane]))
+            made[place] = self._completed(count, group[place], kept[lane]) if kept[lane] else count
         return [made[place] for place in range(len(group))]
+
+    def _completed(self, count: Evaluation, one: Asked, kept: Sequence[tuple[Tensor, Tensor]]) -> Answered:
+        """An evaluation with what is made of all of a client's outputs and targets."""
+        outputs, targets = (torch.cat(parts) for parts in zip(*kept, strict=True))
+        try:
+            if not self._one_class:
+                return evaluated(_evaluate(one), outputs, targets, one.where)
+            return replace(count, further=further(_evaluate(one), outputs, targets, one.where))
+        except TrainingError as error:
+            return Broken(error)
 
 
 def _parameters(one: Asked) -> Params:

@@ -41,7 +41,7 @@ class Rows:
         self._kept: LRUCache[bytes, tuple[Tensor, Tensor]] = LRUCache(GATHERED_BYTES, lambda kept: int(kept[0].nbytes))
 
     def fetch(self, rows: IntArray | Tensor) -> tuple[Tensor, Tensor]:
-        """The samples of ``rows`` (n,): inputs (n, ...) ready for a model, and classes (n,), on the trainer's device.
+        """The samples of ``rows`` (n,): inputs (n, ...) ready for a model, and targets (n, ...), on its device.
 
         Inputs become float32, shifted and scaled as the data set says; token ids are as they are there.
         """

@@ -8,7 +8,7 @@ from cachetools import LRUCache
 from torch import Tensor, nn
 
 from strata.engine.determinism import single_thread, torch_scope
-from strata.engine.method.losses import Batch, SmoothedCrossEntropy, cross_entropy, mean_loss
+from strata.engine.method.losses import Batch, SmoothedCrossEntropy, cross_entropy, mean_loss, task_loss
 from strata.engine.method.requests import Gradient, Train
 from strata.engine.models.base import Buildable, features_of
 from strata.engine.models.flop_counter import FlopCounter
@@ -67,7 +67,7 @@ def count_step_flops(request: Train | Gradient, batch: Batch) -> int:
     The step is made on a fresh copy of the model, where the batch is. An architecture of a search space is the sum of
     parts that were traced before.
     """
-    plain = request.loss is cross_entropy or isinstance(request.loss, SmoothedCrossEntropy)
+    plain = request.loss in (cross_entropy, task_loss) or isinstance(request.loss, SmoothedCrossEntropy)
     if isinstance(request.model, SubnetSpec) and request.trainable is None and plain:
         return cost(request.model, len(batch.y)).flops
     # One thread: the step is so small that threads would mostly wait for each other, for seconds on a busy machine.

@@ -86,7 +86,7 @@ class Lanes:
 
     Attributes:
         index: ``(S, N, P)`` int64: which samples.
-        fetch: gives samples by flat numbers out of ``index``: inputs as a model takes them, and classes.
+        fetch: gives samples by flat numbers out of ``index``: inputs as a model takes them, and targets.
         weights: ``(S, N, P)`` float32, see :class:`Weighed`.
         steps: of each lane, descending.
     """
@@ -97,10 +97,10 @@ class Lanes:
     steps: Sequence[int]
 
     def batch(self, step: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Inputs (width, P, ...), classes and weights (width, P) of a step of the first ``width`` lanes."""
+        """Inputs and targets (width, P, ...) and weights (width, P) of a step of the first ``width`` lanes."""
         index = self.index[step, :width]
         x, y = self.fetch(index.reshape(-1))
-        return x.view(*index.shape, *x.shape[1:]), y.view(index.shape), self.weights[step, :width]
+        return x.view(*index.shape, *x.shape[1:]), y.view(*index.shape, *y.shape[1:]), self.weights[step, :width]
 
     @cached_property
     def active(self) -> list[int]:

@@ -16,6 +16,7 @@ from strata.engine.data.dataset import Dataset, IntArray
 from strata.engine.determinism import torch_scope
 from strata.engine.errors import StrataError, TrainingError
 from strata.engine.evaluation.counts import pairs_of
+from strata.engine.evaluation.measures import evaluated, further
 from strata.engine.method.losses import Batch, sample_losses
 from strata.engine.method.requests import (
     AdamW,
@@ -57,6 +58,7 @@ class Sequential:
         self._device = torch.device(device)
         self._rows = Rows(dataset, self._device)
         self._evaluation_batch, self._classes = evaluation_batch, dataset.classes
+        self._one_class = dataset.one_class
         self._modules, self._flops = Modules(self._device), COUNTS
 
     def answer(self, asked: Sequence[Asked]) -> list[Answer | Broken]:
@@ -85,7 +87,7 @@ class Sequential:
             return self._represent(request, rows, asked.work)
         if isinstance(request, Recalibrate):
             return self._recalibrate(request, rows, asked.seed, asked.work)
-        return self._evaluate(request, rows)
+        return self._evaluate(request, rows, asked.where)
 
     def _train(self, request: Train, rows: IntArray, seed: int, work: Work, where: str) -> Trained:
         module = self._modules.load(request.model, request.start)
@@ -201,17 +203,28 @@ class Sequential:
                 module(x)
         return Recalibrated(_take(module, request.params))
 
-    def _evaluate(self, request: Evaluate, rows: IntArray) -> Evaluation:
+    def _evaluate(self, request: Evaluate, rows: IntArray, where: str) -> Evaluation:
         module = self._modules.load(request.model, request.params).eval()
         correct, loss_sum, pairs = 0, 0.0, []
+        kept: list[tuple[Tensor, Tensor]] = []  # outputs and targets, where something is made of all at once
         with torch.inference_mode():
             for x, y in self._in_order(rows, self._evaluation_batch):
                 logits = module(x)
+                if request.further or not self._one_class:
+                    kept.append((logits, y))
+                if not self._one_class:
+                    continue
                 correct += int((logits.argmax(1) == y).sum())
                 if request.pairs:
                     pairs.append(torch.stack([y, logits.argmax(1)]).cpu().numpy())
                 loss_sum += float(F.cross_entropy(logits, y, reduction="none").sum(dtype=torch.float64))
-        return Evaluation(correct, len(rows), loss_sum, pairs_of(pairs))
+        if not kept:
+            return Evaluation(correct, len(rows), loss_sum, pairs_of(pairs))
+        outputs, targets = (torch.cat(parts) for parts in zip(*kept, strict=True))
+        if not self._one_class:
+            return evaluated(request, outputs, targets, where)
+        more = further(request, outputs, targets, where)
+        return Evaluation(correct, len(rows), loss_sum, pairs_of(pairs), further=more)
 
 
 def _take(module: nn.Module, like: Params) -> Params:

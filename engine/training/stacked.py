@@ -46,7 +46,7 @@ class Names:
 def gradients(model: nn.Module, loss: Loss, names: Names) -> Operation:
     """The operation of one step.
 
-    It takes x ``(N, P, ...)``, y and weights ``(N, P)``, and the tensors of ``names`` in that order, each ``(N, ...)``.
+    It takes x and y ``(N, P, ...)``, weights ``(N, P)``, and the tensors of ``names`` in that order, each ``(N, ...)``.
     It gives the gradient of the batch's mean loss for each name in ``names.moving``, ``(N, ...)``, and last the loss of
     each row, ``(N, P)``.
     """

@@ -28,6 +28,7 @@ def with_flipped_labels(data: FederatedData, clients: Sequence[int]) -> Federate
     """The data with class y of all training rows of some clients as K − 1 − y; test and validation rows keep theirs."""
     if not clients:
         return data
+    data.dataset.require_classes("attacks.kind=label_flip", "sign_flip or scaled")
     return replace(data, dataset=_flipped(data.dataset, [data.clients[client] for client in clients]))
 
 

@@ -20,7 +20,7 @@ from strata.cluster.cli import main
 from strata.engine import Params, flatten
 
 HERE = Path(__file__).with_name("third_party")
-METHODS = ("my_ditto", "my_fedadam", "my_dp_fedavg", "my_top_k", "my_per_fedavg", "my_scaffold")
+METHODS = ("my_ditto", "my_fedadam", "my_dp_fedavg", "my_top_k", "my_per_fedavg", "my_scaffold", "my_server_tuned")
 QUICK = ("runtime=inprocess", "rounds=2", "data.limit=300", "clients.count=4", "tracking.wandb=disabled")
 LR, EPOCHS, ROUNDS = 0.3, 2, 3
 
@@ -210,3 +210,35 @@ def test_noise_and_clip_are_as_large_as_is_said():
     noise = flatten(played("my_dp_fedavg", rounds=1, clip=1.0, noise=1000.0).after) - begun
     # The mean of three draws of standard deviation 1000, 18 times.
     assert 0.5 < float(noise.std()) / (1000 / 3**0.5) < 1.5
+
+
+def test_my_server_tuned_trains_the_mean_on_the_servers_own_rows():
+    rng = np.random.default_rng(8)
+    x, y = rng.normal(size=(90, 5)).astype("f4"), np.arange(90) % 3
+    method = {"lr": LR, "epochs": EPOCHS, "batch_size": 1000, "server_lr": 0.2, "server_epochs": 3}
+    with strata.Federation.from_config(
+        "my_server_tuned",
+        {"rounds": 1, "runtime": "inprocess", "model": "mclr", "method": method, "partition": "iid"},
+        data=strata.data.from_arrays(x, y),
+        clients={"count": 3},
+        **{"data.server_fraction": 0.2, "data.server_test_fraction": 0.1},
+    ) as run:
+        w = {name: value.detach() for name, value in run.global_model().named_parameters()}
+        record, data = run.run_round(), run.world.data
+        after = run.global_model()
+    held = [data.server.train, data.server.test, *(np.concatenate([one.train, one.test]) for one in data.clients)]
+    assert sorted(np.concatenate(held)) == list(range(90))
+    assert np.bincount(y[data.server.test]).tolist() == [3, 3, 3]
+    assert len(data.server.train) == round(0.2 * 81)
+    rows = [(torch.from_numpy(x[one.train]), torch.from_numpy(y[one.train])) for one in data.clients]
+    ends, sizes = [descended(w, own) for own in rows], [len(own[1]) for own in rows]
+    mean = {name: sum(n * end[name] for n, end in zip(sizes, ends, strict=True)) / sum(sizes) for name in w}
+    served = torch.from_numpy(x[data.server.train]), torch.from_numpy(y[data.server.train])
+    for _ in range(3):
+        mean = step(mean, slope(mean, *served), 0.2)
+    for name, value in after.named_parameters():
+        torch.testing.assert_close(value, mean[name], rtol=1e-4, atol=1e-5)
+    tested = (after(torch.from_numpy(x[data.server.test])).argmax(1).numpy() == y[data.server.test]).mean()
+    assert record.scores["server GM"].accuracy == pytest.approx(tested)
+    passes = 2  # forward, and the gradient of the weights; inputs have none
+    assert record.metrics["server/flops"] == 3 * passes * 2 * len(data.server.train) * 5 * 3

@@ -34,7 +34,7 @@ def test_the_page_of_a_folder_is_short_and_known_to_the_first_one(page):
 
 
 def test_programs_import_what_is_installed():
-    assert len(pages.programs()) == 5
+    assert len(pages.programs()) == 6
     for program in pages.programs():
         named = {found.name.split(".")[0] for found in imports(Module("program", "README.md", ast.parse(program)))}
         assert "strata" in named
@@ -42,7 +42,7 @@ def test_programs_import_what_is_installed():
 
 
 def test_programs_take_from_the_engine_what_it_exports():
-    assert [pages.deep_imports(program) for program in pages.programs()] == [[], [], [], [], []]
+    assert [pages.deep_imports(program) for program in pages.programs()] == [[], [], [], [], [], []]
 
 
 def test_an_import_past_the_engines_exports_is_seen():
@@ -90,6 +90,17 @@ def test_the_readmes_program_runs(capsys):
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith("1 0.")
     assert second.startswith("2 0.")
+
+
+def test_the_program_with_a_schedule_of_ones_own_waits_for_four_fifths(monkeypatch, tmp_path, capsys):
+    (program,) = [text for text in pages.programs() if "strata.Waiting" in text]
+    fast = '"inprocess", quiet=True, clients={"count": 6}, data={"limit": 600}, tracking={"wandb": "disabled"}'
+    quick = program.replace('"inprocess"', fast)
+    assert quick != program
+    monkeypatch.chdir(tmp_path)
+    exec(compile(quick, "README.md", "exec"), {})
+    rounds = capsys.readouterr().out.splitlines()[1:3]
+    assert [line.split() for line in rounds] == [["1", "1.0"], ["2", "1.0"]]
 
 
 def test_the_readmes_run_is_one(tmp_path, monkeypatch, capsys):

@@ -30,6 +30,7 @@ def partition(
     data: DataConfig,
     seed: int,
     rows: Mapping[int, Sequence[int]] | None = None,
+    held: IntArray | None = None,
 ) -> ClientRows:
     """Deal the samples to clients and hold out each client's test data.
 
@@ -44,11 +45,13 @@ def partition(
         data: the ``data`` part of the configuration.
         seed: the run's seed.
         rows: of each client, by id, for ``partition.name=given``.
+        held: rows that servers hold, which are dealt to nobody; None: none are.
 
     Raises:
         DataError: if the request is impossible, with the numbers and what to change.
     """
-    _check_request(dataset, clients, config, data)
+    held = np.zeros(0, np.int64) if held is None else held
+    _check_request(dataset, clients, config, data, held)
     published = data.split == "published"
     if rows is not None or config.name == "given":
         owned = given_parts(dataset, clients, config, rows)
@@ -57,15 +60,23 @@ def partition(
     if config.name in ("natural", "file"):
         by_file = config.name == "file"
         owned = file_parts(dataset, clients, config) if by_file else natural_parts(dataset, clients, config, seed)
+        owned = owned.where(~np.isin(owned.rows, held)) if len(held) else owned
         _check_sizes(owned, config)
         return published_sides(dataset, owned) if published else HeldOut(dataset, owned, data.test_fraction, seed)
+    if config.name in ("dirichlet", "labels"):
+        dataset.require_classes(f"partition.name={config.name}", "partition.name=iid, quantity, natural or file")
     pool = np.flatnonzero(~test_flags(dataset)) if published else np.arange(len(dataset.y))
+    pool = np.setdiff1d(pool, held) if len(held) else pool
     parts = _deal_pool(dataset, pool, clients, config, seed)
     _check_sizes(parts, config)
-    return published_holdout(dataset, parts, seed) if published else HeldOut(dataset, parts, data.test_fraction, seed)
+    return (
+        published_holdout(dataset, parts, seed, held)
+        if published
+        else HeldOut(dataset, parts, data.test_fraction, seed)
+    )
 
 
-def _check_request(dataset: Dataset, clients: int, config: PartitionConfig, data: DataConfig) -> None:
+def _check_request(dataset: Dataset, clients: int, config: PartitionConfig, data: DataConfig, held: IntArray) -> None:
     """Refuse what cannot be: no client, fewer samples than the clients' minima, a file of other rows."""
     if clients < 1:
         raise DataError(f"a partition needs at least 1 client, {clients} were asked for.")
@@ -75,7 +86,13 @@ def _check_request(dataset: Dataset, clients: int, config: PartitionConfig, data
             f"partition.path={config.path} lists rows of the whole set, and {setting} leaves others under "
             f"their numbers. Set {'data.limit=0' if data.limit else 'data.no_label='}, and list what is kept there."
         )
-    total = int((~test_flags(dataset)).sum()) if data.split == "published" else len(dataset.y)
+    if config.name in ("file", "given") and len(held):
+        raise DataError(
+            f"partition.name={config.name} lists who holds which rows, and data.server_fraction or "
+            "data.server_test_fraction takes some of them. Set these to 0, or choose another partition.name."
+        )
+    dealt = ~test_flags(dataset) if data.split == "published" else np.ones(len(dataset.y), np.bool_)
+    total = int(dealt.sum()) - int(dealt[held].sum())
     if clients * config.min_samples > total:
         raise DataError(
             f"{clients} clients × partition.min_samples={config.min_samples} = {clients * config.min_samples} samples, "
@@ -208,10 +225,11 @@ def with_label_noise(dataset: Dataset, clients: Sequence[ClientData], rate: floa
     Test rows keep their class.
 
     Raises:
-        DataError: if there is only one class.
+        DataError: if there is only one class, or none.
     """
     if not rate:
         return dataset
+    dataset.require_classes(f"data.label_noise={rate:g}", "data.label_noise=0")
     if dataset.classes < 2:
         raise DataError(f"data.label_noise={rate:g} needs at least 2 classes, {dataset.name} has {dataset.classes}.")
     draws = generator(seed, "partition", "label noise")

@@ -38,9 +38,9 @@ def flower_parts(dataset: Dataset, pool: IntArray, clients: int, config: Partiti
         DataError: if the extra is not installed, there is no such partitioner, it refuses its options, it makes
             another number of partitions, or it gives a row to several of them.
     """
-    partitioner = _construct(config, clients, seed)
+    partitioner = _construct(dataset, config, clients, seed)
     rows = generator(seed, "partition", "flwr").permutation(pool)
-    columns = {"label": dataset.y[rows], ROW: rows}
+    columns = {"label": dataset.groups[rows], ROW: rows}
     if dataset.natural is not None:
         columns["client"] = dataset.natural[rows].astype(object)
     try:
@@ -72,7 +72,7 @@ def _load_partitions(
         return [partitioner.load_partition(client) for client in range(clients)]
 
 
-def _construct(config: PartitionConfig, clients: int, seed: int) -> "Partitioner":
+def _construct(dataset: Dataset, config: PartitionConfig, clients: int, seed: int) -> "Partitioner":
     """Return the partitioner, with what it takes of the number of clients, the label column and a seed."""
     known = _partitioners()
     if config.partitioner not in known:
@@ -82,6 +82,8 @@ def _construct(config: PartitionConfig, clients: int, seed: int) -> "Partitioner
         )
     kind = known[config.partitioner]
     column = "client" if "Natural" in config.partitioner else "label"
+    if column == "label" and "partition_by" in inspect.signature(kind).parameters:
+        dataset.require_classes(f"partition.partitioner={config.partitioner}", "IidPartitioner, or partition.name=iid")
     filled = {"num_partitions": clients, "partition_by": column, "seed": derive(seed, "partition", "flwr") % 2**31}
     taken = inspect.signature(kind).parameters
     arguments = {name: value for name, value in filled.items() if name in taken} | config.options

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from strata.engine.data.apportion import apportion, label_counts
+from strata.engine.data.apportion import apportion, balanced_rows, label_counts
+from strata.engine.data.config import DataConfig
 from strata.engine.data.dataset import ClientData, Dataset, IntArray
 from strata.engine.data.parts import ClientRows, Listed, Parts
 from strata.engine.errors import DataError
@@ -27,7 +28,10 @@ def test_flags(dataset: Dataset) -> NDArray[np.bool_]:
 
 
 class HeldOut(ClientRows):
-    """A share of each client's rows held out as its test data, class by class; at least one row stays on each side."""
+    """A share of each client's rows held out as its test data, class by class; at least one row stays on each side.
+
+    Where samples have no classes, of all of a client's rows together.
+    """
 
     def __init__(self, dataset: Dataset, parts: Parts, fraction: float, seed: int) -> None:
         """Hold out the share ``fraction`` of each of the ``parts``.
@@ -40,7 +44,7 @@ class HeldOut(ClientRows):
         if (sizes < 2).any():
             client = int((sizes < 2).argmax())
             raise DataError(f"client {client} has {sizes[client]} samples; it needs one to train and one to test.")
-        self._y, self._parts, self._fraction, self._seed = dataset.y, parts, fraction, seed
+        self._y, self._parts, self._fraction, self._seed = dataset.groups, parts, fraction, seed
         self.test_sizes = _held_out(sizes, fraction).astype(np.int32)
         self.train_sizes = (sizes - self.test_sizes).astype(np.int32)
 
@@ -85,7 +89,7 @@ class Validated(ClientRows):
     def __init__(self, dataset: Dataset, clients: ClientRows, fraction: float, seed: int) -> None:
         """Hold out the share ``fraction`` of the training rows of each of the ``clients``."""
         super().__init__(len(clients))
-        self._y, self._clients, self._fraction, self._seed = dataset.y, clients, fraction, seed
+        self._y, self._clients, self._fraction, self._seed = dataset.groups, clients, fraction, seed
         before = clients.train_sizes
         self.test_sizes = clients.test_sizes
         self.train_sizes = np.where(before > 1, before - _held_out(before, fraction), before)
@@ -110,20 +114,47 @@ def with_validation(dataset: Dataset, clients: Sequence[ClientData], fraction: f
     return Validated(dataset, rows, fraction, seed) if fraction else rows
 
 
-def published_holdout(dataset: Dataset, parts: Parts, seed: int) -> ClientRows:
+def server_rows(dataset: Dataset, data: DataConfig, seed: int) -> ClientData:
+    """The rows that servers hold before any are dealt: class-balanced shares to train on and to test on.
+
+    Test rows are of the published test split where clients' are; else they are drawn before those to train on, so that
+    a run without the latter is tested on the same.
+
+    Raises:
+        DataError: for a share that comes to nothing.
+    """
+    every, published = np.arange(len(dataset.y)), data.split == "published"
+    if not (data.server_fraction or data.server_test_fraction):
+        return ClientData(every[:0], every[:0])
+    training = every[~test_flags(dataset)] if published else every
+    pool = np.setdiff1d(every, training) if published else every
+    test = _share(dataset, pool, data.server_test_fraction, seed, "test")
+    return ClientData(_share(dataset, np.setdiff1d(training, test), data.server_fraction, seed, "train"), test)
+
+
+def _share(dataset: Dataset, pool: IntArray, fraction: float, seed: int, purpose: str) -> IntArray:
+    """A share of some rows, balanced by class, ascending."""
+    draws, size = generator(seed, "server rows", purpose), round(fraction * len(pool))
+    if fraction and not size:
+        raise DataError(f"{fraction:g} of {len(pool)} rows is none to {purpose} the server with. Raise the fraction.")
+    return np.sort(balanced_rows(dataset.groups, pool, size, dataset.group_count, draws))
+
+
+def published_holdout(dataset: Dataset, parts: Parts, seed: int, held: IntArray) -> ClientRows:
     """Deal the published test rows: of each class, every client gets the share that it got of the training rows.
 
     Test rows of classes that no client trains on are left out. A client whose shares all round to zero receives one
-    test row of the class it holds most of.
+    test row of the class it holds most of. Rows that are ``held`` by servers are dealt to nobody.
 
     Raises:
         DataError: if there are not enough test rows for that.
     """
     draws = generator(seed, "partition", "published")
-    counts_CK = label_counts(dataset.y, parts, dataset.classes)
-    pool, piles = np.flatnonzero(test_flags(dataset)), []
+    groups = dataset.groups
+    counts_CK = label_counts(groups, parts, dataset.group_count)
+    pool, piles = np.setdiff1d(np.flatnonzero(test_flags(dataset)), held), []
     for label in np.flatnonzero(counts_CK.sum(axis=0)):
-        rows = draws.permutation(pool[dataset.y[pool] == label])
+        rows = draws.permutation(pool[groups[pool] == label])
         piles.append((rows, np.arange(len(parts)), apportion(len(rows), counts_CK[:, label].astype(np.float64))))
     test = _give_everyone_one(dataset, Parts.dealt(piles, len(parts)), counts_CK)
     return Listed(parts.ascending(), test.ascending())
@@ -152,7 +183,7 @@ def _give_everyone_one(dataset: Dataset, dealt: Parts, counts_CK: IntArray) -> P
 def _spare_row(dataset: Dataset, test: list[list[int]], label: int) -> tuple[int, int] | None:
     """(client, row) of that label, from the client with most test rows that can spare one."""
     for donor in sorted(range(len(test)), key=lambda client: (-len(test[client]), client)):
-        row = next((row for row in test[donor] if dataset.y[row] == label), None)
+        row = next((row for row in test[donor] if dataset.groups[row] == label), None)
         if row is not None and len(test[donor]) > 1:
             return donor, row
     return None

@@ -17,6 +17,7 @@ from strata.engine.data.folders import files
 from strata.engine.data.mapped import open_mapped
 from strata.engine.data.remarks import Remarks
 from strata.engine.data.sources.raw import Raw, client_names, published_flags
+from strata.engine.data.supervision import flattened
 from strata.engine.errors import DataError
 
 X_NAMES = ("x", "data", "images", "inputs")
@@ -44,7 +45,8 @@ def read_npz(path: Path, config: DataConfig) -> Raw:
     """Read an .npz file: ``X`` ``(N, ...)``, ``y`` ``(N,)``, optionally ``client`` or ``subject``, and ``test`` flags.
 
     Or ``x_train``, ``y_train``, ``x_test``, ``y_test``, or ``train_images``, ``train_labels`` and so on. Classes may
-    also be ``(N, 1)``, or ``(N, K)`` with a single 1 in each row. ``data.client_column`` names the client array if it
+    also be ``(N, 1)``, or ``(N, K)`` with a single 1 in each row; for other targets see
+    :func:`~strata.engine.data.supervision.task_of`. ``data.client_column`` names the client array if it
     is called otherwise; for ``data.layout`` see :func:`channels_first`.
 
     Raises:
@@ -80,9 +82,10 @@ def _raw(arrays: Arrays, path: Path, config: DataConfig) -> Raw:
         raise DataError(f"{path}: X has shape {x.shape}, expected (N, ...): one input a row.")
     client = arrays.get(config.client_column, _first(arrays, CLIENT_NAMES))
     test = _first(arrays, ("test",))
-    labels, said = _classes(labels)
+    labels, said = flattened(labels, config.task)
     remarks += said
-    for name, array in (("y", labels), ("client", client), ("test", test)):
+    first = labels[:, 0] if labels.ndim == 2 else labels
+    for name, array in (("y", first), ("client", client), ("test", test)):
         if array is not None and array.shape != (len(x),):
             raise DataError(f"{path}: {name} has shape {array.shape}, expected ({len(x)},) as X has {len(x)} rows.")
     natural, said = (None, Remarks()) if client is None else client_names(client, str(path))
@@ -127,19 +130,6 @@ def _joined(arrays: Arrays, path: Path) -> tuple[Arrays, Remarks]:
         made[name] = np.concatenate([array, other])
     x = [_pick(splits[name], X_NAMES, path) for name in (TRAIN, test)]
     return {**made, "test": np.repeat([False, True], [len(x[0]), len(x[1])])}, remarks
-
-
-def _classes(labels: NDArray[np.generic]) -> tuple[NDArray[np.generic], Remarks]:
-    """Labels ``(N, 1)`` as ``(N,)``, and rows with a single 1 as the number of its column; others as they are."""
-    if labels.ndim != 2:
-        return labels, Remarks()
-    if labels.shape[1] == 1:
-        return labels[:, 0], Remarks().noted(f"y of shape {labels.shape} is read as {labels.shape[:1]}")
-    if labels.dtype.kind in "buif" and np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all():
-        return labels.argmax(axis=1), Remarks().noted(
-            f"y of shape {labels.shape} is read as the column of each row's 1"
-        )
-    return labels, Remarks()
 
 
 def channels_first(x: NDArray[np.generic], layout: str) -> tuple[NDArray[np.generic], Remarks]:

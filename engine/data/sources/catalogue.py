@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from strata.engine.data.apportion import fill_evenly
+from strata.engine.data.apportion import balanced_rows
 from strata.engine.data.config import DataConfig
-from strata.engine.data.dataset import Dataset, IntArray
+from strata.engine.data.dataset import Dataset
 from strata.engine.data.sources.arrays import read_npz
 from strata.engine.data.sources.formats import read_local, refuse_pickle
 from strata.engine.data.sources.raw import Raw, to_dataset
@@ -166,23 +166,17 @@ def limited(dataset: Dataset, limit: int, seed: int) -> Dataset:
     """
     if limit >= len(dataset.y):
         return dataset
-    if limit < dataset.classes:
-        raise DataError(f"data.limit={limit} leaves some of the {dataset.classes} classes empty. Raise it, or use 0.")
+    groups, count = dataset.groups, dataset.group_count
+    if limit < count:
+        raise DataError(f"data.limit={limit} leaves some of the {count} classes empty. Raise it, or use 0.")
     test = np.zeros(len(dataset.y), np.bool_) if dataset.natural_test is None else dataset.natural_test
     test_limit = round(limit * float(test.mean()))
     draws = generator(seed, "limit")
     chosen = [
-        _balanced_rows(dataset.y, np.flatnonzero(test == is_test), size, dataset.classes, draws)
+        balanced_rows(groups, np.flatnonzero(test == is_test), size, count, draws)
         for is_test, size in ((False, limit - test_limit), (True, test_limit))
     ]
     return take(dataset, np.sort(np.concatenate(chosen)))
-
-
-def _balanced_rows(y: IntArray, rows: IntArray, size: int, classes: int, draws: np.random.Generator) -> IntArray:
-    """``size`` of ``rows``, spread over the classes as evenly as they allow."""
-    counts = fill_evenly(size, np.bincount(y[rows], minlength=classes))
-    picked = [draws.choice(rows[y[rows] == k], count, replace=False) for k, count in enumerate(counts) if count]
-    return np.concatenate(picked) if picked else np.empty(0, np.int64)
 
 
 def take(dataset: Dataset, rows: NDArray[np.int64]) -> Dataset:

@@ -121,15 +121,17 @@ def _standardised(values: NDArray[np.float64], train: NDArray[np.bool_], where: 
     return np.asarray(np.nan_to_num(scaled, nan=0.0), np.float32)[:, None]
 
 
-def without_leaks(frame: pd.DataFrame, target: pd.Series, train: NDArray[np.bool_]) -> tuple[pd.DataFrame, Remarks]:
-    """The inputs without columns that only number the rows, or are the target once more.
+def without_leaks(
+    frame: pd.DataFrame, targets: Sequence[pd.Series], train: NDArray[np.bool_]
+) -> tuple[pd.DataFrame, Remarks]:
+    """The inputs without columns that only number the rows, or are a target once more.
 
     A column that says the same as the target in other words stays, with a caution. All columns stay where none would be
     left.
 
     Args:
         frame: the inputs, N rows.
-        target: the class of each row, N values.
+        targets: columns of the target, N values each.
         train: True for training rows ``(N,)``; test rows may be numbered anew.
     """
     remarks, dropped = Remarks(), []
@@ -142,10 +144,10 @@ def without_leaks(frame: pd.DataFrame, target: pd.Series, train: NDArray[np.bool
             said = f"column {text!r} is left out, for it numbers the rows. data.inputs lists columns to take it in."
             named = _ROW_NAME.fullmatch(text) or _CAMEL_ID.fullmatch(text)
             remarks = remarks.noted(said) if named else remarks.warned(said)
-        elif _one_to_one(column, target) and column.astype(str).to_list() == target.astype(str).to_list():
+        elif any(_is_same(column, target) for target in targets):
             dropped.append(name)
             remarks = remarks.warned(f"column {text!r} is left out, for it is the target once more.")
-        elif len(column) >= MANY_ROWS and _one_to_one(column, target):
+        elif len(column) >= MANY_ROWS and any(_tells(column, target) for target in targets):
             remarks = remarks.warned(
                 f"column {text!r} says the same as the target, one to one. If it is the target in other words, leave "
                 "it out by listing the other columns in data.inputs."
@@ -164,6 +166,15 @@ def _numbers_rows(column: pd.Series, name: str, train: NDArray[np.bool_]) -> boo
     if _ROW_NAME.fullmatch(name) or _CAMEL_ID.fullmatch(name):
         return all(len(np.unique(side)) == len(side) for side in sides)
     return len(values) >= MANY_ROWS and all(bool((np.diff(side) == 1).all()) for side in sides)
+
+
+def _is_same(column: pd.Series, target: pd.Series) -> bool:
+    return _one_to_one(column, target) and column.astype(str).to_list() == target.astype(str).to_list()
+
+
+def _tells(column: pd.Series, target: pd.Series) -> bool:
+    """Whether a column has one value for each class; numbers that are nearly all different tell nothing by that."""
+    return 2 * target.nunique() <= len(target) and _one_to_one(column, target)
 
 
 def _one_to_one(column: pd.Series, target: pd.Series) -> bool:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from strata.engine.data.config import DataConfig
 from strata.engine.data.sources.pictures import stack_pictures
 from strata.engine.data.sources.raw import Raw, client_names, split_flags
-from strata.engine.data.sources.tables import from_frame, input_columns, split_files
+from strata.engine.data.sources.tables import from_frame, input_columns, split_files, target_columns
 from strata.engine.errors import DataError
 
 if TYPE_CHECKING:
@@ -98,12 +98,10 @@ def _refuse_folder(name: str, path: Path) -> None:
 def _columns(rows: "Table", test: NDArray[np.bool_] | None, config: DataConfig, where: str) -> Raw:
     features = rows.features
     columns = list(features)
-    for key, column in (("target", config.target), ("client_column", config.client_column)):
-        if column and column not in columns:
-            raise DataError(f"{where} has no column {column!r}. Set data.{key} to one of: {', '.join(columns)}.")
+    targets = target_columns(columns, config, where)
     inputs = input_columns(columns, config, where)
     images = [column for column in inputs if isinstance(features[column], _datasets().Image)]
-    names = getattr(features[config.target], "names", ())
+    names = getattr(features[targets[0]], "names", ()) if len(targets) == 1 else targets
     if not images:
         return from_frame(rows.to_pandas(), test, config, where, names)
     if len(images) > 1 or (config.inputs and len(inputs) > 1):
@@ -118,7 +116,9 @@ def _columns(rows: "Table", test: NDArray[np.bool_] | None, config: DataConfig, 
         remarks += said
     return Raw(
         x=x,
-        labels=np.array(rows[config.target][:]),
+        labels=np.stack([np.array(rows[column][:]) for column in targets], 1)[
+            :, 0 if len(targets) == 1 else slice(None)
+        ],
         test=test,
         natural=natural,
         names=names,

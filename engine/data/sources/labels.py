@@ -55,8 +55,8 @@ def number_labels(labels: NDArray[np.generic], names: Sequence[str], no_label: s
         where: the source, for errors.
 
     Raises:
-        DataError: for missing labels, fractional numbers (a regression target), labels outside ``names``, and labels
-            that may mean none, or the same as another, unless ``no_label`` says so.
+        DataError: for missing labels, fractional numbers, labels outside ``names``, and labels that may mean none, or
+            the same as another, unless ``no_label`` says so.
     """
     whole, remarks, kept = _plain(labels, where), Remarks(), None
     if no_label != KEEP and whole.dtype.kind == "U":
@@ -88,7 +88,7 @@ def _plain(labels: NDArray[np.generic], where: str) -> NDArray[np.generic]:
     if np.any(labels != np.floor(labels)):
         raise DataError(
             f"{where}: the target has fractional values such as {labels[labels != np.floor(labels)][0]:g}; "
-            "Strata trains classifiers. Choose the column of the class with data.target=COLUMN."
+            "a class has none. Choose the column of the class with data.target=COLUMN, or data.task=regression."
         )
     return labels.astype(np.int64)
 

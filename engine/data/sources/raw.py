@@ -5,6 +5,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,9 @@ from strata.engine.data.config import DataConfig
 from strata.engine.data.dataset import Dataset
 from strata.engine.data.mapped import chunks
 from strata.engine.data.remarks import Remarks
-from strata.engine.data.sources.labels import decoded, number_labels
+from strata.engine.data.sources.labels import decoded
 from strata.engine.data.sources.ranges import PLAIN, asked_range, range_of
+from strata.engine.data.supervision import read_targets
 from strata.engine.errors import DataError
 
 TABLE_SUFFIXES = {"csv": (".csv",), "tsv": (".tsv",), "parquet": (".parquet",), "jsonl": (".jsonl", ".ndjson")}
@@ -27,10 +29,11 @@ class Raw:
 
     Attributes:
         x: inputs ``(N, ...)``.
-        labels: label of each sample ``(N,)``: strings, booleans or whole numbers.
+        labels: target of each sample ``(N,)`` or ``(N, D)``: strings, booleans or numbers.
         test: True for samples of the published test split ``(N,)``, or None.
         natural: name or number of each sample's client ``(N,)``, of str or whole numbers, or None.
-        names: the K class names where the source has them; ``labels`` are then already ``0..K-1``.
+        names: the K class names where the source has them, ``labels`` are then already ``0..K-1``; or names of the
+            columns of ``labels``.
         vocabulary: number of token ids where ``x`` holds encoded text, else 0.
         ready: whether inputs are as a model takes them already, so that they have no range.
         remarks: what the reader says of how it read the set.
@@ -107,7 +110,7 @@ def to_dataset(raw: Raw, name: str, where: str, config: DataConfig) -> Dataset:
         raw: what was read.
         name: what the set is called in tables.
         where: the source, for errors.
-        config: its ``range`` and ``no_label``.
+        config: its ``range``, and what it says of targets.
 
     Raises:
         DataError: for an empty set, lengths that differ, labels that are none (see
@@ -118,8 +121,8 @@ def to_dataset(raw: Raw, name: str, where: str, config: DataConfig) -> Dataset:
         raise DataError(
             f"{where}: {len(raw.x)} inputs and {len(raw.labels)} labels; expected one label an input, and at least one."
         )
-    labels = number_labels(raw.labels, raw.names, config.no_label, where)
-    raw = raw if labels.kept is None else _rows(raw, labels.kept)
+    targets = read_targets(raw.labels, raw.names, raw.test, config, where)
+    raw = raw if targets.kept is None else _rows(raw, targets.kept)
     asked = asked_range(config.range)
     vocabulary = raw.vocabulary or (0 if raw.ready or asked else _token_ids(raw.x))
     x = _plain_inputs(raw.x, bool(vocabulary), where)
@@ -131,23 +134,37 @@ def to_dataset(raw: Raw, name: str, where: str, config: DataConfig) -> Dataset:
     bounds, remarks = (PLAIN, Remarks()) if raw.ready or vocabulary else range_of(x, asked, where)
     if vocabulary:
         remarks = remarks.noted(f"inputs: rows of {x.shape[1]} token ids below {vocabulary}")
-    if (labels.classes == labels.classes[0]).all():
+    classes = len(targets.names)
+    if targets.task == "next_token":
+        vocabulary = classes = _with_targets(vocabulary, targets.y, where)
+    elif targets.task == "classification" and (targets.y == targets.y[0]).all():
         raise DataError(
-            f"{where}: all {len(labels.classes)} samples have the label {labels.names[labels.classes[0]]!r}, so there "
+            f"{where}: all {len(targets.y)} samples have the label {targets.names[int(targets.y[0])]!r}, so there "
             "is nothing to tell apart. Expected two classes or more; data.target names the column of the class."
         )
     return Dataset(
         name=name,
         x=x,
-        y=labels.classes,
-        classes=len(labels.names),
-        class_names=tuple(labels.names),
+        y=targets.y,
+        classes=classes,
+        class_names=tuple(targets.names),
         natural=raw.natural,
         natural_test=raw.test,
         vocabulary=vocabulary,
         value_range=None if bounds == PLAIN and x.dtype != np.uint8 else bounds,
-        remarks=raw.remarks + labels.remarks + remarks,
+        remarks=raw.remarks + targets.remarks + remarks,
+        task=targets.task,
     )
+
+
+def _with_targets(vocabulary: int, y: NDArray[Any], where: str) -> int:
+    """How many token ids there are where the next token is the target: those of the inputs, and of the targets."""
+    if not vocabulary:
+        raise DataError(
+            f"{where}: data.task=next_token needs rows of token ids, whole numbers (N, length), or a table with "
+            "data.text=COLUMN. Leave data.range=auto, and choose another data.task for other inputs."
+        )
+    return max(vocabulary, int(y.max()) + 1)
 
 
 def _rows(raw: Raw, kept: NDArray[np.bool_]) -> Raw:

@@ -20,7 +20,7 @@ from strata.engine.data.sources.arrays import channels_first
 from strata.engine.data.sources.columns import encode_column, without_leaks
 from strata.engine.data.sources.delimited import counted, encoding_of, is_number, read_delimited
 from strata.engine.data.sources.raw import TABLE_SUFFIXES, Raw, client_names, split_flags
-from strata.engine.data.sources.text import RESERVED, encode, vocabulary_of
+from strata.engine.data.sources.text import RESERVED, encode, next_tokens, words_of
 from strata.engine.errors import DataError
 
 
@@ -79,8 +79,9 @@ def read_table(path: Path, kind: str, config: DataConfig) -> Raw:
     flags = split_flags(len(frames[0]), sum(map(len, frames[1:])))
     remarks = sum((said for _, said in read), _not_read(path, [train, test], kind))
     frame = pd.concat(frames, ignore_index=True)
-    if kind in ("csv", "tsv") and config.target in frame.columns:
-        frame = frame.assign(**{config.target: _as_numbers(frame[config.target])})
+    if kind in ("csv", "tsv"):
+        found = [column for column in target_names(list(frame.columns), config) if column in frame.columns]
+        frame = frame.assign(**{column: _as_numbers(frame[column]) for column in found})
     return from_frame(frame, flags, config, str(path), remarks=remarks)
 
 
@@ -182,7 +183,7 @@ def from_frame(
         test: True for rows of the published test split ``(N,)``, or None.
         config: names the target, input and client columns.
         where: the source, for errors.
-        names: class names, if the target column holds ``0..K-1`` already.
+        names: class names, if the target column holds ``0..K-1`` already; of several columns those are the names.
         remarks: what was said of the table so far.
 
     Raises:
@@ -191,13 +192,11 @@ def from_frame(
     remarks = remarks or Remarks()
     columns = [str(column) for column in frame.columns]
     frame = frame.set_axis(columns, axis=1)
-    for key, column in (("target", config.target), ("client_column", config.client_column)):
-        if column and column not in columns:
-            hint = "".join(f" {caution}" for caution in remarks.cautions)
-            raise DataError(f"{where} has no column {column!r}. Set data.{key} to one of: {', '.join(columns)}.{hint}")
-    if frame[config.target].isna().any():
-        missing = int(frame[config.target].isna().sum())
-        raise DataError(f"{where}: column {config.target!r} lacks {missing} of {len(frame)} labels. Remove those rows.")
+    hint = "".join(f" {caution}" for caution in remarks.cautions)
+    targets = target_columns(columns, config, where, hint)
+    for column in targets:
+        if missing := int(frame[column].isna().sum()):
+            raise DataError(f"{where}: column {column!r} lacks {missing} of {len(frame)} labels. Remove those rows.")
     train = np.ones(len(frame), bool) if test is None else ~test
     client = None
     if config.client_column:
@@ -207,27 +206,64 @@ def from_frame(
     x: NDArray[np.generic]
     vectors = not config.text and _holds_lists(inputs)
     if config.text:
+        if not targets:
+            texts = _texts(inputs[config.text], where)
+            return next_tokens(texts, words_of(texts, train, config, where), (test, client), config, where, remarks)
         x, vocabulary = _token_ids(inputs[config.text], train, config, where)
     elif vectors:
         x, said = channels_first(_vectors(inputs.iloc[:, 0], where), config.layout)
         remarks += said
     else:
         if not config.inputs:
-            inputs, said = without_leaks(inputs, frame[config.target], train)
+            inputs, said = without_leaks(inputs, [frame[column] for column in targets], train)
             remarks += said
         blocks = [encode_column(inputs[column], train, where) for column in inputs.columns]
         x = np.concatenate([block for block, _ in blocks], axis=1)
         remarks = sum((said for _, said in blocks), remarks)
     return Raw(
         x=x,
-        labels=frame[config.target].to_numpy(),
+        labels=_labels(frame, targets, where),
         test=test,
         natural=client,
-        names=names,
+        names=names if len(targets) == 1 else targets,
         vocabulary=vocabulary,
         ready=not (config.text or vectors),
         remarks=remarks,
     )
+
+
+def _labels(frame: pd.DataFrame, targets: list[str], where: str) -> NDArray[np.generic]:
+    """The target as it stands in the table ``(N,)``; several columns as numbers ``(N, D)``."""
+    if len(targets) == 1:
+        return frame[targets[0]].to_numpy()
+    try:
+        return frame[targets].to_numpy(dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            f"{where}: of several columns of a target each holds numbers: {error}. Set data.target to others or one."
+        ) from None
+
+
+def target_names(columns: Sequence[str], config: DataConfig) -> list[str]:
+    """The columns that ``data.target`` names, be they there or not; none where the next token is the target."""
+    if config.task == "next_token" and config.text:
+        return []
+    listed = [name.strip() for name in config.target.split(",") if name.strip()]
+    return [config.target] if config.target in columns or len(listed) < 2 else listed
+
+
+def target_columns(columns: Sequence[str], config: DataConfig, where: str, hint: str = "") -> list[str]:
+    """The columns of the target, see :func:`target_names`; ``hint`` is added to what is said where one is missing.
+
+    Raises:
+        DataError: where one is not there, or the client's is not.
+    """
+    targets = target_names(columns, config)
+    named = [*(("target", name) for name in targets), ("client_column", config.client_column)]
+    for key, column in named:
+        if (column or key == "target") and column not in columns:
+            raise DataError(f"{where} has no column {column!r}. Set data.{key} to one of: {', '.join(columns)}.{hint}")
+    return targets
 
 
 def input_columns(columns: Sequence[str], config: DataConfig, where: str) -> list[str]:
@@ -239,16 +275,17 @@ def input_columns(columns: Sequence[str], config: DataConfig, where: str) -> lis
     if config.text:
         if config.text not in columns:
             raise DataError(f"{where} has no column {config.text!r}. Set data.text to one of: {', '.join(columns)}.")
-        if config.inputs or config.text == config.target:
+        if config.inputs or config.text in target_names(columns, config):
             raise DataError(
                 f"data.text={config.text}: text is the only input a set can have, and not its target. Leave "
                 f"data.inputs empty (it is {config.inputs!r}) and name the class in data.target (it is "
                 f"{config.target!r})."
             )
         return [config.text]
-    reserved = {config.target, config.client_column}
+    targets = target_names(columns, config)
+    reserved = {*targets, config.client_column}
     asked = [name.strip() for name in config.inputs.split(",") if name.strip()]
-    unknown = [name for name in asked if name not in columns or name == config.target]
+    unknown = [name for name in asked if name not in columns or name in targets]
     chosen = asked or [name for name in columns if name not in reserved]
     if unknown or not chosen:
         raise DataError(
@@ -261,18 +298,22 @@ def input_columns(columns: Sequence[str], config: DataConfig, where: str) -> lis
 def _token_ids(
     column: pd.Series, train: NDArray[np.bool_], config: DataConfig, where: str
 ) -> tuple[NDArray[np.int64], int]:
-    """Return a column of texts as ids ``(N, L)``, and the number of ids; a missing text is one without words."""
-    texts = column.astype(object).where(column.notna(), "").tolist()
+    """Return a column of texts as ids ``(N, L)``, and the number of ids."""
+    texts = _texts(column, where)
+    ids = words_of(texts, train, config, where)
+    return encode(texts, ids, config.length), len(ids) + RESERVED
+
+
+def _texts(column: pd.Series, where: str) -> list[str]:
+    """A column of texts; a missing text is one without words."""
+    texts: list[str] = column.astype(object).where(column.notna(), "").tolist()
     other = next((text for text in texts if not isinstance(text, str)), None)
     if other is not None:
         raise DataError(
             f"{where}: column {column.name!r} holds {type(other).__name__} values, expected text. Set data.text to a "
             "column of text, or leave it empty to have numbers and categories as inputs."
         )
-    ids = vocabulary_of((text for text, is_train in zip(texts, train, strict=True) if is_train), config.vocabulary)
-    if not ids:
-        raise DataError(f"{where}: there is no word in column {column.name!r}. Set data.text to a column of text.")
-    return encode(texts, ids, config.length), len(ids) + RESERVED
+    return texts
 
 
 def _holds_lists(frame: pd.DataFrame) -> bool:

@@ -11,6 +11,11 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from strata.engine.data.config import DataConfig
+from strata.engine.data.remarks import Remarks
+from strata.engine.data.sources.raw import Raw
+from strata.engine.errors import DataError
+
 PADDING = 0
 """Id of what fills a short text up; models leave it out of account."""
 
@@ -58,6 +63,18 @@ def vocabulary_of(texts: Iterable[str], size: int) -> dict[str, int]:
     return {word: number for number, word in enumerate(ranked[: size - RESERVED], start=RESERVED)}
 
 
+def words_of(texts: Sequence[str], train: NDArray[np.bool_], config: DataConfig, where: str) -> dict[str, int]:
+    """The vocabulary of those texts for which ``train`` ``(N,)`` is true, of ``data.vocabulary`` ids at most.
+
+    Raises:
+        DataError: where there is no word.
+    """
+    ids = vocabulary_of((text for text, is_train in zip(texts, train, strict=True) if is_train), config.vocabulary)
+    if not ids:
+        raise DataError(f"{where}: there is no word in column {config.text!r}. Set data.text to a column of text.")
+    return ids
+
+
 def encode(texts: Sequence[str], vocabulary: Mapping[str, int], length: int) -> NDArray[np.int64]:
     """Return the ids of each text's first ``length`` words, filled up at the end: ``(N, L)`` int64."""
     ids = np.full((len(texts), length), PADDING, np.int64)
@@ -66,3 +83,53 @@ def encode(texts: Sequence[str], vocabulary: Mapping[str, int], length: int) -> 
         kept = [vocabulary.get(match[0], UNKNOWN) for match in islice(_found(text), length)]
         row[: len(kept)] = kept
     return ids
+
+
+def next_tokens(
+    texts: Sequence[str],
+    vocabulary: Mapping[str, int],
+    of_texts: tuple[NDArray[np.bool_] | None, NDArray[np.generic] | None],
+    config: DataConfig,
+    where: str,
+    remarks: Remarks,
+) -> Raw:
+    """Each word of some texts but their first as a target, with the ``data.length`` words before it as its input.
+
+    Args:
+        texts: N of them.
+        vocabulary: ids by word.
+        of_texts: flags of the published test split, and names of clients, ``(N,)`` each, or None.
+        config: the ``data`` part of the configuration.
+        where: the source, for errors.
+        remarks: what was said of the texts so far.
+
+    Raises:
+        DataError: where no text has two words.
+    """
+    x, y, text_of = continuations(texts, vocabulary, config.length)
+    if not len(x):
+        raise DataError(f"{where}: no text in column {config.text!r} has two words. Set data.text to a column of text.")
+    test, natural = (None if one is None else one[text_of] for one in of_texts)
+    said = remarks.noted(f"{len(x)} words of {len(texts)} texts are targets (data.task=next_token)")
+    return Raw(x, y, test, natural, vocabulary=len(vocabulary) + RESERVED, remarks=said)  # type: ignore[arg-type]
+
+
+def continuations(
+    texts: Sequence[str], vocabulary: Mapping[str, int], length: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Each word of some texts but their first, and what comes before it.
+
+    Returns:
+        x ``(N, L)``: ids of the ``length`` words before each, or of as many as there are, filled up at the end; y
+        ``(N,)``: its own id; and the number of the text that it is of ``(N,)``.
+    """
+    ids = [[vocabulary.get(match[0], UNKNOWN) for match in _found(text)] for text in texts]
+    counts = np.array([max(0, len(own) - 1) for own in ids], np.int64)
+    x, y = np.full((int(counts.sum()), length), PADDING, np.int64), np.zeros(int(counts.sum()), np.int64)
+    row = 0
+    for own in ids:
+        for place in range(1, len(own)):
+            before = own[max(0, place - length) : place]
+            x[row, : len(before)], y[row] = before, own[place]
+            row += 1
+    return x, y, np.repeat(np.arange(len(texts)), counts)

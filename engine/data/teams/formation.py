@@ -56,6 +56,8 @@ def form_teams(
         return _blocks(draws.permutation(len(clients)).tolist(), teams)
     if config.name == "file":
         return _from_file(config.path, teams, len(clients))
+    if config.name in ("worst", "average", "labels"):
+        dataset.require_classes(f"teams.formation.name={config.name}", "sequential, random, similarity or hierarchical")
     if config.name in ("worst", "average"):
         sets = worst_sets(dataset.classes, teams) if config.name == "worst" else average_sets(dataset.classes, teams)
         return by_label_sets(held_counts(dataset, clients), sets, config.name)
@@ -69,8 +71,11 @@ def form_teams(
 
 
 def held_counts(dataset: Dataset, clients: Sequence[ClientData]) -> IntArray:
-    """Samples of each class that each client holds, ``(C, K)``: training and test rows, not those for validation."""
-    return label_counts(dataset.y, Listed.of(clients).held, dataset.classes)
+    """Samples of each class that each client holds, ``(C, K)``: training and test rows, not those for validation.
+
+    Without classes all samples are of one.
+    """
+    return label_counts(dataset.groups, Listed.of(clients).held, dataset.group_count)
 
 
 def _blocks(order: Iterable[int], teams: int) -> Teams:

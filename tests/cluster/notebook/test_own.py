@@ -28,7 +28,7 @@ from torch import nn
 import numpy as np
 import strata
 from strata.algorithms.fedavg import FedAvg, FedAvgConfig
-from strata.engine import ClientResult, option
+from strata.engine import ClientResult, Length, Sgd, Train, option
 
 @dataclass(frozen=True)
 class Count:
@@ -50,20 +50,36 @@ class Silly(FedAvg):
         w = {name: self.config.shrink * value for name, value in result.up.w.items()}
         return ClientResult(type(result.up)(w), Count(state.calls + 1), {"calls": float(state.calls + 1)})
 
+    def global_step(self, g, ups, context):
+        mean = super().global_step(g, ups, context)
+        trained = yield Train(self.model, mean.w, Sgd(0.1), 8, Length(steps=2))
+        return type(mean)(trained.params)
+
 class Net(nn.Linear):
     def __init__(self, shape, classes):
         super().__init__(shape[0], classes)
 
+class AllButOne(strata.Waiting):
+    def closes_s(self, seconds, moment):
+        return sorted(seconds)[-2]
+
+def mean_margin(outputs, targets):
+    return float(outputs.gather(1, targets[:, None]).mean())
+
 if __name__ == "__main__":
     draws = np.random.default_rng(0)
     x = draws.normal(size=(160, 5)).astype("float32")
-    data = strata.data.from_arrays(x, (x[:, 0] > 0).astype(int))
+    data = strata.data.from_arrays(x, (x[:, 0] > 0).astype(int), clients=np.arange(160) // 40)
+    served = {"data.server_fraction": 0.1, "data.server_test_fraction": 0.1, "delays.server_device": "laptop"}
     tables = []
     for runtime in ("inprocess", "ray"):
-        run = strata.run(Silly, {"ray.num_cpus": 2, "clients_per_actor": 2, "state.cache_mib": 1e-5}, runtime=runtime,
-                         rounds=2, data=data, partition=[range(i, i + 40) for i in range(0, 160, 40)], model=Net,
-                         output=sys.argv[1], quiet=True, tracking={"wandb": "disabled"})
+        run = strata.run(Silly, {"ray.num_cpus": 2, "clients_per_actor": 2, "state.cache_mib": 1e-5, **served},
+                         runtime=runtime, rounds=2, data=data, model=Net, metrics={"margin": mean_margin},
+                         schedule=AllButOne(), output=sys.argv[1], quiet=True, tracking={"wandb": "disabled"})
         assert run.client_calls["metrics.calls"].max() == 2
+        assert list(run.history["late"]) == [1, 1]
+        assert (run.history["metrics.server/compute_s"] > 0).all()
+        assert run.history[["GM.margin", "server GM.margin", "server GM.accuracy"]].notna().all().all()
         assert isinstance(run.global_model(), Net)
         tables.append(run.history)
     assert tables[0].equals(tables[1])

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from importlib.metadata import EntryPoint
+from math import nan
 
 import pytest
 
@@ -38,6 +39,28 @@ def scored(accuracy):
     return replace(record(1), scores=scores)
 
 
+def errors(value):
+    """A record of a regression, whose main model has this RMSE."""
+    scores = Scores(nan, 0.0, value, 0.0, value, {}, headline="rmse", measures={"rmse": value, "r2": 0.5})
+    return replace(record(1), scores={"GM": scores})
+
+
+@pytest.mark.parametrize(
+    ("config", "values", "reason"),
+    [
+        (StopConfig(target=0.5), [3.0, 0.6, 0.5], "GM RMSE 0.5000 has reached stop.target=0.5"),
+        (StopConfig(target=0.5), [3.0, 0.6, 0.7], ""),
+        (StopConfig(patience=2), [3.0, 2.0, 2.5, 2.0], "GM RMSE has not fallen below 2.0000 for 2 evaluations"),
+        (StopConfig(patience=2), [3.0, 2.0, 2.5, 1.0], ""),
+    ],
+)
+def test_errors_are_to_fall(config, values, reason):
+    stopping = Stopping(config)
+    for value in values:
+        stopping.add(errors(value))
+    assert stopping.reason == reason
+
+
 def ends(stopping, accuracies):
     """After how many rounds of these accuracies a run ends; 0: it does not."""
     for number, accuracy in enumerate(accuracies, 1):
@@ -52,6 +75,7 @@ def ends(stopping, accuracies):
     [
         (StopConfig(accuracy=0.5), [0.1, 0.49, 0.5, 0.6], 3),
         (StopConfig(accuracy=0.5), [0.1, 0.4], 0),
+        (StopConfig(target=0.5), [0.1, 0.49, 0.5, 0.6], 3),
         (StopConfig(patience=2), [0.3, 0.3, 0.4, 0.4, 0.2, 0.9], 5),
         (StopConfig(patience=2), [0.3, 0.2, 0.4, 0.3], 0),
         (StopConfig(), [0.3] * 9, 0),

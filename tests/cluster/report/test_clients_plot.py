@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from strata.cluster.report.clients_plot import accuracies, spread
+from strata.cluster.report.clients_plot import headlines, spread
 from strata.cluster.report.comparison import Comparison
 from strata.cluster.report.confusion_plot import draw_confusion, matrix
 from strata.cluster.report.results import Contestant
@@ -32,8 +32,8 @@ def one(tmp_path):
 
 
 def test_clients_of_all_seeds_enter_as_the_last_evaluation_found_them(one):
-    assert accuracies(one, "GM").tolist() == [0.0, 0.5, 0.625, 0.75]
-    assert accuracies(one, "PM").tolist() == []
+    assert headlines(one, "GM").tolist() == [0.0, 0.5, 0.625, 0.75]
+    assert headlines(one, "PM").tolist() == []
     (panel,) = spread([one])
     assert panel.title == "global models (GM)"
 

@@ -72,9 +72,9 @@ def test_what_a_run_came_to_is_its_last_number_and_its_mean_straggling():
 
 def test_seeds_without_a_kind_of_model_do_not_count_for_it():
     one = Contestant("x", [run(0, record(1)), run(1, record(1, scores={"GM": scores(0.25)}))])
-    assert one.accuracies("PM") == [0.5]
-    assert one.accuracies("GM") == [0.5, 0.25]
-    assert one.accuracies("TM") == []
+    assert one.headlines("PM") == [0.5]
+    assert one.headlines("GM") == [0.5, 0.25]
+    assert one.headlines("TM") == []
     assert one.personal == "PM"
 
 

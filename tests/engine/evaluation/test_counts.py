@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from strata.engine.evaluation.counts import asking_for_pairs, macro_f1, matrix_of, pairs_of
+from strata.engine.evaluation.counts import asking_for, macro_f1, matrix_of, pairs_of
 from strata.engine.method.length import Length
 from strata.engine.method.requests import Evaluate, Sgd, Train
 
@@ -40,8 +40,9 @@ def test_each_model_of_an_evaluation_is_asked_for_its_pairs_and_nothing_else_cha
         second = yield train
         return first, second
 
-    asking = asking_for_pairs(steps())
-    assert asking.send(None) == Evaluate("model", {}, pairs=True)
+    further = (("largest", max),)
+    asking = asking_for(steps(), True, further)
+    assert asking.send(None) == Evaluate("model", {}, pairs=True, further=further)
     assert asking.send("one") is train
     with pytest.raises(StopIteration) as stopped:
         asking.send("two")

@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError
 import pytest
 
 from strata.engine.method.length import Length
-from strata.engine.method.losses import cross_entropy
+from strata.engine.method.losses import task_loss
 from strata.engine.method.requests import Evaluation, Sgd, Train, Work
 
 
@@ -26,9 +26,9 @@ def test_work_that_cost_something_and_trained_nothing_has_no_loss():
     assert Work(flops=10, samples=3).loss is None
 
 
-def test_a_plain_request_trains_everything_by_cross_entropy_with_nothing_beside():
+def test_a_plain_request_trains_everything_by_the_loss_of_the_task_with_nothing_beside():
     request = Train(None, {}, Sgd(0.1), 8, Length(1))
-    assert request.loss is cross_entropy
+    assert request.loss is task_loss
     assert (request.trainable, request.frozen, request.pull, dict(request.constants)) == (None, (), (), {})
     with pytest.raises(FrozenInstanceError):
         request.batch_size = 9

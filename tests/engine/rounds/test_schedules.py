@@ -2,9 +2,9 @@
 
 import pytest
 
-from strata.engine.errors import TrainingError
+from strata.engine.errors import ConfigError, TrainingError
 from strata.engine.rounds.pools import Failure
-from strata.engine.rounds.schedules import Deadline, Moment, Synchronous
+from strata.engine.rounds.schedules import Deadline, Moment, Synchronous, Waiting
 from tests.helpers.children import Reply, Toys
 
 
@@ -50,3 +50,27 @@ def test_a_failure_among_the_children_is_raised():
 
     with pytest.raises(TrainingError, match="client 1: loss is nan"):
         Synchronous().step(Broken(Reply(0, 1.0), Reply(1, 1.0)), [], Moment(1, 1))
+
+
+class Fastest(Waiting):
+    """Waits for the faster half."""
+
+    def closes_s(self, seconds, moment):
+        return sorted(seconds)[(len(seconds) - 1) // 2]
+
+
+def test_a_schedule_of_ones_own_says_when_the_server_closes():
+    made = step(Fastest(), Reply(0, 2.0), Reply(1, 5.0), Reply(2, 3.0), Reply(3, 3.5))
+    assert made.seconds == 3.0
+    assert [reply.sender for reply in made.arrivals] == [0, 2]
+    assert step(Waiting(), Reply(0, 2.0), Reply(1, 5.0)).seconds == 5.0
+
+
+@pytest.mark.parametrize("closes", [-1.0, float("nan"), "soon", True, None])
+def test_a_schedule_that_gives_no_seconds_is_named(closes):
+    class Odd(Waiting):
+        def closes_s(self, seconds, moment):
+            return closes
+
+    with pytest.raises(ConfigError, match=r"round 1: Odd.closes_s gave .*; expected virtual seconds"):
+        step(Odd(), Reply(0, 2.0))

@@ -65,7 +65,7 @@ def test_numbers_among_which_some_are_none_are_said_to_be_categories():
 
 
 def left(frame):
-    kept, remarks = without_leaks(frame, TARGET, ALL)
+    kept, remarks = without_leaks(frame, [TARGET], ALL)
     return list(kept.columns), remarks
 
 
@@ -85,15 +85,15 @@ def test_a_column_that_counts_rows_is_left_out_whatever_it_is_called():
     assert kept == ["a", "b"]
     assert "column 'n' is left out, for it numbers the rows. data.inputs" in remarks.cautions[0]
     assert left(frame[["n"]])[0] == ["n"]  # nothing else is there
-    few = without_leaks(frame[:10], TARGET[:10], ALL[:10])[0]
+    few = without_leaks(frame[:10], [TARGET[:10]], ALL[:10])[0]
     assert list(few.columns) == ["n", "a", "b"]
 
 
 def test_each_split_may_be_counted_by_itself():
     train = np.arange(ROWS) < 15
     frame = pd.DataFrame({"n": np.r_[0:15, 0:9], "a": np.arange(ROWS) / 2})
-    assert list(without_leaks(frame, TARGET, train)[0].columns) == ["a"]
-    assert list(without_leaks(frame, TARGET, ALL)[0].columns) == ["n", "a"]
+    assert list(without_leaks(frame, [TARGET], train)[0].columns) == ["a"]
+    assert list(without_leaks(frame, [TARGET], ALL)[0].columns) == ["n", "a"]
 
 
 def test_the_target_once_more_is_left_out():

@@ -90,7 +90,7 @@ def test_token_lists_are_taken_as_they_are(tmp_path):
             {},
             "column 'when' holds .* values, which have no encoding",
         ),
-        ({"label": np.linspace(0, 1, 40)}, {}, "the target has fractional values"),
+        ({"label": np.linspace(0, 1, 40)}, {"task": "classification"}, "the target has fractional values"),
         ({"label": [None] * 3 + [1.0] * 37}, {}, "column 'label' lacks 3 of 40 labels"),
         ({"size": [np.inf] + [1.0] * 39}, {}, "'size' has infinite values"),
         ({"size": [np.nan] * 40}, {}, "'size' has no value in the training rows"),

@@ -1,0 +1,1 @@
+"""What servers do beside their exchanges: probes of clients' speed, and what they compute themselves."""

@@ -1,0 +1,76 @@
+"""Schedules that are objects of Python: whole runs."""
+
+import numpy as np
+import pytest
+
+import strata
+from strata.engine.config.given import load_given
+from strata.engine.errors import ConfigError, StrataError
+from strata.engine.federation import Federation
+from tests.helpers.own.schedules import Constant, Patient
+from tests.helpers.small import small_overrides
+
+
+def federation(method, schedule, *words):
+    config, given = load_given(method, small_overrides(method, *words), {"schedule": schedule})
+    return Federation(config, given=given)
+
+
+@pytest.mark.parametrize("method", ["fedavg", "hsgd"])
+def test_a_constant_one_is_the_deadline(method):
+    with Federation.from_config(method, small_overrides(method, "agents.policy=none")) as made:
+        limit_s = float(np.median(made.run_round().calls.total_s))
+    with federation(method, Constant(limit_s), "agents.policy=none") as made:
+        own = list(made), made.fingerprint()
+    words = small_overrides(method, "agents.policy=none", "clients.mode=deadline", f"clients.deadline_s={limit_s}")
+    with Federation.from_config(method, words) as made:
+        other = list(made), made.fingerprint()
+    assert own[1] == other[1]
+    assert [(r.late, r.round_s) for r in own[0]] == [(r.late, r.round_s) for r in other[0]]
+    assert 0 < sum(record.late for record in own[0]) < sum(record.invited for record in own[0])
+
+
+@pytest.mark.parametrize("method", ["fedavg", "permfl"])
+def test_what_it_remembers_is_in_checkpoints(method, tmp_path):
+    given = Patient()
+    with federation(method, given, "agents.policy=none") as made:
+        made.run_round()
+        saved = made.save(tmp_path)
+        expected = list(made), made.fingerprint()
+        made.restore(saved)
+        list(made)
+        assert made.fingerprint() == expected[1]
+    assert given.exchanges == 0  # each server has a copy of its own
+    with federation(method, Patient(), "agents.policy=none") as made:
+        made.restore(saved)
+        found = list(made), made.fingerprint()
+    assert found[1] == expected[1]
+    assert [record.round_s for record in found[0]] == [record.round_s for record in expected[0]]
+    late = [record.late for record in expected[0]]
+    assert late[0] >= late[-1] > 0
+
+
+def test_a_run_that_is_resumed_is_given_it_again(tmp_path):
+    settings = {"quiet": True, "output": str(tmp_path), "tracking": {"wandb": "disabled"}, "runtime": "inprocess"}
+    small = {"rounds": 1, "data.limit": 300, "clients.count": 4, "partition": "iid"}
+    first = strata.run("fedavg", small, schedule=Patient(), **settings)
+    with pytest.raises(StrataError, match=r"Give it as schedule=, also to a run that is resumed"):
+        strata.run(resume=first.run_dir, rounds=2, quiet=True)
+    again = strata.run(resume=first.run_dir, rounds=2, quiet=True, schedule=Patient())
+    assert again.rounds == 2
+    assert strata.load_run(first.run_dir, schedule=Patient()).global_model() is not None
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"schedule": "sync"}, "schedule='sync': expected an instance of a class of your own"),
+        ({"schedule": Patient}, "expected an instance of a class of your own that is a strata.Waiting"),
+        ({"clients.mode": "given"}, "Give it as schedule="),
+        ({"teams.mode": "given"}, "Give it as schedule="),
+    ],
+)
+def test_what_is_no_schedule_is_refused(settings, says):
+    with pytest.raises(ConfigError) as caught:
+        Federation.from_config("hsgd", {"runtime": "inprocess", "data.limit": 300, "clients.count": 6}, **settings)
+    assert says in str(caught.value)
