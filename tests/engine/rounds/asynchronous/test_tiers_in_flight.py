@@ -150,8 +150,15 @@ def test_where_neither_tier_waits_buffers_of_whole_cohorts_are_a_synchronous_rou
     assert sum(record.lost for record in taken) > 0
 
 
-@pytest.mark.parametrize("words", [(), SHARED], ids=["each", "shared"])
-@pytest.mark.parametrize("method", TIERED)
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("permfl", SHARED),
+        ("hsgd", ()),
+        ("tests.helpers.regrouping:Remembering", ()),
+        pytest.param("tests.helpers.regrouping:Remembering", SHARED, marks=pytest.mark.exhaustive),
+    ],
+)
 def test_a_run_with_teams_and_their_clients_in_flight_is_resumed_to_the_bit(tmp_path, method, words):
     words = (*NOISY, *FEW_TEAMS, *BOTH, *words, "clients.count=16", "delays.team_latency_s=0.01", "rounds=10")
     own = ("teams.concurrency=3", "teams.buffer=2", "teams.staleness=polynomial", "clients.concurrency=3")
