@@ -144,7 +144,8 @@ class StragglerControl(Control):
         """The action of a rule to beat.
 
         ``uniform``: the default size, equal intensity. ``greedy``: the default size, intensity inversely proportional
-        to probe time. ``optimum``: the sizes and intensities whose expected times lie closest together, exactly.
+        to probe time. ``optimum``: the sizes and intensities whose expected times lie closest together, exactly; where
+        clients share their server's link, by the times that each would take if all chose as it does.
         """
         if heuristic == "random":
             return super().suggest(heuristic, agent, situation, chosen, draws)

@@ -212,7 +212,7 @@ class ClientPool(Protocol):
     def settle(self, calls: Sequence[Key], round: int) -> None:
         """What some calls, by their keys, made of their clients is the clients' state, from this round on.
 
-        Only where servers do not wait for all: elsewhere it is so as soon as a call is made.
+        Only where a call may come late, or be lost after it is made: elsewhere it is so as soon as it is made.
         """
 
     def evaluate(self, call: EvaluationCall) -> Evaluations:
@@ -318,10 +318,10 @@ class TeamPool(Protocol):
         """The replies of teams, in the order in which they come."""
 
     def settle(self, teams: Sequence[int], round: int) -> None:
-        """What their last rounds made of some teams, and of their clients, is so from this round on.
+        """Where not all are waited for: what their last rounds made of teams and clients is so from this round on."""
 
-        Only where the global server does not wait for all teams: elsewhere it is so as soon as they are made.
-        """
+    def settled(self) -> None:
+        """Wait until all that was settled is so wherever clients live: others than their team may call them now."""
 
     def evaluate(self, shared: Mapping[str, Params], topology: Topology) -> Evaluations:
         """Evaluate the shared, the teams' and the personal models on all clients' test data; scores by client id."""

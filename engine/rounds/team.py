@@ -178,20 +178,20 @@ class TeamServer:
 
     def snapshot(self) -> object:
         """The team's state; None before its first round. With what is in flight, or remembered, by its schedule."""
-        self._settled()
+        self.settled()
         keeps = self._world.clients_plan.mode in ("async", "given")
         return self._kept if keeps else self._kept.state
 
     def restore(self, state: object) -> None:
         """Take up again a state that :meth:`snapshot` gave."""
-        self._settled()
+        self.settled()
         self._kept = state if isinstance(state, Underway) else Underway(state)
         self._made, self._ended_s = self._kept.state, self._kept.virtual_s
         self._last.clear()
         self._schedule.restore(self._kept.aloft, self._tier([]).remade)
 
-    def _settled(self) -> None:
-        """Wait until clients have done all that this server asked of them, before another asks for their states."""
+    def settled(self) -> None:
+        """Wait until clients have done all that this server asked of them, before another asks something of them."""
         if self._world.settles_later:
             self._clients.states([], 0)
 
@@ -255,6 +255,11 @@ class LocalTeams:
         """What their last rounds made of some teams, and of their clients, is so from this round on."""
         for team in teams:
             self._servers[team].settle(round)
+
+    def settled(self) -> None:
+        """Wait until all that was settled is so wherever clients live."""
+        for server in self._servers.values():
+            server.settled()
 
     def snapshot(self) -> dict[int, object]:
         """Team states by team id; None before the first round."""

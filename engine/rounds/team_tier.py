@@ -172,6 +172,7 @@ class TeamTier:
         """
         there = {team: members for team, members in self._topology.items() if team not in away}
         if self._method.regroups and (len(there) > 1 or not away):
+            self._teams.settled()
             formed = self._method.regroup(state, there, self._context(moment.round))
             _check(formed, there, self._world, moment.round)
             # A method may have counted with numpy, whose numbers are not what calls and checkpoints hold.

@@ -129,8 +129,8 @@ class World:
         counts_pairs: whether evaluations count which class was taken for which.
         further: metrics that are computed client by client, by name, each as ``module:function``.
         presence: which clients are there when; None: that is left to their profiles' probability.
-        server_shares: whether the clients of the global server share its link in a round; ``team_shares``: whether
-            those of a team server share that.
+        server_shares: whether the clients of the global server share its link; ``team_shares``: whether those of a
+            team server share that.
         wire: the stages of messages between clients and their servers; ``taking``: how servers take in uploads.
         attackers: ids of the clients that attack; ``attack_factor``: by what they multiply what they changed.
         privacy: what ε is said of the run; None without noise.

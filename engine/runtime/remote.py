@@ -230,6 +230,14 @@ class RayTeams(Tasks[TeamCall, TeamReply]):
         for actor, places in self._by_actor(teams):
             ask(actor, "teams.settle", ([teams[place] for place in places], round))
 
+    def settled(self) -> None:
+        """Wait until all that was settled is so wherever clients live.
+
+        Raises:
+            ActorDiedError: when an actor's process ended.
+        """
+        list(self._answers("regrouping", "teams.settled", list(self._homes), lambda own: ()))
+
     def evaluate(self, shared: Mapping[str, Params], topology: Topology) -> Evaluations:
         """Evaluate the clients of all teams on their own test data, the actors side by side; scores by client id.
 

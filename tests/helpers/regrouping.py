@@ -1,8 +1,9 @@
-"""A tiered method that forms teams anew after every round, and a server that draws and is told: h-SGD with both."""
+"""Tiered methods that form teams anew after every round, with a server that draws and is told: h-SGD with both."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from strata.algorithms.hsgd import Hsgd, Model
+from strata.engine.method.messages import ClientResult
 from strata.engine.seeding import generator
 
 
@@ -29,6 +30,30 @@ class Regrouping(Hsgd):
         after = super().global_step(g, ups, context)
         factor = 1 + 1e-3 * (context.seed % 2)  # a coin thrown by the server
         return replace(after, params={name: factor * value for name, value in after.params.items()})
+
+
+@dataclass(frozen=True)
+class Calls:
+    """Private state of a client: how often it has trained."""
+
+    number: int = 0
+
+
+class Remembering(Regrouping):
+    """Clients that send the more of what they have trained, the more often they have."""
+
+    stateless = False
+
+    def init_client(self, info, seed):
+        return Calls()
+
+    def client_step(self, info, state, down, context):
+        made = yield from super().client_step(info, None, down, context)
+        number = state.number + 1
+        params = {
+            name: down.params[name] + number * (value - down.params[name]) for name, value in made.up.params.items()
+        }
+        return ClientResult(Model(params), Calls(number))
 
 
 METHOD = Regrouping

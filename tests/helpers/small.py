@@ -30,6 +30,7 @@ SUPERNET = ("method.lr=0.005", "method.epochs=2", *EVERYBODY)
 FEW_STEPS = {
     "permfl": ("method.team_rounds=3", "method.local_steps=2", "method.batch_size=16"),
     "tests.helpers.regrouping": ("method.team_rounds=3", "method.steps=2", "method.batch_size=16"),
+    "tests.helpers.regrouping:Remembering": ("method.team_rounds=2", "method.steps=1", "method.batch_size=16"),
     "hsgd": ("method.team_rounds=3", "method.steps=2", "method.batch_size=16"),
     "fedavg": ("method.batch_size=16",),
     "fedprox": ("method.batch_size=16",),

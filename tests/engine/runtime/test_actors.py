@@ -120,6 +120,7 @@ IN_FLIGHT = (
 
 
 TEAMS_IN_FLIGHT = ("teams.mode=async", "teams.count=4", "teams.concurrency=3", "teams.staleness=polynomial")
+REMEMBERING = "tests.helpers.regrouping:Remembering"
 BOTH_IN_FLIGHT = (*TEAMS_IN_FLIGHT, "clients.mode=async", "clients.buffer=1")
 CROWDED = ("delays.team_links=shared", "delays.team_down_bytes_per_s=1e5", "clients.buffer=1")
 
@@ -135,7 +136,7 @@ CROWDED = ("delays.team_links=shared", "delays.team_down_bytes_per_s=1e5", "clie
         ("tests.helpers.regrouping", ("clients.concurrency=3",)),
         ("permfl", ("clients.mode=sync", *TEAMS_IN_FLIGHT)),
         ("permfl", (*TEAMS_IN_FLIGHT, *CROWDED)),
-        ("tests.helpers.regrouping", (*BOTH_IN_FLIGHT, "teams.buffer=2")),
+        (REMEMBERING, (*BOTH_IN_FLIGHT, "teams.buffer=2")),
     ],
 )
 def test_placement_changes_no_result_where_servers_do_not_wait(cluster, method, words):

@@ -60,7 +60,7 @@ def test_a_buffer_of_all_teams_that_are_called_is_a_synchronous_round(method, up
 
 
 @pytest.mark.parametrize("update", ["model", "change"])
-@pytest.mark.parametrize("method", TIERED)
+@pytest.mark.parametrize("method", TIERED[:2])
 def test_a_run_with_teams_in_flight_is_resumed_to_the_bit(tmp_path, method, update):
     words = (*NOISY, *FEW_TEAMS, "rounds=8", "teams.concurrency=3", "teams.staleness=polynomial")
     config = small(method, *words, f"teams.update={update}")
@@ -134,9 +134,16 @@ def test_rounds_of_a_team_have_their_price(monkeypatch, words):
     assert paid == {key: priced[key] for key in paid}
 
 
-@pytest.mark.parametrize("words", [(), SHARED], ids=["each", "shared"])
 @pytest.mark.parametrize(
-    ("method", "update"), [("permfl", "model"), ("hsgd", "change"), ("tests.helpers.regrouping", "model")]
+    ("method", "update", "words"),
+    [
+        ("permfl", "model", SHARED),
+        ("hsgd", "change", ()),
+        ("tests.helpers.regrouping", "model", ()),
+        pytest.param("permfl", "change", (), marks=pytest.mark.exhaustive),
+        pytest.param("hsgd", "model", SHARED, marks=pytest.mark.exhaustive),
+        pytest.param("tests.helpers.regrouping", "change", SHARED, marks=pytest.mark.exhaustive),
+    ],
 )
 def test_where_neither_tier_waits_buffers_of_whole_cohorts_are_a_synchronous_round(method, update, words):
     words = (*NOISY, *HALF, *FEW_TEAMS, *words, "rounds=3", "delays.team_latency_s=0.3", "delays.dropout=0.4")
@@ -150,8 +157,15 @@ def test_where_neither_tier_waits_buffers_of_whole_cohorts_are_a_synchronous_rou
     assert sum(record.lost for record in taken) > 0
 
 
-@pytest.mark.parametrize("words", [(), SHARED], ids=["each", "shared"])
-@pytest.mark.parametrize("method", TIERED)
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("permfl", SHARED),
+        ("hsgd", ()),
+        ("tests.helpers.regrouping:Remembering", ()),
+        pytest.param("tests.helpers.regrouping:Remembering", SHARED, marks=pytest.mark.exhaustive),
+    ],
+)
 def test_a_run_with_teams_and_their_clients_in_flight_is_resumed_to_the_bit(tmp_path, method, words):
     words = (*NOISY, *FEW_TEAMS, *BOTH, *words, "clients.count=16", "delays.team_latency_s=0.01", "rounds=10")
     own = ("teams.concurrency=3", "teams.buffer=2", "teams.staleness=polynomial", "clients.concurrency=3")
