@@ -9,12 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from strata.cluster.humanise import NOTHING, humanise_bytes, humanise_flops, humanise_seconds
-from strata.cluster.report.results import EPSILON_COLUMN, Contestant, change
+from strata.cluster.report.results import APART, EPSILON_COLUMN, Contestant, change
 from strata.cluster.report.targets import Targets
 from strata.cluster.sinks.display import mean_std
 from strata.cluster.sinks.views import KINDS
 from strata.engine.evaluation.measures import ACCURACY, KNOWN, Measure, measure_of
-from strata.engine.rounds.scores import UNSEEN
 
 FURTHER = {"macro_f1": "macro F1", "macro_f1_mean": "macro F1 of clients", "hurt": "hurt"}
 """What an evaluation may measure beside headlines, and how a table calls it; of the most personal kind of model."""
@@ -67,24 +66,24 @@ class Comparison:
 
     @cached_property
     def further(self) -> Sheet | None:
-        """What only some evaluations measure, and what clients that never train are served with; None without any."""
-        unseen = [kind for one in KINDS if self._any(kind := f"{UNSEEN}{one}", self.headline.name)]
+        """What only some evaluations measure: of clients that never train, and at the server, too; None without any."""
+        apart = [kind for kind in APART if self._any(kind, self.headline.name)]
         measures = dict.fromkeys(name for one in self.contestants for name in one.runs[0].measures)
         further = {**FURTHER, **{name: measure_of(name).title for name in measures}}
         names = {name: heading for name, heading in further.items() if self._any("", name)}
         private = any(one.last(EPSILON_COLUMN) for one in self.contestants)
-        if not unseen and not names and not private:
+        if not apart and not names and not private:
             return None
         rows = [
             [
                 one.label,
                 *(mean_std(one.last(f"{one.personal}.{name}"), _form(name)) for name in names),
-                *(mean_std(one.headlines(kind), self.headline) for kind in unseen),
+                *(mean_std(one.headlines(kind), self.headline) for kind in apart),
                 *([one.epsilon] if private else []),
             ]
             for one in self.contestants
         ]
-        return Sheet(["method", *names.values(), *unseen, *(["ε"] if private else [])], rows)
+        return Sheet(["method", *names.values(), *apart, *(["ε"] if private else [])], rows)
 
     def _any(self, kind: str, name: str) -> bool:
         """Whether any method has a figure of a kind of model, by default of its most personal one."""

@@ -81,7 +81,9 @@ def lines(federated: FederatedData) -> list[str]:
     called = {"classification": "classes", "regression": "columns of numbers", "multi_label": "labels"}
     numbered = dataset.task == "regression" and dataset.class_names[0] == "0"  # columns without names
     named = [f"{dataset.classes} {called[dataset.task]}: {', '.join(shown)}{more}"] if shown and not numbered else []
-    return [*named, *_one_sided(federated), *dataset.remarks.notes]
+    train, test = len(federated.server.train), len(federated.server.test)
+    served = [f"servers hold {train} samples to train on, and {test} to test on, which no client has"]
+    return [*named, *(served if train or test else []), *_one_sided(federated), *dataset.remarks.notes]
 
 
 def _one_sided(federated: FederatedData) -> Iterator[str]:

@@ -23,10 +23,12 @@ from strata.cluster.sinks.views import KINDS
 from strata.engine.config.load import read_yaml
 from strata.engine.errors import StrataError
 from strata.engine.evaluation.measures import ACCURACY, KNOWN, Measure, measure_of
-from strata.engine.rounds.scores import UNSEEN
+from strata.engine.rounds.scores import AT_SERVER, GLOBAL, UNSEEN
 from strata.engine.transport.privacy import EPSILON
 
 EPSILON_COLUMN = f"{METRIC}{EPSILON}"
+APART = (*(f"{UNSEEN}{kind}" for kind in KINDS), f"{AT_SERVER}{GLOBAL}")
+"""What is in no other number: what clients that never train are served with, and the global model at the server."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,7 @@ class Contestant:
 
     def numbers(self) -> dict[str, float]:
         """The figures of the table: headlines (accuracies 0..1), seconds, bytes, FLOPs; ``_std`` over the seeds."""
-        kinds = (*KINDS, *(f"{UNSEEN}{kind}" for kind in KINDS))
-        found = {kind: values for kind in kinds if (values := self.headlines(kind))}
+        found = {kind: values for kind in (*KINDS, *APART) if (values := self.headlines(kind))}
         means = {kind: statistics.fmean(values) for kind, values in found.items()}
         spread = {f"{kind}_std": statistics.stdev(values) for kind, values in found.items() if len(values) > 1}
         seconds = {name: self.mean(name) for name in ("virtual_s", "straggling_s")}

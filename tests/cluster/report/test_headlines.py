@@ -1,14 +1,16 @@
 """Reports of a task whose measure falls: read from folders of runs, and less is better in tables, targets and plots."""
 
 import math
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import strata
 from strata.cluster.report.comparison import Comparison
 from strata.cluster.report.plots import draw
-from strata.cluster.report.results import grouped, read_run
+from strata.cluster.report.results import Contestant, Run, grouped, read_run
 from strata.cluster.report.targets import COMMON, goal_of, reach
 from strata.cluster.sinks.jsonl import read_records
 
@@ -52,6 +54,15 @@ def test_tables_name_the_measure_and_have_no_per_cent(contestants):
     assert made.further is not None
     assert made.further.headings == ["method", "hurt", "MAE", "R²"]
     assert {"GM", "mae", "r2", "worst_decile"} <= set(made.numbers()["fedavg"])
+
+
+def test_what_is_tested_at_the_server_stands_apart():
+    columns = {"GM.accuracy": [0.5], "server GM.accuracy": [0.25], "virtual_s": [1.0], "straggling_s": [0.0]}
+    rounds = pd.DataFrame({**columns, "bytes_total": [1.0], "flops_total": [1.0]}, index=[1])
+    made = Comparison([Contestant("fedavg", [Run(Path("x"), {"seed": 0}, rounds)])], None, "setting", "command")
+    assert made.further is not None
+    assert (made.further.headings, made.further.rows) == (["method", "server GM"], [["fedavg", "25.00 %"]])
+    assert made.numbers()["fedavg"]["server GM"] == 0.25
 
 
 def test_a_target_is_reached_from_above(contestants):

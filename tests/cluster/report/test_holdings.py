@@ -12,6 +12,8 @@ from strata.cluster.report.holdings import label_entropy_bits, label_skew, lines
 from strata.cluster.report.holdings_plot import plot, team_order
 from strata.engine.data.config import DataConfig, FormationConfig, PartitionConfig
 from strata.engine.data.dataset import ClientData, FederatedData
+from strata.engine.data.federated import build
+from strata.engine.data.memory import from_arrays
 from strata.engine.data.partition.dealing import partition
 from strata.engine.data.remarks import Remarks
 from strata.engine.data.teams.formation import form_teams
@@ -140,3 +142,32 @@ def test_columns_stand_team_by_team(federate):
     assert sorted(order) == list(range(10))
     for team, first, after in borders:
         assert order[first:after].tolist() == list(federated.teams[team])
+
+
+@pytest.mark.parametrize(
+    "y", [np.arange(24.0)[:, None] / 8 + [0.5, 1], np.stack([np.arange(24) % 2, np.arange(24) < 3], 1)]
+)
+def test_targets_without_classes_are_told_by_what_they_are(y, tmp_path):
+    data = from_arrays(np.arange(24.0)[:, None], y, clients=np.arange(24) % 2)
+    made = build(
+        DataConfig(name="memory:arrays", server_fraction=0.25),
+        PartitionConfig(name="natural", min_samples=2),
+        FormationConfig(),
+        2,
+        0,
+        0,
+        own=data,
+    )
+    console = Console(width=120, file=io.StringIO())
+    console.print(table(made))
+    shown = console.file.getvalue()
+    assert "targets" in shown
+    assert "entropy" not in shown
+    rows = [np.concatenate([one.train, one.test]) for one in made.clients]
+    first = data.y[rows[0]]
+    if data.task == "regression":
+        assert f"{first[:, 0].mean():.3g} ± {first[:, 0].std():.3g}" in shown
+    else:
+        assert f"0:{first[:, 0].sum()} 1:{first[:, 1].sum()}" in shown
+    assert "servers hold 6 samples to train on, and 0 to test on, which no client has" in lines(made)
+    assert plot(made, tmp_path / "who.png").stat().st_size > 0
