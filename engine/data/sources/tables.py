@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from strata.engine.data.capacity import require_memory
 from strata.engine.data.config import DataConfig
 from strata.engine.data.folders import files
 from strata.engine.data.remarks import Remarks
@@ -272,6 +273,9 @@ def _token_ids(
     ids = vocabulary_of((text for text, is_train in zip(texts, train, strict=True) if is_train), config.vocabulary)
     if not ids:
         raise DataError(f"{where}: there is no word in column {column.name!r}. Set data.text to a column of text.")
+    require_memory(
+        8 * len(texts) * config.length, f"{len(texts):,} texts of data.length={config.length} words", "Lower it."
+    )
     return encode(texts, ids, config.length), len(ids) + RESERVED
 
 
