@@ -13,7 +13,9 @@ from strata.cluster.commands import (
     calibrate,
     check_method,
     compare_methods,
+    complete_words,
     export_model,
+    fetch_data,
     launch_run,
     list_methods,
     run_method,
@@ -47,6 +49,7 @@ examples:
   strata architectures runs/perfedrlnas-20260101-120000-seed0   which architectures its clients ended with
   strata export runs/permfl-20260101-120000-seed0 --client 3 model.safetensors   the weights of a model
   strata data partition=dirichlet --plot who.png      who holds what
+  strata fetch mnist cifar10                          download public data sets, with checksums
   strata config permfl                                every setting, with its meaning and its range
 """
 
@@ -77,8 +80,10 @@ COMMANDS: Sequence[Command] = (
     show_architectures,
     export_model,
     show_data,
+    fetch_data,
     show_config,
     list_methods,
+    complete_words,
 )
 
 
@@ -148,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
             command.NAME, help=command.HELP, description=command.HELP, epilog=example, formatter_class=raw
         )
         command.add(words)
-        words.set_defaults(act=command.act)
+        words.set_defaults(act=command.act, parsers=commands.choices)  # the latter for `completion`
     return parser
 
 

@@ -4,11 +4,12 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from strata.cluster.places import require_file
 
@@ -38,6 +39,11 @@ def console(*, recorded: bool = False) -> Console:
     """Standard output; what is printed can be exported as a picture where it is recorded."""
     found = Terminal(record=recorded, highlight=False)
     return found if found.is_terminal else Terminal(record=recorded, highlight=False, width=WIDTH)
+
+
+def waiting(shown: Console, text: str) -> AbstractContextManager[object]:
+    """Say on a terminal what is going on, until it is done; a picture of the terminal does not show it."""
+    return nullcontext() if shown.record else shown.status(Text(f"{text} …", style="dim"))
 
 
 def replace_unprintable() -> None:

@@ -14,6 +14,7 @@ from strata.engine.config.given import NOTHING, Given, main_names
 from strata.engine.config.protection import protected
 from strata.engine.config.schema import ClientsConfig, RunConfig, TeamsConfig
 from strata.engine.config.tasks import require_task
+from strata.engine.data.capacity import require_time
 from strata.engine.data.dataset import ClientData, Dataset
 from strata.engine.data.federated import build
 from strata.engine.errors import ConfigError
@@ -39,6 +40,9 @@ from strata.engine.transport.attacks import attackers, multiple, with_flipped_la
 from strata.engine.transport.taking import Taking
 from strata.engine.transport.wire import wire_of
 
+EXCHANGE_S = 1e-3
+"""What a server's exchange with its clients takes on the wall, at least."""
+
 
 def build_world(config: RunConfig, given: Given = NOTHING) -> World:
     """Data, partition, teams, delays and method of a run, some of it given in Python; starts nothing.
@@ -53,7 +57,7 @@ def build_world(config: RunConfig, given: Given = NOTHING) -> World:
         spec = spec_of(config.model, dataset.input_shape, dataset.classes)
         return first_updates(spec, dataset, rows, seed)
 
-    data = build(
+    data = given.dealt or build(
         config.data, config.partition, config.teams.formation, clients, teams, seed, updates, given.data, given.rows
     )
     require_task(config, data.dataset)
@@ -61,8 +65,13 @@ def build_world(config: RunConfig, given: Given = NOTHING) -> World:
     method = kind(config.method, spec)
     unseen = choose(range(clients), config.evaluation.unseen_of(clients), seed, "unseen")
     method.population = clients - len(unseen)
+    if isinstance(method, TieredAlgorithm):
+        rounds = method.team_rounds
+        require_time(
+            rounds * EXCHANGE_S, f"{config.algorithm}: a round of {rounds:,} team rounds", "Lower their number."
+        )
     hostile = attackers(config.attacks, np.delete(np.arange(clients), unseen), seed)
-    if config.attacks.kind == "label_flip":
+    if config.attacks.kind == "label_flip" and given.dealt is None:
         data = with_flipped_labels(data, hostile)
     wire = wire_of(config.transport)
     world = World(

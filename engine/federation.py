@@ -31,7 +31,7 @@ from strata.engine.errors import ResourceError, StrataWarning
 from strata.engine.identity import identity
 from strata.engine.method.calls import CallTable
 from strata.engine.method.situation import Decisions
-from strata.engine.notify import Notify
+from strata.engine.notify import Notify, Step
 from strata.engine.rounds.records import Outcome, RoundRecord
 from strata.engine.rounds.scores import Scoring, chain, record, score_all
 from strata.engine.rounds.server import Rounds
@@ -61,6 +61,7 @@ class Federation:
             StrataError: when the data, the model or the resources do not allow the run; nothing is left behind.
         """
         self.config = config
+        notify(Step(f"reading {config.data.name}, and dealing it to {config.clients.count} clients"))
         began = perf_counter()
         self.world = build_world(config, given)
         data_s = perf_counter() - began

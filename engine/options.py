@@ -10,7 +10,7 @@ import json
 import math
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, TypeVar, cast, get_args, get_type_hints
 
@@ -22,6 +22,15 @@ from strata.engine.suggest import closest
 T = TypeVar("T")
 
 BOUNDS = {"gt": (">", operator.gt), "ge": ("≥", operator.ge), "lt": ("<", operator.lt), "le": ("≤", operator.le)}
+FILE_BITS = 128
+"""Of a whole number that can be looked at further; those of files have fewer, and text of very long ones fails."""
+
+SMALLEST, LARGEST = 1e-30, 1e30
+"""Magnitudes of settings that are no whole numbers: within those of float32, with room to multiply some of them."""
+
+MOST = 10**12
+"""What whole numbers are at most where nothing else is declared: nothing is counted that far, and float64 is exact."""
+
 EXPECTED = {
     "int_type": "a whole number",
     "float_type": "a number",
@@ -114,6 +123,10 @@ def _read(value: Any, held: Any, kind: Any, key: str, where: str) -> Any:
     entry = get_args(kind)[-1] if get_args(kind) else None
     if isinstance(entry, type) and dataclasses.is_dataclass(entry) and isinstance(value, Mapping):
         return {name: _read(part, entry(), entry, f"{key}.{name}", where) for name, part in value.items()}
+    if isinstance(value, int) and value.bit_length() > FILE_BITS:
+        raise ConfigError(
+            f"{key}={_shown(value)} is out of range: expected one that fits into eight bytes, in {where}."
+        )
     if value == "???" or "${" in str(value):
         raise ConfigError(f"{key}={value!r}: expected a plain value; ??? and ${{…}} mean nothing here, in {where}.")
     if kind is str and isinstance(value, float):
@@ -147,18 +160,47 @@ def check(config: Any, path: str = "") -> None:
         ConfigError: naming the key, the value and the allowed range.
     """
     for field in dataclasses.fields(config):
-        value, key = getattr(config, field.name), f"{path}{field.name}"
+        value, named = getattr(config, field.name), f"{path}{field.name}"
         if dataclasses.is_dataclass(value):
-            check(value, f"{key}.")
+            check(value, f"{named}.")
             continue
         bounds = field.metadata.get("bounds", {})
-        for item in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(item, bool) or not isinstance(item, int | float):
-                continue
+        for key, item in _numbers(value, named):
+            if isinstance(item, int) and abs(item) > bounds.get("le", MOST):
+                most = "" if "le" in bounds else f", no more than {MOST:g}"
+                expected = allowed_range(field) or "a whole number"
+                raise ConfigError(f"{key}={_shown(item)} is out of range: expected {expected}{most}.")
             if not math.isfinite(item) or not all(BOUNDS[name][1](item, bound) for name, bound in bounds.items()):
                 raise ConfigError(f"{key}={item:g} is out of range: expected {allowed_range(field) or 'a number'}.")
+            if item and isinstance(item, float) and not SMALLEST <= abs(item) <= LARGEST:
+                zero = "0, or " if _takes_zero(bounds) else ""
+                raise ConfigError(
+                    f"{key}={item:g} is out of range: expected {zero}a magnitude from {SMALLEST:g} to {LARGEST:g}: "
+                    "models and clocks could not tell it from 0 or from infinity."
+                )
     if isinstance(config, Validated):
         config.validate(path)
+
+
+def _numbers(value: object, key: str) -> Iterator[tuple[str, int | float]]:
+    """The numbers that a setting holds, each with its key: itself, those of its list, or the fractions by name."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        yield key, value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _numbers(item, key)
+    elif isinstance(value, Mapping):  # whole numbers by name belong to others: they may be seeds
+        yield from ((f"{key}.{name}", item) for name, item in value.items() if isinstance(item, float))
+
+
+def _shown(item: int) -> str:
+    """A whole number, or, where that is long, about how many digits it has."""
+    digits = int(item.bit_length() * math.log10(2)) + 1
+    return str(item) if digits <= 20 else f"a number of {digits} digits"
+
+
+def _takes_zero(bounds: Mapping[str, float]) -> bool:
+    return all(BOUNDS[name][1](0, bound) for name, bound in bounds.items())
 
 
 class Validated(ABC):

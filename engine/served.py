@@ -12,6 +12,7 @@ import numpy as np
 from torch import nn
 
 from strata.engine.data.dataset import Dataset
+from strata.engine.data.outline import Outline
 from strata.engine.errors import StrataError
 from strata.engine.method.algorithm import TieredAlgorithm
 from strata.engine.method.calls import NO_TEAM
@@ -24,7 +25,7 @@ from strata.engine.state.snapshot import Snapshot
 from strata.engine.training.conversation import Conversation, drive
 from strata.engine.training.modules import filled
 from strata.engine.training.sequential import Sequential
-from strata.engine.training.trainer import Asked, Broken
+from strata.engine.training.trainer import Asked, Broken, Trainer
 
 GLOBAL, TEAM, PERSONAL = "GM", "TM", "PM"
 CALLED = {GLOBAL: "global model", TEAM: "team models", PERSONAL: "personal models"}
@@ -49,11 +50,25 @@ class Served:
         return filled(self.spec, self.params).eval()
 
 
+class Blind:
+    """A trainer without data: it finds nothing right, and refuses all but evaluations."""
+
+    def answer(self, asked: Sequence[Asked]) -> Sequence[Answer]:
+        """Answer evaluations as they come.
+
+        Raises:
+            StrataError: for any other request.
+        """
+        if any(not isinstance(one.request, Evaluate) for one in asked):
+            raise _needs_data("is trained on its client's data before it is evaluated")
+        return [Evaluation(0, len(one.rows), 0.0) for one in asked]
+
+
 @dataclass
 class Witness:
     """A trainer that notes which models it was asked to evaluate."""
 
-    trainer: Sequential
+    trainer: Trainer
     seen: list[tuple[Evaluate, Answer | Broken]] = field(default_factory=list)
 
     def answer(self, asked: Sequence[Asked]) -> Sequence[Answer | Broken]:
@@ -122,13 +137,16 @@ def _served(world: World, snapshot: Snapshot, client: int, kind: str) -> Served:
     state = snapshot.clients.get(client)
     if client not in snapshot.clients:
         state = world.service.first_state(info, derive(world.seed, "client", client))
-    witness = Witness(Sequential(world.data.dataset, "cpu", world.evaluation_batch))
+    blind = isinstance(world.data.dataset, Outline)
+    witness = Witness(Blind() if blind else Sequential(world.data.dataset, "cpu", world.evaluation_batch))
     steps = world.service.evaluation(info, state, _shared(world, snapshot, team))
     seed, rows = world.service.evaluation_seed(client), world.data.clients[client]
     talk = Conversation(steps, rows, seed, f"client {client}, evaluation")
     scores, _ = drive(witness, talk)
     if kind not in scores:
         raise _none(world, kind)
+    if blind and len(witness.seen) > len(scores):
+        raise _needs_data("is chosen by how models do on its client's data")
     found = witness.evaluated(scores[kind])
     return Served(kind, found.model, found.params)
 
@@ -144,6 +162,13 @@ def _shared(world: World, snapshot: Snapshot, team: int) -> Mapping[str, Params]
         elif found is not None:
             shared[TEAM] = found
     return shared
+
+
+def _needs_data(why: str) -> StrataError:
+    return StrataError(
+        f"a model cannot be had without the data: it {why}, and these were given in Python. Give them again: "
+        "strata.load_run(FOLDER, data=data)."
+    )
 
 
 def _none(world: World, kind: str) -> StrataError:

@@ -16,6 +16,7 @@ from strata.agents.families.vdn import DecomposedValue, DecompositionLearner
 from strata.agents.networks import EquivariantActorCritic, MlpActorCritic
 from strata.engine.config.agents import AgentsConfig
 from strata.engine.method.control import AgentId, AgentSpec
+from strata.engine.models.weighing import weighed
 
 Specs = Mapping[AgentId, AgentSpec]
 
@@ -68,7 +69,8 @@ def build_learner(family: str, specs: Specs, settings: AgentsConfig) -> Learner:
     if family == "relative":
         modules[EVERYONE] = _shared_by(next(iter(specs.values())))
     learner: Learner = config.learner_class(config=config, module_spec=MultiRLModuleSpec(rl_module_specs=modules))
-    learner.build()
+    with weighed(f"agents.hidden={settings.hidden}", "Lower it."):
+        learner.build()
     return learner
 
 

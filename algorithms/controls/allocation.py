@@ -14,7 +14,8 @@ def tightest(seconds_kSE: NDArray[np.float64], total: int) -> tuple[NDArray[np.i
 
     Enumerates every window of times that a best allocation could span: its lower end is one of the times, and its
     upper end the next at which each client can be served so that the intensities add up. Whether they can is a
-    subset sum, on the bits of whole numbers.
+    subset sum, on the bits of whole numbers, which is formed only for windows that are narrower than the best so far
+    and hold a time of every client.
 
     Args:
         seconds_kSE: seconds of each client at each size, at the intensities 1 to E.
@@ -30,19 +31,33 @@ def tightest(seconds_kSE: NDArray[np.float64], total: int) -> tuple[NDArray[np.i
     if not k <= total <= k * intensities:
         raise ValueError(f"{k} clients with intensities 1 to {intensities} cannot make {total} in all")
     values = np.unique(seconds_kSE)
+    ends = _ends(seconds_kSE, values)
     best, window, high = np.inf, (values[0], values[-1]), 0
-    for low in values:
-        while high < len(values) and not _reachable(_options(seconds_kSE, low, values[high]), total):
+    for place, low in enumerate(values):
+        high = max(high, int(ends[place]))  # what the window of a lower end needed, this one needs too
+        while high < len(values) and values[high] - low < best:
+            if _reachable(_options(seconds_kSE, low, values[high]), total):
+                best, window = values[high] - low, (low, values[high])
+                break
             high += 1
-        if high == len(values):
-            break
-        if values[high] - low < best:
-            best, window = values[high] - low, (low, values[high])
     options = _options(seconds_kSE, *window)
     chosen = _trace(options, total)
     fits = (seconds_kSE >= window[0]) & (seconds_kSE <= window[1])
     sizes = [int(np.flatnonzero(fits[client, :, e - 1])[-1]) for client, e in enumerate(chosen)]
     return np.array(sizes), np.array(chosen)
+
+
+def _ends(seconds_kSE: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Of each of the ascending ``values``, the place of the first up to which every client has a time from there on.
+
+    As many as there are values, where a client has none.
+    """
+    last = np.zeros(len(values), np.int64)
+    for own in seconds_kSE:
+        places = np.searchsorted(values, np.unique(own))
+        following = np.append(places, len(values))[np.searchsorted(places, np.arange(len(values)))]
+        last = np.maximum(last, following)
+    return last
 
 
 def _options(seconds_kSE: NDArray[np.float64], low: float, high: float) -> list[list[int]]:

@@ -27,6 +27,7 @@ from scipy.special import softmax
 
 from strata.algorithms.controls.allocation import tightest
 from strata.engine.data.apportion import apportion
+from strata.engine.data.capacity import require_memory
 from strata.engine.errors import ConfigError
 from strata.engine.method.calls import FloatArray
 from strata.engine.method.control import Actions, AgentId, AgentSpec, Control, Observation
@@ -36,6 +37,7 @@ from strata.engine.method.situation import Decisions, Report, Situation
 
 LR = 3e-3  # of all agents: large, because a run has few rounds to learn from
 BOUND = 3.0  # of the logits of shares: e^6, so one client may get up to 400 times another's
+CELL_BYTES = 64  # of "optimum": what the times of a client at a size and an intensity take while they are compared
 MENU = (0.25, 0.5, 1.0, 2.0, 4.0)  # of "allocation": intensity relative to the others'
 
 SIZE, WEIGHT = "size", "weight"
@@ -181,6 +183,11 @@ class StragglerControl(Control):
         if heuristic != "optimum":
             raise ValueError(f"{heuristic}: no such rule; expected one of {', '.join(self.heuristics)}")
         total = k * self.default
+        require_memory(
+            CELL_BYTES * k * self.sizes * (total - k + 1),
+            f"agents.policy={heuristic}, for {k} clients with {total:,} {self.unit} between them",
+            f"Lower method.{self.unit}, or take greedy.",
+        )
         options = [
             [
                 self.expected_s(situation, np.full(k, size), np.full(k, intensity))

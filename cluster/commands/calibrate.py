@@ -18,7 +18,7 @@ from strata.engine.errors import StrataError
 from strata.engine.suggest import closest
 
 if TYPE_CHECKING:
-    from strata.cluster.commands.calibration import Speed
+    from strata.cluster.calibration import Speed
 
 NAME = "calibrate"
 HELP = (
@@ -52,7 +52,7 @@ def add(parser: ArgumentParser) -> None:
 
 def act(arguments: Namespace) -> int:
     """Measure, print the table, write the class, and say what to type next; returns 0."""
-    from strata.cluster.commands.calibration import measure, overall, write_class
+    from strata.cluster.calibration import measure, overall, write_class
 
     like = _checked(arguments)
     device, machine = _place(arguments.gpu)
@@ -70,7 +70,7 @@ def act(arguments: Namespace) -> int:
 
 def _checked(arguments: Namespace) -> Profile:
     """The class whose link the new one has. What is wrong with the arguments is said before anything is measured."""
-    from strata.cluster.commands.calibration import check_name, known_classes
+    from strata.cluster.calibration import check_name, known_classes
 
     check_name(arguments.name)
     if arguments.repeats < 1:

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from strata.cluster.terminal import recording
+from strata.cluster.terminal import recording, waiting
 from strata.engine.errors import StrataError
 
 NAME = "compare"
@@ -25,6 +25,9 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("words", nargs="*", metavar="METHOD|METHOD:key=value,…|key=value")
     parser.add_argument("--against", action="append", default=[], metavar="METHOD", help="columns relative to this one")
     parser.add_argument("--target", metavar="ACCURACY|common|METHOD", help=TARGET)
+    parser.add_argument(
+        "--wall", action="store_true", help="also tabulate wall time and memory, which differ between equal runs"
+    )
     parser.add_argument("--report", nargs="+", type=Path, metavar="RUN_DIR", help="of these runs, without training")
     parser.add_argument(
         "--output", type=Path, metavar="FOLDER", help="folder for report.html, results (md, csv, tex) and plots"
@@ -34,10 +37,10 @@ def add(parser: ArgumentParser) -> None:
 
 def act(arguments: Namespace) -> int:
     """Train and report, or only report; returns the exit code."""
-    from strata.cluster.commands.contest import ReportOptions, compare_methods, report_runs
-
     with recording(arguments.svg) as console:
-        options = ReportOptions(arguments.against, arguments.output, arguments.target)
+        with waiting(console, "reading what a comparison takes"):  # torch, pandas and others, some seconds
+            from strata.cluster.commands.contest import ReportOptions, compare_methods, report_runs
+        options = ReportOptions(arguments.against, arguments.output, arguments.target, arguments.wall)
         if arguments.report and arguments.words:
             raise StrataError(f"--report reads runs that exist; leave out {' '.join(arguments.words)}.")
         if arguments.report:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from strata.cluster.commands.entries import describe_setting, require_one_setting, resolve
 from strata.cluster.places import require_folder
-from strata.cluster.report.comparison import Comparison
+from strata.cluster.report.comparison import Comparison, Sheet, measured
 from strata.cluster.report.delivery import deliver
 from strata.cluster.report.results import Contestant, grouped, read_run
 from strata.cluster.report.settings import entering, in_common
@@ -37,11 +37,13 @@ class ReportOptions:
         output: its folder; None for a fresh one.
         target: an accuracy, ``common`` or a label, for the table of what it took; see
         :mod:`strata.cluster.report.targets`.
+        wall: whether wall seconds and memory are reported, which differ between equal runs.
     """
 
     against: Sequence[str] = ()
     output: Path | None = None
     target: str | None = None
+    wall: bool = False
 
     def goal(self, labels: Sequence[str], is_share: bool) -> Goal | None:
         """The target, if any; ``is_share``: whether what methods are compared by is one, such as an accuracy.
@@ -67,7 +69,11 @@ class ReportOptions:
         """What to type for the same report, wherever it is written to."""
         against = [part for label in self.against for part in ("--against", label)]
         target = ["--target", self.target] if self.target is not None else []
-        return shlex.join(["strata", "compare", *words, *against, *target])
+        return shlex.join(["strata", "compare", *words, *against, *target, *["--wall"] * self.wall])
+
+    def measured(self, contestants: Sequence[Contestant]) -> Sheet | None:
+        """The table of wall seconds and memory, if any."""
+        return measured(contestants) if self.wall else None
 
     def folder(self, parent: Path) -> Path:
         """Where the report goes: as it was asked for, else a fresh folder of its own in ``parent``."""
@@ -109,7 +115,8 @@ def compare_methods(words: Sequence[str], options: ReportOptions, console: Conso
         goal = None
     folder = options.folder(Path(first.output).expanduser())
     targets = reach(goal, contestants) if goal else None
-    comparison = Comparison(contestants, baseline, setting, options.command(*words), targets, failures)
+    wall = options.measured(contestants)
+    comparison = Comparison(contestants, baseline, setting, options.command(*words), targets, failures, wall)
     deliver(comparison, folder, first.tracking, console)
     return code
 
@@ -160,7 +167,8 @@ def report_runs(run_dirs: Sequence[Path], options: ReportOptions, console: Conso
     setting = describe_setting(runs[0].config, sorted({run.seed for run in runs}))
     _say(console, f"one setting: {setting}")
     command = options.command("--report", *map(str, run_dirs))
-    comparison = Comparison(contestants, baseline, setting, command, reach(goal, contestants) if goal else None)
+    targets, wall = reach(goal, contestants) if goal else None, options.measured(contestants)
+    comparison = Comparison(contestants, baseline, setting, command, targets, measured=wall)
     deliver(comparison, options.folder(parent), TrackingConfig(**runs[0].config["tracking"]), console)
     return 0
 

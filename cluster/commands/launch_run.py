@@ -44,6 +44,7 @@ def add(parser: ArgumentParser) -> None:
         _add_run(words)
         kind.add(words)
         _add_output(words, kind.FILE.format(name="NAME"))
+    parser.set_defaults(kinds=kinds.choices)
     _add_output(kinds.add_parser(DOCKER, help=DOCKER_HELP, description=DOCKER_HELP), "Dockerfile")
 
 

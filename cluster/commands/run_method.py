@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from strata.cluster.terminal import recording
+from strata.cluster.terminal import recording, waiting
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,7 +35,9 @@ def act(arguments: Namespace) -> int:
     with recording(arguments.svg) as console:
         if source.startswith(RESUME):
             return _resume(Path(source.removeprefix(RESUME)), overrides, console, arguments.profile)
-        return _run(_load(source, overrides), console, arguments.profile, arguments.onward)
+        with waiting(console, "reading the configuration"):  # and importing what it takes, some seconds
+            config = _load(source, overrides)
+        return _run(config, console, arguments.profile, arguments.onward)
 
 
 def _resume(run_dir: Path, overrides: Sequence[str], console: "Console", profile: bool) -> int:

@@ -10,6 +10,7 @@ from torch import nn
 
 from strata.cluster.humanise import humanise_measure
 from strata.cluster.report.frame import read_rounds
+from strata.cluster.run.recall import OUTLINE, recalled
 from strata.cluster.run.stopping import Rule, Stopping
 from strata.cluster.run.summary import RunSummary
 from strata.cluster.sinks.by_client import FOLDER, read_calls, read_scores
@@ -157,10 +158,15 @@ class Run:
     def world(self) -> World:
         """The data, and who holds them, built anew from the configuration.
 
+        Of data that were given in Python, and are not given again, there are shapes and classes, and no inputs.
+
         Raises:
             StrataError: when the data cannot be had any more.
         """
-        return build_world(self.config, self._given)
+        given = self._given
+        if not given.any and (self.run_dir / OUTLINE).is_file():
+            given = recalled(self.run_dir)
+        return build_world(self.config, given)
 
     @property
     def checkpoint(self) -> Path:
@@ -201,8 +207,9 @@ class Run:
 def load_run(run_dir: str | Path, **given: Any) -> Run:
     """Open the folder of a run, whether it is finished or not.
 
-    Its models need what the run was given in Python, the same objects again: ``data=``, ``partition=``, ``delays=``,
-    ``schedule=``.
+    What the run was given in Python may be given again, the same objects: ``data=``, ``partition=``, ``delays=``,
+    ``schedule=``. Models can be had without, but for those that are trained on data, or chosen by them, before they are
+    evaluated.
 
     Raises:
         StrataError: where no run has begun there.

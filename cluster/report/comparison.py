@@ -1,5 +1,6 @@
 """Several methods in one setting, side by side."""
 
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,11 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from strata.cluster.humanise import NOTHING, humanise_bytes, humanise_flops, humanise_seconds
-from strata.cluster.report.results import APART, EPSILON_COLUMN, Contestant, change
+from strata.cluster.report.results import APART, EPSILON_COLUMN, Contestant, change, taken_by
 from strata.cluster.report.targets import Targets
 from strata.cluster.sinks.display import mean_std
 from strata.cluster.sinks.views import KINDS
 from strata.engine.evaluation.measures import ACCURACY, KNOWN, Measure, measure_of
+
+MEASURED = "measured on the machines of the runs; memory is that of the process that drives one"
+"""What the table of wall seconds is called."""
 
 FURTHER = {"macro_f1": "macro F1", "macro_f1_mean": "macro F1 of clients", "hurt": "hurt"}
 """What an evaluation may measure beside headlines, and how a table calls it; of the most personal kind of model."""
@@ -43,6 +47,7 @@ class Comparison:
         command: what makes this report again.
         targets: what each method needed to a target accuracy; None where nobody asked.
         failures: why runs failed that were to be compared, by what names them; they are in no table or plot.
+        measured: what the runs took of the machines that they were made on; None where nobody asked.
     """
 
     contestants: Sequence[Contestant]
@@ -51,6 +56,7 @@ class Comparison:
     command: str
     targets: Targets | None = None
     failures: Mapping[str, str] = field(default_factory=dict)
+    measured: Sheet | None = None
 
     @property
     def headline(self) -> Measure:
@@ -132,14 +138,35 @@ class Comparison:
             table.add_row(Text(label), *(Text(cell.replace(" ±", "\n±") if full else cell) for cell in cells))
         return table
 
-    def further_table(self) -> Table | None:
-        """The table of :attr:`further` for a terminal."""
-        if self.further is None:
-            return None
-        table = Table(title="of single clients, classes and privacy, after the last round", box=box.SIMPLE_HEAD)
-        for heading in self.further.headings:
-            words = heading.replace(" ", "\n", 1)
-            table.add_column(Text(words), justify="left" if heading == "method" else "right", overflow="fold")
-        for label, *cells in self.further.rows:
-            table.add_row(Text(label), *(Text(cell.replace(" ±", "\n±")) for cell in cells))
-        return table
+    def more_tables(self) -> Iterator[Table]:
+        """The tables of :attr:`further` and :attr:`measured` for a terminal, as far as there are some."""
+        if self.further is not None:
+            yield _table(self.further, "of single clients, classes and privacy, after the last round")
+        if self.measured is not None:
+            yield _table(self.measured, MEASURED)
+
+
+def _table(sheet: Sheet, title: str) -> Table:
+    table = Table(title=title, box=box.SIMPLE_HEAD)
+    for heading in sheet.headings:
+        words = heading.replace(" ", "\n", 1)
+        table.add_column(Text(words), justify="left" if heading == "method" else "right", overflow="fold")
+    for label, *cells in sheet.rows:
+        table.add_row(Text(label), *(Text(cell.replace(" ±", "\n±")) for cell in cells))
+    return table
+
+
+def measured(contestants: Sequence[Contestant]) -> Sheet:
+    """What runs took of the machines that they were made on, a row a method: means over the seeds."""
+    columns = {
+        "wall time": ("wall_s", humanise_seconds),
+        "a round": ("round_wall_s", humanise_seconds),
+        "of agents": ("agents_wall_s", humanise_seconds),
+        "peak memory": ("peak_bytes", humanise_bytes),
+    }
+    taken = {one.label: [taken_by(run.run_dir) for run in one.runs] for one in contestants}
+    rows = [
+        [label, *(form(statistics.fmean(run[name] for run in runs)) for name, form in columns.values())]
+        for label, runs in taken.items()
+    ]
+    return Sheet(["method", *columns], rows)

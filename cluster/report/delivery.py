@@ -42,8 +42,8 @@ def deliver(comparison: Comparison, folder: Path, tracking: TrackingConfig, cons
         console: where to show the tables and the place of the report.
     """
     console.print(comparison.table())
-    if further := comparison.further_table():
-        console.print(further)
+    for table in comparison.more_tables():
+        console.print(table)
     if comparison.targets:
         console.print(comparison.targets.table())
     if comparison.failures:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from strata.cluster.report.comparison import Comparison
+from strata.cluster.report.comparison import MEASURED, Comparison
 
 RESULTS = "results.md"
 
@@ -30,6 +30,9 @@ def results(comparison: Comparison) -> str:
     ]
     if comparison.further:
         parts += ["Of single clients and classes:", table(comparison.further.headings, comparison.further.rows)]
+    if comparison.measured:
+        heading = f"{MEASURED[0].upper()}{MEASURED[1:]}:"
+        parts += [heading, table(comparison.measured.headings, comparison.measured.rows)]
     if comparison.failures:
         parts += ["Failed, and left out:", table(["run", "why"], [list(pair) for pair in comparison.failures.items()])]
     if found := comparison.targets:

@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from strata.cluster.humanise import NOTHING
 from strata.cluster.report.frame import METRIC, read_rounds
 from strata.cluster.report.settings import label_of, own_part
-from strata.cluster.sinks.jsonl import CONFIG, METRICS, read_metrics
+from strata.cluster.sinks.jsonl import CONFIG, METRICS, WALL, read_metrics, read_timing
 from strata.cluster.sinks.sink import Plain
 from strata.cluster.sinks.views import KINDS
 from strata.engine.config.load import read_yaml
@@ -142,6 +143,22 @@ def read_run(run_dir: Path) -> Run:
     scores = next(own for plain in read_metrics(run_dir / METRICS) for own in plain["scores"].values())
     headline, measures = scores.get("headline", ACCURACY), scores.get("measures", {})
     return Run(run_dir, config, rounds, measure_of(headline), [name for name in measures if name != headline])
+
+
+def taken_by(run_dir: Path) -> dict[str, float]:
+    """What a run took of its machine: wall seconds, those of a round and those of agents, and its peak of memory.
+
+    NaN for what was not measured.
+    """
+    rounds = read_timing(run_dir)
+    wall, agents = (sum(float(one[name]) for one in rounds) for name in WALL)
+    peaks = [float(one["peak_bytes"]) for one in rounds if one.get("peak_bytes")]
+    return {
+        "wall_s": wall + agents if rounds else math.nan,
+        "round_wall_s": (wall + agents) / len(rounds) if rounds else math.nan,
+        "agents_wall_s": agents if rounds else math.nan,
+        "peak_bytes": max(peaks, default=math.nan),
+    }
 
 
 def grouped(runs: Sequence[Run]) -> list[Contestant]:

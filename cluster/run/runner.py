@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from strata.cluster.run.profiling import Profile
+from strata.cluster.run.recall import remember
 from strata.cluster.run.recovery import INTERRUPTED, LOST, Recovery
 from strata.cluster.run.resuming import changed, require_resumable, restore
 from strata.cluster.run.session import Session
@@ -60,6 +61,13 @@ def _write_config(config: RunConfig, run_dir: Path) -> None:
     partial = run_dir / f".{CONFIG}"
     partial.write_text(to_yaml(config), encoding="utf8")
     partial.replace(run_dir / CONFIG)
+
+
+def _discard(run_dir: Path) -> None:
+    """Remove the folder of a run that did not begin, if nothing else lies there."""
+    (run_dir / CONFIG).unlink(missing_ok=True)
+    with suppress(OSError):
+        run_dir.rmdir()
 
 
 def run_all(
@@ -141,13 +149,22 @@ def run_one(
     fresh = not checkpoint.found(run_dir / CHECKPOINTS)
     every = _sinks(config, display) + guarded(config.tracking.sinks, sinks, display.message)
     recovery = Recovery(config, run_dir / CHECKPOINTS, display.message)
-    session = recovery.started(lambda: Session(config, display.message, fresh, given))
+    try:
+        session = recovery.started(lambda: Session(config, display.message, fresh, given))
+    except StrataError:
+        if not resumed:
+            _discard(run_dir)
+        raise
+    finally:
+        display.settle()
     summary = RunSummary(run_dir, failures=recovery.survived)
     spent = Profile(session.started, survived=recovery.survived)
     summary.stopping = Stopping(config.stop, rule)
     with session, closing(recovery), _interrupts() as interrupted:
         recovery.interrupted = interrupted
         restore(session, config, run_dir, display.message)
+        if given.any:
+            remember(given, session.federation.world, run_dir)
         if resumed:  # accepted: what was changed holds for the next resume too
             _write_config(config, run_dir)
         with _records(_info(config, run_dir, session.round), summary, every) as take:

@@ -12,7 +12,7 @@ from strata.engine.config.given import NOTHING, Given
 from strata.engine.config.schema import RunConfig
 from strata.engine.errors import CheckpointError
 from strata.engine.federation import Federation
-from strata.engine.notify import Notify
+from strata.engine.notify import Notify, Step
 from strata.engine.rounds.records import RoundRecord
 from strata.engine.stopwatch import AGENTS, Seconds
 from strata.engine.tree import fingerprint
@@ -50,6 +50,7 @@ class Session:
         self.started: Seconds = self.federation.started
         if config.agents.policy != "none":
             began = perf_counter()
+            notify(Step(f"making agents, {config.agents.policy}"))
             try:
                 self._attach(notify, fresh, given)
             except BaseException:

@@ -1,12 +1,11 @@
 """What a run came to, counted round by round."""
 
-import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
+from strata.cluster.footprint import peak_bytes
 from strata.cluster.run.recovery import Survived
 from strata.cluster.run.stopping import Stopping
 from strata.engine.errors import StrataError
@@ -106,7 +105,7 @@ class RunSummary:
             "bytes": self.bytes_total,
             "flops": self.flops,
             "wall_s": self.wall_s + self.agents_wall_s,
-            **_peak(),
+            **({} if (most := peak_bytes()) is None else {"peak_bytes": most}),
             **self._trends(),
             **self._survived(),
             **self._async(),
@@ -137,13 +136,3 @@ class RunSummary:
             "agents_wall_s_per_round": self.agents_wall_s / self.timed,
             "clients_wall_s_per_round": self.wall_s / self.timed,
         }
-
-
-def _peak() -> dict[str, int]:
-    """The most memory that this process has had; nothing on systems that do not say."""
-    with suppress(ImportError):
-        import resource
-
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return {"peak_bytes": most if sys.platform == "darwin" else 1024 * most}
-    return {}

@@ -5,6 +5,7 @@ Both are sinks (see :mod:`strata.cluster.sinks.jsonl`) that can also print a mes
 
 import statistics
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Protocol
 
 from rich.console import Console, Group, RenderableType
@@ -29,7 +30,9 @@ from strata.cluster.sinks.views import (
     summary_panel,
     summary_tables,
 )
+from strata.cluster.terminal import waiting
 from strata.engine.evaluation.measures import ACCURACY, KNOWN, Measure
+from strata.engine.notify import Step
 from strata.engine.rounds.records import RoundRecord, Scores
 
 WIDTHS = {"loss": 6, "time": 11, "straggling": 11, "up": 7}  # so that the lines of a run stay in columns
@@ -40,6 +43,9 @@ class Display(Sink, Protocol):
 
     def message(self, text: str) -> None:
         """Print a line about what happens now."""
+
+    def settle(self) -> None:
+        """Take back what only says that something begins; so that an error stands alone, and after it all ended."""
 
     def show(self, table: Table) -> None:
         """Print a table that belongs to the end of a run."""
@@ -59,7 +65,11 @@ class PlainDisplay:
 
     def message(self, text: str) -> None:
         """Print a line about what happens now, as it is."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        dots = " …" if isinstance(text, Step) else ""
+        self._console.print(f"{text}{dots}", markup=False, highlight=False, soft_wrap=True)
+
+    def settle(self) -> None:
+        """Do nothing: what is printed stays."""
 
     def show(self, table: Table) -> None:
         """Print a table that belongs to the end of a run, as it is."""
@@ -103,10 +113,20 @@ class LiveDisplay:
         self._live: Live | None = None
         self._recording = False
         self._bar = Progress()
+        self._step = ExitStack()  # holds what stands until the next line
 
     def message(self, text: str) -> None:
-        """Print a line above the live view."""
+        """Print a line above the live view; one about what begins only stands until the next line."""
+        if isinstance(text, Step) and self._live is None:
+            self.settle()
+            self._step.enter_context(waiting(self._console, text))
+            return
+        self.settle()
         self._console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
+
+    def settle(self) -> None:
+        """Take back what only says that something begins."""
+        self._step.close()
 
     def show(self, table: Table) -> None:
         """Print a table below the live view."""
@@ -114,6 +134,7 @@ class LiveDisplay:
 
     def start(self, run: RunInfo) -> None:
         """Open the live view."""
+        self.settle()
         self._history = History(run)
         self._bar = progress_bar(self._console)
         self._bar.add_task("", total=run.rounds, completed=run.resumed_round)

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, SupportsFloat, TextIO
 
+from strata.cluster.footprint import peak_bytes
 from strata.cluster.sinks.by_client import ClientTables
 from strata.cluster.sinks.sink import Plain, RunInfo
 from strata.engine.errors import StrataError, StrataWarning
@@ -21,6 +22,7 @@ from strata.engine.method.calls import CallTable
 from strata.engine.rounds.records import RoundRecord, Scores
 from strata.engine.rounds.scores import to_plain
 
+WALL = ("wall_s", "agents_wall_s")  # what of a record is measured
 CONFIG, METRICS, TIMING, CONFUSION = "config.yaml", "metrics.jsonl", "timing.jsonl", "confusion.json"
 
 
@@ -29,9 +31,9 @@ class JsonlSink:
 
     And ``confusion.json``, if it was asked for: the last evaluation's matrices by kind of model, with its ``round``.
 
-    Equal runs write equal bytes to ``metrics.jsonl``: the wall-clock seconds, which never repeat, go to
-    ``timing.jsonl``. A resumed run first drops the rounds that it is about to repeat, and ends with the same file as
-    an undisturbed one.
+    Equal runs write equal bytes to ``metrics.jsonl``: what never repeats, wall seconds and the most memory that this
+    process has had so far, goes to ``timing.jsonl``. A resumed run first drops the rounds that it is about to repeat,
+    and ends with the same file as an undisturbed one.
     """
 
     def __init__(self) -> None:
@@ -58,7 +60,8 @@ class JsonlSink:
         Raises:
             StrataError: when it cannot be written, e.g. on a full disk.
         """
-        timing = {"round": record.round, "wall_s": record.wall_s, "agents_wall_s": record.agents_wall_s}
+        wall = {name: getattr(record, name) for name in WALL}
+        timing = {"round": record.round, **wall, "peak_bytes": peak_bytes()}
         assert self._clients is not None, "start comes first"
         with _explained(self._dir):
             self._clients.add(record)
@@ -155,9 +158,15 @@ def record_from_plain(plain: Plain) -> RoundRecord:
 
 def read_records(run_dir: Path) -> Iterator[RoundRecord]:
     """The rounds of a run directory as records, with their wall seconds, but for single clients."""
-    timing = {plain["round"]: plain for plain in read_metrics(run_dir / TIMING)} if (run_dir / TIMING).exists() else {}
+    timing = {plain["round"]: plain for plain in read_timing(run_dir)}
     for plain in read_metrics(run_dir / METRICS):
-        yield record_from_plain({**plain, **timing.get(plain["round"], {})})
+        measured = timing.get(plain["round"], {})
+        yield record_from_plain({**plain, **{name: measured[name] for name in WALL if name in measured}})
+
+
+def read_timing(run_dir: Path) -> list[Plain]:
+    """What was measured of the rounds of a run directory; empty where nothing was."""
+    return read_metrics(run_dir / TIMING) if (run_dir / TIMING).exists() else []
 
 
 def _numbers(scores: Plain) -> dict[str, Any]:

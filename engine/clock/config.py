@@ -33,14 +33,16 @@ class DelayConfig(Validated):
     )
     median_flops_per_s: float = option(1e10, "drawn speeds: FLOP/s of the median client", gt=0)
     spread: float = option(10.0, "loguniform: speed of the fastest over that of the slowest client", ge=1)
-    sigma: float = option(0.7, "lognormal: standard deviation of the logarithm of the speed", ge=0)
+    sigma: float = option(0.7, "lognormal: standard deviation of the logarithm of the speed", ge=0, le=50)
     shape: float = option(1.5, "pareto: tail index of the seconds per FLOP; small is heavy-tailed", gt=0)
     cap: float = option(0.0, "pareto: nobody takes more than so many times the median per FLOP; 0: no limit", ge=0)
     down_bytes_per_s: float = option(6e6, "drawn speeds: download rate of every client", gt=0)
     up_bytes_per_s: float = option(1.2e6, "drawn speeds: upload rate of every client", gt=0)
     latency_s: float = option(0.05, "drawn speeds: round-trip latency of one call", ge=0)
     jitter: JitterName = option("lognormal", "distribution of the random factor (mean 1) on compute seconds")
-    jitter_scale: float = option(0.1, "lognormal: σ; uniform: half width; exponential: share that is random", ge=0)
+    jitter_scale: float = option(
+        0.1, "lognormal: σ; uniform: half width; exponential: share that is random", ge=0, le=10
+    )
     availability: float = option(-1.0, "probability that a client is there in a round; -1: its class's", ge=-1, le=1)
     availability_trace: str = option(
         "",

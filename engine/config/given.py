@@ -16,7 +16,7 @@ import numpy as np
 from strata.engine.clock.devices import Profile
 from strata.engine.config.load import Settings, load_config, nested, parse_overrides
 from strata.engine.config.schema import RunConfig
-from strata.engine.data.dataset import Dataset
+from strata.engine.data.dataset import Dataset, FederatedData
 from strata.engine.errors import ConfigError
 from strata.engine.method.algorithm import Algorithm
 from strata.engine.method.find import MAIN, name_of, path_of
@@ -35,12 +35,19 @@ class Given:
         rows: the rows of each client, by client id.
         profiles: the delay profile of each client, in their order.
         schedule: how long servers wait for their clients.
+        dealt: data that were dealt before, when the run began; in place of ``data`` and ``rows``.
     """
 
     data: Dataset | None = None
     rows: Mapping[int, Sequence[int]] | None = None
     profiles: Sequence[Profile] | None = None
     schedule: Waiting | None = None
+    dealt: FederatedData | None = None
+
+    @property
+    def any(self) -> bool:
+        """Whether there are any objects."""
+        return any(value is not None for value in vars(self).values())
 
 
 NOTHING = Given()

@@ -176,8 +176,8 @@ class RunConfig(Validated):
 
     algorithm: str = option("permfl", "the method: a module of algorithms/, or the dotted path of your own")
     rounds: int = option(50, "global rounds (T)", ge=1)
-    seed: int = option(0, "all randomness derives from it", ge=0)
-    seeds: list[int] = option([], "several seeds: one run each, then mean ± std; empty: just seed", ge=0)
+    seed: int = option(0, "all randomness derives from it", ge=0, le=2**63 - 1)
+    seeds: list[int] = option([], "several seeds: one run each, then mean ± std; empty: just seed", ge=0, le=2**63 - 1)
     runtime: Literal["ray", "inprocess"] = option("ray", "ray: actors; inprocess: this process, without Ray")
     clients_per_actor: Any = option("auto", "auto: one actor per client while they fit, packed beyond; or a number")
     output: str = option("runs", "folder in which each run makes its own")

@@ -109,7 +109,7 @@ class PartitionConfig:
         "equal",
         "labels, quantity: equal, powerlaw, lognormal, or permfl (lognormal(0,2) power law + U{300..600} a label)",
     )
-    skew: float = option(1.0, "powerlaw: exponent; lognormal: sigma of the sizes", ge=0)
+    skew: float = option(1.0, "powerlaw: exponent; lognormal: sigma of the sizes", ge=0, le=50)
     min_samples: int = option(10, "no client gets fewer samples than this", ge=LEAST_SAMPLES)
     path: str = option("", "file: a JSON file {client id: [sample indices]}")
     partitioner: str = option("", "flwr: name of a partitioner of flwr-datasets, e.g. DirichletPartitioner")

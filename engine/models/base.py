@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from strata.engine.determinism import torch_scope
+from strata.engine.models.weighing import weighed
 from strata.engine.params import Params
 
 Shape = tuple[int, ...]
@@ -54,20 +55,30 @@ class Buildable(Protocol):
         """Equal specifications hash alike, because a trainer keeps one module for all that are equal."""
 
 
+def built(spec: Buildable, seed: int = 0) -> nn.Module:
+    """A module of an architecture, drawn from a seed.
+
+    Raises:
+        ResourceError: before it is made, where this machine has not the memory to train it.
+    """
+    with (
+        torch_scope(seed),
+        weighed(f"a model, {spec!r:.160}", "Choose a smaller one, or a smaller factor on its width."),
+    ):
+        return spec.build()
+
+
 def init_params(spec: Buildable, seed: int) -> Params:
     """Draw fresh parameters and floating-point buffers (batch-norm statistics) from a seed: float32 on the CPU."""
-    with torch_scope(seed):
-        module = spec.build()
     return {
         name: value.detach().to("cpu", torch.float32, copy=True, memory_format=torch.contiguous_format)
-        for name, value in _floating(module)
+        for name, value in _floating(built(spec, seed))
     }
 
 
 def head_names(spec: Buildable) -> tuple[str, ...]:
     """Names of the parameters of an architecture's head, buffers included; none where it is no FeatureModel."""
-    with torch_scope(0):
-        module = spec.build()
+    module = built(spec)
     return module.head_names if isinstance(module, FeatureModel) else ()
 
 
@@ -86,8 +97,7 @@ def features_of(module: nn.Module) -> nn.Module:
 
 def parameter_count(spec: Buildable) -> int:
     """How many values the parameters of an architecture hold, buffers aside."""
-    with torch_scope(0):
-        return sum(parameter.numel() for parameter in spec.build().parameters())
+    return sum(parameter.numel() for parameter in built(spec).parameters())
 
 
 def size_mib(spec: Buildable) -> float:

@@ -31,7 +31,9 @@ class ModelConfig(Validated):
         "transformer: the 64 channels of a token; transformer_five: those of all five",
         gt=0,
     )
-    depth: int = option(2, "cnn, cnn_series: number of convolution blocks; transformer: of encoder blocks", ge=1)
+    depth: int = option(
+        2, "cnn, cnn_series: number of convolution blocks; transformer: of encoder blocks", ge=1, le=100
+    )
     features: int = option(
         500,
         "cnn_five, cnn_series, cnn_series_five, transformer, transformer_five: width of the last layer before the "

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from torch import nn
 
 from strata.engine.data.dataset import TokenShape
-from strata.engine.determinism import torch_scope
-from strata.engine.errors import ConfigError
+from strata.engine.errors import ConfigError, StrataError
 from strata.engine.models.base import FeatureModel as FeatureModel
 from strata.engine.models.base import Shape as Shape
+from strata.engine.models.base import built
 from strata.engine.models.config import ModelConfig
 from strata.engine.models.spec import Family, ModelSpec
 from strata.engine.models.supernets import spaces
@@ -62,9 +62,8 @@ FITS = " mclr, dnn and mlp take any. Where channels lie last in an .npz, data.la
 
 def _require_fit(spec: ModelSpec, tokens: bool) -> None:
     try:
-        with torch_scope(0):
-            module = spec.build()
-    except ConfigError:
+        module = built(spec)
+    except StrataError:
         raise
     except Exception as error:  # a factory of the user's own may raise anything
         fits, cause = (FITS, None) if spec.name in MODELS else ("", error)

@@ -10,11 +10,13 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from strata.engine.data.capacity import require_memory
 from strata.engine.determinism import torch_scope
 from strata.engine.models.base import Buildable
 
 PADDING = 0  # the token id that strata.engine.data.sources.text fills short texts up with
 HEAD_SIZE = 16  # channels of one attention head of the text models
+SCORE_BYTES = 4 * 3  # of a pair of tokens: its score, its weight, and a gradient
 SPREAD = 0.02  # of initial embeddings and positions, as in most transformers
 
 
@@ -49,6 +51,17 @@ def projection_names(spec: Buildable) -> tuple[str, ...]:
     layers = [layer for layer in module.modules() if isinstance(layer, Attention)]
     projections = {id(p) for layer in layers for part in (layer.q, layer.k, layer.v) for p in part.parameters()}
     return tuple(name for name, parameter in module.named_parameters() if id(parameter) in projections)
+
+
+def require_attention(length: int, width: int) -> None:
+    """Refuse texts of so many tokens that this machine has not the memory for one's scores, of each pair of tokens.
+
+    Raises:
+        ResourceError: with the figure.
+    """
+    scores = width // HEAD_SIZE * length**2
+    what = f"attention over {length:,} tokens of a text, {width // HEAD_SIZE} heads"
+    require_memory(SCORE_BYTES * scores, what, "Lower data.length.")
 
 
 def _heads(x_BLD: Tensor, head: int) -> Tensor:

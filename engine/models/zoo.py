@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from strata.engine.models.base import Factory, FeatureModel, Shape
-from strata.engine.models.sequences import TextFeatures, series_convolutions, text_width
+from strata.engine.models.sequences import TextFeatures, require_attention, series_convolutions, text_width
 
 
 def _mclr(input_shape: Shape, classes: int) -> FeatureModel:
@@ -143,6 +143,7 @@ def _transformer(
     if not vocabulary:
         raise ValueError("it needs texts as token ids; data.text=COLUMN makes them of a table's column of free text")
     inner = text_width(_capped(64 * width, most))
+    require_attention(input_shape[0], inner)
     layers = TextFeatures(vocabulary, input_shape[0], inner, depth, _capped(features, most))
     return FeatureModel(layers, nn.Linear(layers.dense.out_features, classes))
 

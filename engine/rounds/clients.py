@@ -5,6 +5,7 @@ from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
+from strata.engine.data.capacity import require_time
 from strata.engine.determinism import single_thread
 from strata.engine.errors import StateError
 from strata.engine.evaluation.counts import asking_for
@@ -176,7 +177,11 @@ class ClientHost:
         if not lost and not call.probe:
             self._keep(call, result.state)
         if self._world.sleep_scale:
-            time.sleep(made.total_s * self._world.sleep_scale)
+            asleep_s = made.total_s * self._world.sleep_scale
+            require_time(
+                asleep_s, "delays.mode=sleep: a client's sleep", "Lower delays.sleep_scale, or mend the delays."
+            )
+            time.sleep(asleep_s)
         return ClientReply(call.client, None if lost else result.up, made, work.singly)
 
     def _keep(self, call: ClientCall, state: object) -> None:

@@ -15,6 +15,7 @@ from strata.engine.method.algorithm import TieredAlgorithm
 from strata.engine.method.calls import NO_TEAM, CallTable
 from strata.engine.method.messages import Assignment, Context, Received
 from strata.engine.method.situation import Decisions
+from strata.engine.models.weighing import weighed
 from strata.engine.params import Params
 from strata.engine.rounds.beside.desk import Desk
 from strata.engine.rounds.beside.probes import probed
@@ -112,7 +113,8 @@ class GlobalServer:
         self._world, self._tier, self._clients = world, tier, clients
         self._schedule: Schedule = schedule_of(tier.plan, flights_of(world, NO_TEAM))
         with single_thread():
-            self.state = world.algorithm.init_global(derive(world.seed, "global"))
+            with weighed(f"the global state of {type(world.algorithm).__name__}", "Lower the sizes among method.…"):
+                self.state = world.algorithm.init_global(derive(world.seed, "global"))
             _require_model(world, self.state)
         self.round = 0
         self.virtual_s = 0.0

@@ -14,6 +14,7 @@ from strata.engine.clock.presence import Presence
 from strata.engine.clock.profiles import Profiles
 from strata.engine.data.dataset import Dataset, FederatedData, IntArray
 from strata.engine.data.mapped import chunks
+from strata.engine.data.outline import Outline
 from strata.engine.data.parts import ClientRows, Listed
 from strata.engine.evaluation.personal import Personal, Service, service_of
 from strata.engine.method.algorithm import Algorithm
@@ -168,6 +169,8 @@ class World:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the data, who holds which rows, the teams, and the delay profiles."""
+        if isinstance(self.data.dataset, Outline):
+            return self.data.dataset.digest
         digest = hashlib.sha256()
         for array in (self.data.dataset.x, self.data.dataset.y):
             digest.update(f"{array.dtype}{array.shape}".encode())

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import ray
 from ray._private.node import Node
+from ray._private.utils import get_num_cpus
 
 NEEDLESS = ("start_monitor", "start_log_monitor", "start_api_server")
 """What Ray's head node starts for clusters that grow, drivers that show their workers' output, and the dashboard."""
@@ -18,21 +19,63 @@ FOR_THE_DRIVER = [getattr(signal, name) for name in ("SIGHUP", "SIGUSR1", "SIGXC
 WHOLE = {name: getattr(Node, name) for name in NEEDLESS if hasattr(Node, name)}
 
 
+SOCKET_LETTERS = 103
+"""How long the path of a socket may be: systems take 104 to 108 bytes, of which the last is a zero."""
+
+BELOW = len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.10")
+"""What Ray puts behind its folder for temporary files, at most."""
+
+SHORT = "/tmp"
+
+
 def start(cpus: int, gpus: int) -> None:
     """Start a local Ray; ``cpus`` and ``gpus`` it may use, 0: those found.
 
     Raises:
-        Exception: what :func:`ray.init` raises.
+        Exception: what :func:`ray.init` raises; OSError where sockets would have too long a path.
     """
     with lean(), _deaf():
         ray.init(
             address="local",
             include_dashboard=False,
-            num_cpus=cpus or None,
+            num_cpus=cpus or own_cores(),
             num_gpus=gpus or None,
+            _temp_dir=_folder(),
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
+
+
+def own_cores() -> int | None:
+    """How many cores this process may use, where it was given some of the machine's; None: Ray counts them.
+
+    Ray does not see what ``taskset`` and batch systems such as Slurm leave a process.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return None
+    cores = len(os.sched_getaffinity(0))
+    return cores if cores < get_num_cpus() else None
+
+
+def _folder() -> str | None:
+    """Where Ray keeps temporary files, with its sockets; None: where it would by itself.
+
+    Raises:
+        OSError: where the folder that RAY_TMPDIR names is too long.
+    """
+    for name in ("RAY_TMPDIR", "TMPDIR"):
+        place = os.environ.get(name, "")
+        if not place:
+            continue
+        if len(os.fsencode(place)) + BELOW <= SOCKET_LETTERS:
+            return None
+        if name == "RAY_TMPDIR":
+            raise OSError(
+                f"RAY_TMPDIR={place} has {len(place)} letters, and the sockets that Ray makes below it may have "
+                f"{SOCKET_LETTERS} with theirs: expected at most {SOCKET_LETTERS - BELOW}, such as RAY_TMPDIR={SHORT}."
+            )
+        return f"{SHORT}/ray"
+    return None
 
 
 def abandon() -> None:

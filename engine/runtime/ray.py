@@ -14,7 +14,7 @@ from strata.engine.data.mapped import Mapped
 from strata.engine.errors import ClusterError
 from strata.engine.method.algorithm import TieredAlgorithm
 from strata.engine.method.find import MAIN, path_named
-from strata.engine.notify import Notify
+from strata.engine.notify import Notify, Step
 from strata.engine.rounds.world import World
 from strata.engine.runtime import local_ray
 from strata.engine.runtime.actors import Actors
@@ -78,10 +78,12 @@ def start(config: RunConfig, world: World, shares: Sequence[Share], notify: Noti
         ActorDiedError: when one dies while it starts.
     """
     began = time.perf_counter()
+    notify(Step(f"joining Ray at {config.ray.address}" if config.ray.address else "starting Ray"))
     owns_ray = connect(config.ray, _packages(config), notify)
     connected = time.perf_counter()
     try:
         seats = _seats(config, world, shares)
+        notify(Step(f"placing {len(seats)} actors"))
         runtime = RayRuntime(world, seats, config, owns_ray)
     except BaseException as error:
         if owns_ray:

@@ -9,6 +9,7 @@ import torch
 from cachetools import LRUCache
 from torch import Tensor
 
+from strata.engine.data.capacity import require_memory
 from strata.engine.data.dataset import Dataset, IntArray
 from strata.engine.data.mapped import Mapped
 from strata.engine.method.requests import Recalibrate, Train
@@ -19,6 +20,9 @@ GATHER_SAMPLES = 4096  # rows fetched at once: large enough to cost little per s
 GRADIENT_ROWS = 256
 """Rows of which a gradient is taken at once; of more it is the mean of several. Settings do not change it, so results
 do not depend on them."""
+
+STEP_BYTES, ROW_BYTES = 120, 8
+"""What the plan of a step takes: an array, and a number for each row of its batch."""
 
 GATHERED_BYTES = 40 * 2**20
 """Inputs of cohorts, as models take them, that are kept from one call to the next, at most."""
@@ -96,6 +100,11 @@ def plan_all(asked: Sequence[tuple[int, Train, int]], purpose: str = "batches") 
 
 def _planned(n: int, request: Train, rng: np.random.Generator) -> list[IntArray]:
     steps = request.length.in_steps(-(-n // request.batch_size))
+    require_memory(
+        steps * (STEP_BYTES + ROW_BYTES * min(n, request.batch_size)),
+        f"{steps:,} steps on {n} samples, planned at once",
+        f"Lower the number of {request.length.unit}, {request.length.count:,}.",
+    )
     if request.repeat_batch:
         return [rng.permutation(n)[: request.batch_size]] * steps
     batches: list[IntArray] = []

@@ -51,7 +51,7 @@ class ClipConfig:
 class NoiseConfig:
     """The group ``transport.noise``."""
 
-    multiplier: float = option(1.0, "standard deviation σ of the noise, times the clip norm", gt=0)
+    multiplier: float = option(1.0, "standard deviation σ of the noise, times the clip norm", gt=0, le=1e6)
     at: Literal["client", "server"] = option(
         "server",
         "client: each adds its own to every number it sends; server: as much in all to the sum of a cohort, whose "

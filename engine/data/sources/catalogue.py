@@ -1,7 +1,7 @@
 """From a name in the configuration to a data set in memory.
 
 The embedded set needs nothing. Everything else is local files under ``data.root``, a path, the hub, or generated;
-nothing is downloaded behind the user's back.
+nothing is downloaded behind the user's back: `strata fetch` does, when it is asked to.
 """
 
 import dataclasses
@@ -110,7 +110,7 @@ def locate(config: DataConfig) -> Path:
     ``DIR/NAME`` also finds ``DIR/NAME_TRAIN.tsv``, as the UCR archive names its files.
 
     Raises:
-        DataError: if there is none, with the three ways to get the set.
+        DataError: if there is none, with the ways to get the set.
     """
     root, given = data_root(config), Path(config.name).expanduser()
     refuse_pickle(given)
@@ -148,9 +148,10 @@ def _missing(config: DataConfig, places: list[Path]) -> str:
             "IDX, CIFAR binary, a folder of pictures per class, csv, tsv, parquet, jsonl, npz or npy",
         ),
     )
+    first = f"`strata fetch {config.name}` downloads it. Or" if config.name in KNOWN else "Three ways to get one"
     return (
-        f"data set {config.name!r} was not found: there is no {' and no '.join(map(str, places))}. Three ways to get "
-        f'one: (1) the hub: pip install "strata-fl[hub]" and data.name={hub}; (2) a local folder '
+        f"data set {config.name!r} was not found: there is no {' and no '.join(map(str, places))}. {first}: "
+        f'(1) the hub: pip install "strata-fl[hub]" and data.name={hub}; (2) a local folder '
         f"{places[-1]} with {layout} (data.root or $STRATA_DATA moves the root); (3) data.name={EMBEDDED}, which ships "
         f"with Strata, as does the generator data.name=synthetic. Names it knows: {', '.join(KNOWN)}."
     )

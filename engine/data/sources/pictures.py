@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from strata.engine.data.capacity import require_memory
 from strata.engine.data.remarks import Remarks
 from strata.engine.errors import DataError
 
@@ -38,6 +39,7 @@ def read_pictures(files: Sequence[Path], side: int) -> tuple[NDArray[np.generic]
     Raises:
         DataError: if one cannot be read, or they do not go together.
     """
+    _require_room(len(files), side)
     return _stacked([_opened(file, side) for file in files], [str(file) for file in files], side)
 
 
@@ -56,7 +58,16 @@ def stack_pictures(
     Raises:
         DataError: if they differ in size or in depth; ``names`` say which one does.
     """
+    _require_room(len(names), side)
     return _stacked([_shot(picture, side) for picture in pictures], names, side)
+
+
+def _require_room(count: int, side: int) -> None:
+    require_memory(
+        2 * count * side**2,  # as pictures, and as an array
+        f"{count:,} pictures of data.resize={side} pixels on either side",
+        "Lower it.",
+    )
 
 
 def _opened(file: Path, side: int) -> _Shot:

@@ -15,6 +15,7 @@ saying which). Sizes: ⌊lognormal(4, 2)⌋ + 50 samples a client, with 60 featu
 import numpy as np
 from numpy.typing import NDArray
 
+from strata.engine.data.capacity import require_memory
 from strata.engine.data.config import DataConfig
 from strata.engine.data.sources.raw import Raw
 from strata.engine.errors import DataError
@@ -22,12 +23,13 @@ from strata.engine.seeding import generator
 
 FEATURES = 60
 CLASSES = 10
+LEAST = 50  # samples of a client
 
 
 def client_sizes(clients: int, seed: int) -> NDArray[np.int64]:
     """Return samples of each client, ``(clients,)``: ⌊lognormal(4, 2)⌋ + 50."""
     drawn = generator(seed, "synthetic", "sizes").lognormal(4.0, 2.0, clients)
-    return drawn.astype(np.int64) + 50
+    return drawn.astype(np.int64) + LEAST
 
 
 def client_samples(
@@ -44,6 +46,11 @@ def client_samples(
     return x_nF.astype(np.float32), (x_nF @ weights_FK + bias_K).argmax(axis=1)
 
 
+def _require_room(samples: int, clients: int) -> None:
+    each = 2 * 4 * FEATURES  # among its client's, and among all
+    require_memory(each * samples, f"{samples:,} synthetic samples of clients.count={clients}", "Lower it.")
+
+
 def generate(config: DataConfig, clients: int, seed: int) -> Raw:
     """Generate the whole set; ``natural`` names each sample's client, for ``partition.name=natural``.
 
@@ -52,7 +59,9 @@ def generate(config: DataConfig, clients: int, seed: int) -> Raw:
     """
     if clients < 1:
         raise DataError(f"synthetic data needs at least 1 client, {clients} were asked for.")
+    _require_room(LEAST * clients, clients)  # before so many sizes are drawn
     sizes = client_sizes(clients, seed)
+    _require_room(int(sizes.sum()), clients)
     parts = [client_samples(u, int(size), config.alpha, config.beta, seed) for u, size in enumerate(sizes)]
     width = len(str(clients - 1))
     return Raw(

@@ -11,6 +11,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from strata.engine.data.capacity import require_memory
 from strata.engine.data.config import DataConfig
 from strata.engine.data.remarks import Remarks
 from strata.engine.data.sources.raw import Raw
@@ -77,6 +78,7 @@ def words_of(texts: Sequence[str], train: NDArray[np.bool_], config: DataConfig,
 
 def encode(texts: Sequence[str], vocabulary: Mapping[str, int], length: int) -> NDArray[np.int64]:
     """Return the ids of each text's first ``length`` words, filled up at the end: ``(N, L)`` int64."""
+    require_memory(8 * len(texts) * length, f"{len(texts):,} texts of data.length={length} words", "Lower it.")
     ids = np.full((len(texts), length), PADDING, np.int64)
     for row, text in zip(ids, texts, strict=True):
         # Not all words of the text: most of a long one is thrown away.
@@ -125,7 +127,9 @@ def continuations(
     """
     ids = [[vocabulary.get(match[0], UNKNOWN) for match in _found(text)] for text in texts]
     counts = np.array([max(0, len(own) - 1) for own in ids], np.int64)
-    x, y = np.full((int(counts.sum()), length), PADDING, np.int64), np.zeros(int(counts.sum()), np.int64)
+    targets = int(counts.sum())
+    require_memory(8 * targets * length, f"{targets:,} words with data.length={length} words before each", "Lower it.")
+    x, y = np.full((targets, length), PADDING, np.int64), np.zeros(targets, np.int64)
     row = 0
     for own in ids:
         for place in range(1, len(own)):

@@ -5,9 +5,9 @@ import shlex
 import pytest
 import torch
 
+from strata.cluster import calibration
+from strata.cluster.calibration import Speed
 from strata.cluster.cli import main
-from strata.cluster.commands import calibration
-from strata.cluster.commands.calibration import Speed
 from strata.engine.build import build_world
 from strata.engine.clock.devices import SHIPPED, device_classes
 from strata.engine.config.load import load_config

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -83,3 +84,65 @@ def test_another_file_is_refused(tmp_path):
         strata.load_model(tmp_path / "x.safetensors")
     with pytest.raises(strata.StrataError, match="cannot be read"):
         strata.load_model(tmp_path / "gone.safetensors")
+
+
+def arrays(seed=0):
+    """Small pictures of two classes, of six clients."""
+    draws = np.random.default_rng(seed)
+    y = np.arange(120) % 2
+    x = draws.normal(size=(120, 1, 6, 6)).astype(np.float32) + y[:, None, None, None]
+    return strata.data.from_arrays(x, y, clients=np.arange(120) // 20, name="blobs")
+
+
+GIVEN = {"rounds": 2, "runtime": "inprocess", "tracking.wandb": "disabled", "clients.mode": "sync", "model": "mclr"}
+
+
+@pytest.mark.parametrize(
+    ("method", "whose", "more"),
+    [
+        ("permfl", ["--team", "1"], {"teams.count": 2, "teams.formation": "similarity"}),
+        ("permfl", ["--global"], {"teams.count": 2, "attacks": {"share": 0.4, "kind": "label_flip"}}),
+        ("fedavg", ["--client", "2"], {"evaluation.personal": "last"}),
+        ("hapfl", ["--client", "1"], {"model": "mlp", "agents.policy": "none"}),
+    ],
+)
+def test_a_run_of_arrays_gives_its_models_without_them(tmp_path, method, whose, more):
+    made = run(method, {**GIVEN, **more}, data=arrays(), output=str(tmp_path), quiet=True)
+    verbs = {"--client": made.client_model, "--team": made.team_model}
+    expected = made.global_model() if whose == ["--global"] else verbs[whose[0]](int(whose[1]))
+    path = tmp_path / "model.safetensors"
+    assert main(["export", str(made.run_dir), *whose, str(path)]) == 0
+    x = torch.randn(3, 1, 6, 6)
+    assert torch.equal(strata.load_model(path)(x), expected(x))
+    with safe_open(path, "pt") as file:
+        assert json.loads(file.metadata()["class_names"]) == ["0", "1"]
+
+
+def test_so_does_one_whose_rows_and_delays_were_given_too(tmp_path):
+    rows = [np.arange(40), np.arange(40, 100), np.arange(100, 120)]
+    delays = [strata.Profile("mine", flops_per_s=speed) for speed in (1e9, 2e9, 3e9)]
+    settings = {**GIVEN, "data.limit": 200, "teams.count": 1}
+    made = run("permfl", settings, partition=rows, delays=delays, output=str(tmp_path), quiet=True)
+    opened = strata.load_run(made.run_dir)
+    for client in range(3):
+        for name, value in made.client_model(client).state_dict().items():
+            assert torch.equal(value, opened.client_model(client).state_dict()[name])
+    assert [info.device for info in opened.world.infos] == ["mine"] * 3
+    assert [info.flops_per_s for info in opened.world.infos] == [1e9, 2e9, 3e9]
+
+
+def test_a_model_that_is_made_of_the_data_needs_them(tmp_path, capsys):
+    settings = {**GIVEN, "evaluation.personal": "tuned"}
+    made = run("fedavg", settings, data=arrays(), output=str(tmp_path), quiet=True)
+    words = ["export", str(made.run_dir), "--client", "1", str(tmp_path / "model.safetensors")]
+    assert main(words) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "is trained on its client's data before it is evaluated" in said
+    assert "strata.load_run(FOLDER, data=data)" in said
+    strata.load_run(made.run_dir, data=arrays()).client_model(1)  # with the same again
+
+
+def test_other_data_than_the_run_had_are_refused(tmp_path):
+    made = run("fedavg", GIVEN, data=arrays(), output=str(tmp_path), quiet=True)
+    with pytest.raises(strata.StrataError, match="data is not what it was"):
+        strata.load_run(made.run_dir, data=arrays(seed=1)).global_model()

@@ -1,5 +1,6 @@
 """What a comparison leaves behind, from the command line."""
 
+import json
 import shlex
 import shutil
 import sys
@@ -7,6 +8,7 @@ import sys
 import pandas as pd
 import pytest
 
+from strata.cluster.humanise import humanise_seconds
 from strata.cluster.report import delivery as report
 from strata.cluster.report.results import read_run
 from tests.helpers.comparisons import LABELS, ODD, PLOTS, command, copied, page_of
@@ -42,6 +44,39 @@ def test_equal_runs_make_an_equal_report(done, tmp_path):
     assert {tuple(row[:8]) for row in again[1:4]} == {
         (label, *row[1:8]) for label, row in zip(("permfl", "fedprox", "fedavg"), live[1:4], strict=True)
     }
+
+
+def test_what_was_measured_is_reported_only_where_it_is_asked_for(done, tmp_path):
+    folder, _ = done
+    runs = []
+    for place, seconds in (("quick", 1.0), ("slow", 50.0)):
+        for run in sorted((folder / "runs").glob("fed*seed*")):
+            copy = shutil.copytree(run, tmp_path / place / run.name)
+            lines = [json.loads(line) for line in (copy / "timing.jsonl").read_text().splitlines()]
+            told = [
+                {**line, "wall_s": seconds, "agents_wall_s": 0.5, "peak_bytes": 3e8 + line["round"]} for line in lines
+            ]
+            (copy / "timing.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in told))
+        runs.append(sorted((tmp_path / place).iterdir()))
+    reports = {}
+    for asked in ([], ["--wall"]):
+        for own in runs:
+            out = tmp_path / f"report of {own[0].parent.name}{len(asked)}"
+            code, printed = command("--report", *own, "--output", out, *asked)
+            assert code == 0
+            pages = [(out / name).read_text(encoding="utf8") for name in ("report.html", "results.md", "results.csv")]
+            reports[own[0].parent.name, len(asked)] = [text.replace("/slow/", "/quick/") for text in [*pages, printed]]
+    assert reports["quick", 0][:3] == reports["slow", 0][:3]
+    assert "wall" not in reports["quick", 0][3]
+    rounds = len((runs[0][0] / "timing.jsonl").read_text().splitlines())
+    for place, seconds in (("quick", 1.0), ("slow", 50.0)):
+        page, markdown, _, printed = reports[place, 1]
+        total = humanise_seconds(rounds * (seconds + 0.5))
+        cells = [total, humanise_seconds(seconds + 0.5), humanise_seconds(0.5 * rounds), "300 MB"]
+        assert f"| {' | '.join(cells)} |" in markdown
+        assert "".join(f"<td>{cell}</td>" for cell in cells) in page
+        assert "--wall" in page
+        assert "measured on the machines of the runs" in " ".join(printed.split())
 
 
 def test_the_figures_are_a_csv_file_and_the_table_is_latex(done):

@@ -1,5 +1,6 @@
 import io
 import statistics
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from rich.console import Console
 from strata.cluster.sinks.display import LiveDisplay, PlainDisplay, display_for, mean_std, seeds_table
 from strata.cluster.sinks.jsonl import JsonlSink
 from strata.cluster.sinks.views import describe
+from strata.engine.notify import Step
 from tests.helpers.records import CONFIG, SUMMARY, record, run_info, scores
 
 
@@ -217,3 +219,31 @@ def test_seeds_have_a_row_each_and_their_mean() -> None:
     assert rows[2] == ["5", "│", "90.00", "%", "│", "70.00", "%"]
     # sample std of 0.5 and 0.7: √(2·0.1²/1) = 0.1414
     assert rows[3] == ["mean", "±", "std", "│", "90.00", "±", "0.00", "%", "│", "60.00", "±", "14.14", "%"]
+
+
+def test_what_begins_stands_on_a_terminal_until_the_next_line_and_stays_in_a_pipe() -> None:
+    written = {}
+    for terminal in (True, False):
+        target = Console(file=io.StringIO(), force_terminal=terminal, width=100)
+        display = display_for(target)
+        display.message(Step("reading data"))
+        display.message(Step("starting Ray"))
+        display.message("2 client actors")
+        display.message(Step("making agents"))
+        display.settle()
+        display.settle()  # nothing is left to take back
+        written[terminal] = target.file.getvalue()  # type: ignore[attr-defined]
+    assert written[False] == "reading data …\nstarting Ray …\n2 client actors\nmaking agents …\n"
+    erase = "\x1b[2K"  # of the whole line
+    parts = [written[True].index(text) for text in ("reading data", "starting Ray", "2 client actors", "making agents")]
+    assert parts == sorted(parts)
+    for start, end in pairwise([*parts, len(written[True])]):
+        assert erase in written[True][start:end] or written[True][start:].startswith("2 client")
+
+
+def test_a_picture_of_the_terminal_does_not_show_what_began() -> None:
+    target = console(terminal=True)
+    display = display_for(target)
+    display.message(Step("starting Ray"))
+    display.message("2 client actors")
+    assert target.export_text().strip() == "2 client actors"

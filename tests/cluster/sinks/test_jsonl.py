@@ -55,7 +55,9 @@ def test_equal_runs_write_equal_bytes_whatever_time_they_took(tmp_path: Path) ->
     (tmp_path / "b").mkdir()
     assert write(tmp_path / "a", range(1, 4), wall_s=1.0) == write(tmp_path / "b", range(1, 4), wall_s=2.0)
     timing = [json.loads(line) for line in (tmp_path / "b" / "timing.jsonl").read_text().splitlines()]
+    peaks = [line.pop("peak_bytes") for line in timing]
     assert timing == [{"round": number, "wall_s": 2.0, "agents_wall_s": 0.0} for number in (1, 2, 3)]
+    assert 2**24 < peaks[0] <= peaks[1] <= peaks[2]  # what a Python process with numpy has at least, in bytes
 
 
 def test_every_round_is_on_the_disk_before_the_next(tmp_path: Path) -> None:
