@@ -27,7 +27,7 @@ def act(arguments: Namespace) -> int:
     for option, value, least in (("--rounds", arguments.rounds, 0), ("--populations", arguments.populations, 1)):
         if value < least:
             raise StrataError(f"{option} {value}: expected at least {least}.")
-    from strata.cluster.commands.pretraining import train_agents
+    from strata.cluster.run.pretraining import train_agents
     from strata.engine.config.load import load_config
     from strata.engine.method.find import short_name
 

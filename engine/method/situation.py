@@ -5,6 +5,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -75,8 +76,13 @@ class Situation:
     def seconds(self, costs: Sequence[CallCost]) -> FloatArray:
         """Expected seconds of each invited client for calls of these costs, ``(k,)``."""
         table = np.array([(c.bytes_down, c.flops, c.bytes_up) for c in costs], np.float64).reshape(-1, 3)
-        down, compute, up = (table * np.stack([self.s_per_byte_down, self.s_per_flop, self.s_per_byte_up], 1)).T
+        down, compute, up = table.T * self._rates
         return np.asarray(self.latency_s + down + compute + up)
+
+    @cached_property
+    def _rates(self) -> FloatArray:
+        """Seconds per byte down, per FLOP, and per byte up, ``(3, k)``."""
+        return np.array([self.s_per_byte_down, self.s_per_flop, self.s_per_byte_up])
 
 
 @dataclass(frozen=True)

@@ -30,33 +30,25 @@ def charge(
         metrics: what the client reports, by name.
     """
     profile, key = world.profiles[call.client], (call.round, call.team_round, call.client)
+    parent = world.server_profile if call.team == NO_TEAM else world.team_profile
     timing = call_timing(
-        profile,
-        world.server_profile if call.team == NO_TEAM else world.team_profile,
-        bytes_down=bytes_down,
-        bytes_up=bytes_up,
-        flops=work.flops,
-        seed=world.seed,
-        key=key,
+        profile, parent, bytes_down=bytes_down, bytes_up=bytes_up, flops=work.flops, seed=world.seed, key=key
     )
     lost_after_s = None if call.probe else _lost_after_s(world, call, profile, timing.total_s)
     if lost_after_s is not None:
         timing = timing.cut(lost_after_s)
     return Call(
-        client=call.client,
-        team=call.team,
-        team_round=call.team_round,
-        device=profile.device,
-        status=PROBE if call.probe else OK if lost_after_s is None else LOST,
-        bytes_down=bytes_down,
-        bytes_up=bytes_up if lost_after_s is None else 0,
-        flops=work.flops,
-        samples=work.samples,
-        steps=work.steps,
-        latency_s=timing.latency_s,
-        download_s=timing.download_s,
-        compute_s=timing.compute_s,
-        upload_s=timing.upload_s,
+        call.client,
+        call.team,
+        call.team_round,
+        profile.device,
+        PROBE if call.probe else OK if lost_after_s is None else LOST,
+        bytes_down,
+        bytes_up if lost_after_s is None else 0,
+        work.flops,
+        work.samples,
+        work.steps,
+        *timing,
         loss=math.nan if work.loss is None or lost_after_s is not None else work.loss,
         metrics=metrics,
     )
@@ -102,5 +94,6 @@ def together_in(world: World, team: int, replies: Sequence[ClientReply]) -> Sequ
     profiles = [world.profiles[call.client] for call in calls]
     found = side_by_side(alone, profiles, world.server_profile if flat else world.team_profile)
     return [
-        replace(reply, call=reply.call._replace(**vars(timing))) for reply, timing in zip(replies, found, strict=True)
+        replace(reply, call=reply.call._replace(**timing._asdict()))
+        for reply, timing in zip(replies, found, strict=True)
     ]

@@ -1,12 +1,11 @@
 """What client calls will cost, counted without training: the basis of expected times, and of the timing fidelity."""
 
+import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
-from typing import cast
+from typing import Any, cast
 
-from cachetools import LRUCache
 from torch import Tensor
 
 from strata.engine.method.algorithm import TieredAlgorithm
@@ -15,19 +14,18 @@ from strata.engine.method.messages import Assignment, C, ClientResult, ClientSte
 from strata.engine.method.requests import Work
 from strata.engine.method.situation import CallCost
 from strata.engine.rounds.accounts import bytes_down, bytes_up, charge
-from strata.engine.rounds.cohort import assignments_for, client_calls, probe_calls
+from strata.engine.rounds.cohort import assignments_for, probe_calls
 from strata.engine.rounds.mixing import rebased
 from strata.engine.rounds.pools import ClientCall, ClientReply, EvaluationCall, Evaluations, Failure, Key, Ticket
-from strata.engine.rounds.schedules import Moment
 from strata.engine.rounds.world import World
 from strata.engine.seeding import derive
 from strata.engine.training.conversation import Conversation, drive
 from strata.engine.training.dry import Dry
-from strata.engine.tree import kinds, leaves
+from strata.engine.tree import PLAIN, field_names, kinds, leaves
 
 FIRST = Context(1, 1, 0)  # costs are the same at every moment
 COSTS_KEPT = 2**17
-"""Costs that are kept, the last used ones; one is by client and by what it is told, or by what it receives."""
+"""Costs that are kept, the last counted ones; one is by client and by what it is told, or by what it receives."""
 
 
 class CallCosts:
@@ -47,20 +45,31 @@ class CallCosts:
             down = world.algorithm.to_team(self._g, world.team_info(team, members), {}, FIRST)
             self._owner = world.algorithm.start_team(down, None)
             self._team_down = down
-        self._known: LRUCache[tuple[object, ...], CallCost] = LRUCache(COSTS_KEPT)
+        self._known: dict[tuple[object, ...], CallCost] = {}
+        self._shapes = Shapes(self._g, self._owner)
 
     def call(self, client: int, assignment: Assignment) -> CallCost:
         """Bytes and FLOPs of a client's call under an assignment, which lies on top of the method's default."""
         key = (client, *assignment.items())
-        if key not in self._known:
-            team = int(self._world.team_of[client])
-            told = assignments_for(self._world, [client], {client: assignment}, team)
-            (call,) = client_calls(self._world, self._owner, Moment(1, 1), team, told)
-            cost = self._received(call)
-            if any(isinstance(value, float) for value in assignment.values()):
-                return cost  # a weight hardly comes twice; to keep it would fill the memory
-            self._known[key] = cost
-        return self._known[key]
+        found = self._known.get(key)
+        if found is None:
+            found = self._received(self._called(client, assignment))
+            # A weight hardly comes twice; to keep it would fill the memory.
+            if not any(isinstance(value, float) for value in assignment.values()):
+                self._keep(key, found)
+        return found
+
+    def _called(self, client: int, assignment: Assignment) -> ClientCall:
+        team = int(self._world.team_of[client])
+        told = assignments_for(self._world, [client], {client: assignment}, team)[client]
+        method: Any = self._world.algorithm  # flat and tiered methods share the name, not the type of the state
+        down = method.to_client(self._owner, self._world.info_in(client, team), told)
+        return ClientCall(client, team, 1, 1, told, down)
+
+    def _keep(self, key: tuple[object, ...], cost: CallCost) -> None:
+        if len(self._known) >= COSTS_KEPT:
+            del self._known[next(iter(self._known))]
+        self._known[key] = cost
 
     def of(self, call: ClientCall) -> CallCost:
         """Bytes and FLOPs of a call as it is handed over, with the bytes that the client is really sent, if it is.
@@ -68,17 +77,19 @@ class CallCosts:
         They are the least that it costs where a method decides by what it has learnt how much it computes or sends.
         """
         cost = self.call(call.client, call.assignment)
-        return cost if call.down is None else replace(cost, bytes_down=bytes_down(self._world, call))
+        return cost if call.down is None else dataclasses.replace(cost, bytes_down=bytes_down(self._world, call))
 
     def _received(self, call: ClientCall) -> CallCost:
         """Cost of a call, kept by what the client receives: all that its work can depend on, beside its own data."""
-        key = (call.client, "receives", _digest(call.down))
-        if key not in self._known:
+        key = (call.client, "receives", self._shapes.digest(call.down))
+        found = self._known.get(key)
+        if found is None:
             info = self._world.infos[call.client]
             state = self._world.algorithm.init_client(info, 0)
             steps = self._world.algorithm.client_step(info, state, call.down, FIRST)
-            self._known[key] = self._count(call, steps)
-        return self._known[key]
+            found = self._count(call, steps)
+            self._keep(key, found)
+        return found
 
     def probe(self, client: int) -> CallCost:
         """Bytes and FLOPs of the method's probe on a client.
@@ -87,11 +98,13 @@ class CallCosts:
             ValueError: when the method has no probe.
         """
         key = (client, "probe")
-        if key not in self._known:
+        found = self._known.get(key)
+        if found is None:
             (call,) = probe_calls(self._world, [client], self._g, 1, self._world.team_of)
             steps = self._world.algorithm.probe_step(self._world.infos[client], call.down, Context(1, 0, 0))
-            self._known[key] = self._count(call, steps)
-        return self._known[key]
+            found = self._count(call, steps)
+            self._keep(key, found)
+        return found
 
     def _count(self, call: ClientCall, steps: ClientStep[C, Up]) -> CallCost:
         result, work = self._driven(call, steps)
@@ -114,8 +127,7 @@ class CallCosts:
     def first_exchange(self) -> tuple[object, object]:
         """An upload of one client, as the trainer that does not compute makes it, and what the client was sent."""
         client = int(self._world.train_samples.argmax())
-        told = assignments_for(self._world, [client], None, int(self._world.team_of[client]))
-        (call,) = client_calls(self._world, self._owner, Moment(1, 1), int(self._world.team_of[client]), told)
+        call = self._called(client, {})
         info = self._world.infos[client]
         steps = self._world.algorithm.client_step(info, self._world.algorithm.init_client(info, 0), call.down, FIRST)
         result, _ = self._driven(call, steps)
@@ -185,10 +197,49 @@ class Prices:
         return charge(self._world, call, cost.bytes_down, cost.bytes_up, Work(cost.flops), {}).total_s
 
 
-def _digest(down: object) -> bytes:
-    """Equal for messages of equal types, shapes and numbers; a fixed few bytes, where a large model has many shapes."""
+class Shapes:
+    """Digests of messages by their types, shapes and numbers; what is the same object in all of them is told once."""
+
+    def __init__(self, *owners: object) -> None:
+        """``owners``: states, which must live on, of whose parts messages are made."""
+        self._own: dict[int, str] = {}
+        self._parts = {id(part) for owner in owners for part in _within(owner)}
+        self._owners = owners  # or an id could become another part's
+
+    def digest(self, message: object) -> bytes:
+        """Equal for messages of equal types, shapes and numbers; a few bytes, where a large model has many shapes."""
+        return hashlib.blake2b(self._told(message).encode(), digest_size=16).digest()
+
+    def _told(self, part: object) -> str:
+        if type(part) in PLAIN:
+            return f"{type(part)}{part!r}"
+        if id(part) in self._parts:
+            if id(part) not in self._own:
+                self._own[id(part)] = _content(part)
+            return self._own[id(part)]
+        if dataclasses.is_dataclass(part) and not isinstance(part, type):
+            return f"{type(part)}({','.join([self._told(getattr(part, name)) for name in field_names(type(part))])})"
+        return _content(part)
+
+
+def _within(tree: object) -> Iterator[object]:
+    """A tree's parts that are objects of their own: itself, tensors, dicts, and what these are in."""
+    if type(tree) not in PLAIN:
+        yield tree
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        for name in field_names(type(tree)):
+            yield from _within(getattr(tree, name))
+    elif isinstance(tree, Mapping):
+        for value in tree.values():
+            yield from _within(value)
+    elif isinstance(tree, Sequence) and not isinstance(tree, str):
+        for value in tree:
+            yield from _within(value)
+
+
+def _content(part: object) -> str:
     told = [
         f"{path}{leaf.dtype}{[*leaf.shape]}" if isinstance(leaf, Tensor) else f"{path}{type(leaf)}{leaf!r}"
-        for path, leaf in leaves(down)
+        for path, leaf in leaves(part)
     ]
-    return hashlib.blake2b("\n".join([*told, *map(str, kinds(down))]).encode(), digest_size=16).digest()
+    return hashlib.blake2b("\n".join([*told, *map(str, kinds(part))]).encode(), digest_size=16).hexdigest()

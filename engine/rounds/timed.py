@@ -29,9 +29,9 @@ class PricedTier(FlatTier):
             for client, decided in told.items()
         ]
 
-    def _rebased(self, call: ClientCall, up: object, state: object, worth: float) -> object:
-        """The upload as it is: a priced one holds nothing."""
-        return up
+    def received(self, call: ClientCall, reply: ClientReply, state: object, staleness: int = 0) -> Received[object]:
+        """A client's upload as it is: a priced one holds nothing, and nobody looks into it."""
+        return Received(reply.client, 1, reply.up, call.assignment, staleness)
 
     def aggregate(self, state: object, ups: Sequence[Received[object]], moment: Moment) -> object:
         """The server's state as it was before: priced uploads hold nothing to aggregate."""
