@@ -21,7 +21,7 @@ from strata.engine.rounds.world import World
 from strata.engine.seeding import derive
 from strata.engine.training.conversation import Conversation, drive
 from strata.engine.training.dry import Dry
-from strata.engine.tree import PLAIN, field_names, kinds, leaves
+from strata.engine.tree import PLAIN, field_names, kinds, leaves, objects_in
 
 FIRST = Context(1, 1, 0)  # costs are the same at every moment
 COSTS_KEPT = 2**17
@@ -203,7 +203,7 @@ class Shapes:
     def __init__(self, *owners: object) -> None:
         """``owners``: states, which must live on, of whose parts messages are made."""
         self._own: dict[int, str] = {}
-        self._parts = {id(part) for owner in owners for part in _within(owner)}
+        self._parts = {id(part) for owner in owners for part in objects_in(owner)}
         self._owners = owners  # or an id could become another part's
 
     def digest(self, message: object) -> bytes:
@@ -220,21 +220,6 @@ class Shapes:
         if dataclasses.is_dataclass(part) and not isinstance(part, type):
             return f"{type(part)}({','.join([self._told(getattr(part, name)) for name in field_names(type(part))])})"
         return _content(part)
-
-
-def _within(tree: object) -> Iterator[object]:
-    """A tree's parts that are objects of their own: itself, tensors, dicts, and what these are in."""
-    if type(tree) not in PLAIN:
-        yield tree
-    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-        for name in field_names(type(tree)):
-            yield from _within(getattr(tree, name))
-    elif isinstance(tree, Mapping):
-        for value in tree.values():
-            yield from _within(value)
-    elif isinstance(tree, Sequence) and not isinstance(tree, str):
-        for value in tree:
-            yield from _within(value)
 
 
 def _content(part: object) -> str:

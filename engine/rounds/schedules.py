@@ -241,8 +241,8 @@ class Deadline:
         replies, arrivals, ups, waited = [], [], [], 0.0
         together = tier.side_by_side([by_sender[call.receiver] for call in calls])
         for call, reply in zip(calls, together, strict=True):
-            waited = max(waited, min(reply.seconds, self.limit_s))
-            in_time = reply.seconds <= self.limit_s
+            seconds = reply.seconds
+            waited, in_time = max(waited, min(seconds, self.limit_s)), seconds <= self.limit_s
             if reply.arrived and in_time:
                 arrivals.append(reply)
                 ups.append(tier.received(call, reply, state))
