@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, cast
 
+from cachetools import LRUCache
 from torch import Tensor
 
 from strata.engine.method.algorithm import TieredAlgorithm
 from strata.engine.method.calls import LOST
+from strata.engine.method.length import Length
 from strata.engine.method.messages import Assignment, C, ClientResult, ClientStep, Context, Up
 from strata.engine.method.requests import Work
 from strata.engine.method.situation import CallCost
@@ -24,6 +26,8 @@ from strata.engine.training.dry import Dry
 from strata.engine.tree import PLAIN, field_names, kinds, leaves, objects_in
 
 FIRST = Context(1, 1, 0)  # costs are the same at every moment
+COUNTED = 3
+"""Numbers of epochs for which a call is counted before the line over them holds: two for it, one to see it."""
 COSTS_KEPT = 2**17
 """Costs that are kept, the last counted ones; one is by client and by what it is told, or by what it receives."""
 
@@ -46,6 +50,7 @@ class CallCosts:
             self._owner = world.algorithm.start_team(down, None)
             self._team_down = down
         self._known: dict[tuple[object, ...], CallCost] = {}
+        self._lines: LRUCache[tuple[object, ...], dict[int, CallCost]] = LRUCache(COSTS_KEPT)
         self._shapes = Shapes(self._g, self._owner)
 
     def call(self, client: int, assignment: Assignment) -> CallCost:
@@ -84,12 +89,32 @@ class CallCosts:
         key = (call.client, "receives", self._shapes.digest(call.down))
         found = self._known.get(key)
         if found is None:
-            info = self._world.infos[call.client]
-            state = self._world.algorithm.init_client(info, 0)
-            steps = self._world.algorithm.client_step(info, state, call.down, FIRST)
-            found = self._count(call, steps)
+            found = self._by_epochs(call)
             self._keep(key, found)
         return found
+
+    def _by_epochs(self, call: ClientCall) -> CallCost:
+        """Cost of a call; of a method that ships with Strata, after three numbers of epochs, by the line over them.
+
+        A client's work grows by as much with each epoch, so that agents which choose among many ask for few
+        conversations.
+        """
+        field = _epochs_field(call.down) if type(self._world.algorithm).__module__.startswith("strata.") else None
+        if field is None:
+            return self._made(call)
+        sent: Any = call.down
+        key = (call.client, self._shapes.digest(dataclasses.replace(sent, **{field: Length(1)})))
+        counted, epochs = self._lines.setdefault(key, {}), getattr(sent, field).epochs
+        found = _on_line(counted, epochs)
+        if found is None:
+            found = counted[epochs] = self._made(call)
+        return found
+
+    def _made(self, call: ClientCall) -> CallCost:
+        """Cost of a call, of its own conversation."""
+        info = self._world.infos[call.client]
+        state = self._world.algorithm.init_client(info, 0)
+        return self._count(call, self._world.algorithm.client_step(info, state, call.down, FIRST))
 
     def probe(self, client: int) -> CallCost:
         """Bytes and FLOPs of the method's probe on a client.
@@ -141,6 +166,28 @@ class CallCosts:
         """
         assert isinstance(self._world.algorithm, TieredAlgorithm)
         rebased(self._world.algorithm.to_global(self._owner), self._team_down, self._team_down, 1.0)
+
+
+def _epochs_field(down: object) -> str | None:
+    """The field of a message that says for how many epochs its receiver trains; None where there is no such one."""
+    if not dataclasses.is_dataclass(down) or isinstance(down, type):
+        return None
+    lengths = {name: getattr(down, name) for name in field_names(type(down))}
+    found = [name for name, value in lengths.items() if isinstance(value, Length) and not value.steps]
+    return found[0] if len(found) == 1 else None
+
+
+def _on_line(counted: Mapping[int, CallCost], epochs: int) -> CallCost | None:
+    """What some epochs cost, given what others do; None where these are fewer than three, or cost no line over them."""
+    if len(counted) < COUNTED:
+        return None
+    (first, some), (second, more), *_ = counted.items()
+    each = (more.flops - some.flops) // (second - first)
+
+    def told(number: int) -> CallCost:
+        return dataclasses.replace(some, flops=some.flops + each * (number - first))
+
+    return told(epochs) if all(told(number) == cost for number, cost in counted.items()) else None
 
 
 PRICED = ()

@@ -4,7 +4,7 @@ Agents whose rewards are latencies are pre-trained on it, at hundreds of rounds 
 have the seconds and bytes of the real ones, to the bit (a test asserts it).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from strata.engine.errors import ConfigError
 from strata.engine.method.algorithm import TieredAlgorithm
@@ -12,7 +12,7 @@ from strata.engine.method.messages import Assignment, Received
 from strata.engine.method.situation import Decisions, Report
 from strata.engine.rounds.cohort import FlatTier
 from strata.engine.rounds.costs import CallCosts, PricedClients, Prices
-from strata.engine.rounds.pools import ClientCall, ClientReply
+from strata.engine.rounds.pools import ClientCall, ClientReply, Failure, Ticket
 from strata.engine.rounds.records import report_of_probes, report_of_round
 from strata.engine.rounds.schedules import Moment, Step
 from strata.engine.rounds.server import GlobalServer
@@ -28,6 +28,10 @@ class PricedTier(FlatTier):
             ClientCall(client, self._team, moment.round, moment.team_round, decided, virtual_s=moment.virtual_s)
             for client, decided in told.items()
         ]
+
+    def results(self, tickets: Sequence[Ticket]) -> Iterator[ClientReply | Failure]:
+        """The replies, whose wall time nobody measures: there are thousands a second."""
+        return self._clients.results(tickets)
 
     def received(self, call: ClientCall, reply: ClientReply, state: object, staleness: int = 0) -> Received[object]:
         """A client's upload as it is: a priced one holds nothing, and nobody looks into it."""
