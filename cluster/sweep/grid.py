@@ -64,11 +64,10 @@ def trials_of(source: str, words: Sequence[str], samples: int = 0) -> list[Trial
         ConfigError: for anything wrong with a word, a key or a value, before anything runs; where nothing is swept.
     """
     axes, ranges, fixed = _parsed(words)
-    if bool(ranges) != bool(samples):
-        what = (
-            ", ".join(f"{one.key}={one.kind}(…)" for one in ranges) or "no range, such as method.lr=loguniform(1e-3,1)"
-        )
-        raise ConfigError(f"--samples {samples}, and {what}: ranges are drawn so many times, expected both or none.")
+    if ranges and not samples:
+        raise ConfigError(f"{ranges[0].key}={ranges[0].kind}(…): expected --samples N, how often ranges are drawn.")
+    if samples and not ranges:
+        raise ConfigError(f"--samples {samples}: expected a range to draw from, e.g. method.lr=loguniform(1e-3,1).")
     trials: list[Trial] = []
     for values in _combinations(axes, ranges, samples):
         config = load_config(source, [*fixed, *(f"{key}={value}" for key, value in values.items())])

@@ -28,6 +28,7 @@ LOG = "log.txt"
 
 SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # a run has files of its own
+    "RAY_AIR_NEW_OUTPUT": "0",  # which prints tables whatever it is told; the old one can be silent
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the sweep; its runs have their checkpoints
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # files that settings name lie where the sweep was begun
 }
