@@ -16,7 +16,7 @@ from strata.agents.families.relative import EVERYONE
 from strata.agents.trees import from_tree, to_tree
 from strata.engine.config.agents import AgentsConfig
 from strata.engine.determinism import single_thread, torch_scope
-from strata.engine.errors import ConfigError
+from strata.engine.errors import AgentCheckpointError, ConfigError
 from strata.engine.method.control import AGENTS, ENTROPY, Actions, AgentId, Observation, curve_of
 from strata.engine.method.situation import Situation
 from strata.engine.seeding import derive
@@ -189,7 +189,16 @@ class LearntPolicies:
         return state
 
     def restore(self, state: Any) -> None:
-        """Continue from what :meth:`state` gave."""
+        """Continue from what :meth:`state` gave.
+
+        Raises:
+            AgentCheckpointError: for the state of agents that did not learn in the run.
+        """
+        if "learners" not in state:
+            raise AgentCheckpointError(
+                "the run's agents were trained by RLlib's own loop: expected them where agents.checkpoint says, as "
+                "when the run began."
+            )
         self.restore_learners(state["learners"])
         self._rounds = [Round(from_tree(done["steps"]), done["rewards"]) for done in state["rounds"]]
         self._fresh, self._decisions = state["fresh"], state["decisions"]

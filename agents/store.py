@@ -43,15 +43,7 @@ def load(source: Path, specs: Specs, settings: AgentsConfig, layout: str) -> Map
     """
 
     def check(header: Mapping[str, object]) -> None:
-        theirs = header.get("made_for")
-        if not isinstance(theirs, dict):
-            raise AgentCheckpointError(f"{source}: it holds no agents. Make some with `strata train-agents`.")
-        for key, ours in _made_for(specs, settings, layout).items():
-            if theirs.get(key) != ours:
-                raise AgentCheckpointError(
-                    f"{source}: these agents were made for another {key}: {_shown(theirs.get(key))} there, "
-                    f"{_shown(ours)} in this run. Train agents for it (`strata train-agents`), or change the run."
-                )
+        require_fit(source, header.get("made_for"), _made_for(specs, settings, layout))
 
     try:
         return cast(Mapping[str, object], checkpoint.read(source, check))
@@ -59,6 +51,27 @@ def load(source: Path, specs: Specs, settings: AgentsConfig, layout: str) -> Map
         raise
     except CheckpointError as error:
         raise AgentCheckpointError(str(error)) from None
+
+
+def require_fit(source: Path, theirs: object, ours: Mapping[str, object]) -> None:
+    """Check that saved agents were made for what a run needs.
+
+    Args:
+        source: their folder.
+        theirs: what they were made for, by names that an error can show; what is empty there fits anything.
+        ours: the same of the run.
+
+    Raises:
+        AgentCheckpointError: when there are none, or they were made for something else.
+    """
+    if not isinstance(theirs, dict):
+        raise AgentCheckpointError(f"{source}: it holds no agents. Make some with `strata train-agents`.")
+    for key, own in ours.items():
+        if theirs.get(key) != own and theirs.get(key) != "":
+            raise AgentCheckpointError(
+                f"{source}: these agents were made for another {key}: {_shown(theirs.get(key))} there, "
+                f"{_shown(own)} in this run. Train agents for it (`strata train-agents`), or change the run."
+            )
 
 
 def _made_for(specs: Specs, settings: AgentsConfig, layout: str) -> dict[str, object]:

@@ -22,6 +22,7 @@ from strata.cluster.commands import (
     show_architectures,
     show_config,
     show_data,
+    sweep_settings,
     train_agents,
 )
 from strata.cluster.terminal import errors, replace_unprintable
@@ -41,6 +42,7 @@ examples:
   strata run my.yaml                                  a file of your own: `algorithm: permfl` and what differs
   strata run resume=runs/permfl-20260101-120000-seed0 continue after Ctrl-C, a crash or a kill
   strata compare permfl hsgd fedavg rounds=20         several methods on the same clients, in one table
+  strata sweep fedprox method.mu=0.01,0.1 seeds=[0,1] one method under many settings, side by side
   strata train-agents hapfl --rounds 2000             learn policies without training models; then
   strata run hapfl agents.checkpoint=runs/agents-hapfl/agents agents.mode=freeze
   strata launch slurm permfl --nodes 3 --cpus 16      write the file that makes a run elsewhere: slurm, kuberay, ray-up
@@ -73,6 +75,7 @@ class Command(Protocol):
 COMMANDS: Sequence[Command] = (
     run_method,
     compare_methods,
+    sweep_settings,
     train_agents,
     launch_run,
     check_method,

@@ -40,3 +40,20 @@ def require_folder(folder: Path) -> None:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise StrataError(f"{folder}: nothing can be written there: {error}. Choose another folder.") from None
+
+
+def fresh_folder(base: Path) -> Path:
+    """Make a folder that was not there before, ``base`` or one with a number behind its name; returns it.
+
+    Raises:
+        OSError: when none can be made.
+        StrataError: when all such names are taken.
+    """
+    for number in range(1000):
+        path = base if not number else base.with_name(f"{base.name}-{number}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return path
+    raise StrataError(f"{base} and a thousand like it exist already.")

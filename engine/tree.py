@@ -64,6 +64,21 @@ def kinds(tree: object) -> Iterator[object]:
             yield from kinds(item)
 
 
+def objects_in(tree: object) -> Iterator[object]:
+    """All objects that a tree is made of, itself first; no numbers and texts."""
+    if type(tree) in PLAIN:
+        return
+    yield tree
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        parts: Iterable[object] = [getattr(tree, name) for name in field_names(type(tree))]
+    elif isinstance(tree, Mapping):
+        parts = tree.values()
+    else:
+        parts = tree if isinstance(tree, Sequence) else ()
+    for part in parts:
+        yield from objects_in(part)
+
+
 def parts_of(message: object) -> object:
     """Equal for messages of the same objects, which are the same without a look into these."""
     if type(message) in PLAIN:

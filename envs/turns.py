@@ -66,17 +66,15 @@ class Memory:
 
     def learn(self, report: Report) -> None:
         """Take over what calls have shown: times of all that were not lost, metrics of those whose upload counted."""
-        calls = report.calls
-        done = ~calls.lost
-        who = calls.client[done]
-        self.latency_s[who] = calls.latency_s[done]
+        calls = report.calls.where(~report.calls.lost)
+        self.latency_s[calls.client] = calls.latency_s
         for known, seconds, amount in (
             (self.s_per_flop, calls.compute_s, calls.flops),
             (self.s_per_byte_down, calls.download_s, calls.bytes_down),
             (self.s_per_byte_up, calls.upload_s, calls.bytes_up),
         ):
-            told = amount[done] > 0
-            known[who[told]] = seconds[done][told] / amount[done][told]
+            told = amount > 0
+            known[calls.client[told]] = seconds[told] / amount[told]
         for name, values in calls.metrics.items():
             known = self.metrics.setdefault(name, np.full(len(self.s_per_flop), np.nan))
             known[calls.client[calls.completed]] = values[calls.completed]

@@ -18,12 +18,12 @@ one epoch, and the shares divide the rest, in whole numbers by largest remainder
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium.spaces import Box, MultiDiscrete
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from strata.algorithms.controls.allocation import tightest
 from strata.engine.data.apportion import apportion
@@ -63,6 +63,7 @@ class StragglerControl(Control):
         k, config = self.cohort, self.method.config
         self.unit, self.default = config.length.unit, config.length.count
         self.sizes = sizes = len(config.pool)
+        self._evenly: tuple[Situation | None, bytes, FloatArray] = (None, b"", np.zeros(0))
         times, shares = rows_space(k, 3), Box(-BOUND, BOUND, (k,), np.float32)
         if self.layout == "size+intensity":
             specs = {
@@ -94,7 +95,7 @@ class StragglerControl(Control):
         columns = [*relative(probe_s)]
         if agent == "intensity":
             sizes = self._sizes(situation, chosen)
-            expected_s = self.expected_s(situation, sizes, np.full(len(sizes), self.default))
+            expected_s = self._evenly_s(situation, sizes)
             columns += [*np.eye(self.sizes)[sizes].T, *relative(expected_s)]
         return pad_rows(columns, self.cohort)
 
@@ -121,7 +122,7 @@ class StragglerControl(Control):
     def rewards(self, situation: Situation, chosen: Actions, report: Report) -> Mapping[AgentId, float]:
         """What each agent that acted is paid: evenness of seconds, gain of accuracy, or both."""
         sizes = self._sizes(situation, chosen)
-        expected = self.expected_s(situation, sizes, np.full(len(sizes), self.default))
+        expected = self._evenly_s(situation, sizes)
         evenness = -spread(report.calls.total_s[~report.calls.lost])
         rewards = {
             "size": -spread(expected),
@@ -207,6 +208,13 @@ class StragglerControl(Control):
         plans = zip(situation.clients, sizes.tolist(), intensities.tolist(), strict=True)
         return situation.seconds([self.costs.call(c, {SIZE: s, self.unit: e}) for c, s, e in plans])
 
+    def _evenly_s(self, situation: Situation, sizes: NDArray[np.int64]) -> FloatArray:
+        """T̂ ``(k,)`` of given sizes under equal intensity; of the last that was asked for it is remembered."""
+        told = sizes.tobytes()
+        if self._evenly[0] is not situation or self._evenly[1] != told:
+            self._evenly = situation, told, self.expected_s(situation, sizes, np.full(len(sizes), self.default))
+        return self._evenly[2]
+
     def _sizes(self, situation: Situation, chosen: Actions) -> NDArray[np.int64]:
         k = len(situation.clients)
         if "size" in chosen:
@@ -222,7 +230,21 @@ class StragglerControl(Control):
             shares = softmax(np.asarray(chosen["intensity"][:k], np.float64))
         elif "allocation" in chosen:
             shares = np.array(MENU)[chosen["allocation"][1::2][:k]]
-        return apportion(k * self.default, shares, floor=1)
+        return _apportioned(k * self.default, shares.tobytes())
+
+
+@lru_cache(maxsize=16)
+def _apportioned(total: int, shares: bytes) -> NDArray[np.int64]:
+    """The intensities of shares ``(k,)``, one for everyone first; a round asks for the same several times."""
+    counts = apportion(total, np.frombuffer(shares), floor=1)
+    counts.flags.writeable = False
+    return counts
+
+
+def softmax(logits: FloatArray) -> FloatArray:
+    """e^z / Σ e^z of logits ``(k,)``: shares that add up to 1."""
+    powers = np.exp(logits - logits.max())
+    return np.asarray(powers / powers.sum())
 
 
 def spread(seconds: FloatArray) -> float:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from strata.cluster.commands.entries import describe_setting, require_one_setting, resolve
-from strata.cluster.places import require_folder
+from strata.cluster.places import fresh_folder, require_folder
 from strata.cluster.report.comparison import Comparison, Sheet, measured
 from strata.cluster.report.delivery import deliver
 from strata.cluster.report.results import Contestant, grouped, read_run
@@ -24,7 +24,7 @@ from strata.cluster.sinks.display import display_for, failures_table
 from strata.engine.config.load import to_dict
 from strata.engine.config.schema import RunConfig
 from strata.engine.config.tracking import TrackingConfig
-from strata.engine.errors import ConfigError, StrataError, StrataWarning
+from strata.engine.errors import ConfigError, StrataWarning
 from strata.engine.suggest import closest
 
 
@@ -77,7 +77,7 @@ class ReportOptions:
 
     def folder(self, parent: Path) -> Path:
         """Where the report goes: as it was asked for, else a fresh folder of its own in ``parent``."""
-        return self.output or _fresh_folder(parent)
+        return self.output or fresh_folder(parent / f"compare-{time.strftime('%Y%m%d-%H%M%S')}")
 
 
 def compare_methods(words: Sequence[str], options: ReportOptions, console: Console) -> int:
@@ -181,18 +181,6 @@ def _warn_about_gaps(contestants: Sequence[Contestant]) -> None:
     seeds = {one.label: sorted(run.seed for run in one.runs) for one in contestants}
     if len({tuple(found) for found in seeds.values()}) > 1:
         _warn(f"the seeds differ: {'; '.join(f'{label} {found}' for label, found in seeds.items())}.")
-
-
-def _fresh_folder(parent: Path) -> Path:
-    base = parent / f"compare-{time.strftime('%Y%m%d-%H%M%S')}"
-    for number in range(1000):
-        path = base if not number else base.with_name(f"{base.name}-{number}")
-        try:
-            path.mkdir()
-        except FileExistsError:
-            continue
-        return path
-    raise StrataError(f"{base} and a thousand like it exist already.")
 
 
 def _say(console: Console, *lines: str) -> None:

@@ -10,9 +10,10 @@ import numpy as np
 
 from strata.agents.driver import Driver, RoundResult
 from strata.agents.policies import Policies, RulePolicies
+from strata.engine.config.agents import AgentsConfig
 from strata.engine.config.given import NOTHING, Given
 from strata.engine.config.schema import RunConfig
-from strata.engine.errors import StrataWarning
+from strata.engine.errors import AgentCheckpointError, StrataWarning
 from strata.engine.method.calls import CallTable
 from strata.engine.method.control import AgentId, Control
 from strata.engine.method.situation import Report
@@ -38,7 +39,12 @@ def make_policies(config: RunConfig, control: Control, notify: Notify, fresh: bo
         return RulePolicies(settings.policy, control, config.seed)
     from strata.agents import store
     from strata.agents.rllib_policies import LearntPolicies
+    from strata.agents.stock import StockPolicies, is_stock
 
+    if settings.checkpoint and is_stock(source := Path(settings.checkpoint).expanduser()):
+        _require_acting_only(settings)
+        notify(f"agents from {source}, as RLlib's own loop trained them")
+        return StockPolicies(source, control.agents, config.algorithm)
     policies = LearntPolicies(control.agents, settings, config.seed)
     if fresh and settings.checkpoint:
         policies.restore_learners(store.load(Path(settings.checkpoint), control.agents, settings, control.layout))
@@ -52,11 +58,23 @@ def make_policies(config: RunConfig, control: Control, notify: Notify, fresh: bo
     return policies
 
 
+def _require_acting_only(settings: AgentsConfig) -> None:
+    if settings.mode != "freeze" or settings.pretrain_rounds:
+        raise AgentCheckpointError(
+            f"agents.checkpoint={settings.checkpoint}: these agents were trained by RLlib's own loop, and only act in "
+            f"a run. Expected agents.mode=freeze and agents.pretrain_rounds=0, got {settings.mode} and "
+            f"{settings.pretrain_rounds}."
+        )
+
+
 def save_policies(policies: Policies | None, control: Control, config: RunConfig, folder: Path) -> None:
     """Save learnt policies; rules have nothing to save."""
     from strata.agents import store
     from strata.agents.rllib_policies import LearntPolicies
+    from strata.agents.stock import StockPolicies
 
+    if isinstance(policies, StockPolicies):
+        policies.save(folder)
     if isinstance(policies, LearntPolicies):
         learners = policies.state()["learners"]
         store.save(folder, learners, control.agents, config.agents, control.layout, config.algorithm)

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
 
+from strata.cluster.places import fresh_folder
 from strata.cluster.run.profiling import Profile
 from strata.cluster.run.recall import remember
 from strata.cluster.run.recovery import INTERRUPTED, LOST, Recovery
@@ -43,21 +44,22 @@ STOPPING = [
 def new_run_dir(config: RunConfig) -> Path:
     """A folder of its own for a run, under ``config.output``, with the resolved configuration in it."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    base = Path(config.output).expanduser() / f"{short_name(config.algorithm)}-{stamp}-seed{config.seed}"
-    for number in range(1000):
-        path = base if not number else base.with_name(f"{base.name}-{number}")
-        try:
-            path.mkdir(parents=True)
-            _write_config(config, path)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise StrataError(f"output={config.output}: the run's folder cannot be made: {error}.") from None
-        return path
-    raise StrataError(f"output={config.output}: {base} and a thousand like it exist already.")
+    try:
+        path = fresh_folder(
+            Path(config.output).expanduser() / f"{short_name(config.algorithm)}-{stamp}-seed{config.seed}"
+        )
+        write_config(config, path)
+    except OSError as error:
+        raise StrataError(f"output={config.output}: the run's folder cannot be made: {error}.") from None
+    return path
 
 
-def _write_config(config: RunConfig, run_dir: Path) -> None:
+def write_config(config: RunConfig, run_dir: Path) -> None:
+    """Write the resolved configuration into a run's folder.
+
+    Raises:
+        OSError: when it cannot be written.
+    """
     partial = run_dir / f".{CONFIG}"
     partial.write_text(to_yaml(config), encoding="utf8")
     partial.replace(run_dir / CONFIG)
@@ -166,7 +168,7 @@ def run_one(
         if given.any:
             remember(given, session.federation.world, run_dir)
         if resumed:  # accepted: what was changed holds for the next resume too
-            _write_config(config, run_dir)
+            write_config(config, run_dir)
         with _records(_info(config, run_dir, session.round), summary, every) as take:
             _rounds(session, recovery, summary, spent, take, display, interrupted)
     for reason, times in sorted(session.federation.singly.items()):

@@ -12,8 +12,8 @@ Units: seconds, bytes per second, FLOP/s.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,8 +43,7 @@ Key = tuple[int, ...]
 NORMAL = NormalDist()
 
 
-@dataclass(frozen=True)
-class Timing:
+class Timing(NamedTuple):
     """Virtual seconds of one call, by phase."""
 
     latency_s: float
@@ -99,12 +98,11 @@ def call_timing(
         seed: of the run.
         key: round, team round and client, by which the jitter is this call's own.
     """
-    factor = jitter_factor(profile, seed, key)
     return Timing(
-        latency_s=profile.latency_s,
-        download_s=transfer_s(bytes_down, profile.down_bytes_per_s, parent.up_bytes_per_s),
-        compute_s=factor * flops / profile.flops_per_s,
-        upload_s=transfer_s(bytes_up, profile.up_bytes_per_s, parent.down_bytes_per_s),
+        profile.latency_s,
+        transfer_s(bytes_down, profile.down_bytes_per_s, parent.up_bytes_per_s),
+        jitter_factor(profile, seed, key) * flops / profile.flops_per_s,
+        transfer_s(bytes_up, profile.up_bytes_per_s, parent.down_bytes_per_s),
     )
 
 

@@ -8,7 +8,7 @@ Downloads share one direction of the link and uploads the other.
 """
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +42,7 @@ class Going:
 
     def corrected(self, whole: Timing) -> "Going":
         """The same, whose phases turn out to be longer than was thought."""
-        pairs = zip(astuple(self.left), astuple(whole), astuple(self.whole), strict=True)
+        pairs = zip(self.left, whole, self.whole, strict=True)
         return Going(whole, self.spent, Timing(*(left + (now - before) for left, now, before in pairs)))
 
     @property
@@ -72,7 +72,7 @@ def gone_on(going: Sequence[Going], profiles: Sequence[Profile], parent: Profile
     """
     if not going:
         return []
-    latency, down, compute, up = np.array([astuple(one.left) for one in going]).T
+    latency, down, compute, up = np.array([one.left for one in going]).T
     down_rates = np.array([profile.down_bytes_per_s for profile in profiles])
     up_rates = np.array([profile.up_bytes_per_s for profile in profiles])
     waited = np.minimum(latency, stops_s)
@@ -81,7 +81,7 @@ def gone_on(going: Sequence[Going], profiles: Sequence[Profile], parent: Profile
     computed = np.where(down_left > 0, 0.0, np.clip(stops_s - there, 0.0, compute))
     begins = np.where((down_left > 0) | (computed < compute), np.inf, there + compute)
     uploaded, up_left = shared_s(begins, up, up_rates, parent.down_bytes_per_s, stops_s)
-    spent = np.array([astuple(one.spent) for one in going]) + np.stack([waited, downloaded, computed, uploaded], 1)
+    spent = np.array([one.spent for one in going]) + np.stack([waited, downloaded, computed, uploaded], 1)
     left = np.stack([latency - waited, down_left, compute - computed, up_left], 1)
     return [
         Going(one.whole, Timing(*so_far), Timing(*rest))

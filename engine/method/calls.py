@@ -136,6 +136,8 @@ class CallTable:
 
     def where(self, chosen: NDArray[np.bool_]) -> "CallTable":
         """The calls for which ``chosen`` ``(n,)`` is true."""
+        if chosen.all():
+            return self
         plain: dict[str, Any] = {name: getattr(self, name)[chosen] for name in PLAIN}
         return CallTable(**plain, metrics={name: values[chosen] for name, values in self.metrics.items()})
 

@@ -5,6 +5,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -83,10 +84,15 @@ class Situation:
         together and nobody else is on a call, but for chance in computing.
         """
         table = np.array([(c.bytes_down, c.flops, c.bytes_up) for c in costs], np.float64).reshape(-1, 3)
-        down, compute, up = (table * np.stack([self.s_per_byte_down, self.s_per_flop, self.s_per_byte_up], 1)).T
+        down, compute, up = table.T * self._rates
         if self.link is not None:
             return self.link.total_s(self.clients, np.stack([self.latency_s, down, compute, up], 1))
         return np.asarray(self.latency_s + down + compute + up)
+
+    @cached_property
+    def _rates(self) -> FloatArray:
+        """Seconds per byte down, per FLOP, and per byte up, ``(3, k)``."""
+        return np.array([self.s_per_byte_down, self.s_per_flop, self.s_per_byte_up])
 
 
 @dataclass(frozen=True)

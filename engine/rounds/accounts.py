@@ -49,20 +49,17 @@ def charge(
     if lost_after_s is not None:
         timing = timing.cut(lost_after_s)
     return Call(
-        client=call.client,
-        team=call.team,
-        team_round=call.team_round,
-        device=profile.device,
-        status=PROBE if call.probe else OK if lost_after_s is None else LOST,
-        bytes_down=bytes_down,
-        bytes_up=bytes_up if lost_after_s is None else 0,
-        flops=work.flops,
-        samples=work.samples,
-        steps=work.steps,
-        latency_s=timing.latency_s,
-        download_s=timing.download_s,
-        compute_s=timing.compute_s,
-        upload_s=timing.upload_s,
+        call.client,
+        call.team,
+        call.team_round,
+        profile.device,
+        PROBE if call.probe else OK if lost_after_s is None else LOST,
+        bytes_down,
+        bytes_up if lost_after_s is None else 0,
+        work.flops,
+        work.samples,
+        work.steps,
+        *timing,
         loss=math.nan if work.loss is None or lost_after_s is not None else work.loss,
         metrics=metrics,
     )
@@ -132,7 +129,7 @@ def phases_of(call: Call) -> Timing:
 
 def ended(reply: ClientReply, going: Going) -> ClientReply:
     """A reply with the virtual seconds that its call took; the client is lost if that was stopped before its end."""
-    call = reply.call._replace(**vars(going.spent))
+    call = reply.call._replace(**going.spent._asdict())
     if going.is_over:
         return replace(reply, call=call)
     return replace(reply, up=None, call=call._replace(status=LOST, bytes_up=0, loss=math.nan))

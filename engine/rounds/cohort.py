@@ -49,11 +49,11 @@ def choose(members: Sequence[int] | IntArray, size: int, seed: int, *purpose: st
     if size >= len(members):
         return sorted(map(int, members))
     drawn = generator(seed, *purpose).choice(len(members), size=size, replace=False)
-    return sorted(int(members[int(i)]) for i in drawn)
+    return sorted(np.asarray(members, np.int64)[drawn].tolist())
 
 
 def invite_clients(
-    world: World, members: Sequence[int], moment: Moment, team: int, away: Collection[int] = ()
+    world: World, members: Sequence[int] | IntArray, moment: Moment, team: int, away: Collection[int] = ()
 ) -> list[int]:
     """The cohort of a (team) round: a draw among those of a server's members that are there; ids, ascending.
 
@@ -61,14 +61,13 @@ def invite_clients(
     on a call are not drawn, and their places are taken.
     """
     chances, when = world.availability, (moment.round, moment.team_round)
-    here: Sequence[int] | IntArray = members
+    here = members
     if world.presence is not None:
         here = np.asarray(here, np.int64)[world.presence.here(here, moment.virtual_s)]
     if chances is not None:
         here = available(chances, here, world.seed, when)
     if away:  # a column, for there may be many clients
-        every = np.asarray(here, np.int64)
-        here = every[~np.isin(every, np.fromiter(away, np.int64))]
+        here = np.asarray(here)[~np.isin(here, np.fromiter(away, np.int64))]
     size = called_size(world.clients_plan, len(members), len(away))
     return choose(here, size, world.seed, "cohort", *when, team)
 
@@ -95,7 +94,8 @@ class ClientTier:
             priced: a call's reply as far as it is known before the call is made.
             team: of the server; NO_TEAM for the global one.
         """
-        self._world, self._clients, self._members, self._team = world, clients, members, team
+        self._world, self._clients, self._team = world, clients, team
+        self._members = np.asarray(members, np.int64)
         self._aggregate, self.priced = aggregate, priced
         self._invited: tuple[tuple[int, int], list[int]] = ((0, 0), [])
         self._began: dict[int, object] = {}  # from what uploads began that are taken in next, by client

@@ -1,34 +1,36 @@
 """What client calls will cost, counted without training: the basis of expected times, and of the timing fidelity."""
 
+import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
-from typing import cast
+from typing import Any, cast
 
 from cachetools import LRUCache
 from torch import Tensor
 
 from strata.engine.method.algorithm import TieredAlgorithm
 from strata.engine.method.calls import LOST
+from strata.engine.method.length import Length
 from strata.engine.method.messages import Assignment, C, ClientResult, ClientStep, Context, Up
 from strata.engine.method.requests import Work
 from strata.engine.method.situation import CallCost
 from strata.engine.rounds.accounts import bytes_down, bytes_up, charge
 from strata.engine.rounds.beside.probes import probe_calls
-from strata.engine.rounds.cohort import assignments_for, client_calls
+from strata.engine.rounds.cohort import assignments_for
 from strata.engine.rounds.mixing import rebased
 from strata.engine.rounds.pools import ClientCall, ClientReply, EvaluationCall, Evaluations, Failure, Key, Ticket
-from strata.engine.rounds.schedules import Moment
 from strata.engine.rounds.world import World
 from strata.engine.seeding import derive
 from strata.engine.training.conversation import Conversation, drive
 from strata.engine.training.dry import Dry
-from strata.engine.tree import kinds, leaves
+from strata.engine.tree import PLAIN, field_names, kinds, leaves, objects_in
 
 FIRST = Context(1, 1, 0)  # costs are the same at every moment
+COUNTED = 3
+"""Numbers of epochs for which a call is counted before the line over them holds: two for it, one to see it."""
 COSTS_KEPT = 2**17
-"""Costs that are kept, the last used ones; one is by client and by what it is told, or by what it receives."""
+"""Costs that are kept, the last counted ones; one is by client and by what it is told, or by what it receives."""
 
 
 class CallCosts:
@@ -48,20 +50,32 @@ class CallCosts:
             down = world.algorithm.to_team(self._g, world.team_info(team, members), {}, FIRST)
             self._owner = world.algorithm.start_team(down, None)
             self._team_down = down
-        self._known: LRUCache[tuple[object, ...], CallCost] = LRUCache(COSTS_KEPT)
+        self._known: dict[tuple[object, ...], CallCost] = {}
+        self._lines: LRUCache[tuple[object, ...], dict[int, CallCost]] = LRUCache(COSTS_KEPT)
+        self._shapes = Shapes(self._g, self._owner)
 
     def call(self, client: int, assignment: Assignment) -> CallCost:
         """Bytes and FLOPs of a client's call under an assignment, which lies on top of the method's default."""
         key = (client, *assignment.items())
-        if key not in self._known:
-            team = int(self._world.team_of[client])
-            told = assignments_for(self._world, [client], {client: assignment}, team)
-            (call,) = client_calls(self._world, self._owner, Moment(1, 1), team, told)
-            cost = self._received(call)
-            if any(isinstance(value, float) for value in assignment.values()):
-                return cost  # a weight hardly comes twice; to keep it would fill the memory
-            self._known[key] = cost
-        return self._known[key]
+        found = self._known.get(key)
+        if found is None:
+            found = self._received(self._called(client, assignment))
+            # A weight hardly comes twice; to keep it would fill the memory.
+            if not any(isinstance(value, float) for value in assignment.values()):
+                self._keep(key, found)
+        return found
+
+    def _called(self, client: int, assignment: Assignment) -> ClientCall:
+        team = int(self._world.team_of[client])
+        told = assignments_for(self._world, [client], {client: assignment}, team)[client]
+        method: Any = self._world.algorithm  # flat and tiered methods share the name, not the type of the state
+        down = method.to_client(self._owner, self._world.info_in(client, team), told)
+        return ClientCall(client, team, 1, 1, told, down)
+
+    def _keep(self, key: tuple[object, ...], cost: CallCost) -> None:
+        if len(self._known) >= COSTS_KEPT:
+            del self._known[next(iter(self._known))]
+        self._known[key] = cost
 
     def of(self, call: ClientCall) -> CallCost:
         """Bytes and FLOPs of a call as it is handed over, with the bytes that the client is really sent, if it is.
@@ -69,17 +83,39 @@ class CallCosts:
         They are the least that it costs where a method decides by what it has learnt how much it computes or sends.
         """
         cost = self.call(call.client, call.assignment)
-        return cost if call.down is None else replace(cost, bytes_down=bytes_down(self._world, call))
+        return cost if call.down is None else dataclasses.replace(cost, bytes_down=bytes_down(self._world, call))
 
     def _received(self, call: ClientCall) -> CallCost:
         """Cost of a call, kept by what the client receives: all that its work can depend on, beside its own data."""
-        key = (call.client, "receives", _digest(call.down))
-        if key not in self._known:
-            info = self._world.infos[call.client]
-            state = self._world.algorithm.init_client(info, 0)
-            steps = self._world.algorithm.client_step(info, state, call.down, FIRST)
-            self._known[key] = self._count(call, steps)
-        return self._known[key]
+        key = (call.client, "receives", self._shapes.digest(call.down))
+        found = self._known.get(key)
+        if found is None:
+            found = self._by_epochs(call)
+            self._keep(key, found)
+        return found
+
+    def _by_epochs(self, call: ClientCall) -> CallCost:
+        """Cost of a call; of a method that ships with Strata, after three numbers of epochs, by the line over them.
+
+        A client's work grows by as much with each epoch, so that agents which choose among many ask for few
+        conversations.
+        """
+        field = _epochs_field(call.down) if type(self._world.algorithm).__module__.startswith("strata.") else None
+        if field is None:
+            return self._made(call)
+        sent: Any = call.down
+        key = (call.client, self._shapes.digest(dataclasses.replace(sent, **{field: Length(1)})))
+        counted, epochs = self._lines.setdefault(key, {}), getattr(sent, field).epochs
+        found = _on_line(counted, epochs)
+        if found is None:
+            found = counted[epochs] = self._made(call)
+        return found
+
+    def _made(self, call: ClientCall) -> CallCost:
+        """Cost of a call, of its own conversation."""
+        info = self._world.infos[call.client]
+        state = self._world.algorithm.init_client(info, 0)
+        return self._count(call, self._world.algorithm.client_step(info, state, call.down, FIRST))
 
     def probe(self, client: int) -> CallCost:
         """Bytes and FLOPs of the method's probe on a client.
@@ -88,11 +124,13 @@ class CallCosts:
             ValueError: when the method has no probe.
         """
         key = (client, "probe")
-        if key not in self._known:
+        found = self._known.get(key)
+        if found is None:
             (call,) = probe_calls(self._world, [client], self._g, 1, self._world.team_of)
             steps = self._world.algorithm.probe_step(self._world.infos[client], call.down, Context(1, 0, 0))
-            self._known[key] = self._count(call, steps)
-        return self._known[key]
+            found = self._count(call, steps)
+            self._keep(key, found)
+        return found
 
     def _count(self, call: ClientCall, steps: ClientStep[C, Up]) -> CallCost:
         result, work = self._driven(call, steps)
@@ -115,8 +153,7 @@ class CallCosts:
     def first_exchange(self) -> tuple[object, object]:
         """An upload of one client, as the trainer that does not compute makes it, and what the client was sent."""
         client = int(self._world.train_samples.argmax())
-        told = assignments_for(self._world, [client], None, int(self._world.team_of[client]))
-        (call,) = client_calls(self._world, self._owner, Moment(1, 1), int(self._world.team_of[client]), told)
+        call = self._called(client, {})
         info = self._world.infos[client]
         steps = self._world.algorithm.client_step(info, self._world.algorithm.init_client(info, 0), call.down, FIRST)
         result, _ = self._driven(call, steps)
@@ -130,6 +167,28 @@ class CallCosts:
         """
         assert isinstance(self._world.algorithm, TieredAlgorithm)
         rebased(self._world.algorithm.to_global(self._owner), self._team_down, self._team_down, 1.0)
+
+
+def _epochs_field(down: object) -> str | None:
+    """The field of a message that says for how many epochs its receiver trains; None where there is no such one."""
+    if not dataclasses.is_dataclass(down) or isinstance(down, type):
+        return None
+    lengths = {name: getattr(down, name) for name in field_names(type(down))}
+    found = [name for name, value in lengths.items() if isinstance(value, Length) and not value.steps]
+    return found[0] if len(found) == 1 else None
+
+
+def _on_line(counted: Mapping[int, CallCost], epochs: int) -> CallCost | None:
+    """What some epochs cost, given what others do; None where these are fewer than three, or cost no line over them."""
+    if len(counted) < COUNTED:
+        return None
+    (first, some), (second, more), *_ = counted.items()
+    each = (more.flops - some.flops) // (second - first)
+
+    def told(number: int) -> CallCost:
+        return dataclasses.replace(some, flops=some.flops + each * (number - first))
+
+    return told(epochs) if all(told(number) == cost for number, cost in counted.items()) else None
 
 
 PRICED = ()
@@ -190,10 +249,34 @@ def priced(world: World, call: ClientCall, cost: CallCost) -> ClientReply:
     return ClientReply(call.client, None if made.status == LOST else PRICED, made)
 
 
-def _digest(down: object) -> bytes:
-    """Equal for messages of equal types, shapes and numbers; a fixed few bytes, where a large model has many shapes."""
+class Shapes:
+    """Digests of messages by their types, shapes and numbers; what is the same object in all of them is told once."""
+
+    def __init__(self, *owners: object) -> None:
+        """``owners``: states, which must live on, of whose parts messages are made."""
+        self._own: dict[int, str] = {}
+        self._parts = {id(part) for owner in owners for part in objects_in(owner)}
+        self._owners = owners  # or an id could become another part's
+
+    def digest(self, message: object) -> bytes:
+        """Equal for messages of equal types, shapes and numbers; a few bytes, where a large model has many shapes."""
+        return hashlib.blake2b(self._told(message).encode(), digest_size=16).digest()
+
+    def _told(self, part: object) -> str:
+        if type(part) in PLAIN:
+            return f"{type(part)}{part!r}"
+        if id(part) in self._parts:
+            if id(part) not in self._own:
+                self._own[id(part)] = _content(part)
+            return self._own[id(part)]
+        if dataclasses.is_dataclass(part) and not isinstance(part, type):
+            return f"{type(part)}({','.join([self._told(getattr(part, name)) for name in field_names(type(part))])})"
+        return _content(part)
+
+
+def _content(part: object) -> str:
     told = [
         f"{path}{leaf.dtype}{[*leaf.shape]}" if isinstance(leaf, Tensor) else f"{path}{type(leaf)}{leaf!r}"
-        for path, leaf in leaves(down)
+        for path, leaf in leaves(part)
     ]
-    return hashlib.blake2b("\n".join([*told, *map(str, kinds(down))]).encode(), digest_size=16).digest()
+    return hashlib.blake2b("\n".join([*told, *map(str, kinds(part))]).encode(), digest_size=16).hexdigest()

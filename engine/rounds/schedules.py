@@ -266,8 +266,8 @@ class Waiting:
         together = tier.side_by_side([by_sender[call.receiver] for call in calls], moment)
         limit_s = self._limit_s([reply.seconds for reply in together], moment)
         for call, reply in zip(calls, together, strict=True):
-            waited = max(waited, min(reply.seconds, limit_s))
-            in_time = reply.seconds <= limit_s
+            seconds = reply.seconds
+            waited, in_time = max(waited, min(seconds, limit_s)), seconds <= limit_s
             if reply.arrived and in_time:
                 arrivals.append(reply)
                 ups.append(tier.received(call, reply, state))

@@ -6,7 +6,7 @@ have the seconds and bytes of the real ones, to the bit (a test asserts it).
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from strata.engine.errors import ConfigError
 from strata.engine.method.algorithm import TieredAlgorithm
@@ -14,7 +14,7 @@ from strata.engine.method.messages import Assignment, Received
 from strata.engine.method.situation import Decisions, Report
 from strata.engine.rounds.cohort import FlatTier, flat
 from strata.engine.rounds.costs import CallCosts, PricedClients, Prices
-from strata.engine.rounds.pools import ClientCall, ClientReply
+from strata.engine.rounds.pools import ClientCall, ClientReply, Failure, Ticket
 from strata.engine.rounds.records import report_of_probes, report_of_round
 from strata.engine.rounds.schedules import Moment, Step
 from strata.engine.rounds.server import GlobalServer
@@ -31,9 +31,13 @@ class PricedTier(FlatTier):
             for client, decided in told.items()
         ]
 
-    def _rebased(self, call: ClientCall, up: object, state: object, worth: float) -> object:
-        """The upload as it is: a priced one holds nothing."""
-        return up
+    def results(self, tickets: Sequence[Ticket]) -> Iterator[ClientReply | Failure]:
+        """The replies, whose wall time nobody measures: there are thousands a second."""
+        return self._clients.results(tickets)
+
+    def received(self, call: ClientCall, reply: ClientReply, state: object, staleness: int = 0) -> Received[object]:
+        """A client's upload as it is: a priced one holds nothing, and nobody looks into it."""
+        return Received(reply.client, 1, reply.up, call.assignment, staleness)
 
     def aggregate(self, state: object, ups: Sequence[Received[object]], moment: Moment) -> object:
         """The server's state as it was before: priced uploads hold nothing to aggregate."""

@@ -15,7 +15,6 @@ import ray
 from numpy.typing import NDArray
 from ray import ObjectRef
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from strata.engine.errors import ActorDiedError, ActorStartError, ResourceError
 from strata.engine.method.find import MAIN
@@ -25,6 +24,7 @@ from strata.engine.rounds.server import GlobalServer, Rounds, serve
 from strata.engine.rounds.team import LocalTeams
 from strata.engine.rounds.world import World
 from strata.engine.runtime.asking import Actor, Remote, raise_cause, raised_at_start, reason_of
+from strata.engine.runtime.bundles import scheduling
 from strata.engine.runtime.remote import RayClients, RayTeams
 from strata.engine.runtime.seats import Seat
 from strata.engine.runtime.shells import Shell
@@ -82,10 +82,8 @@ class Actors:
                     ray.kill(handle)
 
     def _start(self, seat: Seat, make: Callable[..., object], *args: object) -> Actor:
-        affinity = NodeAffinitySchedulingStrategy(seat.node, soft=False)
-        options = {"num_cpus": seat.share.cpus, "num_gpus": seat.share.gpus, "scheduling_strategy": affinity}
         remote: Any = ray.remote(Shell)
-        actor: Actor = remote.options(**options, max_restarts=0).remote(make, *args)
+        actor: Actor = remote.options(**scheduling(seat), max_restarts=0).remote(make, *args)
         self.handles.append(actor)
         return actor
 

@@ -11,15 +11,16 @@ from ray.exceptions import RayError
 from strata.engine.config.schema import RayConfig, RunConfig
 from strata.engine.data.dataset import Dataset
 from strata.engine.data.mapped import Mapped
-from strata.engine.errors import ClusterError
+from strata.engine.errors import ClusterError, ResourceError
 from strata.engine.method.algorithm import TieredAlgorithm
 from strata.engine.method.find import MAIN, path_named
 from strata.engine.notify import Notify, Step
 from strata.engine.rounds.world import World
 from strata.engine.runtime import local_ray
 from strata.engine.runtime.actors import Actors
+from strata.engine.runtime.bundles import advised, node_of, nodes
 from strata.engine.runtime.joining import await_nodes, join
-from strata.engine.runtime.seats import Node, Seat, Share, plan_seats
+from strata.engine.runtime.seats import Seat, Share, plan_seats
 from strata.engine.stopwatch import Seconds
 
 
@@ -79,7 +80,7 @@ def start(config: RunConfig, world: World, shares: Sequence[Share], notify: Noti
     """
     began = time.perf_counter()
     notify(Step(f"joining Ray at {config.ray.address}" if config.ray.address else "starting Ray"))
-    owns_ray = connect(config.ray, _packages(config), notify)
+    owns_ray = connect(config.ray, packages_of(config), notify)
     connected = time.perf_counter()
     try:
         seats = _seats(config, world, shares)
@@ -96,7 +97,7 @@ def start(config: RunConfig, world: World, shares: Sequence[Share], notify: Noti
     ended = time.perf_counter()
     runtime.started = {"starting Ray": connected - began, "starting actors": ended - connected}
     notify(f"{describe(seats)}: started in {ended - began:.1f} s")
-    if (nodes := len({seat.node for seat in seats})) > 1:
+    if (nodes := len({node_of(seat.node) for seat in seats})) > 1:
         notify(f"data: {describe_data(world.data.dataset, nodes)}")
     return runtime
 
@@ -130,7 +131,7 @@ def describe(seats: list[Seat]) -> str:
     own = sum(seat.tier == "team" for seat in seats)
     beside = sum(len(seat.teams) for seat in seats if seat.tier == "client")
     each = f"{min(sizes)}" if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
-    nodes = len({seat.node for seat in seats})
+    nodes = len({node_of(seat.node) for seat in seats})
     return ", ".join(
         [f"{len(sizes)} client actor{'s' * (len(sizes) > 1)} with {each} client{'s' * (max(sizes) > 1)} each"]
         + [f"{beside} team server{'s' * (beside > 1)} beside {'their' if beside > 1 else 'its'} clients"] * bool(beside)
@@ -154,17 +155,20 @@ def _seats(config: RunConfig, world: World, shares: Sequence[Share]) -> list[Sea
     # Clients of one team side by side, so that a team round reaches few actors.
     order = np.argsort(world.team_of, kind="stable").tolist()
     team = Share(config.teams.num_cpus, config.teams.num_gpus)
-    return plan_seats(
-        nodes(),
-        Share(config.server.num_cpus, config.server.num_gpus),
-        team,
-        sorted(world.data.teams),
-        order,
-        shares,
-        config.clients_per_actor,
-        config.ray.placement,
-        world.team_of if _beside_clients(config, world, team) else (),
-    )
+    try:
+        return plan_seats(
+            nodes(),
+            Share(config.server.num_cpus, config.server.num_gpus),
+            team,
+            sorted(world.data.teams),
+            order,
+            shares,
+            config.clients_per_actor,
+            config.ray.placement,
+            world.team_of if _beside_clients(config, world, team) else (),
+        )
+    except ResourceError as error:
+        raise advised(error) from None
 
 
 def _beside_clients(config: RunConfig, world: World, team: Share) -> bool:
@@ -174,14 +178,7 @@ def _beside_clients(config: RunConfig, world: World, team: Share) -> bool:
     return stay and config.teams.placement == "auto" and team == Share(0, 0)
 
 
-def nodes() -> list[Node]:
-    """The cluster's living nodes with their total resources, by node id."""
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    parts = [(n["NodeID"], n["Resources"].get("CPU", 0.0), n["Resources"].get("GPU", 0.0)) for n in alive]
-    return [Node(*part) for part in sorted(parts)]
-
-
-def _packages(config: RunConfig) -> list[str]:
+def packages_of(config: RunConfig) -> list[str]:
     """Top-level packages, beside Strata, that the cluster's nodes need: those of a user's method and model."""
     named = path_named(config.algorithm)
     own = [named.partition(":")[0]] if {".", ":"} & set(named) or named != config.algorithm else []

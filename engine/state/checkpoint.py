@@ -17,6 +17,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
@@ -192,16 +193,13 @@ def read(path: Path, check: Callable[[Mapping[str, object]], None], types: State
     Raises:
         CheckpointError: when it is missing, damaged or of another format.
     """
-    _settle(path)
+    state = header_of(path)
     try:
-        state = json.loads((path / STATE).read_text(encoding="utf8"))
         payload = (path / TENSORS).read_bytes()
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: {Path(str(error.filename)).name} is missing.") from None
-    except (ValueError, OSError) as error:
-        raise CheckpointError(f"{path}: {STATE} cannot be read: {error}.") from None
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: not a checkpoint of this version of Strata (format {FORMAT}).")
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: {TENSORS} is missing.") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: {TENSORS} cannot be read: {error}.") from None
     check(state)
     if hashlib.sha256(payload).hexdigest() != state.get("tensors_sha256"):
         raise CheckpointError(f"{path}: {TENSORS} is damaged: its SHA-256 is not the one noted in {STATE}.")
@@ -209,6 +207,24 @@ def read(path: Path, check: Callable[[Mapping[str, object]], None], types: State
         return decoded(state["state"], load_tensors(payload), types)
     except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: the state does not fit this version of Strata: {error}.") from None
+
+
+def header_of(path: Path) -> dict[str, Any]:
+    """The plain facts that :func:`write` was given, and what it noted beside them.
+
+    Raises:
+        CheckpointError: when the folder is missing, damaged or of another format.
+    """
+    _settle(path)
+    try:
+        state = json.loads((path / STATE).read_text(encoding="utf8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: {STATE} is missing.") from None
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"{path}: {STATE} cannot be read: {error}.") from None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: not a checkpoint of this version of Strata (format {FORMAT}).")
+    return state
 
 
 def _write(path: Path, data: bytes) -> None:

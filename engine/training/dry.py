@@ -33,7 +33,7 @@ class Dry:
 
     def __init__(self, dataset: Dataset) -> None:
         """Keep the data set on the CPU: what requests cost does not depend on the device."""
-        self._rows, self._flops = Rows(dataset, torch.device("cpu")), COUNTS
+        self._rows, self._flops, self._shape = Rows(dataset, torch.device("cpu")), COUNTS, dataset.x.shape[1:]
         self._computing, self._modules = Sequential(dataset), Modules(torch.device("cpu"))
 
     def answer(self, asked: Sequence[Asked]) -> list[Answer | Broken]:
@@ -74,6 +74,9 @@ class Dry:
 
     def _add(self, asked: Asked, request: Train | Gradient, size: int, count: int) -> None:
         """Add ``count`` batches of that size to a client's work."""
-        batch = Batch(*self._rows.fetch(asked.rows[:size]), request.constants)
-        asked.work.flops += count * self._flops.step(request, batch)
+
+        def batch() -> Batch:
+            return Batch(*self._rows.fetch(asked.rows[:size]), request.constants)
+
+        asked.work.flops += count * self._flops.step_of(request, (size, *self._shape), batch)
         asked.work.samples += count * size

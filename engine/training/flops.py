@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from strata.engine.determinism import single_thread, torch_scope
 from strata.engine.method.losses import Batch, SmoothedCrossEntropy, cross_entropy, mean_loss, task_loss
 from strata.engine.method.requests import Gradient, Train
-from strata.engine.models.base import Buildable, features_of
+from strata.engine.models.base import Buildable, Shape, features_of
 from strata.engine.models.flop_counter import FlopCounter
+from strata.engine.models.spec import Joint, ModelSpec
 from strata.engine.models.supernets.cost import cost
 from strata.engine.models.supernets.subnet import SubnetSpec
+from strata.engine.models.zoo import MODELS
 
 FLOPS_KEPT = 4096
 """Counts that are kept, the last used ones; one is by architecture, loss and batch shape."""
@@ -25,6 +27,7 @@ class FlopCounts:
     def __init__(self) -> None:
         """Start with nothing counted; the last :data:`FLOPS_KEPT` kinds that were asked for are remembered."""
         self._kept: LRUCache[tuple[object, ...], int] = LRUCache(FLOPS_KEPT)
+        self._lines: LRUCache[object, tuple[int, int] | None] = LRUCache(FLOPS_KEPT)
 
     def step(self, request: Train | Gradient, batch: Batch) -> int:
         """FLOPs of the forward and the backward pass of a batch, of which a training step is made.
@@ -32,11 +35,25 @@ class FlopCounts:
         Steps are of one kind where architecture, loss, trained and frozen parts and the shapes of the batch are the
         same.
         """
-        constants = tuple((name, tuple(value.shape)) for name, value in batch.constants.items())
-        key = (request.model, request.loss, request.trainable, _frozen(request), tuple(batch.x.shape), constants)
+        return self.step_of(request, tuple(batch.x.shape), lambda: batch)
+
+    def step_of(self, request: Train | Gradient, shape: Shape, batch: Callable[[], Batch]) -> int:
+        """FLOPs of a step on a batch of inputs of a shape (B, ...); ``batch`` makes one where it has to be counted."""
+        constants = tuple((name, tuple(value.shape)) for name, value in request.constants.items())
+        size, *rest = shape
+        kind = (request.model, request.loss, request.trainable, _frozen(request), tuple(rest), constants)
+        key = (kind, size)
         if key not in self._kept:
-            self._kept[key] = count_step_flops(request, batch)
+            self._kept[key] = self._counted(kind, request, size, batch)
         return self._kept[key]
+
+    def _counted(self, kind: object, request: Train | Gradient, size: int, batch: Callable[[], Batch]) -> int:
+        if not _by_rows(request):
+            return count_step_flops(request, batch())
+        if kind not in self._lines:
+            self._lines[kind] = _line(request, batch())
+        line = self._lines[kind]
+        return count_step_flops(request, batch()) if line is None else line[0] + line[1] * size
 
     def features(self, model: Buildable, x: Tensor) -> int:
         """FLOPs of one forward pass of a model's features over inputs ``x`` (B, ...)."""
@@ -55,6 +72,30 @@ class FlopCounts:
 
 COUNTS = FlopCounts()
 """Of this process: what a step costs does not depend on who asks, and a comparison asks for many runs."""
+
+
+COUNTED = (2, 3, 5)
+"""Batch sizes at which steps are counted that grow by so many FLOPs a row: two for the line, one to see that it is."""
+
+
+def _by_rows(request: Train | Gradient) -> bool:
+    """Whether a step's FLOPs are known to be a line over its batch size: models and losses that ship with Strata."""
+    model = request.model
+    parts = [child for _, child in model.children] if isinstance(model, Joint) else [model]
+    return request.loss.__module__.startswith("strata.") and all(
+        isinstance(part, ModelSpec) and part.name in MODELS for part in parts
+    )
+
+
+def _line(request: Train | Gradient, batch: Batch) -> tuple[int, int] | None:
+    """FLOPs of a step on no rows, and for each row; None where they do not grow so. ``batch`` has one row at least."""
+    found = []
+    for size in COUNTED:
+        x, y = (value[:1].expand(size, *value.shape[1:]) for value in (batch.x, batch.y))
+        found.append(count_step_flops(request, Batch(x, y, batch.constants)))
+    each = (found[1] - found[0]) // (COUNTED[1] - COUNTED[0])
+    first = found[0] - each * COUNTED[0]
+    return (first, each) if [first + each * size for size in COUNTED] == found else None
 
 
 def _frozen(request: Train | Gradient) -> tuple[str, ...]:

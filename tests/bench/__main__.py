@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from tests.bench import asynchronous, engine_costs, gpu, population, throughput
+from tests.bench import asynchronous, engine_costs, gpu, population, throughput, timing
 
 os.environ["PYTHONWARNINGS"] = "ignore"
 throughput.main([])
@@ -12,4 +12,5 @@ asynchronous.main()
 if torch.cuda.is_available():
     gpu.main([])
 engine_costs.main()
+timing.main()
 population.main([])

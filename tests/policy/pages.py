@@ -10,6 +10,7 @@ from pathlib import Path
 from strata import engine
 from strata.cluster.cli import _parse, _parser
 from strata.cluster.commands.entries import resolve
+from strata.cluster.sweep.grid import trials_of
 from strata.engine.config.load import load_config
 from strata.engine.errors import StrataWarning
 from tests.policy.source import PACKAGES, ROOT
@@ -47,6 +48,8 @@ def check_command(command: str) -> None:
             resolve(parsed.words)
         elif words[0] == "launch" and parsed.kind != "docker":
             load_config(parsed.source, parsed.overrides)
+        elif words[0] == "sweep" and not RESUMED.match(words[1]):
+            trials_of(parsed.source, parsed.overrides, parsed.samples)
         elif words[0] in ("run", "config", "train-agents") and not RESUMED.match(words[1]):
             load_config(words[1], [word for word in words[2:] if "=" in word])
 

@@ -2,10 +2,12 @@
 
 import itertools
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from strata.algorithms.fedavg import FedAvg
 from strata.engine.build import build_world
 from strata.engine.federation import Federation
 from strata.engine.method.length import Length
@@ -67,7 +69,7 @@ def test_a_probe_costs_what_was_counted():
 
 def test_what_differs_in_nothing_a_client_receives_is_counted_once(monkeypatch):
     counted = []
-    monkeypatch.setattr(CallCosts, "_count", lambda self, call, steps: counted.append(call.client))
+    monkeypatch.setattr(CallCosts, "_count", lambda self, call, steps: counted.append(call.client) or CallCost(1, 1, 1))
     costs = CallCosts(build_world(small("hapfl", "model=mlp", "method.batch_size=16")))
     for weight in np.linspace(0.1, 0.9, 50):  # the server's own business
         costs.call(3, {"size": 1, "epochs": 2, "weight": float(weight)})
@@ -79,6 +81,45 @@ def test_what_differs_in_nothing_a_client_receives_is_counted_once(monkeypatch):
     costs.call(4, {"size": 1, "epochs": 2})
     assert counted == [3, 3, 3, 4]
     assert len(costs._known) < 12, "every weight is kept"
+
+
+EPOCHAL = ["hapfl", "fedavg", "fedddrl", "fedprox", "scaffold", "ditto", "fedrep"]
+
+
+@pytest.mark.parametrize("method", EPOCHAL)
+def test_calls_cost_by_their_epochs_what_their_own_conversations_do(method):
+    costs, made = CallCosts(build_world(small(method, "agents.policy=none", "method.batch_size=16"))), []
+    plain = costs._made
+    costs._made = lambda call: made.append(call.client) or plain(call)
+    for client in range(2):
+        for epochs in (4, 1, 2, 3, 31, 7):
+            found = costs.call(client, {"epochs": epochs, "steps": 0})
+            assert found == plain(costs._called(client, {"epochs": epochs, "steps": 0}))
+    assert made == [0, 0, 0, 1, 1, 1]
+
+
+class Steep(FedAvg):
+    """Federated averaging in which a client makes more passes than it is told, the more so the more it is told."""
+
+    __module__ = "strata.algorithms.fedavg"
+
+    def client_step(self, info, state, down, context):
+        longer = replace(down, length=Length(down.length.epochs**2))
+        return (yield from super().client_step(info, state, longer, context))
+
+
+def test_what_grows_by_no_line_is_counted_for_each_number_of_epochs():
+    world = build_world(small("fedavg", "method.batch_size=16"))
+    costs = CallCosts(replace(world, algorithm=Steep(world.algorithm.config, world.algorithm.model)))
+    found = [costs.call(0, {"epochs": epochs, "steps": 0}).flops for epochs in (1, 2, 3, 4, 5, 6)]
+    assert found == [found[0] * epochs**2 for epochs in (1, 2, 3, 4, 5, 6)]
+
+
+def test_where_minibatch_steps_are_counted_each_number_has_a_conversation_of_its_own():
+    costs = CallCosts(build_world(small("hapfl", "agents.policy=none", "method.batch_size=16", "method.steps=4")))
+    for steps in (1, 2, 9):
+        call = costs._called(0, {"size": 1, "steps": steps})
+        assert costs.call(0, {"size": 1, "steps": steps}) == costs._made(call)
 
 
 def test_what_is_kept_is_bounded_and_what_was_dropped_costs_the_same(monkeypatch):

@@ -9,10 +9,13 @@ import pytest
 import torch
 from torch import nn
 
+from strata.algorithms.hapfl import MutualDistillation
 from strata.engine.method.length import Length
 from strata.engine.method.losses import Batch, SmoothedCrossEntropy
 from strata.engine.method.requests import Sgd, Train
 from strata.engine.models.base import FeatureModel
+from strata.engine.models.spec import Joint, ModelSpec
+from strata.engine.training import flops
 from strata.engine.training.flops import (
     FlopCounts,
     count_feature_flops,
@@ -94,12 +97,67 @@ def test_each_kind_of_step_is_counted_once():
         (train(loss=SmoothedCrossEntropy(0.1)), batch()),
         (train(trainable=frozenset({"head.weight"})), batch()),
         (train(frozen=("features",)), batch()),
-        (train(), replace(batch(), constants={"beside": torch.ones(2)})),
+        (train(constants={"beside": torch.ones(2)}), batch()),
     ]
     for built, (request, other) in enumerate(others, 2):
         counts.step(request, other)
         assert len(BUILT) == built
     assert counts.step(train(), batch(3)) == counts.step(train(), batch()) / 2
+
+
+def shipped(name, **options):
+    return ModelSpec(name, (1, 28, 28) if name.startswith("cnn") else (D,), K, tuple(sorted(options.items())))
+
+
+SHIPPED = [
+    shipped("mclr"),
+    shipped("mlp", hidden=(7, 5)),
+    shipped("cnn", width=0.25, depth=2),
+    shipped("cnn_five_3", width=0.25, features=16),
+    ModelSpec("cnn_series", (2, 24), K, (("depth", 2), ("features", 16), ("width", 0.25))),
+    ModelSpec("transformer", (9,), K, (("depth", 2), ("features", 16), ("vocabulary", 11), ("width", 0.5))),
+    Joint((("local", shipped("cnn", width=0.25, depth=1)), ("lite", shipped("cnn", width=0.125, depth=1)))),
+]
+
+
+def inputs(model, n):
+    spec = model.children[0][1] if isinstance(model, Joint) else model
+    x = torch.ones(n, *spec.input_shape)
+    return Batch(x.long() if spec.name == "transformer" else x, torch.zeros(n, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("model", SHIPPED, ids=lambda model: getattr(model, "name", "joint"))
+def test_what_ships_is_counted_at_three_sizes_and_costs_what_it_does_at_any(model, monkeypatch):
+    joint = isinstance(model, Joint)
+    request = train(model, **({"loss": MutualDistillation(1.0, 1.0, 1.0)} if joint else {}))
+    direct = {n: count_step_flops(request, inputs(model, n)) for n in (1, 4, 7, 32, 61)}
+    sizes = []
+    monkeypatch.setattr(
+        flops, "count_step_flops", lambda request, batch: sizes.append(len(batch.y)) or count_step_flops(request, batch)
+    )
+    counts = FlopCounts()
+    assert {n: counts.step(request, inputs(model, n)) for n in direct} == direct
+    assert sizes == list(flops.COUNTED)
+
+
+@dataclass(frozen=True)
+class Pairwise:
+    """A loss over all pairs of a batch, as if it shipped with Strata."""
+
+    __module__ = "strata.engine.method.losses"
+
+    def __call__(self, model, batch):
+        logits = model(batch.x)
+        return (logits @ logits.T).sum(1)
+
+
+def test_what_grows_faster_than_its_rows_is_counted_at_each_size():
+    request = train(shipped("mclr"), loss=Pairwise())
+    counts = FlopCounts()
+    for n in (1, 4, 9):
+        # The layer forwards and for its weights, the product of all pairs forwards and for both of its sides.
+        expected = 2 * (2 * n * D * K) + 3 * (2 * n * n * K)
+        assert counts.step(request, inputs(shipped("mclr"), n)) == expected
 
 
 def test_features_are_counted_apart_from_steps():
