@@ -103,6 +103,7 @@ class FML(HeterogeneousAlgorithm[Global, Private, Down, Up]):
 
     Config = FMLConfig
     averages = True
+    merges = "samples"
     config: FMLConfig
 
     def __init__(self, config: Any, model: Buildable) -> None:

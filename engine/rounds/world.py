@@ -18,6 +18,7 @@ from strata.engine.data.parts import ClientRows, Listed
 from strata.engine.evaluation.personal import Personal, Service, service_of
 from strata.engine.method.algorithm import Algorithm
 from strata.engine.method.calls import NO_TEAM
+from strata.engine.method.merging import Weighing
 from strata.engine.method.messages import ClientInfo, TeamInfo
 from strata.engine.on_demand import OnDemand
 from strata.engine.rounds.mixing import Mixing
@@ -170,6 +171,14 @@ class World:
     def stateless(self) -> bool:
         """Whether clients keep nothing between their calls, so that any actor may make any client's call."""
         return self.algorithm.stateless and not self.personal.is_kept and not self.wire.up.keeps
+
+    @property
+    def merges(self) -> Weighing | None:
+        """What uploads are weighed by that are merged where their senders live; None: they travel one by one.
+
+        They do where servers make more of them than a mean, or choose which of them count.
+        """
+        return self.algorithm.merges if self.taking.is_plain and self.clients_plan.mode == "sync" else None
 
     @cached_property
     def seen(self) -> Sequence[int]:
