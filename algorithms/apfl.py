@@ -123,6 +123,7 @@ class Apfl(FlatAlgorithm[Global, Private, Down, Up]):
 
     Config = ApflConfig
     has_personal_model = True
+    merges = "evenly"
     config: ApflConfig
 
     def __init__(self, config: ApflConfig, model: Buildable) -> None:

@@ -91,6 +91,7 @@ class Ditto(FlatAlgorithm[Global, Personal, Down, Up]):
 
     Config = DittoConfig
     has_personal_model = True
+    merges = "samples"
     config: DittoConfig
 
     def init_global(self, seed: int) -> Global:

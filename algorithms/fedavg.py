@@ -74,6 +74,7 @@ class FedAvg(FlatAlgorithm[Global, None, Down, Up]):
 
     Config = FedAvgConfig
     averages = True
+    merges = "samples"
     stateless = True
     Control = SelectionControl
     config: FedAvgConfig

@@ -76,6 +76,7 @@ class FedBABU(FlatAlgorithm[Global, None, Down, Up]):
 
     Config = FedBABUConfig
     averages = True
+    merges = "samples"
     stateless = True
     has_personal_model = True
     config: FedBABUConfig

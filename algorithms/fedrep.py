@@ -95,6 +95,7 @@ class FedRep(FlatAlgorithm[Global, Private, Down, Up]):
     Config = FedRepConfig
     has_personal_model = True
     shares_a_part = True
+    merges = "evenly"
     config: FedRepConfig
 
     def __init__(self, config: FedRepConfig, model: Buildable) -> None:

@@ -104,6 +104,7 @@ class FML(HeterogeneousAlgorithm[Global, Private, Down, Up]):
     Config = FMLConfig
     refuses = dict.fromkeys(("regression", "multi_label"), DISTILS)
     averages = True
+    merges = "samples"
     config: FMLConfig
 
     def __init__(self, config: Any, model: Buildable) -> None:

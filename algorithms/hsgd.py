@@ -64,6 +64,7 @@ class Hsgd(TieredAlgorithm[Model, Model, None, Model, Down, Model, Model]):
     """h-SGD: teams average their clients' models in every team round, the server the teams' models."""
 
     Config = HsgdConfig
+    merges = "evenly"
     stateless = True
     config: HsgdConfig
 

@@ -78,6 +78,7 @@ class LgFedAvg(HeterogeneousAlgorithm[Global, Private, Down, Up]):
 
     Config = LgFedAvgConfig
     averages = True
+    merges = "samples"
     config: LgFedAvgConfig
 
     def __init__(self, config: Any, model: Buildable) -> None:

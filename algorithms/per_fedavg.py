@@ -78,6 +78,7 @@ class PerFedAvg(FlatAlgorithm[Global, None, Down, Up]):
     Config = PerFedAvgConfig
     stateless = True
     has_personal_model = True
+    merges = "evenly"
     config: PerFedAvgConfig
 
     def init_global(self, seed: int) -> Global:

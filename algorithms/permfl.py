@@ -200,6 +200,7 @@ class PerMFL(TieredAlgorithm[Global, Team, Personal, TeamDown, Down, Up, TeamUp]
     Config = PerMFLConfig
     Control = PullsControl
     has_personal_model = True
+    merges = "evenly"
     config: PerMFLConfig
 
     def init_global(self, seed: int) -> Global:

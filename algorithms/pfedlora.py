@@ -214,6 +214,7 @@ class PFedLoRA(HeterogeneousAlgorithm[Global, Private, Down, Up]):
 
     Config = PFedLoRAConfig
     averages = True
+    merges = "samples"
     config: PFedLoRAConfig
 
     def __init__(self, config: Any, model: Buildable) -> None:

@@ -92,6 +92,7 @@ class PFedMe(FlatAlgorithm[Global, Personal, Down, Up]):
 
     Config = PFedMeConfig
     averages = True
+    merges = "evenly"
     has_personal_model = True
     config: PFedMeConfig
 

@@ -89,6 +89,7 @@ class Scaffold(FlatAlgorithm[Global, Private, Down, Up]):
 
     Config = ScaffoldConfig
     averages = True
+    merges = "evenly"
     config: ScaffoldConfig
 
     def __init__(self, config: Any, model: Buildable) -> None:
@@ -128,7 +129,7 @@ class Scaffold(FlatAlgorithm[Global, Private, Down, Up]):
         mean = uniform_mean([up.message.x for up in ups])
         x = {name: torch.lerp(value, mean[name], self.config.global_lr) for name, value in g.x.items()}
         change = uniform_mean([up.message.dc for up in ups])
-        share = len(ups) / self.population
+        share = sum(up.uploads for up in ups) / self.population
         return Global(x, {name: torch.add(value, change[name], alpha=share) for name, value in g.c.items()})
 
     def global_model(self, g: Global) -> Params:

@@ -1,6 +1,8 @@
-"""Parameters of models, by name: means of several, and one long vector."""
+"""Parameters of models, by name: means of several, which are exact sums rounded once, and one long vector."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -8,11 +10,142 @@ from torch import Tensor
 Params = dict[str, Tensor]
 """Parameters and floating-point buffers of one model, by name."""
 
+SUMMED = frozenset({torch.float32, torch.float16, torch.bfloat16})
+"""Types whose values, times whole numbers, are added up exactly."""
+HEADROOM = 53 - 23  # bits of a float64 beyond those of a float32 that lie below its first
+AT_ONCE = 2**16  # values of each tensor that are added up at a time, so that they stay in the processor's cache
+
+
+@dataclass(frozen=True)
+class Limb:
+    """A part of an exact sum: ``values`` of float64 at some ``columns`` of it, ascending; None: at all of them."""
+
+    values: Tensor
+    columns: Tensor | None = None
+
+
+class ExactSum:
+    """A sum of models times whole numbers, exact, so that no bit rests on their order or on who added up which.
+
+    It is held in vectors of float64 ``(D,)`` whose own sum is the exact one. The first holds nearly all of it, each
+    other what additions to the one before have lost by rounding, as a rule nothing. What is not finite is in the first.
+    """
+
+    def __init__(self) -> None:
+        """A sum of nothing."""
+        self._whole: list[Tensor] = []
+
+    def add(self, models: Sequence[Sequence[Tensor]], weights: Sequence[float]) -> None:
+        """Add models, alike tensors of types in :data:`SUMMED`, each times a whole number below 2^29."""
+        vectors = [[tensor.reshape(-1) for tensor in model] for model in models]
+        size, device = sum(map(len, vectors[0])), next((vector.device for vector in vectors[0]), None)
+        total = torch.empty(size, dtype=torch.float64, device=device)
+        others, first = [], 0
+        for same in zip(*vectors, strict=True):
+            for start in range(0, len(same[0]), AT_ONCE):
+                parts = [vector[start : start + AT_ONCE] for vector in same]
+                columns, rows = _add_up(parts, weights, total[first : first + len(parts[0])])
+                others += [Limb(values, columns + first) for values in _distilled(rows)]
+                first += len(parts[0])
+        self.take([Limb(total), *others])
+
+    def take(self, limbs: Sequence[Limb]) -> None:
+        """Add another sum, as its :meth:`limbs`."""
+        for limb in limbs:
+            self._add(limb.values, limb.columns)
+
+    def limbs(self) -> tuple[Limb, ...]:
+        """What the sum is held in, of all but the first only what is not 0."""
+        found = [vector.nonzero().flatten() for vector in self._whole[1:]]
+        rest = [Limb(vector[at], at) for vector, at in zip(self._whole[1:], found, strict=True)]
+        return tuple([Limb(self._whole[0]), *rest])
+
+    def rounded(self) -> Tensor:
+        """The sum as a vector of float64, rounded once."""
+        if len(self._whole) < 3:
+            return sum(self._whole[1:], start=self._whole[0])
+        total = self._whole[0] + self._whole[1]
+        deep = torch.stack(self._whole[2:]).any(0).nonzero().flatten()
+        parts = torch.stack([vector[deep] for vector in self._whole], 1).tolist()
+        total[deep] = total.new_tensor([math.fsum(part) for part in parts])
+        return total
+
+    def _add(self, values: Tensor, columns: Tensor | None) -> None:
+        """Add ``values`` (d,) at d columns; what each vector loses of them goes to the next."""
+        for place, vector in enumerate(self._whole):
+            after, lost = _two_sum(vector if columns is None else vector[columns], values)
+            if columns is None:
+                self._whole[place] = after
+            else:
+                vector[columns] = after
+            at = lost.nonzero().flatten()
+            if not len(at):
+                return
+            values, columns = lost[at], at if columns is None else columns[at]
+        vector = values
+        if columns is not None:
+            vector = torch.zeros_like(self._whole[0])
+            vector[columns] = values
+        self._whole.append(vector)
+
+
+def _add_up(vectors: Sequence[Tensor], weights: Sequence[float], total: Tensor) -> tuple[Tensor, Tensor]:
+    """Let ``total`` (d,) be the sum of vectors times whole numbers, but 0 in the columns where it might be rounded.
+
+    Values of at least 2^t are multiples of 2^(t−23), and so are their products with whole numbers; a float64 holds all
+    multiples of that up to 2^53 of them. So nothing is rounded where the values of a column are of like size, or 0.
+
+    Returns:
+        those columns (c,), ascending, as a rule hardly any; and their terms (k, c).
+    """
+    largest = vectors[0].abs()
+    least, size = largest.clone(), torch.empty_like(largest)
+    total.copy_(vectors[0]).mul_(weights[0])
+    for vector, weight in zip(vectors[1:], weights[1:], strict=True):
+        torch.abs(vector, out=size)
+        torch.maximum(largest, size, out=largest)
+        torch.minimum(least, size, out=least)
+        total.add_(vector, alpha=weight)
+    weight_bits = math.ceil(math.log2(max(1.0, sum(map(abs, weights)))))
+    largest = largest.float().mul_(math.ldexp(1.0, 1 + weight_bits - HEADROOM))
+    at = (least < largest).nonzero().flatten()
+    if not len(at):
+        return at, total[at][:0, None]
+    rows = torch.stack([vector[at] for vector in vectors])
+    small = ((rows.abs() < largest[at]) & (rows != 0)).any(0)
+    total[at[small]] = 0
+    return at[small], rows[:, small].double() * total.new_tensor(weights)[:, None]
+
+
+def _distilled(rows: Tensor) -> list[Tensor]:
+    """Vectors (c,) of float64 that have the exact sum of the rows (k, c) of a matrix, as a rule two."""
+    made = []
+    while len(rows):
+        lost = [rows[:0]]
+        while len(rows) > 1:
+            half = len(rows) // 2
+            total, error = _two_sum(rows[:half], rows[half : 2 * half])
+            lost.append(error)
+            rows = torch.cat([total, rows[2 * half :]])
+        made.append(rows[0])
+        rows = torch.cat(lost)
+        rows = rows[rows.any(1)]
+    return made
+
+
+def _two_sum(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum of float64 numbers, and what rounding took from it, 0 of infinite ones (Knuth, TAOCP 2, 4.2.2)."""
+    total = one + other
+    taken = total - one
+    return total, (one - (total - taken)).add_(other - taken).nan_to_num_(0.0, 0.0, 0.0)
+
 
 def weighted_mean(trees: Sequence[Params], weights: Sequence[float]) -> Params:
-    """The mean of several models' parameters, Σ w_i · tree_i / Σ w_i, added up in the order given.
+    """The mean of several models' parameters, Σ w_i · tree_i / Σ w_i.
 
-    All have the names and shapes of the first; none is changed.
+    Where all weights are whole numbers its sum is exact and rounded once: then neither the order matters nor whether
+    some were added up before the others (:mod:`strata.engine.method.merging`). Else, and for float64, it is added up in
+    the order given. All have the names and shapes of the first; none is changed.
 
     Raises:
         ValueError: when there is nothing to average, or the weights do not sum to something positive.
@@ -20,13 +153,26 @@ def weighted_mean(trees: Sequence[Params], weights: Sequence[float]) -> Params:
     total = float(sum(weights))
     if not trees or total <= 0:
         raise ValueError(f"cannot average {len(trees)} models with weights that sum to {total}")
-    mean: Params = {}
-    for name in trees[0]:
-        accumulated = trees[0][name] * (weights[0] / total)
-        for tree, weight in zip(trees[1:], weights[1:], strict=True):
-            accumulated.add_(tree[name], alpha=weight / total)
-        mean[name] = accumulated
-    return mean
+    models = [[tree[name] for name in trees[0]] for tree in trees]
+    if all(float(weight).is_integer() for weight in weights) and is_summed(models[0]):
+        summed = ExactSum()
+        summed.add(models, weights)
+        mean = cut(summed.rounded() / total, models[0])
+    else:
+        mean = [_in_order(same, [weight / total for weight in weights]) for same in zip(*models, strict=True)]
+    return dict(zip(trees[0], mean, strict=True))
+
+
+def is_summed(model: Sequence[Tensor]) -> bool:
+    """Whether all tensors are of types in :data:`SUMMED`."""
+    return all(tensor.dtype in SUMMED for tensor in model)
+
+
+def _in_order(tensors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
+    total = tensors[0] * shares[0]
+    for tensor, share in zip(tensors[1:], shares[1:], strict=True):
+        total.add_(tensor, alpha=share)
+    return total
 
 
 def uniform_mean(trees: Sequence[Params]) -> Params:
@@ -40,6 +186,11 @@ def flatten(params: Params) -> Tensor:
 
 
 def unflatten(vector: Tensor, like: Params) -> Params:
-    """Cut a vector ``(D,)`` into views of the names and shapes of ``like``: the inverse of :func:`flatten`."""
-    parts = vector.split([value.numel() for value in like.values()])
-    return {name: part.view_as(value) for (name, value), part in zip(like.items(), parts, strict=True)}
+    """Cut a vector ``(D,)`` into the names, shapes and types of ``like``: the inverse of :func:`flatten`."""
+    return dict(zip(like, cut(vector, list(like.values())), strict=True))
+
+
+def cut(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """Cut a vector ``(D,)`` into tensors of the shapes and types of others; views of it where the type is its own."""
+    parts = vector.split([one.numel() for one in like])
+    return [part.view_as(one).to(one.dtype) for part, one in zip(parts, like, strict=True)]

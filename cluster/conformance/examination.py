@@ -26,6 +26,7 @@ STEPS: Sequence[Check] = (
     single_steps.takes_families_if_it_says_so,
     single_steps.reports_choices_if_it_says_so,
     single_steps.averages_if_it_says_so,
+    single_steps.merges_if_it_says_so,
     single_steps.regroups_only_if_it_says_so,
     single_steps.has_the_probe_that_its_control_wants,
 )

@@ -7,8 +7,9 @@ is worth saying though it holds, as a rule nothing.
 import copy
 import dataclasses
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from strata.cluster.conformance.subject import AT, Played, Subject
 from strata.engine.determinism import single_thread, torch_scope
 from strata.engine.errors import ConfigError, ConformanceError, EmptyCohortError
 from strata.engine.method.algorithm import FlatAlgorithm, TieredAlgorithm
+from strata.engine.method.merging import shares, weight_of, whole
 from strata.engine.method.messages import Received
 from strata.engine.method.mirrors import Change, changed
 from strata.engine.models.spec import Family, ModelSpec
@@ -256,6 +258,40 @@ def averages_if_it_says_so(subject: Subject) -> str:
                 "the server uses their mean alone. Leave averages out."
             )
     return ""
+
+
+def merges_if_it_says_so(subject: Subject) -> str:
+    """The mean of uploads leaves what they leave one by one, to the bit, where ``merges`` says so."""
+    method, played = subject.fresh(), subject.played
+    if method.merges is None:
+        return ""
+    ups = subject.received(played.told, played.results)
+    sent = shares([up.message for up in ups], [weight_of(up.samples, method.merges) for up in ups])
+    if any(up is message for up, message in zip((up.message for up in ups), sent, strict=True)):
+        raise ConformanceError(
+            "uploads differ in what they hold, or hold other than float32 tensors, so that none can be merged though "
+            "merges is set. Leave merges out."
+        )
+    mean = whole([replace(up, message=message) for up, message in zip(ups, sent, strict=True)], method.merges)
+    one_by_one, merged = (_stepped(method, played, given) for given in (ups, mean))
+    if fingerprint(one_by_one) != fingerprint(merged):
+        raise ConformanceError(
+            "the mean of two uploads, as one, leaves another state than the two, though merges says that nothing but "
+            f"their mean by {method.merges} counts. Take weighted_mean or uniform_mean of them, count them by "
+            "up.uploads, or leave merges out."
+        )
+    if isinstance(method, FlatAlgorithm) and method.assess(played.g, ups, one_by_one):
+        raise ConformanceError(
+            "assess looks at uploads one by one, and is not asked where merges is set. Leave it out."
+        )
+    return ""
+
+
+@single_thread()
+def _stepped(method: Any, played: Played, ups: Sequence[Received[Any]]) -> object:
+    """The state of the clients' server after its step over some uploads."""
+    step = method.team_step if isinstance(method, TieredAlgorithm) else method.global_step
+    return step(played.owner, ups, AT)
 
 
 def _filling(value: float) -> Change:

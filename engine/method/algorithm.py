@@ -17,6 +17,7 @@ from strata.engine.data.dataset import Task
 from strata.engine.errors import ActionError
 from strata.engine.method import control
 from strata.engine.method.local import LocalSgd
+from strata.engine.method.merging import Weighing
 from strata.engine.method.messages import (
     Assignment,
     C,
@@ -57,6 +58,10 @@ class Algorithm(ABC, Generic[G, C, Down, Up]):
             make any client's call.
         averages: whether its servers know of uploads no more than their mean, weighted by samples: what noise of the
             server's gives privacy to.
+        merges: what the step of its clients' server weighs uploads by, where it makes of all that they hold nothing but
+            a mean, and looks neither at their senders nor at what these were told. They may then be merged before they
+            reach it (:mod:`strata.engine.method.merging`): it is given the mean as one upload, with the samples of all,
+            and :meth:`~FlatAlgorithm.assess` is not asked. None: it needs them one by one.
         rounds_differ: whether its servers draw anew for each round what clients do, so that what a call costs is not
             known before it is made. Servers then have to wait for all that they call, or to set a deadline.
         refuses: tasks (``data.task``) that it makes no sense for, each with the reason, which follows "and".
@@ -72,6 +77,7 @@ class Algorithm(ABC, Generic[G, C, Down, Up]):
     has_choices: ClassVar[bool] = False
     stateless: ClassVar[bool] = False
     averages: ClassVar[bool] = False
+    merges: ClassVar[Weighing | None] = None
     rounds_differ: ClassVar[bool] = False
     refuses: ClassVar[Mapping[Task, str]] = {}
     population: int = 0

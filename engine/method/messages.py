@@ -87,6 +87,7 @@ class Received(Generic[M]):
         message: what was sent.
         assignment: what the sender was told.
         staleness: how often the server's state has changed since the sender was called; 0 where servers wait for all.
+        uploads: of how many it is the mean; more than 1 where the method lets them be merged, by ``merges``.
     """
 
     sender: int
@@ -94,6 +95,7 @@ class Received(Generic[M]):
     message: M
     assignment: Assignment = field(default_factory=dict)
     staleness: int = 0
+    uploads: int = 1
 
 
 ClientStep = Generator[Request, Any, ClientResult[C, Up]]

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from strata.engine.errors import TrainingError
+from strata.engine.method.merging import Outline, single
 from strata.engine.method.messages import Received
 from strata.engine.tree import leaves
 
@@ -13,7 +14,8 @@ from strata.engine.tree import leaves
 def require_shapes(up: object, sent: object, sender: str) -> None:
     """Refuse an upload in which a model's tensor has another shape than its sender was sent it in.
 
-    Looked at are fields of one name in both; what an upload holds beside them is the method's own.
+    Looked at are fields of one name in both; what an upload holds beside them is the method's own. An upload may have
+    outlines in the places of its tensors.
 
     Raises:
         TrainingError: naming the sender, the tensor, its shape and the one expected.
@@ -25,7 +27,7 @@ def require_shapes(up: object, sent: object, sender: str) -> None:
             continue
         for key, value in part.items():
             before = model.get(key)
-            if isinstance(value, Tensor) and isinstance(before, Tensor) and value.shape != before.shape:
+            if isinstance(value, Tensor | Outline) and isinstance(before, Tensor) and value.shape != before.shape:
                 raise TrainingError(
                     f"{sender}: its upload's {name}.{key} has the shape {tuple(value.shape)}, expected "
                     f"{tuple(before.shape)}, as it was sent. Mend what the method's client_step uploads."
@@ -35,14 +37,14 @@ def require_shapes(up: object, sent: object, sender: str) -> None:
 def require_finite(after: object, ups: Sequence[Received[object]], names: str) -> None:
     """Refuse uploads with numbers that are not finite, once they have reached a server's state.
 
-    The state is looked at first: it is one where uploads are many.
+    The state is looked at first: it is one where uploads are many. Those that were merged are finite.
 
     Raises:
         TrainingError: naming the first such sender, ``names`` with its id, and the tensor.
     """
     if _infinite(after) is None:
         return
-    for up in ups:
+    for up in single(ups):
         found = _infinite(up.message)
         if found is not None:
             raise TrainingError(

@@ -10,6 +10,7 @@ from strata.engine.determinism import single_thread
 from strata.engine.errors import StateError
 from strata.engine.evaluation.counts import asking_for
 from strata.engine.method.calls import LOST, NO_TEAM
+from strata.engine.method.merging import shares, weight_of
 from strata.engine.method.messages import ClientInfo, ClientResult, ClientStep, Context
 from strata.engine.method.requests import Evaluation, Work
 from strata.engine.rounds.accounts import bytes_down, bytes_up, charge
@@ -68,8 +69,21 @@ class ClientHost:
 
     @single_thread()
     def run(self, calls: Sequence[ClientCall]) -> list[ClientReply | Failure]:
-        """Make some calls and give what came of each, in their order: :meth:`results` at once, as an actor answers."""
-        return list(self.results(self.submit(calls)))
+        """Make some calls and give what came of each, in their order: :meth:`results` at once, as an actor answers.
+
+        Their uploads come as one where their server makes no more of them than a mean.
+        """
+        return self._merged(list(self.results(self.submit(calls))))
+
+    def _merged(self, results: list[ClientReply | Failure]) -> list[ClientReply | Failure]:
+        weighing = self._world.merges
+        came = {place: r for place, r in enumerate(results) if isinstance(r, ClientReply) and r.arrived}
+        if weighing is None or not came:
+            return results
+        weights = [weight_of(int(self._world.train_samples[reply.client]), weighing) for reply in came.values()]
+        sent = shares([reply.up for reply in came.values()], weights)
+        merged = {place: replace(reply, up=up) for (place, reply), up in zip(came.items(), sent, strict=True)}
+        return [merged.get(place, result) for place, result in enumerate(results)]
 
     @single_thread()
     def evaluate(self, call: EvaluationCall) -> Evaluations:

@@ -14,6 +14,7 @@ from strata.engine.clock.delays import available, straggling_s
 from strata.engine.data.dataset import IntArray
 from strata.engine.method.algorithm import FlatAlgorithm
 from strata.engine.method.calls import NO_TEAM, CallTable
+from strata.engine.method.merging import outline_of, whole
 from strata.engine.method.messages import Assignment, Context, Received
 from strata.engine.method.uploads import require_finite, require_shapes
 from strata.engine.params import Params
@@ -57,8 +58,8 @@ def invite_clients(
 ) -> list[int]:
     """The cohort of a (team) round: a draw among those of a server's members that are there; ids, ascending.
 
-    Its size is the share of all members, as far as so many are available; empty when nobody is. Those that are ``away``
-    on a call are not drawn, and their places are taken.
+    Its size is the share of all members, as far as so many are available. Those ``away`` on a call are not drawn, and
+    their places are taken.
     """
     chances, when = world.availability, (moment.round, moment.team_round)
     here = members
@@ -116,8 +117,7 @@ class ClientTier:
     def calls(self, children: Sequence[int], state: object, moment: Moment) -> list[ClientCall]:
         """The calls of a cohort: each under what was decided for it, on top of the method's default."""
         decided = None if moment.decisions is None else moment.decisions.clients
-        told = assignments_for(self._world, children, decided, self._team)
-        return self._sent(state, moment, told)
+        return self._sent(state, moment, assignments_for(self._world, children, decided, self._team))
 
     def _sent(self, state: object, moment: Moment, told: Mapping[int, Assignment]) -> list[ClientCall]:
         """The calls with what the method sends each client, given the server's state and what the client is told."""
@@ -149,7 +149,7 @@ class ClientTier:
             TrainingError: when a model comes back in another shape than it was sent in.
         """
         where = where_in(call.team, call.team_round)
-        require_shapes(reply.up, call.down, f"client {call.client}, round {call.round}{where}")
+        require_shapes(outline_of(reply.up), call.down, f"client {call.client}, round {call.round}{where}")
         samples = 1 if self._world.taking.deviation else int(self._world.train_samples[reply.client])
         up, mixing = reply.up, self.plan.mixing
         if staleness and mixing.update == "change":
@@ -171,18 +171,19 @@ class ClientTier:
     def aggregate(self, state: object, ups: Sequence[Received[object]], moment: Moment) -> object:
         """The server's state after the method's step over the uploads, whose draws have a seed of their own.
 
-        Where servers do not wait for all, it is between the state before and that.
+        Those that were merged are one. Where servers do not wait for all, it is between the state before and that.
 
         Raises:
             ConfigError: for a robust mean of models that are not alike.
-            TrainingError: when an upload that is not finite has reached the state.
+            TrainingError: when an upload that is not finite has reached the state, or merged ones are not alike.
         """
         seed = derive(self._world.seed, "server", self._team, moment.round, moment.team_round)
         if not self._world.taking.is_plain:
             ups = self._world.taking.taken(ups, self._began, derive(seed, "taking"))
         self._began = {}
         where = f"round {moment.round}{where_in(self._team, moment.team_round)}"
-        made = self._aggregate(state, ups, Context(moment.round, moment.team_round, seed))
+        merged = whole(ups, self._world.merges)
+        made = self._aggregate(state, merged, Context(moment.round, moment.team_round, seed))
         after = self.desk.made(made, seed, f"the server, {where}")
         require_finite(after, ups, f"client {{}}, {where}")
         return self._between(state, after, self.plan.mixing.share_of(ups))

@@ -20,6 +20,7 @@ from strata.engine.evaluation.personal import Personal, Service, service_of
 from strata.engine.method.algorithm import Algorithm
 from strata.engine.method.calls import NO_TEAM
 from strata.engine.method.find import load_function
+from strata.engine.method.merging import Weighing
 from strata.engine.method.messages import ClientInfo, TeamInfo
 from strata.engine.method.requests import Metric
 from strata.engine.on_demand import OnDemand
@@ -217,6 +218,15 @@ class World:
     def link(self, team: int) -> Profile:
         """The link of a team's server to its clients, or of the global one (:data:`NO_TEAM`)."""
         return self.server_profile if team == NO_TEAM else self.team_profile
+
+    @property
+    def merges(self) -> Weighing | None:
+        """What uploads are weighed by that are merged where their senders live; None: they travel one by one.
+
+        They do where servers make more of them than a mean, or choose which of them count, or learn that late.
+        """
+        plain = self.taking.is_plain and self.clients_plan.mode == "sync" and not self.settles_later
+        return self.algorithm.merges if plain else None
 
     @cached_property
     def seen(self) -> Sequence[int]:

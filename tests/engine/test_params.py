@@ -1,20 +1,122 @@
-"""Means of parameters, and parameters as one vector."""
+"""Means of parameters, the exact sums behind them, and parameters as one vector."""
+
+import math
+import random
+import struct
+from fractions import Fraction
 
 import pytest
 import torch
 
-from strata.engine.params import flatten, unflatten, uniform_mean, weighted_mean
+from strata.engine import params
+from strata.engine.params import ExactSum, flatten, unflatten, uniform_mean, weighted_mean
+
+
+def of_bits(bits):
+    return struct.unpack("<f", struct.pack("<I", bits))[0]
+
+
+def finite(rng):
+    """Any finite float32, as likely huge as tiny."""
+    value = of_bits(rng.getrandbits(32))
+    return value if math.isfinite(value) else finite(rng)
+
+
+KINDS = {
+    "any": finite,
+    "alike": lambda rng: rng.gauss(0, 1),
+    "denormal": lambda rng: of_bits(rng.getrandbits(23) | rng.getrandbits(1) << 31),
+    "mostly 0": lambda rng: rng.gauss(0, 1e-9) if rng.random() < 0.3 else 0.0,
+}
+WEIGHTS = (lambda rng: 1, lambda rng: rng.randint(1, 500), lambda rng: rng.randint(0, 2**28))
+
+
+def drawn(rng):
+    """Some models of two tensors, whose columns are each of one kind, and their weights."""
+    kinds = [rng.choice(list(KINDS.values())) for _ in range(rng.choice([2, 5, 9]))]
+    rows = [[kind(rng) for kind in kinds] for _ in range(rng.choice([1, 2, 3, rng.randint(4, 40)]))]
+    vectors = [torch.tensor(row, dtype=torch.float32) for row in rows]
+    weigh = rng.choice(WEIGHTS)
+    return [[vector[:1], vector[1:].view(-1, 1)] for vector in vectors], [weigh(rng) for _ in rows]
+
+
+def added_up(rng, models, weights):
+    """Their sum, in a random order and in random groups, some added at once and some taken in as sums of their own."""
+    order, total, first = rng.sample(range(len(models)), len(models)), ExactSum(), 0
+    while first < len(order):
+        group = order[first : first + rng.randint(1, len(order))]
+        own = rng.choice([total, ExactSum()])
+        own.add([models[place] for place in group], [weights[place] for place in group])
+        if own is not total:
+            total.take(own.limbs())
+        first += len(group)
+    return total
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_sums_are_exact_in_any_order_and_grouping(seed, monkeypatch):
+    rng = random.Random(seed)
+    monkeypatch.setattr(params, "AT_ONCE", rng.choice([1, 2, 2**16]))
+    models, weights = drawn(rng)
+    vectors = [torch.cat([part.reshape(-1) for part in model]).tolist() for model in models]
+    exact = [
+        sum(w * Fraction(x) for w, x in zip(weights, column, strict=True)) for column in zip(*vectors, strict=True)
+    ]
+    for _ in range(3):
+        summed = added_up(rng, models, weights)
+        held = [Fraction(0)] * len(exact)
+        for limb in summed.limbs():
+            columns = range(len(exact)) if limb.columns is None else limb.columns.tolist()
+            for column, value in zip(columns, limb.values.tolist(), strict=True):
+                held[column] += Fraction(value)
+        assert held == exact
+        assert summed.rounded().tolist() == [float(value) for value in exact]
+
+
+def test_what_is_not_finite_stays_so_in_any_order():
+    inf, nan = math.inf, math.nan
+    models = [[torch.tensor(row)] for row in ([inf, nan, inf, 1.0], [1.0, 1.0, -inf, 1e-30], [2.0, -inf, 3.0, 1e30])]
+    for seed in range(12):
+        rounded = added_up(random.Random(seed), models, [3, 1, 2]).rounded()
+        assert rounded[:1].isposinf().all()
+        assert rounded[1:3].isnan().all()
+        assert rounded[3].item() == 2 * torch.tensor(1e30).item()
 
 
 def test_means_weigh():
     trees = [{"w": torch.tensor([1.0, 2.0])}, {"w": torch.tensor([5.0, 6.0])}]
     assert weighted_mean(trees, [3, 1])["w"].tolist() == [2.0, 3.0]
+    assert weighted_mean(trees, [0.75, 0.25])["w"].tolist() == [2.0, 3.0]
     assert uniform_mean(trees)["w"].tolist() == [3.0, 4.0]
     assert trees[0]["w"].tolist() == [1.0, 2.0]
     with pytest.raises(ValueError, match="cannot average 0 models"):
         weighted_mean([], [])
     with pytest.raises(ValueError, match="weights that sum to 0"):
         weighted_mean(trees, [0, 0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_means_keep_names_shapes_and_types(dtype):
+    trees = [{"b": torch.full((2, 3), value, dtype=dtype), "a": torch.tensor(value, dtype=dtype)} for value in (1, 4)]
+    mean = weighted_mean(trees, [1, 2])
+    assert list(mean) == ["b", "a"]
+    assert [value.dtype for value in mean.values()] == [dtype, dtype]
+    assert (mean["b"].shape, mean["a"].shape) == ((2, 3), ())
+    assert set(flatten(mean).tolist()) == {3.0}
+
+
+def test_the_order_of_whole_weights_does_not_matter():
+    # In float32, 1e8 + 1 is 1e8, so the order of a plain sum would matter.
+    trees = [{"w": torch.tensor([value])} for value in (1e8, 1.0, -1e8)]
+    assert {uniform_mean([trees[i] for i in order])["w"].item() for order in ((0, 1, 2), (0, 2, 1), (1, 0, 2))} == {
+        torch.tensor(1 / 3).item()
+    }
+
+
+def test_a_mean_may_be_averaged_again():
+    trees = [{"w": torch.rand(50)} for _ in range(7)]
+    mean = weighted_mean(trees, range(1, 8))
+    assert torch.equal(weighted_mean([mean], [28])["w"], mean["w"])
 
 
 def test_flatten_and_back():

@@ -207,6 +207,18 @@ class Pairing(FedAvg):
         return result.up, result.state
 
 
+class Counting(FedAvg):
+    """Scales by how many uploads there are, which a merged one does not say by its being there."""
+
+    def global_step(self, g, ups, context):
+        return Global(moved(super().global_step(g, ups, context).w, 0.1 * len(ups)))
+
+
+class Assessing(FedAvg):
+    def assess(self, before, ups, after):
+        return {up.sender: {"norm": 1.0} for up in ups}
+
+
 class Choosy(FedAvg):
     def global_step(self, g, ups, context):
         best = max(ups, key=lambda up: float(up.message.w["head.weight"].sum()))
@@ -248,6 +260,8 @@ BAD = [
     (Familiar, single_steps.takes_families_if_it_says_so, r"have \[0, 0\] tensors; expected \[4, 6\]"),
     (Choosing, single_steps.reports_choices_if_it_says_so, "has_choices is False, and clients report depth"),
     (Choosy, single_steps.averages_if_it_says_so, "uploads of one mean leave different values"),
+    (Counting, single_steps.merges_if_it_says_so, "the mean of two uploads, as one, leaves another state"),
+    (Assessing, single_steps.merges_if_it_says_so, "assess looks at uploads one by one"),
     (Shuffling, single_steps.regroups_only_if_it_says_so, "regroup forms teams anew, and is never asked"),
     (Unprobed, single_steps.has_the_probe_that_its_control_wants, "Probing wants probes, and probe gives None"),
 ]
