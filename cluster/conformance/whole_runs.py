@@ -22,18 +22,20 @@ ROUNDS = 2  # of the runs that are compared with the whole one
 
 
 def learns(subject: Subject) -> str:
-    """The main model's loss on test data falls, and its accuracy rises above chance."""
+    """The main model's loss on test data falls, and, where there are classes, its accuracy rises above chance."""
     first, last = subject.whole.scores[0], subject.whole.scores[-1]
     drawn = subject.world.algorithm.rounds_differ  # whether a round moves the global model, too
     kind = "GM" if "GM" in last and not (drawn and "PM" in last) else "PM"
     accuracy = max(scores.accuracy for scores in last.values())
-    least = 1 / subject.world.data.dataset.classes + ABOVE_CHANCE
-    if last[kind].loss < first[kind].loss and accuracy > least:
+    data = subject.world.data.dataset
+    least = 1 / data.classes + ABOVE_CHANCE
+    if last[kind].loss < first[kind].loss and (accuracy > least or not data.has_classes):
         return ""
+    more = f", and the accuracy to {accuracy:.2f}; expected a lower loss, and more than {least:.2f}"
     raise ConformanceError(
         f"in {subject.config.rounds} rounds the {kind}'s test loss went from {first[kind].loss:.3f} to "
-        f"{last[kind].loss:.3f}, and the accuracy to {accuracy:.2f}; expected a lower loss, and more than {least:.2f}. "
-        "Mend the method, or give it another step size or more rounds, e.g. method.lr=0.03 rounds=20."
+        f"{last[kind].loss:.3f}{more if data.has_classes else '; expected a lower loss'}. Mend the method, "
+        "or give it another step size or more rounds, e.g. method.lr=0.03 rounds=20."
     )
 
 

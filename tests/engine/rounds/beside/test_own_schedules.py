@@ -74,3 +74,20 @@ def test_what_is_no_schedule_is_refused(settings, says):
     with pytest.raises(ConfigError) as caught:
         Federation.from_config("hsgd", {"runtime": "inprocess", "data.limit": 300, "clients.count": 6}, **settings)
     assert says in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
+def test_teams_that_compute_and_wait_by_it_are_the_same_on_ray():
+    words = ("rounds=2", "method.team_rounds=2", "method.steps=2", "agents.policy=none", "delays.team_device=laptop")
+    served = ("data.server_fraction=0.1", "data.server_test_fraction=0.1", "evaluation.metrics=[auc]")
+    found = []
+    for runtime in ("inprocess", "ray"):
+        overrides = small_overrides("hsgd", *words, *served, runtime=runtime)
+        config, given = load_given("tests.helpers.own.serving:TunedTeams", overrides, {"schedule": Patient()})
+        with Federation(config, given=given) as made:
+            records = list(made)
+            told = [(record.round_s, dict(record.metrics), record.scores) for record in records]
+            found.append((told, made.fingerprint()))
+    assert found[0] == found[1]
+    assert found[0][0][-1][1]["server/flops"] > 0
