@@ -184,9 +184,16 @@ def test_when_clients_are_there_and_what_links_share_are_the_same_on_ray(cluster
     assert without["clock"] != expected["clock"]
 
 
-@pytest.mark.parametrize("method", ["lg_fedavg", pytest.param("permfl", marks=pytest.mark.exhaustive)])
-def test_what_is_in_flight_is_called_again_when_a_run_is_rewound_or_resumed(cluster, tmp_path, method):
-    words = (*IN_FLIGHT, "clients.concurrency=3", "clients_per_actor=2")
+@pytest.mark.parametrize(
+    ("method", "own"),
+    [
+        ("lg_fedavg", ()),
+        pytest.param("permfl", (), marks=pytest.mark.exhaustive),
+        pytest.param(REMEMBERING, (*BOTH_IN_FLIGHT, *CROWDED, "teams.buffer=2"), marks=pytest.mark.exhaustive),
+    ],
+)
+def test_what_is_in_flight_is_called_again_when_a_run_is_rewound_or_resumed(cluster, tmp_path, method, own):
+    words = (*IN_FLIGHT, "clients.concurrency=3", "clients_per_actor=2", *own)
     config = small(method, *words, runtime="ray")
     with Federation(config) as federation:
         federation.run_round()
