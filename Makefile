@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test test-all test-ray lint bench clean
+.PHONY: run test test-all test-ray lint bench docs clean
 
 .venv/.installed: pyproject.toml setup.py constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -42,6 +42,10 @@ lint: .venv/.installed
 
 bench: .venv/.installed
 	$(BIN)/python -m tests.bench
+
+# The reference of all public names, made of their docstrings.
+docs: .venv/.installed
+	$(BIN)/python docs/reference.py build/reference
 
 clean:
 	rm -rf .venv .venv-ray-* build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -22,7 +22,7 @@ def files(folder: Path) -> list[Path]:
     """The files in a folder that count, sorted; a link counts as what it leads to.
 
     Raises:
-        DataError: if the folder cannot be read, or a link leads nowhere.
+        DataError: if the folder cannot be read, a link leads nowhere, or something is neither a file nor a folder.
     """
     return _entries(folder)[0]
 
@@ -94,6 +94,8 @@ def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
                     place = folder / entry.name
                     if entry.is_symlink():
                         place.stat()  # of a link to nothing there is none
+                    if not (entry.is_dir() or entry.is_file()):  # which would be read without end
+                        raise DataError(f"{place} is a pipe, a socket or a device, and no data. Move it elsewhere.")
                     (folders if entry.is_dir() else own).append(place)
     except FileNotFoundError as error:
         raise DataError(f"{error.filename} is a link to nothing. Remove it, or fetch what it leads to.") from error

@@ -40,7 +40,7 @@ def start(cpus: int, gpus: int) -> None:
             include_dashboard=False,
             num_cpus=cpus or own_cores(),
             num_gpus=gpus or None,
-            _temp_dir=_folder(),
+            _temp_dir=temporary_folder(),
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
@@ -57,7 +57,7 @@ def own_cores() -> int | None:
     return cores if cores < get_num_cpus() else None
 
 
-def _folder() -> str | None:
+def temporary_folder() -> str | None:
     """Where Ray keeps temporary files, with its sockets; None: where it would by itself.
 
     Raises:

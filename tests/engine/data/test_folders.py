@@ -61,3 +61,10 @@ def test_a_folder_that_may_not_be_read_is_named(folder, monkeypatch):
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(DataError, match=r"in/deep cannot be read \(Permission denied\)"):
         files_below(folder)
+
+
+def test_a_pipe_in_a_folder_is_refused_before_it_is_read(tmp_path):
+    (tmp_path / "a.csv").write_text("x,label\n1,2\n")
+    os.mkfifo(tmp_path / "b.csv")
+    with pytest.raises(DataError, match=r"b\.csv is a pipe, a socket or a device, and no data\. Move it elsewhere"):
+        files(tmp_path)

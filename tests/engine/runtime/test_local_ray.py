@@ -68,3 +68,37 @@ def test_federations_of_one_process_share_a_local_ray_until_the_last_is_closed()
     assert seen[0] == expected[0]
     second.close()
     assert not ray.is_initialized()
+
+
+def test_ray_counts_the_cores_that_this_process_was_given():
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})  # as taskset -c 0 does
+        assert local_ray.own_cores() == (1 if len(allowed) > 1 else None)
+    finally:
+        os.sched_setaffinity(0, allowed)
+    if len(allowed) == os.cpu_count():
+        assert local_ray.own_cores() is None  # Ray knows of containers what affinity does not say
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, None),
+        ({"TMPDIR": "/var/tmp"}, None),
+        ({"TMPDIR": "/scratch/" + "job" * 20}, "/tmp/ray"),
+        ({"RAY_TMPDIR": "/tmp", "TMPDIR": "/scratch/" + "job" * 20}, None),
+    ],
+)
+def test_sockets_lie_where_their_paths_are_short_enough(monkeypatch, environment, expected):
+    for name in ("TMPDIR", "RAY_TMPDIR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert local_ray.temporary_folder() == expected
+
+
+def test_a_folder_that_was_asked_for_and_is_too_long_is_refused(monkeypatch):
+    monkeypatch.setenv("RAY_TMPDIR", "/scratch/" + "job" * 20)
+    with pytest.raises(OSError, match=r"RAY_TMPDIR=/scratch/\S+ has 69 letters, .* expected at most 3\d, such as"):
+        local_ray.temporary_folder()
