@@ -106,6 +106,8 @@ def test_its_decisions_in_a_run_are_the_modules_own(trained, decided):
 
 
 @pytest.mark.slow
+# RLlib registers one name for the environments of all its algorithms in a process.
+@pytest.mark.filterwarnings("ignore:.*Overriding environment rllib-multi-agent-env-v0:UserWarning")
 @pytest.mark.parametrize("network", ["equivariant", "mlp"])
 def test_stratas_own_networks_come_back_as_well(trained, decided, tmp_path, network):
     words = arguments("timing", rounds=5)
@@ -188,11 +190,12 @@ def test_agents_of_another_method_are_refused(trained, tmp_path):
 @pytest.mark.slow
 def test_what_cannot_be_made_again_is_refused_when_it_is_taken(trained, tmp_path, monkeypatch):
     algorithm, _ = trained
-    monkeypatch.setattr(algorithm.config, "policy_mapping_fn", lambda agent, *args, **kwargs: "size")
+    changed = algorithm.config.copy(copy_frozen=False)
+    changed.policy_mapping_fn = lambda agent, *args, **kwargs: "size"
+    monkeypatch.setattr(algorithm, "config", changed)
     with pytest.raises(AgentCheckpointError, match="expected a module for each agent, of the agent's name; intensity"):
         from_rllib(algorithm, tmp_path)
-    monkeypatch.undo()
-    monkeypatch.setattr(algorithm.config, "_env_to_module_connector", lambda env: None)
+    changed.policy_mapping_fn, changed._env_to_module_connector = own, lambda env: None
     with pytest.raises(AgentCheckpointError, match="has connectors of its own"):
         from_rllib(algorithm, tmp_path)
     monkeypatch.undo()
