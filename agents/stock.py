@@ -1,10 +1,18 @@
 """What RLlib's own training loop has learnt, as policies that decide in a run.
 
-An algorithm that was trained on :class:`~strata.envs.multi_agent.FederatedRoundsEnv` is taken while it lives:
-:func:`from_rllib` writes its modules' weights as safetensors and JSON, which ``agents.checkpoint`` then names. RLlib's
-own checkpoint folders are not read, because reading them unpickles, and what is unpickled can run code.
+Example, of its stock PPO with its own networks, which see flat observations::
 
-The policies act as RLlib's loop does without exploration, and do not learn on: ``agents.mode=freeze``.
+    words = {"method": "hapfl", "fidelity": "timing", "episodes": "restart", "observations": "flat"}
+    agents = FederatedRoundsEnv(words).possible_agents
+    config = PPOConfig().environment(FederatedRoundsEnv, env_config=words)
+    config.multi_agent(policies=agents, policy_mapping_fn=lambda agent, *args, **kwargs: agent)
+    algorithm = config.build_algo()
+    algorithm.train()
+    from_rllib(algorithm, "agents")  # strata run hapfl agents.checkpoint=agents agents.mode=freeze
+
+The algorithm is taken while it lives, and its modules' weights are written as safetensors and JSON. RLlib's checkpoint
+folders are not read, because reading them unpickles, and what is unpickled can run code; ``Algorithm.from_checkpoint``
+restores one that can be taken. The policies act as RLlib's loop does without exploration, and do not learn on.
 """
 
 import dataclasses

@@ -7,14 +7,17 @@ import pytest
 import torch
 
 from strata.agents import from_rllib
+from strata.agents.families.learners import rllib_config
 from strata.agents.stock import StockPolicies, is_stock
 from strata.cluster.run.session import Session
+from strata.engine.config.agents import AgentsConfig
 from strata.engine.config.load import load_config
 from strata.engine.errors import AgentCheckpointError
 from strata.engine.runtime import local_ray
 from strata.engine.state import checkpoint
 from strata.engine.tree import fingerprint
 from strata.envs.multi_agent import FederatedRoundsEnv
+from strata.envs.opening import Windows
 from tests.helpers.rounds import HAPFL, arguments
 
 FROZEN = ("agents.policy=rllib", "agents.mode=freeze", "runtime=inprocess", "tracking.wandb=disabled")
@@ -68,15 +71,16 @@ def by_rllib(algorithm, agent, observation):
 
     module = algorithm.get_module(agent)
     with torch.no_grad():
-        out = module.forward_inference({Columns.OBS: torch.from_numpy(observation.ravel()[None])})
+        seen = torch.from_numpy(observation.reshape(1, *module.observation_space.shape))
+        out = module.forward_inference({Columns.OBS: seen})
     kind = module.get_inference_action_dist_cls()
     action = kind.from_logits(out[Columns.ACTION_DIST_INPUTS]).to_deterministic().sample()[0].numpy()
     return unsquash_action(action, module.action_space)
 
 
-@pytest.mark.slow
-def test_its_decisions_in_a_run_are_the_modules_own(trained, monkeypatch):
-    algorithm, folder = trained
+@pytest.fixture
+def decided(monkeypatch):
+    """All that such policies decide: agent, what it saw, and its action."""
     seen = []
     act = StockPolicies.act
 
@@ -86,13 +90,41 @@ def test_its_decisions_in_a_run_are_the_modules_own(trained, monkeypatch):
         return made
 
     monkeypatch.setattr(StockPolicies, "act", noted)
+    return seen
+
+
+@pytest.mark.slow
+def test_its_decisions_in_a_run_are_the_modules_own(trained, decided):
+    algorithm, folder = trained
     with Session(config(folder)) as session:
         records = [session.run_round() for _ in range(4)]
-    assert [agent for agent, *_ in seen] == ["size", "intensity"] * 4
-    for agent, observation, action in seen:
+    assert [agent for agent, *_ in decided] == ["size", "intensity"] * 4
+    for agent, observation, action in decided:
         np.testing.assert_array_equal(action, by_rllib(algorithm, agent, observation))
-    assert len({action.tobytes() for agent, _, action in seen if agent == "intensity"}) > 1
+    assert len({action.tobytes() for agent, _, action in decided if agent == "intensity"}) > 1
     assert all("agents/intensity/reward" in record.metrics for record in records)
+
+
+@pytest.mark.slow
+# RLlib registers one name for the environments of all its algorithms in a process.
+@pytest.mark.filterwarnings("ignore:.*Overriding environment rllib-multi-agent-env-v0:UserWarning")
+@pytest.mark.parametrize("network", ["equivariant", "mlp"])
+def test_stratas_own_networks_come_back_as_well(trained, decided, tmp_path, network):
+    words = arguments("timing", rounds=5)
+    specs = Windows(**words).control.agents
+    made = rllib_config("ppo", specs, AgentsConfig(policy="rllib", network=network))
+    algorithm = made.environment(FederatedRoundsEnv, env_config=words).build_algo()
+    try:
+        for agent in specs:  # fresh ones prefer nothing
+            with torch.no_grad():
+                for value in algorithm.get_module(agent).parameters():
+                    value.normal_(generator=torch.Generator().manual_seed(1))
+        with Session(config(from_rllib(algorithm, tmp_path / "agents"))) as session:
+            session.run_round()
+        for agent, observation, action in decided:
+            np.testing.assert_array_equal(action, by_rllib(algorithm, agent, observation))
+    finally:
+        algorithm.stop()
 
 
 @pytest.mark.slow
@@ -158,11 +190,12 @@ def test_agents_of_another_method_are_refused(trained, tmp_path):
 @pytest.mark.slow
 def test_what_cannot_be_made_again_is_refused_when_it_is_taken(trained, tmp_path, monkeypatch):
     algorithm, _ = trained
-    monkeypatch.setattr(algorithm.config, "policy_mapping_fn", lambda agent, *args, **kwargs: "size")
+    changed = algorithm.config.copy(copy_frozen=False)
+    changed.policy_mapping_fn = lambda agent, *args, **kwargs: "size"
+    monkeypatch.setattr(algorithm, "config", changed)
     with pytest.raises(AgentCheckpointError, match="expected a module for each agent, of the agent's name; intensity"):
         from_rllib(algorithm, tmp_path)
-    monkeypatch.undo()
-    monkeypatch.setattr(algorithm.config, "_env_to_module_connector", lambda env: None)
+    changed.policy_mapping_fn, changed._env_to_module_connector = own, lambda env: None
     with pytest.raises(AgentCheckpointError, match="has connectors of its own"):
         from_rllib(algorithm, tmp_path)
     monkeypatch.undo()
