@@ -25,8 +25,8 @@ BOUNDS = {"gt": (">", operator.gt), "ge": ("≥", operator.ge), "lt": ("<", oper
 FILE_BITS = 128
 """Of a whole number that can be looked at further; those of files have fewer, and text of very long ones fails."""
 
-SMALLEST, LARGEST = 1e-30, 1e30
-"""Magnitudes of settings that are no whole numbers: within those of float32, with room to multiply some of them."""
+SMALLEST, LARGEST = 1e-38, 1e38
+"""Magnitudes of settings that are no whole numbers: those of float32."""
 
 MOST = 10**12
 """What whole numbers are at most where nothing else is declared: nothing is counted that far, and float64 is exact."""

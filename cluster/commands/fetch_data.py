@@ -53,7 +53,8 @@ def act(arguments: Namespace) -> int:
         else:
             with _progress(shown) as told:
                 fetch(wanted, folder, arguments.mirror, told)
-            _say(shown, f"{wanted.name}: in {folder}, read by data={wanted.name}")
+            at = f" data.root={arguments.root}" if arguments.root else ""
+            _say(shown, f"{wanted.name}: in {folder}, read by data={wanted.name}{at}")
     if arguments.dry_run:
         _say(shown, "nothing was downloaded")
     return 0

@@ -52,3 +52,11 @@ def test_a_second_ctrl_c_is_immediate():
         assert interrupted()
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+def test_a_run_that_is_refused_leaves_no_folder(tmp_path, capsys):
+    words = small_overrides("fedavg", f"output={tmp_path}")
+    assert main(["run", "fedavg", *words, f"data={tmp_path / 'none'}"]) == 1
+    assert main(["run", "fedavg", *words, "seeds=[1,2]", "clients.count=500"]) == 1
+    assert "was not found" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
