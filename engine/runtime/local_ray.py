@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray import _raylet
@@ -132,7 +133,7 @@ def without_agents() -> Iterator[None]:
     """
     begin = services.start_ray_process
 
-    def started(command: Sequence[str], *rest: object, **settings: object) -> object:
+    def started(command: Sequence[str], *rest: Any, **settings: Any) -> object:
         return begin(_with_stand_ins(command), *rest, **settings)
 
     services.start_ray_process = started
