@@ -225,8 +225,10 @@ class Waiting:
     def closes_s(self, seconds: Sequence[float], moment: Moment) -> float:
         """Virtual seconds after which the server waits no longer; by default it waits for all.
 
+        It is not asked where nobody was called, because nobody was there.
+
         Args:
-            seconds: after which each child answers, or is lost, in the order of their ids; nobody, an empty one.
+            seconds: after which each child answers, or is lost, in the order of their ids; one at least.
             moment: round, team round, and the virtual clock when the exchange began.
         """
         return math.inf
@@ -251,7 +253,7 @@ class Waiting:
 
         Raises:
             StrataError: the first failure among the children, whatever the others do.
-            ConfigError: when :meth:`closes_s` gives no number of seconds.
+            ConfigError: when :meth:`closes_s` raises something, or gives no number of seconds.
         """
         children = tier.invite(moment)
         calls = tier.calls(children, state, moment)
@@ -277,7 +279,15 @@ class Waiting:
         return Step(after, waited, replies, arrivals, ups)
 
     def _limit_s(self, seconds: Sequence[float], moment: Moment) -> float:
-        limit_s = self.closes_s(seconds, moment)
+        if not seconds:
+            return math.inf
+        try:
+            limit_s = self.closes_s(seconds, moment)
+        except Exception as error:  # a schedule of the user's own may raise anything
+            raise ConfigError(
+                f"round {moment.round}: {type(self).__name__}.closes_s raised {type(error).__name__}: {error}. It is "
+                f"called with the seconds of {len(seconds)} children and a Moment, and gives virtual seconds ≥ 0."
+            ) from error
         if isinstance(limit_s, bool) or not isinstance(limit_s, int | float) or not limit_s >= 0:
             raise ConfigError(
                 f"round {moment.round}: {type(self).__name__}.closes_s gave {limit_s!r}; expected virtual seconds ≥ 0, "

@@ -111,7 +111,7 @@ class GlobalServer:
             ConfigError: where clients are to have personal models made of a global one, and the method has none.
         """
         self._world, self._tier, self._clients = world, tier, clients
-        self._schedule: Schedule = schedule_of(tier.plan, flights_of(world, NO_TEAM))
+        self._schedule = self._new_schedule()
         with single_thread():
             with weighed(f"the global state of {type(world.algorithm).__name__}", "Lower the sizes among method.…"):
                 self.state = world.algorithm.init_global(derive(world.seed, "global"))
@@ -121,6 +121,9 @@ class GlobalServer:
         self._probes: list[CallTable] = []  # of the round to come, each table's side by side
         self._probed: list[Spent] = []
         self._busy = Stopwatch()
+
+    def _new_schedule(self) -> Schedule:
+        return schedule_of(self._tier.plan, flights_of(self._world, NO_TEAM))
 
     def invite(self) -> list[int]:
         """Who is invited to the next round, by client id; asking again gives the same."""
@@ -229,6 +232,7 @@ class GlobalServer:
         self._probes = []
         self._spent(Spent())  # what was measured before is of other rounds
         self._tier.restore(snapshot)
+        self._schedule = self._new_schedule()  # one of somebody's own may remember what is not so yet
         self._schedule.restore(snapshot.aloft, self._tier.remade)
         self._clients.restore(self._everyone, snapshot.clients)
 

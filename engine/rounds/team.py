@@ -30,7 +30,7 @@ from strata.engine.rounds.pools import (
     merge,
 )
 from strata.engine.rounds.records import ASYNC, IN_FLIGHT, Outcome
-from strata.engine.rounds.schedules import Moment, Pausing, at_once, watched
+from strata.engine.rounds.schedules import Moment, Pausing, Schedule, at_once, watched
 from strata.engine.rounds.world import World
 from strata.engine.state.snapshot import Underway
 from strata.engine.stopwatch import Spent, Stopwatch, here, together
@@ -78,12 +78,15 @@ class TeamServer:
         """``clients`` reaches (at least) those that may become members of this team; ``priced`` prices any call."""
         self._world, self.team, self._clients = world, team, clients
         self._method, self._priced = tiered(world), priced
-        self._schedule = schedule_of(world.clients_plan, flights_of(world, team))
+        self._schedule = self._new_schedule()
         self._ended_s = 0.0  # virtual clock when its last round ended
         self._goes_on = world.teams_plan.mode == "async"
         self._made: object = None  # of the state after its last rounds
         self._kept = Underway()  # as it is for all others: after the last rounds that were taken in
         self._last: dict[int, Key] = {}  # see ProvisionalTier
+
+    def _new_schedule(self) -> Schedule:
+        return schedule_of(self._world.clients_plan, flights_of(self._world, self.team))
 
     def _tier(self, members: Sequence[int]) -> ClientTier:
         given = self._world, self._clients, members, self._step, self._priced, self.team
@@ -188,6 +191,7 @@ class TeamServer:
         self._kept = state if isinstance(state, Underway) else Underway(state)
         self._made, self._ended_s = self._kept.state, self._kept.virtual_s
         self._last.clear()
+        self._schedule = self._new_schedule()  # one of somebody's own may remember what is not so yet
         self._schedule.restore(self._kept.aloft, self._tier([]).remade)
 
     def settled(self) -> None:

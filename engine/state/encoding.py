@@ -1,15 +1,15 @@
 """Trees of states as JSON and tensors, and back again. Nothing that is read can run code.
 
 A tree is a dataclass, dict, list, tuple, tensor, number, string or None. Its tensors are replaced by names, and its
-dataclasses by the names that the caller has for their types, so that a class may move to another module. Only types
-that the caller names are read back; a tree that holds another is refused when it is written.
+dataclasses and named tuples by the names that the caller has for their types, so that a class may move to another
+module. Only types that the caller names are read back; a tree that holds another is refused when it is written.
 """
 
 import dataclasses
 import json
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from safetensors import SafetensorError
@@ -20,7 +20,7 @@ from torch import Tensor
 from strata.engine.errors import StateError
 
 StateTypes = Mapping[str, type]
-"""Dataclasses that a state may hold, by the names that it has for them."""
+"""Dataclasses and named tuples that a state may hold, by the names that it has for them."""
 
 NO_TYPES: StateTypes = {}
 LENGTH = struct.Struct("<Q")  # of the JSON that a packed tree begins with
@@ -79,6 +79,9 @@ def _encode(tree: object, tensors: dict[str, Tensor], names: Mapping[type, str],
         return {"dict": [[key, _encode(value, tensors, names, f"{path}[{key}]")] for key, value in tree.items()]}
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
         return _encode_dataclass(tree, tensors, names, path)
+    if isinstance(tree, tuple) and type(tree) in names:
+        named: Any = tree
+        return _encode_fields(named._fields, tree, tensors, names, path)
     raise _refused(path, tree)
 
 
@@ -87,7 +90,13 @@ def _encode_dataclass(tree: Any, tensors: dict[str, Tensor], names: Mapping[type
     for entry in fields:
         if not entry.init:
             raise _refused(path, tree, f", whose field {entry.name} is not given to it when it is made (init=False),")
-    kept = {f.name: _encode(getattr(tree, f.name), tensors, names, f"{path}.{f.name}") for f in fields}
+    return _encode_fields([entry.name for entry in fields], tree, tensors, names, path)
+
+
+def _encode_fields(
+    fields: Sequence[str], tree: object, tensors: dict[str, Tensor], names: Mapping[type, str], path: str
+) -> object:
+    kept = {name: _encode(getattr(tree, name), tensors, names, f"{path}.{name}") for name in fields}
     return {"type": _name_of(type(tree), names), "fields": kept}
 
 

@@ -66,6 +66,20 @@ def test_a_schedule_of_ones_own_says_when_the_server_closes():
     assert step(Waiting(), Reply(0, 2.0), Reply(1, 5.0)).seconds == 5.0
 
 
+def test_a_schedule_is_not_asked_how_long_to_wait_for_nobody():
+    made = step(Fastest())
+    assert (made.seconds, list(made.replies)) == (0.0, [])
+
+
+def test_a_schedule_that_raises_is_named():
+    class Second(Waiting):
+        def closes_s(self, seconds, moment):
+            return sorted(seconds)[1]
+
+    with pytest.raises(ConfigError, match=r"round 1: Second.closes_s raised IndexError: .* the seconds of 1 children"):
+        step(Second(), Reply(0, 2.0))
+
+
 @pytest.mark.parametrize("closes", [-1.0, float("nan"), "soon", True, None])
 def test_a_schedule_that_gives_no_seconds_is_named(closes):
     class Odd(Waiting):

@@ -9,6 +9,7 @@ from strata.engine.method.length import Length
 from strata.engine.method.situation import Decisions
 from strata.engine.models.spec import ModelSpec
 from strata.engine.state.archive import Archived
+from strata.engine.state.encoding import pack, unpack
 from strata.engine.state.snapshot import Aloft, Flying, Saved, Snapshot, Underway
 from strata.engine.state.types import state_types
 from strata.engine.transport.service import Owing
@@ -28,3 +29,11 @@ def test_a_method_that_is_made_of_another_may_hold_its_states():
     types = state_types(FedProx(FedProx.Config(), MODEL))
     assert types["FedAvg.Global"] is Global
     assert types["FedProx.FedProxConfig"] is FedProx.Config
+
+
+def test_a_call_on_a_shared_link_comes_back_as_it_was():
+    types = state_types(FedAvg(FedAvg.Config(), MODEL))
+    going = Going.begun(Timing(0.1, 2.0, 3.0, 4.0)).corrected(Timing(0.1, 2.5, 3.0, 4.0))
+    again = unpack(pack(going, types), types)
+    assert again == going
+    assert type(again.left) is Timing

@@ -30,10 +30,12 @@ def test_a_constant_one_is_the_deadline(method):
     assert 0 < sum(record.late for record in own[0]) < sum(record.invited for record in own[0])
 
 
-@pytest.mark.parametrize("method", ["fedavg", "permfl"])
-def test_what_it_remembers_is_in_checkpoints(method, tmp_path):
-    given = Patient()
-    with federation(method, given, "agents.policy=none") as made:
+@pytest.mark.parametrize(
+    ("method", "words"), [("fedavg", ()), ("permfl", ()), ("permfl", ("teams.participation=0.5", "seed=2"))]
+)
+def test_what_it_remembers_is_in_checkpoints(method, words, tmp_path):
+    given, words = Patient(), ("agents.policy=none", *words)
+    with federation(method, given, *words) as made:
         made.run_round()
         saved = made.save(tmp_path)
         expected = list(made), made.fingerprint()
@@ -41,7 +43,7 @@ def test_what_it_remembers_is_in_checkpoints(method, tmp_path):
         list(made)
         assert made.fingerprint() == expected[1]
     assert given.exchanges == 0  # each server has a copy of its own
-    with federation(method, Patient(), "agents.policy=none") as made:
+    with federation(method, Patient(), *words) as made:
         made.restore(saved)
         found = list(made), made.fingerprint()
     assert found[1] == expected[1]
