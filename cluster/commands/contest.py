@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from strata.cluster.commands.entries import describe_setting, require_one_setting, resolve
+from strata.cluster.entries import describe_setting, require_one_setting, resolve
 from strata.cluster.places import fresh_folder, require_folder
 from strata.cluster.report.comparison import Comparison, Sheet, measured
 from strata.cluster.report.delivery import deliver

@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,7 +159,7 @@ def _add_targets(result: Table, federated: FederatedData, first: int) -> None:
         result.add_row("...")
 
 
-def _told(held: NDArray[Any], dataset: Dataset) -> str:
+def _told(held: NDArray[np.generic], dataset: Dataset) -> str:
     """What targets of a client are like, in a cell."""
     if dataset.task == "regression":
         spreads = zip(held.mean(axis=0)[:3], held.std(axis=0)[:3], strict=True)

@@ -5,7 +5,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,13 +35,13 @@ class Targets:
     """
 
     task: Task
-    y: NDArray[Any]
+    y: NDArray[np.generic]
     names: Sequence[str]
     kept: NDArray[np.bool_] | None = None
     remarks: Remarks = field(default_factory=Remarks)
 
 
-def flattened(y: NDArray[Any], asked: str) -> tuple[NDArray[Any], Remarks]:
+def flattened(y: NDArray[np.generic], asked: str) -> tuple[NDArray[np.generic], Remarks]:
     """Targets ``(N, 1)`` as ``(N,)``, and rows with a single 1 as the number of its column; others as they are.
 
     ``asked`` is ``data.task``: a row with a single 1 is of several labels where that says so, or of numbers.
@@ -55,7 +55,7 @@ def flattened(y: NDArray[Any], asked: str) -> tuple[NDArray[Any], Remarks]:
     return y, Remarks()
 
 
-def task_of(labels: NDArray[Any], names: Sequence[str], asked: str, where: str) -> Task:
+def task_of(labels: NDArray[np.generic], names: Sequence[str], asked: str, where: str) -> Task:
     """What targets ``(N,)`` or ``(N, D)`` are for, as ``data.task`` says, or, with ``auto``, as they themselves do.
 
     Several columns of 0 and 1 are labels, several columns of other fractions numbers; a column with fractions is
@@ -79,7 +79,7 @@ def task_of(labels: NDArray[Any], names: Sequence[str], asked: str, where: str) 
 
 
 def read_targets(
-    labels: NDArray[Any], names: Sequence[str], test: NDArray[np.bool_] | None, config: DataConfig, where: str
+    labels: NDArray[np.generic], names: Sequence[str], test: NDArray[np.bool_] | None, config: DataConfig, where: str
 ) -> Targets:
     """Targets as they stand in a file, for the task that ``data.task`` names or that they are beyond doubt for.
 
@@ -116,7 +116,7 @@ def read_targets(
 
 
 def _numbers(
-    labels: NDArray[Any], names: Sequence[str], test: NDArray[np.bool_] | None, config: DataConfig, where: str
+    labels: NDArray[np.generic], names: Sequence[str], test: NDArray[np.bool_] | None, config: DataConfig, where: str
 ) -> Targets:
     y = _columns(labels, where, "numbers")
     broken = sum(part.size - int(np.isfinite(part).sum()) for part in chunks(y))
@@ -146,7 +146,7 @@ def _numbers(
     return Targets("regression", y if whole else np.ascontiguousarray(y, np.float32), named, remarks=remarks)
 
 
-def _several(labels: NDArray[Any], names: Sequence[str], where: str) -> Targets:
+def _several(labels: NDArray[np.generic], names: Sequence[str], where: str) -> Targets:
     y = _columns(labels, where, "labels, 0 or 1 each")
     if not _is_binary(y):
         raise DataError(f"{where}: targets of several labels hold more than 0 and 1; expected (N, K) of those.")
@@ -161,9 +161,9 @@ def _several(labels: NDArray[Any], names: Sequence[str], where: str) -> Targets:
     return Targets("multi_label", np.ascontiguousarray(y, np.uint8), named)
 
 
-def _tokens(labels: NDArray[Any], where: str) -> NDArray[Any]:
+def _tokens(labels: NDArray[np.generic], where: str) -> NDArray[np.generic]:
     whole = labels.ndim == 1 and labels.dtype.kind in "iu"
-    if not whole or (labels < 0).any():
+    if not whole or (labels.astype(np.int64) < 0).any():
         raise DataError(
             f"{where}: y is {labels.dtype} of shape {labels.shape}; expected the token id that follows each row, (N,) "
             "of whole numbers ≥ 0."
@@ -171,7 +171,7 @@ def _tokens(labels: NDArray[Any], where: str) -> NDArray[Any]:
     return labels.astype(np.int64)
 
 
-def _columns(labels: NDArray[Any], where: str, what: str) -> NDArray[Any]:
+def _columns(labels: NDArray[np.generic], where: str, what: str) -> NDArray[np.generic]:
     """Targets ``(N,)`` or ``(N, D)`` as numbers ``(N, D)``."""
     if labels.dtype.kind in "OU":
         try:
@@ -183,12 +183,12 @@ def _columns(labels: NDArray[Any], where: str, what: str) -> NDArray[Any]:
     return labels[:, None] if labels.ndim == 1 else labels
 
 
-def _has_fractions(values: NDArray[Any]) -> bool:
+def _has_fractions(values: NDArray[np.generic]) -> bool:
     finite = (part[np.isfinite(part)] for part in chunks(values)) if values.dtype.kind == "f" else ()
     return any((part != np.floor(part)).any() for part in finite)
 
 
-def _is_binary(values: NDArray[Any]) -> bool:
+def _is_binary(values: NDArray[np.generic]) -> bool:
     return values.dtype.kind in "buif" and all(np.isin(part, (0, 1)).all() for part in chunks(values))
 
 

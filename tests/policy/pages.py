@@ -9,7 +9,7 @@ from pathlib import Path
 
 from strata import engine
 from strata.cluster.cli import _parse, _parser
-from strata.cluster.commands.entries import resolve
+from strata.cluster.entries import resolve
 from strata.cluster.sweep.grid import trials_of
 from strata.engine.config.load import load_config
 from strata.engine.errors import StrataWarning

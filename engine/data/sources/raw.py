@@ -5,7 +5,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,7 +156,7 @@ def to_dataset(raw: Raw, name: str, where: str, config: DataConfig) -> Dataset:
     )
 
 
-def _with_targets(vocabulary: int, y: NDArray[Any], where: str) -> int:
+def _with_targets(vocabulary: int, y: NDArray[np.generic], where: str) -> int:
     """How many token ids there are where the next token is the target: those of the inputs, and of the targets."""
     if not vocabulary:
         raise DataError(

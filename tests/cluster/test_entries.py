@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from strata.cluster.commands.entries import resolve
+from strata.cluster.entries import resolve
 from strata.engine.config.load import load_config
 from strata.engine.errors import ConfigError
 
