@@ -80,8 +80,7 @@ def _encode(tree: object, tensors: dict[str, Tensor], names: Mapping[type, str],
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
         return _encode_dataclass(tree, tensors, names, path)
     if isinstance(tree, tuple) and type(tree) in names:
-        named: Any = tree
-        return _encode_fields(named._fields, tree, tensors, names, path)
+        return _encode_fields(getattr(tree, "_fields", ()), tree, tensors, names, path)
     raise _refused(path, tree)
 
 

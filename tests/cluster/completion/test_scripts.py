@@ -84,7 +84,7 @@ def test_names_of_methods_and_settings(offered):
     found = offered("strata", "run", "")
     assert set(method_names()) < found
     assert {"permfl_released", "fedadam"} < found
-    assert offered("strata", "run", "perfed") == {"perfedrlnas", "perfedrlnas_paper"}
+    assert offered("strata", "run", "perfed") == {"perfedrlnas", "perfedrlnas_asynchronous", "perfedrlnas_paper"}
     assert not offered("strata", "fetch", "perm")
 
 
