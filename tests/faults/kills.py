@@ -205,6 +205,7 @@ CASES: tuple[tuple[str, tuple[str, ...]], ...] = (
             "clients.concurrency=4",
             "clients.buffer=2",
             "delays=pareto",
+            "delays.server_links=shared",
         ),
     ),
     ("hapfl", ("clients.count=4", "clients_per_actor=2", "agents.policy=rllib")),
