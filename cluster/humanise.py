@@ -3,8 +3,10 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-from strata.engine.evaluation.measures import Measure
+if TYPE_CHECKING:  # it imports torch, and help should be there at once
+    from strata.engine.evaluation.measures import Measure
 
 BARS = "▁▂▃▄▅▆▇█"
 NOTHING = "–"
@@ -65,7 +67,7 @@ def humanise_accuracy(accuracy: float | None) -> str:
     return f"{100 * accuracy:.2f} %"
 
 
-def humanise_measure(measure: Measure, value: float | None) -> str:
+def humanise_measure(measure: "Measure", value: float | None) -> str:
     """Write a value of a measure: a share in per cent, others with four digits; ``–`` where there is none."""
     if measure.is_share or value is None or not math.isfinite(value):
         return humanise_accuracy(value)

@@ -32,3 +32,8 @@ def test_an_unknown_name_is_an_attribute_error():
 def test_importing_them_imports_no_torch():
     code = "import sys, strata, strata.engine; assert not {'torch', 'ray', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_commands_help_needs_no_torch():
+    code = "import sys, strata.cluster.cli; assert not {'torch', 'ray', 'pandas', 'matplotlib'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

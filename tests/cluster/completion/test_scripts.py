@@ -116,7 +116,7 @@ def test_keys_of_a_run_and_those_of_its_method(offered):
 
 
 def test_values_of_keys_that_take_a_few_words(offered):
-    assert offered("strata", "run", "permfl", "clients.mode=") == {"sync", "deadline", "async"}
+    assert offered("strata", "run", "permfl", "clients.mode=") == {"sync", "deadline", "async", "given"}
     assert offered("strata", "run", "permfl", "data=cif") == {"cifar10", "cifar100"}
     assert offered("strata", "run", "hapfl", "agents.policy=opt") == {"optimum"}
     assert offered("strata", "run", "permfl", "transport.feedback=") == {"true", "false"}

@@ -171,10 +171,8 @@ def test_a_torch_data_set_is_its_samples():
 @pytest.mark.parametrize(
     ("x", "y", "options", "says"),
     [
-        (X, Y[:-1], {}, "expected one class a sample"),
-        (X, Y[:, None], {}, "expected one value a sample, (N,)"),
+        (X, Y[:-1], {}, "expected one target a sample"),
         ([[1.0], [1.0, 2.0]], [0, 1], {}, "it is no array"),
-        (X, Y + 0.5, {}, "fractional values"),
         (X * np.nan, Y, {}, "missing or not finite"),
         (X, Y, {"classes": 1}, "labels 0..1, expected 0..0"),
         (X, Y, {"classes": "two"}, "expected how many there are, or their names"),

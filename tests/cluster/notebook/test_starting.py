@@ -132,5 +132,5 @@ def test_in_a_notebook_a_run_is_plain_lines(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
     run("fedavg", {**SETTINGS, "method": {}, "rounds": 1}, output=tmp_path)
     shown = capsys.readouterr().out
-    assert shown.startswith("fedavg, seed 0, 1 rounds\n")
+    assert shown.startswith("reading fashion_mnist_12k, and dealing it to 8 clients …\nfedavg, seed 0, 1 rounds\n")
     assert "\x1b" not in shown

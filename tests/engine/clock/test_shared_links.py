@@ -1,6 +1,5 @@
 """Links that transfers share: closed forms, and staggered starts worked out by hand."""
 
-import dataclasses
 import math
 
 import numpy as np
@@ -113,7 +112,7 @@ def test_in_pieces_calls_go_on_as_at_once():
         going = gone_on(going, profiles, SERVER, np.full(9, seconds))
     assert 0 < sum(one.is_over for one in going) < 9
     for one, other in zip(gone_on(going, profiles, SERVER, np.full(9, np.inf)), at_once, strict=True):
-        np.testing.assert_allclose(dataclasses.astuple(one.spent), dataclasses.astuple(other.spent), rtol=1e-9)
+        np.testing.assert_allclose(one.spent, other.spent, rtol=1e-9)
 
 
 def test_a_phase_that_turns_out_longer_is_so_from_where_the_call_is():

@@ -14,6 +14,7 @@ from strata.engine.build import build_world
 from strata.engine.errors import ActorDiedError, ResourceError, TrainingError
 from strata.engine.federation import Federation
 from strata.engine.method.calls import CallTable
+from strata.engine.notify import Step
 from strata.engine.rounds.pools import TeamCall, TeamReply
 from strata.engine.runtime.local_ray import lean
 from strata.engine.runtime.remote import RayTeams
@@ -51,7 +52,7 @@ def run(method, *overrides, runtime="ray"):
     lines = []
     with Federation(small(method, *overrides, runtime=runtime), lines.append) as federation:
         records = list(federation)
-        return federation.fingerprint(), records, lines
+        return federation.fingerprint(), records, [line for line in lines if not isinstance(line, Step)]
 
 
 @pytest.mark.exhaustive  # after a loss: the runs of which something is killed
