@@ -33,7 +33,7 @@ from tests.helpers.small import small
 MOMENTS = ("round", "evaluation", "checkpoint")
 VICTIMS = ("client actor", "team server", "global server", "node")
 LONGEST_S = 0.3  # from the moment's begin to the kill
-ROUNDS = 18
+ROUNDS = 20
 EVERY = 2  # rounds between two checkpoints
 
 
@@ -206,9 +206,10 @@ CASES: tuple[tuple[str, tuple[str, ...]], ...] = (
             "clients.buffer=2",
             "delays=pareto",
             "delays.server_links=shared",
+            "delays.server_down_bytes_per_s=1e5",
         ),
     ),
-    ("hapfl", ("clients.count=4", "clients_per_actor=2", "agents.policy=rllib")),
+    ("hapfl", ("clients.count=4", "clients_per_actor=4", "agents.policy=rllib")),
 )
 
 

@@ -58,6 +58,7 @@ def test_a_run_saves_and_resumes(strata, tmp_path):
     assert not (run_dir / "agents").exists()
 
 
+@pytest.mark.exhaustive
 def test_methods_are_compared(strata, tmp_path):
     methods = ("permfl", "fedavg", "fedprox", "hsgd")
     out = strata("compare", *methods, *small_overrides("x", "rounds=1", f"output={tmp_path}/runs"))

@@ -119,6 +119,7 @@ def fitted(share):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_run_takes_what_its_group_has_and_no_more(two_cpus):
     group = ray.util.placement_group([{"CPU": 1}])
     strategy = ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy(

@@ -105,16 +105,10 @@ def test_clients_together_are_evaluated_as_one_by_one(method, personal):
         assert other.scores["PM"].loss == pytest.approx(one.scores["PM"].loss, rel=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("personal", "words"),
-    [
-        pytest.param(LAST, (), marks=pytest.mark.exhaustive),
-        (LAST, ("training.batch_clients=8",)),
-        pytest.param(TUNED, (), marks=pytest.mark.exhaustive),
-        pytest.param(TUNED, ("training.batch_clients=8",), marks=pytest.mark.exhaustive),
-    ],
-)
 @pytest.mark.slow
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("personal", [LAST, TUNED])
+@pytest.mark.parametrize("words", [(), ("training.batch_clients=8",)])
 def test_placement_changes_no_bit(personal, words):
     fingerprints = []
     for runtime in ("inprocess", "ray"):

@@ -45,9 +45,8 @@ def digest(folder):
     return state["tensors_sha256"], state["state"], (run_dir / "metrics.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize(
-    "method", ["fedavg", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("permfl", "hapfl"))]
-)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("method", ["fedavg", "permfl", "hapfl"])
 def test_three_nodes_of_which_one_has_old_code_give_the_digests_of_one_process(cluster, tmp_path, method):
     words = [*small_overrides(method, "rounds=2", "clients.count=3")]
     assert main(["run", method, *words, f"output={tmp_path}/here"]) == 0
