@@ -31,6 +31,7 @@ from strata.engine.runtime.local_ray import lean
 from tests.helpers.small import small
 
 MOMENTS = ("round", "evaluation", "checkpoint")
+START = "start"  # before the first round, once all actors are there
 VICTIMS = ("client actor", "team server", "global server", "node")
 LONGEST_S = 0.3  # from the moment's begin to the kill
 ROUNDS = 20
@@ -48,9 +49,9 @@ class Kill:
 
 
 def schedule(rng: random.Random, kills: int, victims: Sequence[str]) -> list[Kill]:
-    """Kills in distinct rounds, before anything was learnt among them; there are checkpoints of every second round."""
-    rounds = sorted(rng.sample(range(1, ROUNDS), kills))
-    moments = [rng.choice(MOMENTS if r % EVERY == 0 else MOMENTS[:-1]) for r in rounds]
+    """Kills in distinct rounds, 0 being before the first one; there are checkpoints of every second round."""
+    rounds = sorted(rng.sample(range(ROUNDS), kills))
+    moments = [rng.choice(MOMENTS if r % EVERY == 0 else MOMENTS[:-1]) if r else START for r in rounds]
     parts = zip(rounds, moments, strict=True)
     return [Kill(r, moment, rng.choice(victims), rng.uniform(0, LONGEST_S)) for r, moment in parts]
 
@@ -142,6 +143,11 @@ def played(config: RunConfig, folder: Path, killer: Killer | None) -> tuple[dict
     saved: list[Path] = []
 
     class Watched(Session):
+        def __init__(self, *given, **settings):
+            super().__init__(*given, **settings)
+            if killer is not None:
+                killer.at(START, self)
+
         def run_round(self):
             rounds = self.federation.rounds
             if killer is not None:
@@ -218,12 +224,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--each", type=int, default=5, help="kills of one run at most")
     given = parser.parse_args()
     rng, left, number = random.Random(given.seed), given.kills, 0
     with tempfile.TemporaryDirectory() as folder, three_nodes() as nodes:
         while left > 0:
             method, words = CASES[number % len(CASES)]
-            kills = min(left, rng.randint(1, 5))
+            kills = min(left, rng.randint(1, given.each))
             survive(nodes, Path(folder) / str(number), method, words, rng, kills)
             left, number = left - kills, number + 1
 
