@@ -45,7 +45,7 @@ bench: .venv/.installed
 
 # The reference of all public names, made of their docstrings.
 docs: .venv/.installed
-	$(BIN)/python docs/reference.py build/reference
+	$(BIN)/python -m tests.reference build/reference
 
 clean:
 	rm -rf .venv .venv-ray-* build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 def pages(tmp_path_factory):
     """The text of each page, by its path; made in a process of its own, since it fills modules."""
     folder = tmp_path_factory.mktemp("reference")
-    subprocess.run([sys.executable, ROOT / "docs" / "reference.py", folder], check=True)
+    subprocess.run([sys.executable, "-m", "tests.reference", folder], cwd=ROOT, check=True)
     found = {}
     for path in folder.rglob("*.html"):
         body = re.sub(r"<style.*?</style>|<[^>]+>", "", path.read_text(encoding="utf8"), flags=re.DOTALL)
