@@ -31,7 +31,7 @@ from strata.engine.rounds.cohort import choose
 from strata.engine.rounds.mixing import Mixing
 from strata.engine.rounds.schedules import Waiting
 from strata.engine.rounds.team_tier import called_members
-from strata.engine.rounds.world import TierPlan, World
+from strata.engine.rounds.world import Method, TierPlan, World
 from strata.engine.seeding import derive
 from strata.engine.training.conversation import Conversation, drive
 from strata.engine.training.sequential import Sequential
@@ -65,11 +65,7 @@ def build_world(config: RunConfig, given: Given = NOTHING) -> World:
     method = kind(config.method, spec)
     unseen = choose(range(clients), config.evaluation.unseen_of(clients), seed, "unseen")
     method.population = clients - len(unseen)
-    if isinstance(method, TieredAlgorithm):
-        rounds = method.team_rounds
-        require_time(
-            rounds * EXCHANGE_S, f"{config.algorithm}: a round of {rounds:,} team rounds", "Lower their number."
-        )
+    _require_short(method, config.algorithm)
     hostile = attackers(config.attacks, np.delete(np.arange(clients), unseen), seed)
     if config.attacks.kind == "label_flip" and given.dealt is None:
         data = with_flipped_labels(data, hostile)
@@ -105,6 +101,13 @@ def build_world(config: RunConfig, given: Given = NOTHING) -> World:
     _require_served(world)
     _ = world.metrics  # one that is not there is said now, and not by an actor
     return protected(config, world)
+
+
+def _require_short(method: Method, name: str) -> None:
+    """Refuse a round of more team rounds than anybody waits for."""
+    if isinstance(method, TieredAlgorithm):
+        rounds = method.team_rounds
+        require_time(rounds * EXCHANGE_S, f"{name}: a round of {rounds:,} team rounds", "Lower their number.")
 
 
 def _require_served(world: World) -> None:

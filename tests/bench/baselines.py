@@ -15,6 +15,7 @@ import strata
 from strata.cluster.report.comparison import Comparison
 from strata.cluster.report.markdown import table
 from strata.cluster.report.results import Contestant, read_run
+from strata.cluster.sinks.display import mean_std
 
 DATA = ("fashion_mnist", "cifar10")
 MODELS = {"mclr": {"model.name": "mclr"}, "cnn": {"model.name": "cnn", "model.width": 0.25}}
@@ -104,7 +105,8 @@ def main(words: Sequence[str] | None = None) -> None:
     """Make the runs and print the table, a block at a time; also into ``table.md`` of the folder."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.baselines", description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--blocks", nargs="+", default=[name for name, _ in blocks()], metavar="'DATA MODEL PARTITION'")
+    every = [name for name, _ in blocks()]
+    parser.add_argument("--blocks", nargs="+", default=every, choices=every, metavar="'DATA MODEL PARTITION'")
     parser.add_argument("--output", type=Path, default=Path("runs/baselines"))
     given = parser.parse_args(words)
     parts = []
@@ -112,19 +114,16 @@ def main(words: Sequence[str] | None = None) -> None:
         if name not in given.blocks:
             continue
         data, model, partition = name.split()
-        rows = [row for row in ROWS if model in row.models]
         found = []
-        for row in rows:
+        for row in (row for row in ROWS if model in row.models):
             found.append(contestant(row, settings, given.output / "-".join(name.split()), given.seeds))
             print(f"{name}: {row.label}", flush=True)
         compared = Comparison(found, None, name, "")
-        further = compared.further
-        cells = {row[0]: row[1:] for row in further.rows} if further else {}
-        hurt = [cells[one.label][further.headings.index("hurt") - 1] for one in found] if further else []
-        parts += [
-            f"{data}, {model}, {partition}:",
-            table([*compared.headings, "hurt"], [[*a, b] for a, b in zip(compared.rows, hurt, strict=True)]),
+        rows = [
+            [*cells, mean_std(one.last(f"{one.personal}.hurt"))]
+            for cells, one in zip(compared.rows, found, strict=True)
         ]
+        parts += [f"{data}, {model}, {partition}:", table([*compared.headings, "hurt"], rows)]
         print(parts[-1], flush=True)
     (given.output / "table.md").write_text("\n\n".join(parts) + "\n", encoding="utf8")
 

@@ -194,9 +194,7 @@ def from_frame(
     frame = frame.set_axis(columns, axis=1)
     hint = "".join(f" {caution}" for caution in remarks.cautions)
     targets = target_columns(columns, config, where, hint)
-    for column in targets:
-        if missing := int(frame[column].isna().sum()):
-            raise DataError(f"{where}: column {column!r} lacks {missing} of {len(frame)} labels. Remove those rows.")
+    _require_labels(frame, targets, where)
     train = np.ones(len(frame), bool) if test is None else ~test
     client = None
     if config.client_column:
@@ -217,9 +215,7 @@ def from_frame(
         if not config.inputs:
             inputs, said = without_leaks(inputs, [frame[column] for column in targets], train)
             remarks += said
-        blocks = [encode_column(inputs[column], train, where) for column in inputs.columns]
-        x = np.concatenate([block for block, _ in blocks], axis=1)
-        remarks = sum((said for _, said in blocks), remarks)
+        x, remarks = _features(inputs, train, where, remarks)
     return Raw(
         x=x,
         labels=_labels(frame, targets, where),
@@ -230,6 +226,21 @@ def from_frame(
         ready=not (config.text or vectors),
         remarks=remarks,
     )
+
+
+def _require_labels(frame: pd.DataFrame, targets: Sequence[str], where: str) -> None:
+    """Refuse a target that some rows lack."""
+    for column in targets:
+        if missing := int(frame[column].isna().sum()):
+            raise DataError(f"{where}: column {column!r} lacks {missing} of {len(frame)} labels. Remove those rows.")
+
+
+def _features(
+    inputs: pd.DataFrame, train: NDArray[np.bool_], where: str, remarks: Remarks
+) -> tuple[NDArray[np.generic], Remarks]:
+    """The columns of a table as inputs ``(N, F)``, and what is to be said of them after what was said before."""
+    blocks = [encode_column(inputs[column], train, where) for column in inputs.columns]
+    return np.concatenate([block for block, _ in blocks], axis=1), sum((said for _, said in blocks), remarks)
 
 
 def _labels(frame: pd.DataFrame, targets: list[str], where: str) -> NDArray[np.generic]:
