@@ -200,9 +200,10 @@ def config_of(method: str, output: Path, *words: str, runtime: str = "ray") -> R
     return small(method, *own, runtime=runtime)
 
 
-CASES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("permfl", ("clients.count=4", "clients_per_actor=2", "teams.placement=own")),
-    (
+TEAMS = ("clients.count=4", "clients_per_actor=2", "teams.placement=own")
+CASES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "teams": ("permfl", TEAMS),
+    "async clients": (
         "fedavg",
         (
             "clients.count=6",
@@ -215,8 +216,13 @@ CASES: tuple[tuple[str, tuple[str, ...]], ...] = (
             "delays.server_down_bytes_per_s=1e5",
         ),
     ),
-    ("hapfl", ("clients.count=4", "clients_per_actor=4", "agents.policy=rllib")),
-)
+    "learning agents": ("hapfl", ("clients.count=4", "clients_per_actor=4", "agents.policy=rllib")),
+    "async clients and teams": (
+        "permfl",
+        (*TEAMS, "clients.mode=async", "teams.mode=async", "delays=pareto"),
+    ),
+}
+"""The method of each kind of run, and its words."""
 
 
 def main() -> None:
@@ -229,16 +235,15 @@ def main() -> None:
     rng, left, number = random.Random(given.seed), given.kills, 0
     with tempfile.TemporaryDirectory() as folder, three_nodes() as nodes:
         while left > 0:
-            method, words = CASES[number % len(CASES)]
+            case = list(CASES)[number % len(CASES)]
             kills = min(left, rng.randint(1, given.each))
-            survive(nodes, Path(folder) / str(number), method, words, rng, kills)
+            survive(nodes, Path(folder) / str(number), case, rng, kills)
             left, number = left - kills, number + 1
 
 
-def survive(
-    nodes: Cluster, folder: Path, method: str, words: Sequence[str], rng: random.Random, kills: int
-) -> list[str]:
+def survive(nodes: Cluster, folder: Path, case: str, rng: random.Random, kills: int) -> list[str]:
     """Play a run twice, undisturbed in this process and with kills on Ray, and compare all that is left of both."""
+    method, words = CASES[case]
     folder.mkdir()
     victims = [victim for victim in VICTIMS if victim != "team server" or method == "permfl"]
     killer = Killer(nodes, schedule(rng, kills, victims))
@@ -246,7 +251,7 @@ def survive(
     began = time.perf_counter()
     prints, found, shown = played(config_of(method, folder / "killed", *words), folder, killer)
     print(
-        f"{method}: {len(killer.done)} kills in {time.perf_counter() - began:.0f} s: {'; '.join(killer.done)}",
+        f"{case}: {len(killer.done)} kills in {time.perf_counter() - began:.0f} s: {'; '.join(killer.done)}",
         flush=True,
     )
     assert len(killer.done) == kills, shown
