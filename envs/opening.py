@@ -13,8 +13,8 @@ from strata.engine.federation import Federation
 from strata.engine.method.algorithm import TieredAlgorithm
 from strata.engine.method.control import Control
 from strata.engine.method.situation import Decisions, Report, RoundSource
-from strata.engine.rounds.accounts import shared_link
 from strata.engine.rounds.costs import CallCosts
+from strata.engine.rounds.flying.links import shared_link
 from strata.engine.rounds.records import RoundRecord, report_of_probes, report_of_round
 from strata.engine.rounds.timed import TimedRounds
 from strata.engine.rounds.world import World, called_size

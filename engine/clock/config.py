@@ -69,7 +69,8 @@ class DelayConfig(Validated):
     team_device: str = option("", "team servers: the same")
     server_links: Literal["each", "shared"] = option(
         "each",
-        "global server of a flat method: each client has its rates, or concurrent transfers share them",
+        "global server: each client, or in a method with teams each team, has its rates, or concurrent transfers share "
+        "them",
     )
     team_links: Literal["each", "shared"] = option(
         "each", "team servers: the same, for the transfers between a team and its clients"

@@ -223,11 +223,6 @@ class RunConfig(Validated):
         _check_agents(self.agents, self.algorithm)
         tiered = issubclass(load_method(self.algorithm), TieredAlgorithm)
         _check_async(self, path, tiered)
-        if tiered and self.delays.server_links == "shared":
-            raise ConfigError(
-                f"{path}delays.server_links=shared: {self.algorithm} has teams, and each has the global server's rates "
-                "to itself. Expected each; within teams there is delays.team_links."
-            )
         _check_evaluation(self, path)
         _check_secure(self, path, tiered)
         if tiered and self.teams.count > self.clients.count:
@@ -257,11 +252,23 @@ def _check_async(config: RunConfig, path: str, tiered: bool) -> None:
         cohort = max(1, round(config.teams.participation * config.teams.count))
         most = min(config.teams.concurrency or cohort, config.teams.count)
         config.teams.require_buffer(f"{path}teams.", most, f"{most} of {config.teams.count} teams on a call at a time")
+        _check_links(config, path)
     if clients.mode == "async" and not tiered:
         count = clients.count - config.evaluation.unseen_of(clients.count)
         cohort = max(1, round(clients.participation * count))
         most = min(clients.concurrency or cohort, count)
         clients.require_buffer(f"{path}clients.", most, f"{most} of {count} clients on a call at a time")
+
+
+def _check_links(config: RunConfig, path: str) -> None:
+    """Refuse that teams which are not waited for share a link, where their rounds are others at another time."""
+    delays, mode = config.delays, config.clients.mode
+    if delays.server_links == "shared" and (delays.availability_trace or mode not in ("sync", "deadline")):
+        raise ConfigError(
+            f"{path}delays.server_links=shared: with teams.mode=async teams receive later where others are called "
+            f"meanwhile, and with clients.mode={mode} or an availability_trace their rounds are others then. Expected "
+            "clients.mode=sync or deadline, without a trace; or teams.mode=sync or deadline; or server_links=each."
+        )
 
 
 def _check_evaluation(config: RunConfig, path: str) -> None:

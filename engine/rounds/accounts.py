@@ -5,17 +5,13 @@ dropping out alone; how long it takes beside the others, and who has gone off by
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 
-import numpy as np
-
-from strata.engine.clock.delays import Timing, call_timing, drops_out
+from strata.engine.clock.delays import call_timing, drops_out
 from strata.engine.clock.devices import Profile
-from strata.engine.clock.shared_links import Floats, Going, SharedLink, gone_on
 from strata.engine.method.calls import LOST, OK, PROBE, Call
 from strata.engine.method.requests import Work
-from strata.engine.rounds.pools import ClientCall, ClientReply
+from strata.engine.rounds.pools import ClientCall
 from strata.engine.rounds.world import World
 from strata.engine.tree import count_bytes
 
@@ -92,50 +88,3 @@ def _lost_after_s(world: World, call: ClientCall, profile: Profile, total_s: flo
 def off_after_s(world: World, client: int, virtual_s: float) -> float:
     """Seconds after which a client goes off that is called at a virtual second; infinite where it never does."""
     return math.inf if world.presence is None else world.presence.off_after_s(client, virtual_s)
-
-
-def together_in(
-    world: World, team: int, replies: Sequence[ClientReply], virtual_s: float = 0.0
-) -> Sequence[ClientReply]:
-    """The replies of clients that a server called together, as they are where its link is shared among them.
-
-    Args:
-        world: says whether links are shared, and who goes off when.
-        team: of the server; NO_TEAM for the global one.
-        replies: as if each client had the link to itself.
-        virtual_s: virtual clock when they were called.
-    """
-    if not world.shares(team):
-        return replies
-    clients = [reply.client for reply in replies]
-    stops_s = np.array([off_after_s(world, client, virtual_s) for client in clients])
-    going = [Going.begun(phases_of(reply.call)) for reply in replies]
-    return [
-        ended(reply, one) for reply, one in zip(replies, on_link(world, team, clients, going, stops_s), strict=True)
-    ]
-
-
-def on_link(
-    world: World, team: int, clients: Sequence[int], going: Sequence[Going], stops_s: Floats
-) -> Sequence[Going]:
-    """Calls of clients of one server as they are when each has ended or was stopped; see :func:`gone_on`."""
-    return gone_on(going, [world.profiles[client] for client in clients], world.link(team), stops_s)
-
-
-def phases_of(call: Call) -> Timing:
-    """The virtual seconds of a call by phase."""
-    return Timing(call.latency_s, call.download_s, call.compute_s, call.upload_s)
-
-
-def ended(reply: ClientReply, going: Going) -> ClientReply:
-    """A reply with the virtual seconds that its call took; the client is lost if that was stopped before its end."""
-    call = reply.call._replace(**going.spent._asdict())
-    if going.is_over:
-        return replace(reply, call=call)
-    return replace(reply, up=None, call=call._replace(status=LOST, bytes_up=0, loss=math.nan))
-
-
-def shared_link(world: World) -> SharedLink | None:
-    """What is known of the link that clients share with others of their server; None where each has it to itself."""
-    team = int(world.team_of[0])  # all are in one, or nobody is
-    return SharedLink(world.profiles, world.link(team), world.team_of) if world.shares(team) else None

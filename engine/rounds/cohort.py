@@ -18,8 +18,8 @@ from strata.engine.method.merging import outline_of, whole
 from strata.engine.method.messages import Assignment, Context, Received
 from strata.engine.method.uploads import require_finite, require_shapes
 from strata.engine.params import Params
-from strata.engine.rounds.accounts import together_in
 from strata.engine.rounds.beside.desk import Desk
+from strata.engine.rounds.flying.links import link_of, together_on
 from strata.engine.rounds.mixing import rebased
 from strata.engine.rounds.pools import (
     ClientCall,
@@ -29,9 +29,8 @@ from strata.engine.rounds.pools import (
     Evaluations,
     Failure,
     Ticket,
-    added,
 )
-from strata.engine.rounds.records import Outcome
+from strata.engine.rounds.records import Outcome, added
 from strata.engine.rounds.schedules import Moment, Step
 from strata.engine.rounds.world import World, called_size
 from strata.engine.seeding import derive, generator
@@ -100,7 +99,7 @@ class ClientTier:
         self._aggregate, self.priced = aggregate, priced
         self._invited: tuple[tuple[int, int], list[int]] = ((0, 0), [])
         self._began: dict[int, object] = {}  # from what uploads began that are taken in next, by client
-        self.plan = world.clients_plan
+        self.plan, self.link = world.clients_plan, link_of(world, team)
         self.desk = Desk(world, world.server_profile if team == NO_TEAM else world.team_profile)
         self.waited = Stopwatch()  # from handing calls over to their last reply
 
@@ -139,7 +138,7 @@ class ClientTier:
 
     def side_by_side(self, replies: Sequence[ClientReply], moment: Moment) -> Sequence[ClientReply]:
         """The replies of a cohort with the seconds that they take where its transfers share the server's link."""
-        return together_in(self._world, self._team, replies, moment.virtual_s)
+        return together_on(self.link, replies, moment.virtual_s)
 
     def received(self, call: ClientCall, reply: ClientReply, state: object, staleness: int = 0) -> Received[object]:
         """A client's upload as the method receives it: with its training samples, and what the client was told.

@@ -20,7 +20,6 @@ from strata.engine.stopwatch import Spent
 K = TypeVar("K")
 R = TypeVar("R")
 V = TypeVar("V")
-N = TypeVar("N", int, float)
 
 Ticket = object
 """Stands for a call that was handed over; what it is, is up to the pool."""
@@ -230,7 +229,10 @@ class ClientPool(Protocol):
 
 @dataclass(frozen=True)
 class TeamCall:
-    """The start of a global round for one team: its members now, what it receives, what was decided, and when it is."""
+    """The start of a global round for one team: its members now, what it receives, what was decided, and when it is.
+
+    ``download_s`` is how long it receives beside the other teams that are called with it; None: as long as alone.
+    """
 
     team: int
     round: int
@@ -238,6 +240,7 @@ class TeamCall:
     down: object
     decisions: Decisions | None = None
     virtual_s: float = 0.0
+    download_s: float | None = None
 
     @property
     def receiver(self) -> int:
@@ -258,7 +261,7 @@ class TeamReply:
         team: its id.
         up: its upload.
         samples: training samples of the clients whose uploads counted, 0 where none did.
-        seconds: virtual ones, from invitation to the end of its upload.
+        seconds: virtual ones, from invitation to the end of its upload; ``rounds_s``: those between its transfers.
         straggling: max − min seconds of each of its cohorts.
         calls: of its clients, in order of team round and client.
         bytes_down, bytes_up: between it and the global server.
@@ -277,6 +280,7 @@ class TeamReply:
     calls: CallTable
     bytes_down: int
     bytes_up: int
+    rounds_s: float = 0.0
     is_late: bool = False
     is_stale: bool = False
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -331,15 +335,6 @@ class TeamPool(Protocol):
 
     def restore(self, teams: Mapping[int, object]) -> None:
         """Give each team its state back; one that ``teams`` lacks has none. Calls that were not made are forgotten."""
-
-
-def added(parts: Iterable[Mapping[str, N]]) -> dict[str, N]:
-    """Numbers of the same things, added up."""
-    total: dict[str, N] = {}
-    for part in parts:
-        for name, number in part.items():
-            total[name] = total[name] + number if name in total else number
-    return total
 
 
 def merge(parts: Iterable[Mapping[int, V]]) -> dict[int, V]:

@@ -1,13 +1,16 @@
 """What a run reports: plain records, and what rewards rest on. Sinks sit at the edge, in the driver."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from strata.engine.clock.delays import straggling_s
 from strata.engine.evaluation.measures import ACCURACY, Measure, measure_of
 from strata.engine.method.calls import PROBE, CallTable
 from strata.engine.method.situation import Report
 from strata.engine.stopwatch import Seconds, Spent
+
+N = TypeVar("N", int, float)
 
 ASYNC = "async/"
 """Begins the names of what is told of servers that do not wait for all: of uploads that counted how many were how stale
@@ -162,3 +165,12 @@ def report_of_probes(calls: CallTable) -> Report:
     """The report of probes that clients make side by side: together they take as long as the slowest, without any 0."""
     seconds = calls.total_s.tolist()
     return Report(calls, max(seconds, default=0.0), straggling_s(seconds))
+
+
+def added(parts: Iterable[Mapping[str, N]]) -> dict[str, N]:
+    """Numbers of the same things, added up."""
+    total: dict[str, N] = {}
+    for part in parts:
+        for name, number in part.items():
+            total[name] = total[name] + number if name in total else number
+    return total

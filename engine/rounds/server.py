@@ -12,7 +12,7 @@ from strata.engine.data.dataset import IntArray
 from strata.engine.determinism import single_thread
 from strata.engine.errors import ActionError, ConfigError
 from strata.engine.method.algorithm import TieredAlgorithm
-from strata.engine.method.calls import NO_TEAM, CallTable
+from strata.engine.method.calls import CallTable
 from strata.engine.method.messages import Assignment, Context, Received
 from strata.engine.method.situation import Decisions
 from strata.engine.models.weighing import weighed
@@ -22,9 +22,10 @@ from strata.engine.rounds.beside.probes import probed
 from strata.engine.rounds.buffered import schedule_of
 from strata.engine.rounds.cohort import FlatTier, choose
 from strata.engine.rounds.costs import CallCosts, PricedClients, Prices
-from strata.engine.rounds.flying.shared_flights import flights_of
-from strata.engine.rounds.pools import ClientPool, Evaluations, TeamCall, TeamPool, TeamReply, added
-from strata.engine.rounds.records import SERVER, Outcome
+from strata.engine.rounds.flying.links import Link
+from strata.engine.rounds.flying.shared_flights import flights_on
+from strata.engine.rounds.pools import ClientPool, Evaluations, TeamCall, TeamPool, TeamReply
+from strata.engine.rounds.records import SERVER, Outcome, added
 from strata.engine.rounds.schedules import Called, Moment, Schedule, Step, Tier
 from strata.engine.rounds.team import TeamServer
 from strata.engine.rounds.team_tier import TeamTier
@@ -69,6 +70,10 @@ class TopTier(Tier[Any], Protocol):
     plan: TierPlan
     waited: Stopwatch
     desk: Desk
+
+    @property
+    def link(self) -> Link[Any] | None:
+        """The global server's link, where its children share it; None: each has it to itself."""
 
     @property
     def team_of(self) -> IntArray:
@@ -123,7 +128,7 @@ class GlobalServer:
         self._busy = Stopwatch()
 
     def _new_schedule(self) -> Schedule:
-        return schedule_of(self._tier.plan, flights_of(self._world, NO_TEAM))
+        return schedule_of(self._tier.plan, flights_on(self._tier.link))
 
     def invite(self) -> list[int]:
         """Who is invited to the next round, by client id; asking again gives the same."""

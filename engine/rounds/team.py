@@ -13,7 +13,8 @@ from strata.engine.params import Params
 from strata.engine.rounds.buffered import schedule_of
 from strata.engine.rounds.cohort import Aggregate, ClientTier
 from strata.engine.rounds.costs import Prices
-from strata.engine.rounds.flying.shared_flights import flights_of
+from strata.engine.rounds.flying.links import link_of
+from strata.engine.rounds.flying.shared_flights import flights_on
 from strata.engine.rounds.pools import (
     ClientCall,
     ClientPool,
@@ -26,10 +27,9 @@ from strata.engine.rounds.pools import (
     TeamReply,
     Ticket,
     Topology,
-    added,
     merge,
 )
-from strata.engine.rounds.records import ASYNC, IN_FLIGHT, Outcome
+from strata.engine.rounds.records import ASYNC, IN_FLIGHT, Outcome, added
 from strata.engine.rounds.schedules import Moment, Pausing, Schedule, at_once, watched
 from strata.engine.rounds.world import World
 from strata.engine.state.snapshot import Underway
@@ -86,7 +86,7 @@ class TeamServer:
         self._last: dict[int, Key] = {}  # see ProvisionalTier
 
     def _new_schedule(self) -> Schedule:
-        return schedule_of(self._world.clients_plan, flights_of(self._world, self.team))
+        return schedule_of(self._world.clients_plan, flights_on(link_of(self._world, self.team)))
 
     def _tier(self, members: Sequence[int]) -> ClientTier:
         given = self._world, self._clients, members, self._step, self._priced, self.team
@@ -121,7 +121,8 @@ class TeamServer:
         world, method = self._world, self._method
         state = method.start_team(call.down, self._kept.state)
         bytes_down, top, own = count_bytes(call.down), world.server_profile, world.team_profile
-        seconds = own.latency_s + transfer_s(bytes_down, own.down_bytes_per_s, top.up_bytes_per_s)
+        alone_s = transfer_s(bytes_down, own.down_bytes_per_s, top.up_bytes_per_s)
+        seconds, rounds_s = own.latency_s + (alone_s if call.download_s is None else call.download_s), 0.0
         # One that a deadline did not wait for may be called again before its rounds have ended.
         self._schedule.passed(max(0.0, call.virtual_s - self._ended_s) + seconds)
         self._schedule.renewed()
@@ -136,6 +137,7 @@ class TeamServer:
             outcomes.append(replace(outcome, metrics=added([outcome.metrics, computed])) if computed else outcome)
             senders |= {up.sender for up in step.ups}
             state, seconds = step.state, seconds + step.seconds + computed_s
+            rounds_s += step.seconds + computed_s
         self._made, self._ended_s = state, call.virtual_s + seconds
         if not self._goes_on:
             self._kept = self._underway()
@@ -150,6 +152,7 @@ class TeamServer:
             calls=CallTable.joined([outcome.calls for outcome in outcomes]),
             bytes_down=bytes_down,
             bytes_up=bytes_up,
+            rounds_s=rounds_s,
             metrics=_over_rounds([outcome.metrics for outcome in outcomes]),
             singly=added(outcome.singly for outcome in outcomes),
             spent=together(outcome.spent for outcome in outcomes),

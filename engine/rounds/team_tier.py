@@ -11,6 +11,7 @@ from strata.engine.method.uploads import require_finite, require_shapes
 from strata.engine.params import Params
 from strata.engine.rounds.beside.desk import Desk
 from strata.engine.rounds.cohort import choose
+from strata.engine.rounds.flying.links import TeamLink, together_on
 from strata.engine.rounds.mixing import rebased
 from strata.engine.rounds.pools import (
     Evaluations,
@@ -20,9 +21,8 @@ from strata.engine.rounds.pools import (
     TeamReply,
     Ticket,
     Topology,
-    added,
 )
-from strata.engine.rounds.records import TEAMS, Outcome
+from strata.engine.rounds.records import TEAMS, Outcome, added
 from strata.engine.rounds.schedules import Moment, Step
 from strata.engine.rounds.team import tiered
 from strata.engine.rounds.world import World, called_size, teams_by_client
@@ -50,6 +50,7 @@ class TeamTier:
         self._members = called_members(world, self._topology)
         self._team_of = world.team_of
         self.plan = world.teams_plan
+        self.link = TeamLink(world) if world.server_shares else None
         self.desk = Desk(world, world.server_profile)
         self.waited = Stopwatch()  # from handing calls over to their last reply
 
@@ -77,7 +78,9 @@ class TeamTier:
             down = self._method.to_team(state, info, decided.get(team, {}), self._context(moment.round))
             members = self._members[team]
             calls.append(TeamCall(team, moment.round, members, down, moment.decisions, moment.virtual_s))
-        return calls
+        if self.link is None or self.plan.mode == "async":  # then others may be called meanwhile, and it is not known
+            return calls
+        return [replace(call, download_s=s) for call, s in zip(calls, self.link.downloads_s(calls), strict=True)]
 
     def submit(self, calls: Sequence[TeamCall]) -> Sequence[Ticket]:
         """Let teams make their rounds, side by side."""
@@ -96,8 +99,8 @@ class TeamTier:
         return self._priced(call, self._underway.get(call.team))
 
     def side_by_side(self, replies: Sequence[TeamReply], moment: Moment) -> Sequence[TeamReply]:
-        """The replies as they are: each team has the global server's rates to itself."""
-        return replies
+        """The replies of teams with the seconds that they take where their transfers share the global server's link."""
+        return together_on(self.link, replies, moment.virtual_s)
 
     def received(self, call: TeamCall, reply: TeamReply, state: object, staleness: int = 0) -> Received[object]:
         """A team's upload as the method receives it, with the samples of the clients whose uploads counted.

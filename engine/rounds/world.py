@@ -131,8 +131,8 @@ class World:
         counts_pairs: whether evaluations count which class was taken for which.
         further: metrics that are computed client by client, by name, each as ``module:function``.
         presence: which clients are there when; None: that is left to their profiles' probability.
-        server_shares: whether the clients of the global server share its link; ``team_shares``: whether those of a
-            team server share that.
+        server_shares: whether the children of the global server share its link; ``team_shares``: whether the clients of
+            a team server share that.
         wire: the stages of messages between clients and their servers; ``taking``: how servers take in uploads.
         attackers: ids of the clients that attack; ``attack_factor``: by what they multiply what they changed.
         privacy: what ε is said of the run; None without noise.
@@ -208,7 +208,7 @@ class World:
     def settles_later(self) -> bool:
         """Whether what a call makes of a client waits until its server takes it in: it may come late, or be lost."""
         teams_go_on = bool(self.data.teams) and self.teams_plan.mode == "async"
-        lost_by_others = self.presence is not None and (self.server_shares or self.team_shares)
+        lost_by_others = self.presence is not None and (self.team_shares if self.data.teams else self.server_shares)
         return self.clients_plan.mode == "async" or teams_go_on or lost_by_others
 
     def shares(self, team: int) -> bool:

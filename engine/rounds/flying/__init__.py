@@ -1,1 +1,1 @@
-"""Calls that children are on, where their server does not wait for all of them."""
+"""Calls that children are on beside each other: on one link, or where their server does not wait for all of them."""

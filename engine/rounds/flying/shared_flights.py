@@ -1,7 +1,7 @@
-"""Calls of clients that share their server's link: how long one takes depends on all that are in flight with it.
+"""Calls of children that share their server's link: how long one takes depends on all that are in flight with it.
 
-Clients are called at the beginning of a server's exchange only. So all events of an exchange follow from how far each
-call is when it begins, and are reckoned at once; when it has ended, each call is taken on to that moment. What a client
+Children are called at the beginning of a server's exchange only. So all events of an exchange follow from how far each
+call is when it begins, and are reckoned at once; when it has ended, each call is taken on to that moment. What a child
 sends, and when, is sure once its call is made. Therefore a call is waited for before its upload begins, for from then
 on it is in the way of others; until then it goes on as it was priced, which is how it goes on at least.
 """
@@ -11,28 +11,26 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from strata.engine.clock.shared_links import Going
-from strata.engine.rounds.accounts import ended, off_after_s, on_link, phases_of
 from strata.engine.rounds.flying.flights import Flight, Flights, fetched
-from strata.engine.rounds.pools import ClientReply
-from strata.engine.rounds.schedules import Tier
-from strata.engine.rounds.world import World
+from strata.engine.rounds.flying.links import Link
+from strata.engine.rounds.schedules import R, Tier
 
 
-class SharedFlights(Flights[ClientReply]):
-    """The calls of one server's clients, on a link that they share."""
+class SharedFlights(Flights[R]):
+    """The calls of one server's children, on a link that they share."""
 
-    def __init__(self, world: World, team: int) -> None:
-        """Nothing is in flight; ``team`` is that of the server, NO_TEAM for the global one."""
+    def __init__(self, link: Link[R]) -> None:
+        """Nothing is in flight."""
         super().__init__()
-        self._world, self._team = world, team
+        self._link = link
         self.behind_s = 0.0  # seconds that have passed since the moment of which `going` of all but new flights is
         self._new: set[int] = set()
         self._landed: list[Flight] = []  # in the exchange under way, in which they were in the way of others
 
-    def add(self, flight: Flight, priced: ClientReply) -> None:
-        """A client is called now; its transfers share the link with all that are under way."""
+    def add(self, flight: Flight, priced: R) -> None:
+        """A child is called now; its transfers share the link with all that are under way."""
         super().add(flight, priced)
-        flight.going = Going.begun(phases_of(priced.call))
+        flight.going = Going.begun(self._link.alone(priced))
         self._new.add(flight.child)
 
     def restore(self, flights: Iterable[Flight], behind_s: float) -> None:
@@ -53,7 +51,7 @@ class SharedFlights(Flights[ClientReply]):
         self._landed = []
         super().passed(seconds)
 
-    def ending(self, tier: Tier[ClientReply]) -> Iterator[Flight]:
+    def ending(self, tier: Tier[R]) -> Iterator[Flight]:
         """Flights as they end, by time and then by child, from now on; a client that goes off before is lost then.
 
         Raises:
@@ -67,13 +65,13 @@ class SharedFlights(Flights[ClientReply]):
             for flight in sorted(self, key=lambda one: (due_s[one], one.child)):
                 if self._learnt(tier, flight, ahead, due_s[flight]):
                     break  # and look ahead anew
-                flight.reply = ended(flight.reply, ahead[flight])
+                flight.reply = self._link.ended(flight.reply, ahead[flight])
                 flight.seconds = flight.reply.seconds
                 self.drop(flight.child)
                 self._landed.append(flight)
                 yield flight
 
-    def _catch_up(self, tier: Tier[ClientReply]) -> None:
+    def _catch_up(self, tier: Tier[R]) -> None:
         """Take calls that were in flight before this exchange on to its beginning."""
         older = [flight for flight in self if flight.child not in self._new]
         while self.behind_s and older:
@@ -84,13 +82,13 @@ class SharedFlights(Flights[ClientReply]):
                 break
         self.behind_s, self._new = 0.0, set()
 
-    def _learnt(self, tier: Tier[ClientReply], head: Flight | None, ahead: dict[Flight, Going], until_s: float) -> bool:
+    def _learnt(self, tier: Tier[R], head: Flight | None, ahead: dict[Flight, Going], until_s: float) -> bool:
         """Wait for ``head``, and for all that upload by ``until_s``; whether one of them is not as it was priced."""
         differ = False
         for flight, going in ahead.items():
             if flight.reply is None and (flight is head or _uploads_by(flight, going, until_s)):
                 flight.reply = fetched(tier, flight)
-                whole = phases_of(flight.reply.call)
+                whole = self._link.alone(flight.reply)
                 assert flight.going is not None
                 if whole != flight.going.whole:
                     flight.going, differ = flight.going.corrected(whole), True
@@ -104,14 +102,12 @@ class SharedFlights(Flights[ClientReply]):
             until_s: virtual seconds from the moment of which ``going`` is; infinite: until each has ended.
             since_s: virtual seconds that have passed since that moment.
         """
-        calls = [flight.call for flight in flights]
         off_s = [
-            off_after_s(self._world, call.client, call.virtual_s) - (flight.age_s - since_s)
-            for flight, call in zip(flights, calls, strict=True)
+            self._link.off_after_s(flight.child, flight.call.virtual_s) - (flight.age_s - since_s) for flight in flights
         ]
         stops_s = np.clip(np.array(off_s), 0.0, until_s)
         going = [flight.going for flight in flights if flight.going is not None]
-        return on_link(self._world, self._team, [call.client for call in calls], going, stops_s)
+        return self._link.gone_on([flight.child for flight in flights], going, stops_s)
 
 
 def _uploads_by(flight: Flight, ahead: Going, until_s: float) -> bool:
@@ -119,6 +115,6 @@ def _uploads_by(flight: Flight, ahead: Going, until_s: float) -> bool:
     return ahead.uploads and ahead.until_upload_s - flight.going.until_upload_s <= until_s
 
 
-def flights_of(world: World, team: int) -> Flights[ClientReply]:
-    """What holds the calls in flight of a team's server, or of the global one (NO_TEAM)."""
-    return SharedFlights(world, team) if world.shares(team) else Flights()
+def flights_on(link: Link[R] | None) -> Flights[R]:
+    """What holds the calls in flight of a server's children; ``link``: None where each has it to itself."""
+    return Flights() if link is None else SharedFlights(link)

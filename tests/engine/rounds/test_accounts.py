@@ -6,17 +6,11 @@ from math import isnan
 import numpy as np
 import pytest
 
-from strata.engine.build import build_world
 from strata.engine.clock.presence import Presence
-from strata.engine.errors import ConfigError
-from strata.engine.federation import Federation
 from strata.engine.method.calls import LOST, NO_TEAM, OK, PROBE
 from strata.engine.method.requests import Work
-from strata.engine.rounds.accounts import charge, together_in
-from strata.engine.rounds.pools import ClientCall, ClientReply
-from strata.engine.rounds.timed import TimedRounds
-from strata.envs.opening import TrainingRounds
-from tests.helpers.small import small
+from strata.engine.rounds.accounts import charge
+from strata.engine.rounds.pools import ClientCall
 from tests.helpers.worlds import PROFILES, world
 
 WORK = Work(flops=300, samples=40, steps=4, loss_sum=10.0)
@@ -97,71 +91,3 @@ def test_a_probe_is_never_lost():
 def test_who_trained_nothing_has_no_loss():
     assert isnan(charged(world(), work=Work(flops=300)).loss)
     assert charged(world(), work=Work(steps=1)).loss == 0.0
-
-
-LINKS = (
-    "delays.server_up_bytes_per_s=1e5",
-    "delays.server_down_bytes_per_s=2e5",
-    "delays.team_up_bytes_per_s=5e4",
-    "delays.team_down_bytes_per_s=4e5",
-    "agents.policy=none",
-)
-SHARED = {"fedavg": "delays.server_links=shared", "permfl": "delays.team_links=shared"}
-
-
-def test_a_cohort_shares_its_own_servers_link_of_which_a_client_uses_what_it_can():
-    made = world(profiles=[PROFILES[0]] * 3, team_shares=True)
-    replies = [ClientReply(client, "up", charged(made, team=4)) for client in range(2)]
-    # The team server sends 25 bytes/s and receives 10, half of which is less than the phone's 50 and 20.
-    for reply in together_in(made, 4, replies):
-        call = reply.call
-        assert (call.latency_s, call.download_s, call.compute_s, call.upload_s) == (0.5, 100 / 12.5, 3, 60 / 5)
-    apart = [ClientReply(client, "up", charged(made)) for client in range(2)]
-    assert together_in(made, NO_TEAM, apart) == apart  # the global server's is not shared
-
-
-def recorded(method, *words):
-    with Federation(small(method, *LINKS, *words)) as federation:
-        return list(federation), federation.fingerprint()["models"]
-
-
-@pytest.mark.parametrize(
-    ("method", "cohort", "up", "down"),
-    [("fedavg", 8, 1e5, 2e5), ("permfl", 4, 5e4, 4e5)],  # two teams of four
-)
-def test_equal_calls_of_a_cohort_take_as_many_times_as_long_to_transfer_as_they_are(method, cohort, up, down):
-    alone, models = recorded(method, "delays=none", "rounds=2")
-    records, same = recorded(method, "delays=none", "rounds=2", SHARED[method])
-    assert models == same
-    for record, apart in zip(records, alone, strict=True):
-        calls = record.calls
-        np.testing.assert_allclose(calls.download_s, cohort * calls.bytes_down / up)
-        np.testing.assert_allclose(calls.upload_s, cohort * calls.bytes_up / down)
-        np.testing.assert_allclose(calls.total_s, cohort * apart.calls.total_s)
-        one_after_the_other = len(set(calls.team_round.tolist()))
-        longer_s = one_after_the_other * (cohort - 1) * apart.calls.total_s[0]
-        assert record.round_s == pytest.approx(apart.round_s + longer_s)
-
-
-@pytest.mark.parametrize("mode", ["sync", "deadline"])
-def test_rounds_that_are_timed_share_the_link_as_those_that_train(mode):
-    words = ("delays=pareto", "delays.dropout=0.3", f"clients.mode={mode}", "clients.deadline_s=40", "rounds=6")
-    config = small("fedavg", *LINKS, *words, SHARED["fedavg"])
-    with Federation(config) as federation:
-        timed, trained = TimedRounds(build_world(config)), TrainingRounds(federation)
-        for _ in range(6):
-            ours, theirs = timed.play(None), trained.play(None)
-            assert ours.round_s == theirs.round_s
-            for name in ("client", "status", "total_s", "download_s", "upload_s"):
-                assert getattr(ours.calls, name).tolist() == getattr(theirs.calls, name).tolist()
-
-
-@pytest.mark.parametrize("method", SHARED)
-def test_links_without_a_limit_are_not_shared(method):
-    with pytest.raises(ConfigError, match="both rates are unlimited, and there is nothing to share"):
-        small(method, SHARED[method])
-
-
-def test_the_global_servers_link_is_not_shared_by_teams():
-    with pytest.raises(ConfigError, match="permfl has teams, and each has the global server's rates"):
-        small("permfl", *LINKS, SHARED["fedavg"])

@@ -163,6 +163,8 @@ SLOW_LINKS = ("delays.server_down_bytes_per_s=1e5", "delays.team_down_bytes_per_
         pytest.param("permfl", SLOW_LINKS, ("delays.team_links=shared",), marks=pytest.mark.exhaustive),
         pytest.param("fedavg", SLOW_LINKS, ("delays.server_links=shared",), marks=pytest.mark.exhaustive),
         ("permfl", (*SLOW_LINKS, *BOTH_IN_FLIGHT), (*TRACED, "delays.team_links=shared")),
+        ("permfl", (*SLOW_LINKS, "teams.mode=async"), ("delays.server_links=shared",)),
+        pytest.param("permfl", SLOW_LINKS, (*TRACED, "delays.server_links=shared"), marks=pytest.mark.exhaustive),
         pytest.param("permfl", (), TRACED, marks=pytest.mark.exhaustive),
         pytest.param(
             "lg_fedavg",

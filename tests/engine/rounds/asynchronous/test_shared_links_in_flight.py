@@ -1,7 +1,6 @@
 """Links that are shared where servers do not wait, or clients go off: by hand, and against a simulation of its own."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from strata.engine.method.calls import NO_TEAM, OK, Call
 from strata.engine.rounds import clients
 from strata.engine.rounds.accounts import charge
 from strata.engine.rounds.buffered import Buffered
+from strata.engine.rounds.flying.links import ClientLink
 from strata.engine.rounds.flying.shared_flights import SharedFlights
 from strata.engine.rounds.pools import ClientCall, ClientReply
 from strata.engine.rounds.schedules import Moment
@@ -21,6 +21,7 @@ from strata.engine.rounds.timed import TimedRounds
 from strata.engine.seeding import derive
 from strata.engine.tree import fingerprint
 from strata.envs.opening import TrainingRounds
+from tests.helpers.arithmetic.processor_sharing import Sent, simulate
 from tests.helpers.calls import call_rows
 from tests.helpers.children import Toys
 from tests.helpers.small import HALF, NOISY, played, resume_in_flight, small
@@ -58,7 +59,7 @@ def shared_world(**changes):
 
 def steps(made, toys, rounds):
     """Who counted, and the virtual seconds, of some steps with a buffer of one; and what each call came to by phase."""
-    schedule, state, told = Buffered(1, flights=SharedFlights(made, NO_TEAM)), [], []
+    schedule, state, told = Buffered(1, flights=SharedFlights(ClientLink(made, NO_TEAM))), [], []
     for round in range(1, rounds + 1):
         step = schedule.step(toys, state, Moment(round, 1))
         state = step.state
@@ -87,52 +88,6 @@ def test_a_client_that_goes_off_leaves_the_link_to_the_others_by_hand():
     there = Presence(np.array([0, 1, 2]), np.array([0.0, 0.0]), np.array([4.5, math.inf]))
     (step,) = steps(shared_world(presence=there), Callers(TWO), 1)
     assert step == ([1], 4.75, {0: (0.0, 3.0, 1.0, 0.5), 1: (0.0, 2.0, 0.0, 2.75)})
-
-
-@dataclass
-class Sent:
-    """A call in a simulation of its own: seconds and bytes left by phase, and how long each phase took."""
-
-    client: int
-    begins_s: float
-    left: list
-    own: tuple
-    off_s: float
-    spent: list
-    ends_s: float | None = None
-
-    @property
-    def phase(self):
-        return next((phase for phase in range(4) if self.left[phase] > 1e-9 * (1 + 1e4 * (phase % 2))), 4)
-
-    def speed(self, sharing, rates):
-        if self.phase % 2 == 0:
-            return 1.0
-        return min(self.own[self.phase // 2], rates[self.phase // 2] / sharing[self.phase])
-
-
-def simulate(calls, rates):
-    """From event to event of one server's link, from the first call on; ``rates``: down and up, in bytes per second."""
-    now = 0.0
-    while waiting := [call for call in calls if call.ends_s is None]:
-        live = [call for call in waiting if call.begins_s <= now]
-        for call in live:
-            if call.phase == 4 or call.off_s <= now:
-                call.ends_s = now
-        live = [call for call in live if call.ends_s is None]
-        sharing = [sum(call.phase == phase for call in live) for phase in range(4)]
-        speeds = [call.speed(sharing, rates) for call in live]
-        ends = [now + call.left[call.phase] / speed for call, speed in zip(live, speeds, strict=True)]
-        later = [call.begins_s for call in waiting if call.begins_s > now]
-        instants = [*ends, *later, *(call.off_s for call in live)]
-        if not instants:
-            continue
-        then = min(instants)
-        for call, speed in zip(live, speeds, strict=True):
-            call.spent[call.phase] += then - now
-            call.left[call.phase] -= (then - now) * speed
-        now = then
-    return calls
 
 
 PERIOD = 9.0

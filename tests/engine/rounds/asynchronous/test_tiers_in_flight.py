@@ -46,12 +46,15 @@ def test_a_run_with_clients_in_flight_in_teams_is_resumed_to_the_bit(tmp_path, m
 
 
 FEW_TEAMS = ("clients.count=12", "teams.count=4", "teams.participation=0.5", "teams.mode=async")
+ONE_LINK = ("delays.server_links=shared", "delays.server_down_bytes_per_s=1e5", "delays.server_up_bytes_per_s=2e5")
 
 
-@pytest.mark.parametrize("update", ["model", "change"])
-@pytest.mark.parametrize("method", TIERED)
-def test_a_buffer_of_all_teams_that_are_called_is_a_synchronous_round(method, update):
-    words = (*NOISY, *FEW_TEAMS, "rounds=3", "delays.team_latency_s=0.3", "delays.dropout=0.5")
+@pytest.mark.parametrize(
+    ("method", "update", "own"),
+    [*((method, update, ()) for method in TIERED for update in ("model", "change")), ("permfl", "model", ONE_LINK)],
+)
+def test_a_buffer_of_all_teams_that_are_called_is_a_synchronous_round(method, update, own):
+    words = (*NOISY, *FEW_TEAMS, *own, "rounds=3", "delays.team_latency_s=0.3", "delays.dropout=0.5")
     _, waited, theirs = played(method, *words, "teams.mode=sync")
     _, taken, ours = played(method, *words, "teams.buffer=2", f"teams.update={update}", "teams.staleness=polynomial")
     assert (ours["models"], ours["clock"]) == (theirs["models"], theirs["clock"])
@@ -59,10 +62,10 @@ def test_a_buffer_of_all_teams_that_are_called_is_a_synchronous_round(method, up
     assert [record.scores for record in taken] == [record.scores for record in waited]
 
 
-@pytest.mark.parametrize("update", ["model", "change"])
-@pytest.mark.parametrize("method", TIERED[:2])
-def test_a_run_with_teams_in_flight_is_resumed_to_the_bit(tmp_path, method, update):
-    words = (*NOISY, *FEW_TEAMS, "rounds=8", "teams.concurrency=3", "teams.staleness=polynomial")
+@pytest.mark.parametrize("own", [(), ONE_LINK], ids=["own links", "one link"])
+@pytest.mark.parametrize(("method", "update"), [("permfl", "model"), ("hsgd", "change")])
+def test_a_run_with_teams_in_flight_is_resumed_to_the_bit(tmp_path, method, update, own):
+    words = (*NOISY, *FEW_TEAMS, *own, "rounds=8", "teams.concurrency=3", "teams.staleness=polynomial")
     config = small(method, *words, f"teams.update={update}")
     resume_in_flight(config, tmp_path, 3, lambda saved: len(saved.aloft.calls) == 2)
 
