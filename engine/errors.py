@@ -6,6 +6,7 @@
     ├── ConfigError              a key, type or value of the configuration
     ├── DataError                a data set that is missing, malformed or impossible to partition
     ├── ResourceError            what was asked for does not fit the machine or the cluster
+    │   └── SlowStartError       it fits, and actors did not start in time
     ├── ClusterError             a Ray cluster cannot be reached, or does not answer
     ├── CheckpointError          a checkpoint that is missing, damaged or of another run
     │   ├── OutdatedError        one of another version of Strata
@@ -39,6 +40,10 @@ class DataError(StrataError):
 
 class ResourceError(StrataError):
     """The actors asked for do not fit the machine or the cluster."""
+
+
+class SlowStartError(ResourceError):
+    """Actors that fit the cluster did not start in time."""
 
 
 class ClusterError(StrataError):

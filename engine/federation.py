@@ -27,7 +27,7 @@ from strata.engine.config.foreword import foreword
 from strata.engine.config.given import NOTHING, Given, Source, load_given
 from strata.engine.config.load import Settings
 from strata.engine.config.schema import RunConfig
-from strata.engine.errors import ResourceError, StrataWarning
+from strata.engine.errors import ResourceError, SlowStartError, StrataWarning
 from strata.engine.identity import identity
 from strata.engine.method.calls import CallTable
 from strata.engine.method.situation import Decisions
@@ -270,12 +270,15 @@ def _start(config: RunConfig, world: World, notify: Notify) -> Runtime:
 
 
 def _start_again(config: RunConfig, world: World, notify: Notify) -> Runtime:
-    """Start the tiers on what is left of the nodes; with more clients per actor where as few as before do not fit."""
+    """Start the tiers on what is left of the nodes; with more clients per actor where as few as before do not fit.
+
+    Where they do, and start slowly, it would help nobody to have others, or more of them.
+    """
     config = replace(config, ray=replace(config.ray, nodes=0))  # so many need not be left
     try:
         return _start(config, world, notify)
     except ResourceError as error:
-        if config.clients_per_actor == "auto":
+        if config.clients_per_actor == "auto" or isinstance(error, SlowStartError):
             raise
         notify(f"clients_per_actor={config.clients_per_actor} does not fit what is alive, so auto is tried: {error}")
         return _start(replace(config, clients_per_actor="auto"), world, notify)

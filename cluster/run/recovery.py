@@ -93,8 +93,11 @@ class Recovery:
         self._notify(f"going on from round {session.round}: all actors were started again")
 
     def _go_back_in_time(self, session: Session) -> None:
-        """Go back, again and again for a while: Ray needs some seconds to know that a node is gone."""
-        end = time.monotonic() + self._patience_s
+        """Go back, again and again for a while: Ray needs some seconds to know that a node is gone.
+
+        The while begins when it has failed for the first time, for a start may itself take as long as it may last.
+        """
+        end: float | None = None
         while True:
             try:
                 self._go_back(session)
@@ -102,6 +105,7 @@ class Recovery:
             except (*LOST, ResourceError) as error:
                 if self.interrupted():
                     return
+                end = time.monotonic() + self._patience_s if end is None else end
                 if isinstance(error, ActorStartError) or time.monotonic() > end:
                     raise self._final(error) from None
                 self._notify(f"not yet: {error}")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ray import ObjectRef
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
-from strata.engine.errors import ActorDiedError, ActorStartError, ResourceError
+from strata.engine.errors import ActorDiedError, ActorStartError, SlowStartError
 from strata.engine.method.find import MAIN
 from strata.engine.rounds.clients import ClientHost
 from strata.engine.rounds.pools import ClientPool
@@ -44,7 +44,7 @@ class Actors:
             timeout_s: wall seconds within which all must have answered.
 
         Raises:
-            ResourceError: when actors cannot be scheduled in time.
+            SlowStartError: when actors cannot be scheduled in time.
             StrataError: what an actor's start was refused for, e.g. because there is no CUDA.
             ActorStartError: when an actor's own start raises something else.
             ActorDiedError: when an actor's process ends while it starts, with the reason.
@@ -93,7 +93,7 @@ class Actors:
             ray.get(refs, timeout=timeout_s)
         except GetTimeoutError:
             _, waiting = ray.wait(refs, num_returns=len(refs), timeout=0)
-            raise ResourceError(
+            raise SlowStartError(
                 f"{len(waiting)} of {len(refs)} actors did not start within {timeout_s:g} s: the cluster is busy with "
                 "other work, or out of memory. Free it, ask for less (clients.num_cpus, clients_per_actor), or raise "
                 "ray.start_timeout_s."

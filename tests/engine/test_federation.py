@@ -1,5 +1,9 @@
-"""What a federation counts over its rounds, beside what these are of themselves."""
+"""What a federation counts over its rounds, beside what these are of themselves; and how it is started again."""
 
+import pytest
+
+from strata.engine import federation as module
+from strata.engine.errors import ResourceError, SlowStartError
 from strata.engine.federation import Federation
 from tests.helpers.small import small
 
@@ -25,3 +29,18 @@ def test_requests_that_were_answered_one_by_one_are_counted_once_though_their_ro
         federation.run_round()
         assert sum(federation.singly.values()) > counted[2]
     assert sum("are answered client by client" in line for line in lines) == 1
+
+
+@pytest.mark.parametrize(("error", "tried"), [(ResourceError, [2, "auto"]), (SlowStartError, [2])])
+def test_what_does_not_fit_any_more_is_packed_and_what_is_slow_is_not(monkeypatch, error, tried):
+    packed = []
+
+    def start(config, world, notify):
+        packed.append(config.clients_per_actor)
+        raise error("no")
+
+    with Federation(small("fedavg", "clients_per_actor=2")) as federation:
+        monkeypatch.setattr(module, "_start", start)
+        with pytest.raises(error):
+            federation.restart()
+    assert packed == tried

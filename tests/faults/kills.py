@@ -197,6 +197,7 @@ def played(config: RunConfig, folder: Path, killer: Killer | None) -> tuple[dict
 def config_of(method: str, output: Path, *words: str, runtime: str = "ray") -> RunConfig:
     """A small run that is saved after every second one."""
     own = (f"rounds={ROUNDS}", f"checkpoint.every={EVERY}", f"output={output}", "clients_per_actor=auto", *words)
+    own = (*own, "ray.start_timeout_s=300")  # how fast a busy machine starts actors is another question
     return small(method, *own, runtime=runtime)
 
 

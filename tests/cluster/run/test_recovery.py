@@ -1,5 +1,6 @@
 """Going on after something was lost: back to the last checkpoint, as often as a run allows."""
 
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ from strata.engine.errors import (
     CheckpointError,
     ClusterError,
     ResourceError,
+    SlowStartError,
     TrainingError,
 )
 from tests.helpers.small import small
@@ -79,6 +81,17 @@ def test_a_start_that_breaks_too_is_tried_again(made):
     session = Restarted(2, [ActorDiedError("a dead node"), ResourceError("60 s")])
     made().recover(session, ActorDiedError("lost"))
     assert session.done == ["restart"] * 3
+
+
+def test_a_start_that_takes_as_long_as_it_may_is_tried_again(made):
+    class Slow(Restarted):
+        def restart(self):
+            time.sleep(0.05)
+            super().restart()
+
+    session = Slow(2, [SlowStartError("0.04 s")])
+    made("ray.start_timeout_s=0.04").recover(session, ActorDiedError("lost"))
+    assert session.done == ["restart"] * 2
 
 
 def test_a_start_that_breaks_for_long_ends_the_run(made):
