@@ -1,7 +1,7 @@
 """A server's link that its transfers share: each gets an equal part of the rate, by the events of the virtual clock.
 
-While n transfers are under way, each goes on at the lower of its client's own rate and an n-th of the server's; what a
-slow client cannot use is not given to others. Parts change when a transfer begins or ends, and at no other moment.
+While n transfers are under way, each goes on at the lower of its child's own rate and an n-th of the server's; what a
+slow child cannot use is not given to others. Parts change when a transfer begins or ends, and at no other moment.
 Downloads share one direction of the link and uploads the other.
 
 # C calls
@@ -66,7 +66,7 @@ def gone_on(going: Sequence[Going], profiles: Sequence[Profile], parent: Profile
 
     Args:
         going: as they are now.
-        profiles: of the clients, in the same order.
+        profiles: of the server's children, in the same order.
         parent: the server.
         stops_s: virtual seconds from now after which each is stopped, ``(C,)``; infinite: it is not.
     """

@@ -52,7 +52,7 @@ class SharedFlights(Flights[R]):
         super().passed(seconds)
 
     def ending(self, tier: Tier[R]) -> Iterator[Flight]:
-        """Flights as they end, by time and then by child, from now on; a client that goes off before is lost then.
+        """Flights as they end, by time and then by child, from now on; a child that goes off before is lost then.
 
         Raises:
             StrataError: what broke a call that was waited for.
