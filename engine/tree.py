@@ -50,7 +50,7 @@ def kinds(tree: object) -> Iterator[object]:
 
     Two trees with equal leaves and equal kinds are the same to whoever receives them.
     """
-    if (names := fields_of(type(tree))) is not None:
+    if (names := fields_of(tree)) is not None:
         yield type(tree)
         for name in names:
             yield from kinds(getattr(tree, name))
@@ -69,7 +69,7 @@ def objects_in(tree: object) -> Iterator[object]:
     if type(tree) in PLAIN:
         return
     yield tree
-    if (names := fields_of(type(tree))) is not None:
+    if (names := fields_of(tree)) is not None:
         parts: Iterable[object] = [getattr(tree, name) for name in names]
     elif isinstance(tree, Mapping):
         parts = tree.values()
@@ -84,7 +84,7 @@ def parts_of(message: object) -> object:
     own = type(message)
     if own in PLAIN:
         return own, repr(message)
-    names = fields_of(own)
+    names = fields_of(message)
     return id(message) if names is None else (own, tuple([parts_of(getattr(message, name)) for name in names]))
 
 
@@ -106,7 +106,7 @@ def replaced(tree: object, kind: type[L] | tuple[type[L], ...], change: Callable
         return tree
     if isinstance(tree, kind):
         return change(tree)
-    if (names := fields_of(own)) is not None:
+    if (names := fields_of(tree)) is not None:
         before = [getattr(tree, name) for name in names]
         after = _all_replaced(before, kind, change)
         return own(**dict(zip(names, after, strict=True))) if _differ(before, after) else tree
@@ -133,9 +133,9 @@ def field_names(kind: type) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(kind))
 
 
-@lru_cache(maxsize=1024)
-def fields_of(kind: type) -> tuple[str, ...] | None:
-    """As :func:`field_names`; None for a type that is no dataclass."""
+def fields_of(part: object) -> tuple[str, ...] | None:
+    """The names of the fields of what is of a dataclass; None for anything else."""
+    kind: type = type(part)
     return field_names(kind) if dataclasses.is_dataclass(kind) else None
 
 
@@ -164,7 +164,7 @@ def _bytes(part: object) -> int:
         return int(part.nbytes)
     if isinstance(part, dict):  # before the interfaces, which take longer to ask for
         return sum(map(_bytes, part.values()))
-    if (names := fields_of(type(part))) is not None:
+    if (names := fields_of(part)) is not None:
         return sum([_bytes(getattr(part, name)) for name in names])
     if isinstance(part, str):
         return len(part.encode())

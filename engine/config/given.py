@@ -68,7 +68,7 @@ def taken(settings: Settings) -> tuple[dict[str, Any], Given]:
     """
     plain = dict(settings)
     data = rows = profiles = None
-    schedules: dict[str, Waiting | None] = dict.fromkeys(SCHEDULES)
+    schedules: dict[str, Waiting] = {}
     if isinstance(settings.get("data"), Dataset):
         data = settings["data"]
         plain["data"] = f"memory:{data.name}"
@@ -95,7 +95,7 @@ def taken(settings: Settings) -> tuple[dict[str, Any], Given]:
     model = plain.get("model")
     if isinstance(model, Mapping) and callable(model.get("name")):
         plain["model"] = {**model, "name": path_of(model["name"], "model.name")}
-    return plain, Given(data, rows, profiles, **schedules)
+    return plain, Given(data, rows, profiles, schedules.get("schedule"), schedules.get("team_schedule"))
 
 
 def _with_metrics(metrics: object, evaluation: Mapping[str, Any]) -> dict[str, Any]:
