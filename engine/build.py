@@ -52,6 +52,11 @@ def build_world(config: RunConfig, given: Given = NOTHING) -> World:
     """
     kind, seed, clients = config.method_class, config.seed, config.clients.count
     teams = config.teams.count if issubclass(kind, TieredAlgorithm) else 0
+    if given.team_schedule is not None and not teams:
+        raise ConfigError(
+            f"team_schedule={given.team_schedule!r:.80}: {config.algorithm} has no teams. Give schedule=, which says "
+            "how long servers wait for their clients."
+        )
 
     def updates(dataset: Dataset, rows: Sequence[ClientData]) -> NDArray[np.float32]:
         spec = spec_of(config.model, dataset.input_shape, dataset.classes)
@@ -79,8 +84,8 @@ def build_world(config: RunConfig, given: Given = NOTHING) -> World:
         team_shares=config.delays.team_links == "shared",
         team_profile=team_profile(config.delays),
         server_profile=server_profile(config.delays),
-        clients_plan=_tier_plan(config.clients, given.schedule),
-        teams_plan=_tier_plan(config.teams),
+        clients_plan=_tier_plan(config.clients, "schedule", given.schedule),
+        teams_plan=_tier_plan(config.teams, "team_schedule", given.team_schedule),
         seed=seed,
         evaluation_batch=config.evaluation.batch_size,
         evaluated_clients=None if config.evaluation.clients == "all" else config.evaluation.clients,
@@ -161,11 +166,11 @@ def _width(config: RunConfig, spec: ModelSpec | Family) -> int:
     return width_of(config.training.batch_clients, specs, on_gpu and config.training.device != "cpu")
 
 
-def _tier_plan(config: ClientsConfig | TeamsConfig, schedule: Waiting | None = None) -> TierPlan:
+def _tier_plan(config: ClientsConfig | TeamsConfig, key: str, schedule: Waiting | None) -> TierPlan:
     if (config.mode == "given") != (schedule is not None):
         raise ConfigError(
-            f"mode={config.mode}: how long servers wait for clients is given in Python, and no file holds it. Give it "
-            "as schedule=, also to a run that is resumed or opened, e.g. strata.run(resume=FOLDER, schedule=schedule)."
+            f"mode={config.mode}: how long servers wait is given in Python, and no file holds it. Give it as {key}=, "
+            f"also to a run that is resumed or opened, e.g. strata.run(resume=FOLDER, {key}={key})."
         )
     mixing = Mixing(config.update, config.staleness, config.staleness_exponent, config.staleness_grace, config.mixing)
     return TierPlan(

@@ -50,9 +50,9 @@ def kinds(tree: object) -> Iterator[object]:
 
     Two trees with equal leaves and equal kinds are the same to whoever receives them.
     """
-    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+    if (names := fields_of(tree)) is not None:
         yield type(tree)
-        for name in field_names(type(tree)):
+        for name in names:
             yield from kinds(getattr(tree, name))
     elif isinstance(tree, Mapping):
         yield type(tree), tuple(tree)
@@ -69,8 +69,8 @@ def objects_in(tree: object) -> Iterator[object]:
     if type(tree) in PLAIN:
         return
     yield tree
-    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-        parts: Iterable[object] = [getattr(tree, name) for name in field_names(type(tree))]
+    if (names := fields_of(tree)) is not None:
+        parts: Iterable[object] = [getattr(tree, name) for name in names]
     elif isinstance(tree, Mapping):
         parts = tree.values()
     else:
@@ -81,11 +81,11 @@ def objects_in(tree: object) -> Iterator[object]:
 
 def parts_of(message: object) -> object:
     """Equal for messages of the same objects, which are the same without a look into these."""
-    if type(message) in PLAIN:
-        return type(message), repr(message)
-    if not dataclasses.is_dataclass(message) or isinstance(message, type):
-        return id(message)
-    return type(message), tuple([parts_of(getattr(message, name)) for name in field_names(type(message))])
+    own = type(message)
+    if own in PLAIN:
+        return own, repr(message)
+    names = fields_of(message)
+    return id(message) if names is None else (own, tuple([parts_of(getattr(message, name)) for name in names]))
 
 
 def message_key(message: object) -> object:
@@ -106,8 +106,7 @@ def replaced(tree: object, kind: type[L] | tuple[type[L], ...], change: Callable
         return tree
     if isinstance(tree, kind):
         return change(tree)
-    if dataclasses.is_dataclass(own):
-        names = field_names(own)
+    if (names := fields_of(tree)) is not None:
         before = [getattr(tree, name) for name in names]
         after = _all_replaced(before, kind, change)
         return own(**dict(zip(names, after, strict=True))) if _differ(before, after) else tree
@@ -132,6 +131,12 @@ def _all_replaced(
 def field_names(kind: type) -> tuple[str, ...]:
     """The names of a dataclass's fields, in their order."""
     return tuple(field.name for field in dataclasses.fields(kind))
+
+
+def fields_of(part: object) -> tuple[str, ...] | None:
+    """The names of the fields of what is of a dataclass; None for anything else."""
+    kind: type = type(part)
+    return field_names(kind) if dataclasses.is_dataclass(kind) else None
 
 
 def _differ(before: Iterable[object], after: Iterable[object]) -> bool:
@@ -159,8 +164,8 @@ def _bytes(part: object) -> int:
         return int(part.nbytes)
     if isinstance(part, dict):  # before the interfaces, which take longer to ask for
         return sum(map(_bytes, part.values()))
-    if dataclasses.is_dataclass(part) and not isinstance(part, type):
-        return sum(_bytes(getattr(part, name)) for name in field_names(type(part)))
+    if (names := fields_of(part)) is not None:
+        return sum([_bytes(getattr(part, name)) for name in names])
     if isinstance(part, str):
         return len(part.encode())
     if isinstance(part, bool):

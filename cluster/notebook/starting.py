@@ -49,7 +49,8 @@ def run(
             a dict by client id), ``delays=`` a list of a :class:`strata.Profile` for each, ``model=`` a class or
             function that makes a torch module of (input shape, classes), ``metrics=`` functions by name of a client's
             outputs and targets, ``schedule=`` a :class:`strata.Waiting`, which says how long servers wait for their
-            clients. A run that is resumed is given the same objects again.
+            clients, ``team_schedule=`` the same of the global server and its teams. A run that is resumed is given the
+            same objects again.
 
     Raises:
         StrataError: what kept the run from beginning, or ended it.

@@ -16,7 +16,7 @@ class Gathering(Validated):
     mode: Literal["sync", "deadline", "async", "given"] = option(
         "sync",
         "sync waits for all; deadline drops and counts late uploads; async goes on as soon as buffer uploads are in, "
-        "and a round is that; given (clients, in Python)",
+        "and a round is that; given (in Python)",
     )
     deadline_s: float = option(0.0, "deadline: virtual seconds after which an upload is late", ge=0)
     concurrency: int = option(

@@ -24,6 +24,8 @@ from strata.engine.rounds.schedules import Waiting
 from strata.engine.state.encoding import types_in
 
 MODEL_KEYS = ("model", "model.name")
+SCHEDULES = {"schedule": "clients.mode", "team_schedule": "teams.mode"}
+"""Which setting says that a schedule is given."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Given:
         rows: the rows of each client, by client id.
         profiles: the delay profile of each client, in their order.
         schedule: how long servers wait for their clients.
+        team_schedule: how long the global server waits for its teams.
         dealt: data that were dealt before, when the run began; in place of ``data`` and ``rows``.
     """
 
@@ -42,6 +45,7 @@ class Given:
     rows: Mapping[int, Sequence[int]] | None = None
     profiles: Sequence[Profile] | None = None
     schedule: Waiting | None = None
+    team_schedule: Waiting | None = None
     dealt: FederatedData | None = None
 
     @property
@@ -63,7 +67,8 @@ def taken(settings: Settings) -> tuple[dict[str, Any], Given]:
         ConfigError: for an object that no name can stand for.
     """
     plain = dict(settings)
-    data = rows = profiles = schedule = None
+    data = rows = profiles = None
+    schedules: dict[str, Waiting] = {}
     if isinstance(settings.get("data"), Dataset):
         data = settings["data"]
         plain["data"] = f"memory:{data.name}"
@@ -76,20 +81,21 @@ def taken(settings: Settings) -> tuple[dict[str, Any], Given]:
     for key in MODEL_KEYS:
         if callable(settings.get(key)):
             plain[key] = path_of(settings[key], key)
-    if "schedule" in plain:
-        schedule = plain.pop("schedule")
-        if not isinstance(schedule, Waiting):
-            raise ConfigError(
-                f"schedule={schedule!r:.80}: expected an instance of a class of your own that is a strata.Waiting. "
-                "clients.mode names the schedules that Strata has."
-            )
-        plain["clients.mode"] = "given"
+    for key, mode in SCHEDULES.items():
+        if key in plain:
+            schedules[key] = own = plain.pop(key)
+            if not isinstance(own, Waiting):
+                raise ConfigError(
+                    f"{key}={own!r:.80}: expected an instance of a class of your own that is a strata.Waiting. "
+                    f"{mode} names the schedules that Strata has."
+                )
+            plain[mode] = "given"
     if "metrics" in plain:
         plain["evaluation"] = _with_metrics(plain.pop("metrics"), plain.get("evaluation", {}))
     model = plain.get("model")
     if isinstance(model, Mapping) and callable(model.get("name")):
         plain["model"] = {**model, "name": path_of(model["name"], "model.name")}
-    return plain, Given(data, rows, profiles, schedule)
+    return plain, Given(data, rows, profiles, schedules.get("schedule"), schedules.get("team_schedule"))
 
 
 def _with_metrics(metrics: object, evaluation: Mapping[str, Any]) -> dict[str, Any]:

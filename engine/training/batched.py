@@ -88,30 +88,31 @@ class Batched:
         groups: dict[Hashable, list[int]] = {}
         answers: dict[int, Answered] = {}
         for place, one in enumerate(asked):
-            reason = self._together.why_not(one) if len(one.rows) else ""
+            kind = kind_of(one.request)
+            reason = self._together.why_not(one, kind) if len(one.rows) else ""
             if reason:
                 one.work.alone(reason)
             if reason or not len(one.rows):
                 (answers[place],) = self._sequential.answer([one])
             else:
-                groups.setdefault(self._key(one), []).append(place)
+                groups.setdefault(self._key(one, kind), []).append(place)
         for places in groups.values():
             for part in self._parts(places, asked):
                 answers.update(zip(part, self._guarded([asked[place] for place in part]), strict=True))
         return [answers[place] for place in range(len(asked))]
 
-    def _key(self, one: Asked) -> Hashable:
-        """Requests with equal keys are answered together."""
+    def _key(self, one: Asked, kind: Hashable) -> Hashable:
+        """Requests with equal keys are answered together; ``kind``: of this one."""
         request, n = one.request, len(one.rows)
         if isinstance(request, Evaluate):
-            return kind_of(request), padded(n, self._evaluation_batch), request.pairs, request.further
+            return kind, padded(n, self._evaluation_batch), request.pairs, request.further
         if isinstance(request, Gradient):
-            return kind_of(request), padded(n, GRADIENT_ROWS)
+            return kind, padded(n, GRADIENT_ROWS)
         train = _train(one)
         pulls = tuple((tuple(pull.to), pull.strength) for pull in train.pull)
         steps = sum(step_sizes(n, train).values()) if train.schedule else 0  # on which the learning rate then rests
         changes = pulls, tuple(train.correction), train.clip_norm, train.schedule, steps, train.look_ahead
-        return kind_of(request), train.optimizer, train.batch_size, changes, padded(n, train.batch_size)
+        return kind, train.optimizer, train.batch_size, changes, padded(n, train.batch_size)
 
     def _parts(self, places: Sequence[int], asked: Sequence[Asked]) -> Iterable[list[int]]:
         """The places of a group in parts that may be held at once."""
@@ -150,9 +151,10 @@ class Batched:
         finite = {name: are_finite(held[name]) for name in taken}
         totals, usual = _sums(losses_SN, lanes.steps), np.all(np.isfinite(losses_SN), 0).tolist()
         answers: dict[int, Answered] = {}
+        kind = kind_of(first)
         for lane, place in enumerate(order):
             one, steps = group[place], lanes.steps[lane]
-            self._count(one)
+            self._count(one, kind)
             params = {name: values[lane] for name, values in taken.items()}
             infinite = [name for name in params if not finite[name][lane]]
             try:
@@ -168,12 +170,12 @@ class Batched:
         chosen = at_least(order)
         return lay(self._rows, [group[place].rows for place in chosen], [plans[place] for place in chosen], width)
 
-    def _count(self, one: Asked) -> None:
-        """Add a client's samples and FLOPs to its work; they are counted once for clients of its length."""
+    def _count(self, one: Asked, kind: Hashable) -> None:
+        """Add a client's samples and FLOPs to its work; they are counted once for a kind and clients of its length."""
         request, n = one.request, len(one.rows)
         assert isinstance(request, Train | Gradient)
         sizes = tuple((batch_sizes(n, request) if isinstance(request, Train) else gradient_sizes(n)).items())
-        key = kind_of(request), sizes
+        key = kind, sizes
         if key not in self._costs:
             flops = samples = 0
             for size, count in sizes:
@@ -260,9 +262,10 @@ class Batched:
         found, totals = mean_gradients(ordered, lanes, module, moving, self._operations)
         taken = {name: apart(value) for name, value in found.items()}
         answers: dict[int, Answered] = {}
+        kind = kind_of(group[0].request)
         for lane, place in enumerate(order):
             one, gradient = group[place], {name: values[lane] for name, values in taken.items()}
-            self._count(one)
+            self._count(one, kind)
             try:
                 answers[place] = differentiated(gradient, float(totals[lane]), len(one.rows), one.where)
             except TrainingError as error:

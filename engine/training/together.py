@@ -34,26 +34,25 @@ class Togetherness:
         self._modules, self._rows = modules, rows
         self._known: LRUCache[Hashable, Verdict] = LRUCache(VERDICTS_KEPT)
 
-    def why_not(self, asked: Asked) -> str:
-        """Why a request must be answered by itself, in words that follow a colon; empty where it need not."""
+    def why_not(self, asked: Asked, kind: Hashable) -> str:
+        """Why a request of a kind must be answered by itself, in words that follow a colon; empty where it need not."""
         if isinstance(asked.request, Train) and not isinstance(asked.request.optimizer, Sgd | AdamW):
             return f"{type(asked.request.optimizer).__name__} is an optimiser of one's own"
         if isinstance(asked.request, Train | Gradient | Evaluate):
-            return self._verdict(asked)[0]
+            return self._verdict(asked, kind)[0]
         if isinstance(asked.request, Recalibrate):
             return "batch norm's statistics are computed client by client"
         return "features are averaged client by client"
 
     def moving(self, asked: Asked) -> tuple[str, ...]:
         """The parameters that have a gradient: those that may, and that the loss depends on."""
-        return self._verdict(asked)[1]
+        return self._verdict(asked, kind_of(asked.request))[1]
 
-    def _verdict(self, asked: Asked) -> Verdict:
-        key = kind_of(asked.request)
-        if key not in self._known:
+    def _verdict(self, asked: Asked, kind: Hashable) -> Verdict:
+        if kind not in self._known:
             with torch_scope(0):
-                self._known[key] = self._tried(asked)
-        return self._known[key]
+                self._known[kind] = self._tried(asked)
+        return self._known[kind]
 
     def _tried(self, asked: Asked) -> Verdict:
         request = asked.request

@@ -14,14 +14,14 @@ class Constant(Waiting):
 
 
 class Patient(Waiting):
-    """Waits at first for the fastest alone, and a tenth longer in each exchange; it counts its exchanges."""
+    """Waits at first for the fastest alone, and by so much longer in each exchange; it counts its exchanges."""
 
-    def __init__(self):
-        self.exchanges = 0
+    def __init__(self, longer=0.1):
+        self.longer, self.exchanges = longer, 0
 
     def closes_s(self, seconds, moment):
         self.exchanges += 1
-        return min(seconds) * (1 + self.exchanges / 10)
+        return min(seconds) * (1 + self.longer * self.exchanges)
 
     def remembered(self):
         return {"exchanges": self.exchanges}
