@@ -234,13 +234,17 @@ class Federation:
     def restart(self) -> None:
         """Start all tiers anew, on the nodes that are alive now, as they were before the first round.
 
-        :meth:`restore` then takes them to a checkpoint.
+        Processes that are alive are used again. :meth:`restore` then takes them to a checkpoint.
 
         Raises:
             StrataError: as the constructor does.
         """
-        self.runtime.close()
-        self.runtime = _start_again(self.config, self.world, self._notify)
+        before = self.runtime
+        before.retire()
+        try:
+            self.runtime = _start_again(self.config, self.world, self._notify, before)
+        finally:
+            before.close()
         self.rounds = self.runtime.rounds
         self._checkpoints = Series(state_types(self.world.algorithm))
         self._before.take()
@@ -261,24 +265,25 @@ class Federation:
         self.close()
 
 
-def _start(config: RunConfig, world: World, notify: Notify) -> Runtime:
+def _start(config: RunConfig, world: World, notify: Notify, before: Runtime | None = None) -> Runtime:
     if config.runtime == "inprocess":
         return InProcess(world, resolve_device(config.training.device, config.clients.num_gpus))
-    from strata.engine.runtime.ray import start  # Ray is imported only where it is used
+    from strata.engine.runtime.ray import RayRuntime, start  # Ray is imported only where it is used
 
-    return start(config, world, resources(config.clients, world), notify)
+    living = before if isinstance(before, RayRuntime) else None
+    return start(config, world, resources(config.clients, world), notify, living)
 
 
-def _start_again(config: RunConfig, world: World, notify: Notify) -> Runtime:
+def _start_again(config: RunConfig, world: World, notify: Notify, before: Runtime) -> Runtime:
     """Start the tiers on what is left of the nodes; with more clients per actor where as few as before do not fit.
 
     Where they do, and start slowly, it would help nobody to have others, or more of them.
     """
     config = replace(config, ray=replace(config.ray, nodes=0))  # so many need not be left
     try:
-        return _start(config, world, notify)
+        return _start(config, world, notify, before)
     except ResourceError as error:
         if config.clients_per_actor == "auto" or isinstance(error, SlowStartError):
             raise
         notify(f"clients_per_actor={config.clients_per_actor} does not fit what is alive, so auto is tried: {error}")
-        return _start(replace(config, clients_per_actor="auto"), world, notify)
+        return _start(replace(config, clients_per_actor="auto"), world, notify, before)

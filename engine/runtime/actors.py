@@ -5,9 +5,12 @@ node.
 """
 
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain, compress
+from operator import not_
 from typing import Any, cast
 
 import numpy as np
@@ -23,18 +26,26 @@ from strata.engine.rounds.pools import ClientPool
 from strata.engine.rounds.server import GlobalServer, Rounds, serve
 from strata.engine.rounds.team import LocalTeams
 from strata.engine.rounds.world import World
-from strata.engine.runtime.asking import Actor, Remote, raise_cause, raised_at_start, reason_of
+from strata.engine.runtime.asking import Actor, Process, Remote, raise_cause, raised_at_start, reason_of
 from strata.engine.runtime.bundles import scheduling
 from strata.engine.runtime.remote import RayClients, RayTeams
-from strata.engine.runtime.seats import Seat
+from strata.engine.runtime.seats import Seat, Share
 from strata.engine.runtime.shells import Shell
 from strata.engine.training.device import resolve_device
+
+ANSWER_S = 2.0
+"""Wall seconds in which an actor answers that has nothing to do, or little; others begin anew as soon as that."""
+
+Place = tuple[str, Share]
+"""The node of an actor, and its share of it: processes with equal ones can stand in for one another."""
 
 
 class Actors:
     """A federation as actors: what starts them, reaches the global server's, and ends them."""
 
-    def __init__(self, world: World, seats: Sequence[Seat], device: str, timeout_s: float) -> None:
+    def __init__(
+        self, world: World, seats: Sequence[Seat], device: str, timeout_s: float, before: "Actors | None" = None
+    ) -> None:
         """Start all actors side by side and wait until they answer.
 
         Args:
@@ -42,6 +53,8 @@ class Actors:
             seats: the actors to start: of clients, of team servers, and exactly one global server.
             device: as in ``training.device``; each client actor resolves it for its own share of a GPU.
             timeout_s: wall seconds within which all must have answered.
+            before: those that began before, whose processes are used again where one is wanted in their place; the
+                others of them are ended.
 
         Raises:
             SlowStartError: when actors cannot be scheduled in time.
@@ -49,11 +62,19 @@ class Actors:
             ActorStartError: when an actor's own start raises something else.
             ActorDiedError: when an actor's process ends while it starts, with the reason.
         """
-        self.handles: list[Actor] = []
+        self.handles: list[Process] = []
+        self._places: list[Place] = []
+        self._begun: list[ObjectRef[bool]] = []
+        self._spare = defaultdict[Place, list[Process]](list)
+        self._term = 0
         try:
+            if before is not None:
+                self._take_over(before)
             top = self._start_all(world, seats, device)
+            self._end(*chain(*self._spare.values()))  # or they would keep what the others wait for
             self._await(timeout_s)
         except BaseException:
+            self._end(*chain(*self._spare.values()))
             self.close()
             raise
         self.rounds: Rounds = cast(Rounds, Remote(top, "global server"))
@@ -75,20 +96,46 @@ class Actors:
 
     def close(self) -> None:
         """End all actors; closing again does nothing. A cluster that was joined goes on."""
-        while self.handles:
-            handle = self.handles.pop()
-            if ray.is_initialized():  # else they ended with it, and asking would start a new one
-                with suppress(RayError):  # one that is gone already must not keep the others
-                    ray.kill(handle)
+        self._end(*self.handles)
+        self.handles, self._places = [], []
+
+    def keep_the_living(self) -> None:
+        """End those actors that do not answer at once; all of them where none does."""
+        alive = [False] * len(self.handles)
+        if self.handles and ray.is_initialized():
+            refs: list[ObjectRef[bool]] = [process.ready.remote() for process in self.handles]
+            ray.wait(refs, num_returns=len(refs), timeout=ANSWER_S)
+            alive = [_answers(ref) for ref in refs]
+        self._end(*compress(self.handles, map(not_, alive)))
+        self.handles, self._places = list(compress(self.handles, alive)), list(compress(self._places, alive))
+
+    def _take_over(self, before: "Actors") -> None:
+        self._term = before._term + 1
+        for place, process in zip(before._places, before.handles, strict=True):
+            self._spare[place].append(process)
+        before.handles, before._places = [], []
 
     def _start(self, seat: Seat, make: Callable[..., object], *args: object) -> Actor:
-        remote: Any = ray.remote(Shell)
-        actor: Actor = remote.options(**scheduling(seat), max_restarts=0).remote(make, *args)
-        self.handles.append(actor)
-        return actor
+        place = seat.node, seat.share
+        if self._spare[place]:
+            process = self._spare[place].pop()
+            self._begun.append(process.begin_again.remote(self._term, make, *args))
+        else:
+            remote: Any = ray.remote(Shell)
+            process = remote.options(**scheduling(seat), max_restarts=0).remote(self._term, make, *args)
+            self._begun.append(process.ready.remote())
+        self.handles.append(process)
+        self._places.append(place)
+        return Actor(process, self._term)
+
+    def _end(self, *processes: Process) -> None:
+        for process in processes:
+            if ray.is_initialized():  # else they ended with it, and asking would start a new one
+                with suppress(RayError):  # one that is gone already must not keep the others
+                    ray.kill(process)
 
     def _await(self, timeout_s: float) -> None:
-        refs: list[ObjectRef[object]] = [handle.ready.remote() for handle in self.handles]
+        refs = self._begun
         try:
             ray.get(refs, timeout=timeout_s)
         except GetTimeoutError:
@@ -103,6 +150,17 @@ class Actors:
         except RayActorError as error:
             kind = ActorStartError if raised_at_start(error) else ActorDiedError
             raise kind(f"an actor died while it started: {reason_of(error)}") from None
+
+
+def _answers(ref: ObjectRef[bool]) -> bool:
+    """Whether an actor has answered, though it may have been with what its start was refused for."""
+    try:
+        ray.get(ref, timeout=0)
+    except RayTaskError:
+        return True
+    except RayError:  # it is gone, or has not answered yet
+        return False
+    return True
 
 
 @dataclass(frozen=True)

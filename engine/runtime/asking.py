@@ -1,7 +1,7 @@
 """Asking actors: how a call travels to one and its answer back, and what is raised when one cannot be reached."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import ray
 from ray import ObjectRef
@@ -13,10 +13,17 @@ from strata.engine.rounds.pools import Failure
 from strata.engine.runtime.shells import Shell
 from strata.engine.tree import count_bytes, from_wire, to_wire
 
-Actor = ActorHandle[Shell]
+Process = ActorHandle[Shell]
 Ref = ObjectRef[object]  # of a shell's answer
 
 INLINE_BYTES = 100_000  # what is larger goes through the object store once; Ray's own limit for inlined arguments
+
+
+class Actor(NamedTuple):
+    """A shell's process, and since which start of the run's actors it holds what it does."""
+
+    process: Process
+    term: int
 
 
 Pending = tuple[Ref, int, str]
@@ -39,7 +46,7 @@ def ask(actor: Actor, verb: str, arguments: object, *shared: object) -> Ref:
 
     Tensors in ``arguments`` must be on the wire already.
     """
-    return actor.ask.remote(verb, arguments, *shared)
+    return actor.process.ask.remote(actor.term, verb, arguments, *shared)
 
 
 def answer(ref: Ref, where: str) -> Any:

@@ -25,6 +25,9 @@ class Runtime(Protocol):
     def abandon(self) -> None:
         """End what can be ended once the head is gone; then the process itself has to end."""
 
+    def retire(self) -> None:
+        """End those processes that do not answer; the others are there for the runtime that takes this one's place."""
+
     def close(self) -> None:
         """End the processes that were started for the run, if any; its rounds must not be used afterwards."""
 
@@ -42,6 +45,9 @@ class InProcess:
 
     def abandon(self) -> None:
         """Do nothing: there is no head that could be lost."""
+
+    def retire(self) -> None:
+        """Do nothing: whoever takes its place makes other objects."""
 
     def close(self) -> None:
         """Do nothing: objects in this process need not be ended."""

@@ -27,11 +27,13 @@ from strata.engine.stopwatch import Seconds
 class RayRuntime(Actors):
     """Actors, and the Ray they live on if a run of this process started or joined it."""
 
-    def __init__(self, world: World, seats: list[Seat], config: RunConfig, owns_ray: bool) -> None:
+    def __init__(
+        self, world: World, seats: list[Seat], config: RunConfig, owns_ray: bool, before: "RayRuntime | None" = None
+    ) -> None:
         """Start all actors; see :class:`~strata.engine.runtime.actors.Actors`."""
         self._owns_ray = owns_ray
         self.started: Seconds = {}
-        super().__init__(world, seats, config.training.device, config.ray.start_timeout_s)
+        super().__init__(world, seats, config.training.device, config.ray.start_timeout_s, before)
         if owns_ray:
             _OPEN.add(self)
         self.head: str = getattr(ray.get_runtime_context(), "gcs_address", "")  # a Ray client does not know it
@@ -40,6 +42,15 @@ class RayRuntime(Actors):
         """End what can be ended once the head is gone, when Ray itself would wait for it: a local Ray's processes."""
         if self._owns_ray:
             local_ray.abandon()
+
+    def retire(self) -> None:
+        """End those actors that do not answer; where none does, all of them, and Ray as :meth:`close` does."""
+        try:
+            self.keep_the_living()
+        except RayError:  # Ray itself does not answer
+            self.close()
+        if not self.handles:
+            self.close()
 
     def close(self) -> None:
         """End the actors; leave Ray if runs of this process came to it and this is the last of them.
@@ -63,7 +74,9 @@ def _leave() -> None:
         ray.shutdown()
 
 
-def start(config: RunConfig, world: World, shares: Sequence[Share], notify: Notify) -> RayRuntime:
+def start(
+    config: RunConfig, world: World, shares: Sequence[Share], notify: Notify, before: RayRuntime | None = None
+) -> RayRuntime:
     """Connect to Ray, check that the actors of a run fit, and start them side by side.
 
     Args:
@@ -71,6 +84,7 @@ def start(config: RunConfig, world: World, shares: Sequence[Share], notify: Noti
         world: what the actors are made from.
         shares: CPUs and GPUs of each client's actor, by client id.
         notify: told what was started, and in how many seconds.
+        before: the runtime that this one takes the place of, whose living actors are used again.
 
     Raises:
         ClusterError: when the cluster cannot be reached.
@@ -85,7 +99,7 @@ def start(config: RunConfig, world: World, shares: Sequence[Share], notify: Noti
     try:
         seats = _seats(config, world, shares)
         notify(Step(f"placing {len(seats)} actors"))
-        runtime = RayRuntime(world, seats, config, owns_ray)
+        runtime = RayRuntime(world, seats, config, owns_ray, before)
     except BaseException as error:
         if owns_ray:
             _leave()

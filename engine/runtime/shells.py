@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from operator import attrgetter
 
-from strata.engine.errors import StrataError
+from strata.engine.errors import ClusterError, StrataError
 from strata.engine.tree import OnWire, from_wire, replaced, to_wire
 
 
@@ -18,14 +18,19 @@ class Slot:
 
 
 class Shell:
-    """What runs in an actor's process: it holds clients, a team server or the global server, and forwards calls."""
+    """What runs in an actor's process: it holds clients, a team server or the global server, and forwards calls.
 
-    def __init__(self, make: Callable[..., object], *arguments: object) -> None:
-        """Call ``make(*arguments)`` in this process, and hold what it makes.
+    When the actors of a run begin again, a process that is alive makes anew what it holds, which takes a part of the
+    time of a new process. The starts are counted: a call that was handed over before is refused when it arrives.
+    """
+
+    def __init__(self, term: int, make: Callable[..., object], *arguments: object) -> None:
+        """Hold ``make(*arguments)``, made in this process; ``term``: how often the run's actors have begun again.
 
         An error that it raises on purpose is held instead, and raised by whatever is asked of the shell: raised here it
         would end the process, of which Ray keeps no more than a text.
         """
+        self._term = term
         self._held: object = None
         self._refused: StrataError | None = None
         try:
@@ -33,18 +38,32 @@ class Shell:
         except StrataError as error:
             self._refused = error
 
-    def ask(self, verb: str, arguments: Iterable[object], *shared: object) -> object:
+    def begin_again(self, term: int, make: Callable[..., object], *arguments: object) -> bool:
+        """Hold something else from now on, in place of what was held; the arguments are those of a new shell.
+
+        Raises:
+            StrataError: what the start was refused for.
+        """
+        self._held = None  # what it has need not be there twice
+        Shell.__init__(self, term, make, *arguments)
+        return self.ready()
+
+    def ask(self, term: int, verb: str, arguments: Iterable[object], *shared: object) -> object:
         """Call a method of what is held; arguments and result travel as :func:`~strata.engine.tree.to_wire` makes them.
 
         Args:
+            term: in which the call was handed over.
             verb: name of the method, dotted where it is one of something that is held: ``clients.evaluate``.
             arguments: a sequence, in which a :class:`Slot` stands for one of ``shared``.
             shared: what travels once; Ray fetches a reference before the call.
 
         Raises:
             StrataError: what the start was refused for.
+            ClusterError: for a call of an earlier term.
         """
         self.ready()
+        if term != self._term:
+            raise ClusterError(f"{verb}: the call was handed over before the actors began again.")
         parts = [from_wire(part) for part in shared]
 
         def arrived(leaf: object) -> object:

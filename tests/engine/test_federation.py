@@ -35,7 +35,7 @@ def test_requests_that_were_answered_one_by_one_are_counted_once_though_their_ro
 def test_what_does_not_fit_any_more_is_packed_and_what_is_slow_is_not(monkeypatch, error, tried):
     packed = []
 
-    def start(config, world, notify):
+    def start(config, world, notify, before):
         packed.append(config.clients_per_actor)
         raise error("no")
 

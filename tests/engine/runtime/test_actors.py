@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,10 +17,12 @@ from strata.engine.federation import Federation
 from strata.engine.method.calls import CallTable
 from strata.engine.notify import Step
 from strata.engine.rounds.pools import TeamCall, TeamReply
+from strata.engine.runtime.asking import Actor
 from strata.engine.runtime.local_ray import lean
 from strata.engine.runtime.remote import RayTeams
 from strata.engine.runtime.seats import Share, resources
 from strata.engine.tree import fingerprint
+from tests.faults.kills import pids_of
 from tests.helpers.small import rewind_and_replay, small
 
 METHODS = ["permfl", "fedavg"]
@@ -292,19 +295,28 @@ def test_a_client_actor_that_dies_ends_the_run_with_its_name(cluster, method):
     with Federation(config) as federation:
         federation.run_round()
         team = federation.world.team_of[3]
-        victim = federation.runtime.handles[3]
-        pid = ray.get(victim.__ray_call__.remote(lambda shell: os.getpid()))
-        os.kill(pid, signal.SIGKILL)
+        pids = pids_of(federation.runtime.handles)
+        os.kill(pids[3], signal.SIGKILL)
         # FedAvg keeps nothing, so any actor may make any client's call.
         who = rf"client 3 \(team {team}\), round 2, team round 1" if method == "permfl" else r"client \d, round 2"
         with pytest.raises(ActorDiedError, match=f"{who}: the actor's process ended"):
             federation.run_round()
+        federation.restart()
+        again = pids_of(federation.runtime.handles)
+        assert [old == new for old, new in zip(pids, again, strict=True)] == [place != 3 for place in range(len(pids))]
+        federation.run_round()
+        federation.run_round()
+        found = federation.fingerprint()
+    with Federation(replace(config, runtime="inprocess")) as federation:
+        federation.run_round()
+        federation.run_round()
+        assert federation.fingerprint() == found
 
 
 def test_each_team_is_sent_its_own_message_and_a_common_one_travels_once(cluster, monkeypatch):
     @ray.remote(num_cpus=0.1)
     class Echo:
-        def ask(self, verb, arguments, *downs):
+        def ask(self, term, verb, arguments, *downs):
             (calls,) = arguments
             return [TeamReply(c.team, downs[c.down.index], 1, 0.0, [], CallTable.of([]), 0, 0) for c in calls]
 
@@ -315,7 +327,7 @@ def test_each_team_is_sent_its_own_message_and_a_common_one_travels_once(cluster
     common = {"x": torch.ones(100_000)}  # too large to go with the call
     own = {"x": torch.arange(3.0)}
     calls = [TeamCall(team, 1, [team], down) for team, down in enumerate((common, own, common))]
-    teams = RayTeams(echoes, {0: 0, 1: 0, 2: 1})
+    teams = RayTeams([Actor(echo, 0) for echo in echoes], {0: 0, 1: 0, 2: 1})
     replies = sorted(teams.results(teams.submit(calls)), key=lambda reply: reply.team)
     assert [reply.team for reply in replies] == [0, 1, 2]
     assert [fingerprint(reply.up) for reply in replies] == [fingerprint(down) for down in (common, own, common)]

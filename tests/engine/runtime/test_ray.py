@@ -21,7 +21,7 @@ def ray_calls(monkeypatch):
 
 def closing(owns_ray):
     made = object.__new__(RayRuntime)
-    made.handles, made._owns_ray = ["a", "b"], owns_ray
+    made.handles, made._places, made._owns_ray = ["a", "b"], [], owns_ray
     return made
 
 

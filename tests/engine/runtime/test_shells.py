@@ -2,7 +2,7 @@
 
 import pytest
 
-from strata.engine.errors import ResourceError
+from strata.engine.errors import ClusterError, ResourceError
 from strata.engine.runtime.shells import Shell
 
 
@@ -10,14 +10,29 @@ def refuse(why):
     raise ResourceError(why)
 
 
-@pytest.mark.parametrize("use", [lambda shell: shell.ready(), lambda shell: shell.ask("run", ())], ids=["ready", "ask"])
+@pytest.mark.parametrize(
+    "use", [lambda shell: shell.ready(), lambda shell: shell.ask(0, "run", ())], ids=["ready", "ask"]
+)
 def test_a_start_that_was_refused_is_told_to_whoever_waits_for_it(use):
-    shell = Shell(refuse, "no CUDA device here")
+    shell = Shell(0, refuse, "no CUDA device here")
     with pytest.raises(ResourceError, match="no CUDA device here"):
         use(shell)
 
 
 def test_a_shell_is_ready_and_forwards_calls():
-    shell = Shell(list, (3, 1))
+    shell = Shell(0, list, (3, 1))
     assert shell.ready() is True
-    assert shell.ask("index", (1,)) == 1
+    assert shell.ask(0, "index", (1,)) == 1
+
+
+def test_a_shell_that_begins_again_refuses_calls_of_before():
+    shell = Shell(0, list, (3, 1))
+    shell.begin_again(1, list, (1, 3))
+    assert shell.ask(1, "index", (3,)) == 1
+    with pytest.raises(ClusterError, match="handed over before the actors began again"):
+        shell.ask(0, "append", (5,))
+    assert shell.ask(1, "count", (5,)) == 0
+    with pytest.raises(ResourceError, match="no room"):
+        shell.begin_again(2, refuse, "no room")
+    with pytest.raises(ResourceError, match="no room"):
+        shell.ask(2, "count", (5,))
