@@ -144,10 +144,11 @@ def _refused(address: str, error: Exception) -> ClusterError:
             f"ray.address={address}: {said}. This machine and the cluster need one Python and one version of Ray: "
             "install those of the cluster here, or start the run on one of its nodes."
         )
+    lines = str(error).strip().splitlines() or [type(error).__name__]  # some errors of Ray are without a word
     return ClusterError(
-        f"ray.address={address}: no Ray cluster answers there: {str(error).strip().splitlines()[0].rstrip('.')}. Start "
-        "one with `ray start --head`, give this machine its token (~/.ray/auth_token, or RAY_AUTH_TOKEN), or leave "
-        "ray.address empty for a local Ray."
+        f"ray.address={address}: no Ray cluster answers there: {lines[0].rstrip('.')}. Start one with `ray start "
+        "--head`, give this machine its token (~/.ray/auth_token, or RAY_AUTH_TOKEN), or leave ray.address empty for a "
+        "local Ray."
     )
 
 

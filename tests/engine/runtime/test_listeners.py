@@ -72,3 +72,18 @@ def test_a_server_of_ray_is_greeted():
         theirs.sendall(bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
         joining._greet(ours)
         assert theirs.recv(4096).startswith(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "says"), [(RuntimeError(), "RuntimeError"), (RuntimeError("No token.\nMore"), "No token")]
+)
+def test_what_ray_refuses_is_said_even_if_ray_says_nothing(monkeypatch, error, says):
+    def init(**given):
+        raise error
+
+    monkeypatch.setattr(joining.ray, "init", init)
+    with (
+        listening(lambda link: link.sendall(bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))) as port,
+        pytest.raises(ClusterError, match=rf"no Ray cluster answers there: {says}\. .* give this machine its token"),
+    ):
+        joining.join(RayConfig(address=f"127.0.0.1:{port}"), [], print)
