@@ -76,13 +76,14 @@ def require_resumable(config: RunConfig, run_dir: Path) -> None:
 
 
 def restore(session: Session, config: RunConfig, run_dir: Path, notify: Notify) -> None:
-    """Take a session to the newest checkpoint of its run; to none where there is none yet.
+    """Take a session to the newest checkpoint of its run; where there is none it stays at the start, and that is said.
 
     Raises:
         CheckpointError: when it is refused. Another one is named only where that can be restored.
     """
     saved = checkpoint.found(run_dir / CHECKPOINTS)
     if not saved:
+        notify(f"{run_dir} has no checkpoint: its rounds are made anew, from the first")
         return
     try:
         session.restore(saved[-1])
