@@ -124,5 +124,8 @@ def test_a_run_without_a_checkpoint_says_that_it_begins_anew(done, capsys):
     rounds = (done / "metrics.jsonl").read_text()
     (done / "checkpoints").rename(done / "aside")
     assert main(["run", f"resume={done}"]) == 0
-    assert f"{done} has no checkpoint: its rounds are made anew" in capsys.readouterr().out
+    said = f"{done} has no checkpoint: its rounds are made anew"
+    assert said in capsys.readouterr().out
     assert (done / "metrics.jsonl").read_text() == rounds
+    assert main(["run", f"resume={done}"]) == 0
+    assert said not in capsys.readouterr().out
