@@ -76,7 +76,7 @@ def require_resumable(config: RunConfig, run_dir: Path) -> None:
 
 
 def restore(session: Session, config: RunConfig, run_dir: Path, notify: Notify) -> None:
-    """Take a session to the newest checkpoint of its run; without one it stays at the start, and says so of rounds made.
+    """Take a session to the newest checkpoint of its run; without one it stays at the start, and says so after rounds.
 
     Raises:
         CheckpointError: when it is refused. Another one is named only where that can be restored.

@@ -190,8 +190,8 @@ def without_leaks(
             )
         elif _numbers_mixed_rows(column):
             remarks = remarks.warned(
-                f"column {text!r} holds each whole number from {column.min()} to {column.max()} once, as numbers of rows "
-                "do. If that is what they are, leave it out by listing the other columns in data.inputs."
+                f"column {text!r} holds each whole number from {column.min()} to {column.max()} once, as numbers of "
+                "rows do. If that is what they are, leave it out by listing the other columns in data.inputs."
             )
     if len(dropped) == frame.shape[1]:
         return frame, Remarks().warned(f"the only inputs, {_listed(dropped)}, number the rows or are the target.")
