@@ -101,7 +101,7 @@ def described(columns: Mapping[str, Encoded]) -> Remarks:
         f"each value of a category is an input of 0 or 1: {_listed(categories)}" if categories else "",
     ]
     width = sum(one.block.shape[1] for one in columns.values())
-    return Remarks().noted(f"inputs: {width} of {len(columns)} columns; {'; '.join(filter(None, parts))}")
+    return Remarks().noted(f"inputs: {width}, of {len(columns)} columns; {'; '.join(filter(None, parts))}")
 
 
 def _categories(name: object, values: NDArray[np.str_]) -> Remarks:

@@ -116,6 +116,13 @@ def test_a_folder_below_ones_home_is_there_and_not_one_named_tilde(tmp_path, mon
     assert len(list((tmp_path / "home" / "runs").iterdir())) == 1
 
 
+def test_a_folder_named_by_a_variable_is_refused(monkeypatch):
+    monkeypatch.setenv("SCRATCH", "/elsewhere")
+    with pytest.raises(ConfigError, match=r"output=\$SCRATCH/runs: \$SCRATCH stands there as it is"):
+        load_config("fedavg", ["output=$SCRATCH/runs"])
+    assert load_config("fedavg", ["output=a$b_that_nobody_set"]).output == "a$b_that_nobody_set"
+
+
 def test_text_is_the_text_that_was_written():
     same = ("no", "on", "010", "2026-13-45", "2024", "a #1", "#1", "a#1")  # no comment begins within a word of a shell
     words = {**dict(zip(same, same, strict=True)), "'a #1'": "a #1"}

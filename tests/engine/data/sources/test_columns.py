@@ -145,6 +145,6 @@ def test_how_columns_became_inputs_is_said(tmp_path):
     dataset = load(DataConfig(name=str(tmp_path / "t.csv")), 1, 0)
     assert dataset.x.shape == (ROWS, 5)
     assert dataset.remarks.notes[-1] == (
-        "inputs: 5 of 3 columns; numbers have mean 0 and deviation 1 over the training rows; missing ones are the "
+        "inputs: 5, of 3 columns; numbers have mean 0 and deviation 1 over the training rows; missing ones are the "
         "mean: a (2), b (2); each value of a category is an input of 0 or 1: city (3)"
     )
