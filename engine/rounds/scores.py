@@ -47,14 +47,14 @@ class Scoring:
         """The headline."""
         return headline_of(self.task, self.headline)
 
-    def value(self, evaluations: Sequence[Evaluation]) -> float:
-        """The headline of some evaluations with test rows together; NaN where it is not defined."""
+    def value(self, evaluations: Sequence[Evaluation]) -> float | None:
+        """The headline of some evaluations with test rows together; None where it is not defined."""
         name = self.measure.name
         if name == ACCURACY:
             return sum(one.correct for one in evaluations) / sum(one.samples for one in evaluations)
         if name == "macro_f1" and self.task == "classification":
             return macro_f1(joined.from_iterable(one.pairs for one in evaluations))
-        return (measured(self.task, evaluations) | pooled(evaluations)).get(name, math.nan)
+        return (measured(self.task, evaluations) | pooled(evaluations)).get(name)
 
 
 def score(evaluations: Mapping[int, Evaluation], scoring: Scoring = Scoring()) -> Scores:
@@ -65,7 +65,7 @@ def score(evaluations: Mapping[int, Evaluation], scoring: Scoring = Scoring()) -
     """
     counted = {client: e for client, e in evaluations.items() if e.samples}
     values = {client: scoring.value([e]) for client, e in counted.items()}
-    by_client = {client: value for client, value in values.items() if not math.isnan(value)}
+    by_client = {client: value for client, value in values.items() if value is not None}
     headlines = np.array(list(by_client.values()) or [math.nan])
     samples = sum(e.samples for e in counted.values())
     ordered = np.sort(headlines)[::-1] if scoring.measure.falls else np.sort(headlines)
@@ -88,7 +88,8 @@ def _measured(evaluations: Sequence[Evaluation], scoring: Scoring) -> dict[str, 
     found = measured(scoring.task, evaluations) | pooled(evaluations)
     headline = None if scoring.measure.name == ACCURACY else scoring.measure.name
     if headline is not None and headline not in found:
-        found[headline] = scoring.value(evaluations)
+        value = scoring.value(evaluations)
+        found[headline] = math.nan if value is None else value
     return {"headline": headline, "measures": found} if found else {}
 
 

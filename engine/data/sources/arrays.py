@@ -95,7 +95,7 @@ def _raw(arrays: Arrays, path: Path, config: DataConfig) -> Raw:
     x, shape = channels_first(x, config.layout)
     remarks += said + shape
     if test is not None and flags is None:
-        remarks = remarks.warned(f"{path}: test is {test[0]:g} in all rows, so there is no published test split.")
+        remarks = remarks.warned(f"{path}: test is {int(test.any())} in all rows, so there is no published test split.")
     return Raw(
         x=x,
         labels=labels,
