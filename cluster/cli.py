@@ -2,7 +2,9 @@
 
 import argparse
 import os
+import shutil
 import sys
+import textwrap
 import traceback
 import warnings
 from collections.abc import Sequence
@@ -151,11 +153,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"strata {_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
-        example = f"example:\n  {command.EXAMPLE}\n\n{SETTINGS}"
-        words = commands.add_parser(
-            command.NAME, help=command.HELP, description=command.HELP, epilog=example, formatter_class=raw
-        )
+        told = textwrap.fill(command.HELP, shutil.get_terminal_size().columns - 2)
+        words = commands.add_parser(command.NAME, help=command.HELP, description=told, formatter_class=raw)
         command.add(words)
+        settings = f"\n\n{SETTINGS}" if "key=value" in words.format_usage() else ""
+        words.epilog = f"example:\n  {command.EXAMPLE}{settings}"
         words.set_defaults(act=command.act, parsers=commands.choices)  # the latter for `completion`
     return parser
 

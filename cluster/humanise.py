@@ -40,6 +40,11 @@ def _milliseconds(milliseconds: float) -> str:
     return f"{milliseconds:.0f} ms" if milliseconds >= 9.95 else f"{milliseconds:.1f} ms"
 
 
+def humanise_loss(loss: float) -> str:
+    """Four decimals, ``0.4539``; where it is huge, as of a run that diverges, four digits and a power of ten."""
+    return f"{loss:.4f}" if abs(loss) < 1e5 else f"{loss:.3e}"
+
+
 def humanise_bytes(count: float) -> str:
     """Three digits and a decimal unit, as networks are measured: ``999 B``, ``1.00 kB``, ``31.4 MB``."""
     return _scaled(count, ("B", "kB", "MB", "GB", "TB", "PB", "EB"))

@@ -17,7 +17,14 @@ WIDTH = 120  # letters, in pipes and files: wide enough for the tables
 
 
 class Terminal(Console):
-    """A console whose reader may leave: a closed pipe, or a terminal that is gone, ends the output and nothing else."""
+    """A console whose reader may leave: a closed pipe, or a terminal that is gone, ends the output and nothing else.
+
+    Text stands as it is: names such as ``my.module:x:`` are no pictures.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        """As rich's own, with its ``options``; numbers and names are not coloured."""
+        super().__init__(highlight=False, emoji=False, **options)
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Print as rich does, while there is somebody to read it."""
@@ -37,8 +44,8 @@ class Terminal(Console):
 
 def console(*, recorded: bool = False) -> Console:
     """Standard output; what is printed can be exported as a picture where it is recorded."""
-    found = Terminal(record=recorded, highlight=False)
-    return found if found.is_terminal else Terminal(record=recorded, highlight=False, width=WIDTH)
+    found = Terminal(record=recorded)
+    return found if found.is_terminal else Terminal(record=recorded, width=WIDTH)
 
 
 def waiting(shown: Console, text: str) -> AbstractContextManager[object]:
@@ -55,7 +62,7 @@ def replace_unprintable() -> None:
 
 def errors() -> Console:
     """Standard error."""
-    return Terminal(stderr=True, highlight=False)
+    return Terminal(stderr=True)
 
 
 @contextmanager

@@ -73,7 +73,10 @@ class Federation:
         self._told = 0  # the last round whose requests are counted there
         self._checkpoints = Series(state_types(self.world.algorithm))
         dataset = self.world.data.dataset
-        self._scoring = Scoring(frozenset(self.world.unseen), config.evaluation.metrics, dataset.classes, dataset.task)
+        asked = config.evaluation
+        self._scoring = Scoring(
+            frozenset(self.world.unseen), asked.metrics, dataset.classes, dataset.task, headline=asked.headline
+        )
         for line in foreword(config, self.world):
             notify(line)
         self.runtime = _start(config, self.world, notify)

@@ -1,4 +1,4 @@
-"""``strata data``: which client holds what."""
+"""``strata data``: which client holds what, and how it was read."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -8,8 +8,9 @@ from strata.cluster.terminal import console
 from strata.engine.errors import StrataError
 
 NAME = "data"
-HELP = "Show who holds what."
-EXAMPLE = "strata data partition=dirichlet --plot who.png"
+HELP = "Show who holds what, and what the reader of the data chose: the range of inputs, columns, classes."
+EXAMPLE = """strata data partition=dirichlet --plot who.png
+  strata data data=homes.csv data.target=price partition=iid"""
 
 
 def add(parser: ArgumentParser) -> None:
@@ -20,7 +21,7 @@ def add(parser: ArgumentParser) -> None:
 
 def act(arguments: Namespace) -> int:
     """Print the table and what it does not say, and draw the picture; returns 0."""
-    from strata.cluster.report.holdings import lines, plot, table
+    from strata.cluster.report.holdings import fitting, lines, plot
     from strata.engine.build import build_world
     from strata.engine.config.load import load_config
 
@@ -31,7 +32,7 @@ def act(arguments: Namespace) -> int:
     if arguments.plot:
         require_file("--plot", arguments.plot)
     data = build_world(load_config(sources[0] if sources else "permfl", overrides)).data
-    console().print(table(data))
+    console().print(fitting(data))
     for line in lines(data):
         console().print(line, markup=False, soft_wrap=True)
     if arguments.plot:

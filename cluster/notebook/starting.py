@@ -88,7 +88,7 @@ def _together(config: Settings | None, settings: Settings) -> Settings:
 def _console(quiet: bool) -> Console:
     """Where the run is shown: a notebook gets plain lines, one block of text below its cell."""
     if Console().is_jupyter:
-        return Console(force_jupyter=False, force_terminal=False, no_color=True, quiet=quiet, width=120)
+        return Console(force_jupyter=False, force_terminal=False, no_color=True, emoji=False, quiet=quiet, width=120)
     shown = console()
     shown.quiet = quiet
     return shown

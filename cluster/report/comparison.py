@@ -76,6 +76,7 @@ class Comparison:
         apart = [kind for kind in APART if self._any(kind, self.headline.name)]
         measures = dict.fromkeys(name for one in self.contestants for name in one.runs[0].measures)
         further = {**FURTHER, **{name: measure_of(name).title for name in measures}}
+        further.pop(self.headline.name, None)
         names = {name: heading for name, heading in further.items() if self._any("", name)}
         private = any(one.last(EPSILON_COLUMN) for one in self.contestants)
         if not apart and not names and not private:

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from strata.cluster.report.holdings_plot import plot
+from strata.cluster.sinks.fitting import Fitting
 from strata.engine.data.coverage import WHAT, coverage
 from strata.engine.data.dataset import Dataset, FederatedData
 from strata.engine.data.parts import Listed
 from strata.engine.data.teams.formation import held_counts
 
-__all__ = ["label_entropy_bits", "lines", "plot", "summary", "table"]
+__all__ = ["fitting", "label_entropy_bits", "lines", "plot", "summary", "table"]
 
 ALL_ROWS_UP_TO = 40
 FIRST_ROWS = 10
@@ -41,6 +42,16 @@ def label_skew(counts_CK: NDArray[np.int64]) -> NDArray[np.float64]:
     shares = counts_CK / np.maximum(counts_CK.sum(axis=1, keepdims=True), 1)
     pooled = counts_CK.sum(axis=0) / max(int(counts_CK.sum()), 1)
     return np.asarray(np.abs(shares - pooled).sum(axis=1) / 2, np.float64)
+
+
+def fitting(federated: FederatedData) -> Fitting:
+    """The clients as :func:`table` has them, with fewer columns where the terminal is narrow; numbers are never cut."""
+    left_out = ((), ("entropy", "largest", "targets"), ("entropy", "largest", "targets", "team", "classes"))
+    tables = [table(federated) for _ in left_out]
+    for one, headers in zip(tables, left_out, strict=True):
+        one.columns = [column for column in one.columns if column.header not in headers]
+        one.caption = one.caption if not headers else None
+    return Fitting(tables)
 
 
 def table(federated: FederatedData) -> Table:
@@ -99,8 +110,12 @@ def _one_sided(federated: FederatedData) -> Iterator[str]:
 
 
 def _title(federated: FederatedData) -> str:
-    teams = f", {len(federated.teams)} teams" if federated.teams else ""
-    return f"{federated.dataset.name}: {len(federated.clients)} clients{teams}"
+    teams = f", {_counted(len(federated.teams), 'team')}" if federated.teams else ""
+    return f"{federated.dataset.name}: {_counted(len(federated.clients), 'client')}{teams}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _team_cell(federated: FederatedData, text: str) -> list[str]:

@@ -76,13 +76,15 @@ def require_resumable(config: RunConfig, run_dir: Path) -> None:
 
 
 def restore(session: Session, config: RunConfig, run_dir: Path, notify: Notify) -> None:
-    """Take a session to the newest checkpoint of its run; to none where there is none yet.
+    """Take a session to the newest checkpoint of its run; without one it stays at the start, and says so after rounds.
 
     Raises:
         CheckpointError: when it is refused. Another one is named only where that can be restored.
     """
     saved = checkpoint.found(run_dir / CHECKPOINTS)
     if not saved:
+        if (run_dir / METRICS).exists():
+            notify(f"{run_dir} has no checkpoint: its rounds are made anew, from the first")
         return
     try:
         session.restore(saved[-1])

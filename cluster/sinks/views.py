@@ -15,6 +15,7 @@ from strata.cluster.humanise import (
     NOTHING,
     humanise_bytes,
     humanise_flops,
+    humanise_loss,
     humanise_measure,
     humanise_seconds,
     sparkline,
@@ -132,7 +133,7 @@ def _tiered(algorithm: str) -> bool:
 def figures(record: RoundRecord) -> dict[str, str]:
     """Write what :data:`COLUMNS` names of a round."""
     return {
-        "loss": NOTHING if record.train_loss is None else f"{record.train_loss:.4f}",
+        "loss": NOTHING if record.train_loss is None else humanise_loss(record.train_loss),
         "time": humanise_seconds(record.virtual_s),
         "straggling": humanise_seconds(record.straggling_s),
         "up": humanise_bytes(record.bytes_client_up + record.bytes_team_up),

@@ -102,7 +102,7 @@ def _run(parameters: Mapping[str, str]) -> dict[str, object]:
     """One run of a sweep, in the process of its trial: from its beginning, or from its last checkpoint."""
     folder = Path(parameters[FOLDER])
     with (folder / LOG).open("a", encoding="utf8") as log:
-        display = display_for(Console(file=log, width=WIDTH))
+        display = display_for(Console(file=log, emoji=False, width=WIDTH))
         try:
             return {"rounds": resume(folder, {}, display).rounds}
         except StrataError as error:

@@ -155,13 +155,18 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
         if not equals or not key or not all(key.split(".")):
             raise ConfigError(f"{text!r}: expected key=value, e.g. rounds=50 or clients.num_gpus=0.1.")
         try:
-            parsed = _plain({"value": read(value)})["value"] if value else ""
+            parsed = _plain({"value": _of_word(value)})["value"] if value else ""
         except (yaml.YAMLError, OmegaConfBaseException) as error:
             raise ConfigError(
                 f"{_shown(text)}: the value cannot be read ({_problem(error)}); quote it, e.g. '{key}=\"…\"'."
             ) from None
         _place(result, f"{key}.name" if key in GROUPS and not isinstance(parsed, dict) else key, parsed)
     return result
+
+
+def _of_word(value: str) -> Any:
+    """What a value of the command line says: YAML, but for ``#``, which begins no comment there."""
+    return value.strip() if re.match(r"[^'\"\[{].*(?<=\s)#|#", value) else read(value)
 
 
 def nested(settings: Settings) -> dict[str, Any]:

@@ -4,6 +4,8 @@ Each part is the configuration of one component, which receives nothing else. Th
 read by :mod:`strata.engine.config.load`.
 """
 
+import os
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -212,6 +214,7 @@ class RunConfig(Validated):
             ConfigError: naming the key, its value and what was expected.
         """
         check_count(f"{path}clients_per_actor", self.clients_per_actor, "auto")
+        _check_output(self.output, path)
         if len(set(self.seeds)) != len(self.seeds):
             raise ConfigError(f"seeds={self.seeds}: every seed may be given once.")
         if self.model.is_family and not self.method_class.takes_families:
@@ -289,6 +292,16 @@ def _check_evaluation(config: RunConfig, path: str) -> None:
         raise ConfigError(
             f"{path}evaluation.unseen={plan.unseen:g} is out of range: of clients.count={count}, {unseen} would never "
             "train. Expected that one is left, at least."
+        )
+
+
+def _check_output(output: str, path: str) -> None:
+    """Refuse a folder that is named by a variable, for which a shell would have put its value."""
+    named = next((name for name in re.findall(r"\$(\w+)", output) if name in os.environ), None)
+    if named is not None:
+        raise ConfigError(
+            f"{path}output={output}: ${named} stands there as it is, and no shell put its value in. Write the folder "
+            "itself; ~ is that of your home."
         )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from strata.engine.config.schema import RunConfig
 from strata.engine.data.dataset import Dataset
 from strata.engine.errors import ConfigError
-from strata.engine.evaluation.measures import ACCURACY, HEADLINES, KNOWN
+from strata.engine.evaluation.measures import ACCURACY, MEASURES, headline_of
 
 
 def require_task(config: RunConfig, dataset: Dataset) -> None:
@@ -30,11 +30,13 @@ def _against(config: RunConfig, dataset: Dataset) -> Iterator[str]:
             fits = task in ("classification", "multi_label")
         if not fits:
             yield f"evaluation.metrics=[{name}]: {read}, which it is no measure of. Leave {name} out."
-    headline = KNOWN[HEADLINES[task]]
+    headline = headline_of(task, asked := config.evaluation.headline)
+    if asked and asked not in (fitting := [*MEASURES[task], *config.evaluation.own_metrics]):
+        yield f"evaluation.headline={asked}: {read}. Expected one of {', '.join(fitting)}."
     if config.stop.accuracy and headline.name != ACCURACY:
         yield (
-            f"stop.accuracy={config.stop.accuracy:g}: {read}, and is measured by {headline.title}. Set stop.target, "
-            f"which ends a run once that has {'fallen' if headline.falls else 'risen'} to it."
+            f"stop.accuracy={config.stop.accuracy:g}: {read}, and models are compared by {headline.title}. Set "
+            f"stop.target, which ends a run once that has {'fallen' if headline.falls else 'risen'} to it."
         )
     if config.agents.policy == "rllib" and task == "regression":
         yield f"agents.policy=rllib: {read}, and agents learn from accuracies. Expected none, or a rule."

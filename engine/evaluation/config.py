@@ -55,8 +55,14 @@ class EvaluationConfig(Validated):
         {}, "metrics of your own by name, package.module:function of a client's outputs and targets, both tensors"
     )
 
+    headline: str = option(
+        "",
+        "the measure by which models are compared, runs end and clients are hurt: another of the task's, such as "
+        "macro_f1 or mae, or of own_metrics, of which more is better; empty: the task's first",
+    )
+
     def validate(self, path: str) -> None:
-        """A number of clients is a whole one, and a metric is named once."""
+        """A number of clients is a whole one, a metric is named once, and the headline is measured."""
         check_count(f"{path}clients", self.clients, "all")
         if len(set(self.metrics)) != len(self.metrics):
             raise ConfigError(f"{path}metrics={self.metrics}: every metric may be named once.")
@@ -67,15 +73,17 @@ class EvaluationConfig(Validated):
                     f"{path}own_metrics: {name!r} cannot be the name of a metric of one's own. Expected lower-case "
                     "letters, digits and _, and none of the names of Strata's own measures."
                 )
+        if self.headline and self.headline not in (measures := [*KNOWN, *self.own_metrics]):
+            raise ConfigError(f"{path}headline={self.headline!r}: expected one of {', '.join(measures)}.")
 
     @property
     def counts_pairs(self) -> bool:
         """Whether evaluations count which class was taken for which."""
-        return bool({"macro_f1", "confusion"} & set(self.metrics))
+        return bool({"macro_f1", "confusion"} & {*self.metrics, self.headline})
 
     def further(self, always_auc: bool) -> tuple[tuple[str, str], ...]:
         """Metrics that are computed client by client, by name, each as ``module:function``."""
-        auc = (("auc", AUC),) if always_auc or "auc" in self.metrics else ()
+        auc = (("auc", AUC),) if always_auc or "auc" in (*self.metrics, self.headline) else ()
         return (*auc, *self.own_metrics.items())
 
     def unseen_of(self, clients: int) -> int:

@@ -53,18 +53,24 @@ KNOWN = {
     )
 }
 
-HEADLINES: Mapping[Task, str] = {
-    "classification": ACCURACY,
-    "next_token": ACCURACY,
-    "regression": "rmse",
-    "multi_label": "macro_f1",
+MEASURES: Mapping[Task, Sequence[str]] = {
+    "classification": (ACCURACY, "macro_f1", "auc"),
+    "next_token": (ACCURACY, "perplexity"),
+    "regression": ("rmse", "mae", "r2"),
+    "multi_label": ("macro_f1", "exact_match", "auc"),
 }
-"""The measure of each task by which models are compared, runs end, and clients are called served well or badly."""
+"""The measures of each task that can be its headline, by which models are compared, runs end, and clients are called
+served well or badly. The first is it, unless another is asked for."""
 
 
 def measure_of(name: str) -> Measure:
     """The measure of this name; one of the user's own is called as it is."""
     return KNOWN.get(name, Measure(name, name))
+
+
+def headline_of(task: Task, asked: str = "") -> Measure:
+    """The headline of a task: the measure that is asked for, maybe one of the user's own, or else the task's first."""
+    return measure_of(asked or MEASURES[task][0])
 
 
 def evaluated(request: Evaluate, outputs: Tensor, targets: Tensor, where: str) -> Evaluation:

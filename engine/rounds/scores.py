@@ -15,7 +15,7 @@ import numpy as np
 from strata.engine.data.dataset import Task
 from strata.engine.evaluation.config import MetricName
 from strata.engine.evaluation.counts import macro_f1, matrix_of
-from strata.engine.evaluation.measures import ACCURACY, HEADLINES, Measure, measure_of, measured, pooled
+from strata.engine.evaluation.measures import ACCURACY, Measure, headline_of, measured, pooled
 from strata.engine.method.calls import LATE, LOST, OK, STALE
 from strata.engine.method.requests import Evaluation, Pairs
 from strata.engine.rounds.pools import Evaluations
@@ -32,28 +32,41 @@ class Scoring:
         unseen: clients that never train, which are scored apart.
         metrics: beside accuracy and loss.
         classes: number of classes K.
-        task: which says what the headline is.
+        task: what is learnt.
+        headline: name of the measure by which models are compared; empty: the task's first.
     """
 
     unseen: Collection[int] = ()
     metrics: Collection[MetricName] = ()
     classes: int = 0
     task: Task = "classification"
+    headline: str = ""
 
     @property
     def measure(self) -> Measure:
-        """The task's headline."""
-        return measure_of(HEADLINES[self.task])
+        """The headline."""
+        return headline_of(self.task, self.headline)
 
-    def headline(self, one: Evaluation) -> float:
-        """The headline of one client, which has test rows."""
-        return one.accuracy if self.measure.name == ACCURACY else measured(self.task, [one])[self.measure.name]
+    def value(self, evaluations: Sequence[Evaluation]) -> float | None:
+        """The headline of some evaluations with test rows together; None where it is not defined."""
+        name = self.measure.name
+        if name == ACCURACY:
+            return sum(one.correct for one in evaluations) / sum(one.samples for one in evaluations)
+        if name == "macro_f1" and self.task == "classification":
+            return macro_f1(joined.from_iterable(one.pairs for one in evaluations))
+        return (measured(self.task, evaluations) | pooled(evaluations)).get(name)
 
 
 def score(evaluations: Mapping[int, Evaluation], scoring: Scoring = Scoring()) -> Scores:
-    """Pool the evaluations of one kind of model (by client id) over the clients that have test rows, one at least."""
+    """Pool the evaluations of one kind of model (by client id) over the clients that have test rows, one at least.
+
+    Clients for whose rows the headline is not defined, such as AUC where all are of one class, are left out of its mean
+    and spread.
+    """
     counted = {client: e for client, e in evaluations.items() if e.samples}
-    headlines = np.array([scoring.headline(e) for e in counted.values()])
+    values = {client: scoring.value([e]) for client, e in counted.items()}
+    by_client = {client: value for client, value in values.items() if value is not None}
+    headlines = np.array(list(by_client.values()) or [math.nan])
     samples = sum(e.samples for e in counted.values())
     ordered = np.sort(headlines)[::-1] if scoring.measure.falls else np.sort(headlines)
     worst = ordered[: max(1, len(ordered) // 10)]
@@ -64,7 +77,7 @@ def score(evaluations: Mapping[int, Evaluation], scoring: Scoring = Scoring()) -
         mean=float(headlines.mean()),
         std=float(headlines.std()),
         worst_decile=float(worst.mean()),
-        clients=dict(zip(counted, headlines.tolist(), strict=True)),
+        clients=by_client,
         **_further([e.pairs for e in counted.values()], scoring),
         **_measured(list(counted.values()), scoring),
     )
@@ -74,6 +87,9 @@ def _measured(evaluations: Sequence[Evaluation], scoring: Scoring) -> dict[str, 
     """The measures of the task and those that were asked for; nothing of a classification without any."""
     found = measured(scoring.task, evaluations) | pooled(evaluations)
     headline = None if scoring.measure.name == ACCURACY else scoring.measure.name
+    if headline is not None and headline not in found:
+        value = scoring.value(evaluations)
+        found[headline] = math.nan if value is None else value
     return {"headline": headline, "measures": found} if found else {}
 
 
@@ -105,8 +121,8 @@ def _hurt(kind: str, own: Scores, scores: Mapping[str, Scores]) -> float | None:
     shared = scores.get(kind.replace(PERSONAL, GLOBAL))
     if PERSONAL not in kind or shared is None:
         return None
-    better = own.measure.better
-    return fmean(better(shared.clients[client], value) for client, value in own.clients.items())
+    pairs = [(shared.clients[client], value) for client, value in own.clients.items() if client in shared.clients]
+    return fmean(own.measure.better(common, value) for common, value in pairs) if pairs else None
 
 
 def record(round: int, virtual_s: float, outcome: Outcome, scores: Mapping[str, Scores], wall_s: float) -> RoundRecord:

@@ -172,7 +172,7 @@ def require_same(path: Path, noted: Mapping[str, str], identity: Mapping[str, st
     for key in {**identity, **noted}:
         if noted.get(key) == identity.get(key):
             continue
-        theirs, ours = (repr(of[key]) if key in of else "not set" for of in (noted, identity))
+        theirs, ours = (of.get(key, "not set") for of in (noted, identity))
         how = f"{theirs} there and {ours} here"
         if key == "data":  # two hashes would tell nobody anything
             how = "not what it was: the rows, who holds them, the teams or the delays are others"

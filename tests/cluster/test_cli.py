@@ -262,12 +262,15 @@ def test_the_version_is_that_of_the_package(capsys):
     assert capsys.readouterr().out == f"strata {version('strata-fl')}\n"
 
 
-def test_help_teaches(capsys):
-    for words in (["--help"], ["run", "--help"], ["compare", "--help"], ["data", "--help"]):
-        with pytest.raises(SystemExit) as stopped:
-            main(words)
-        assert stopped.value.code == 0
-        assert "example" in capsys.readouterr().out
+@pytest.mark.parametrize("command", ["", "run", "compare", "data", "calibrate", "list"])
+def test_help_teaches(command, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main([*command.split(), "--help"])
+    told, example, rest = capsys.readouterr().out.partition("example")
+    assert example
+    assert max(map(len, told.splitlines())) <= 80
+    assert ("Settings are written key=value" in rest) == (command in ("run", "compare", "data"))
 
 
 def test_without_a_cluster_an_address_fails_in_seconds(tmp_path, capsys):

@@ -2,7 +2,14 @@ import math
 
 import pytest
 
-from strata.cluster.humanise import humanise_accuracy, humanise_bytes, humanise_flops, humanise_seconds, sparkline
+from strata.cluster.humanise import (
+    humanise_accuracy,
+    humanise_bytes,
+    humanise_flops,
+    humanise_loss,
+    humanise_seconds,
+    sparkline,
+)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +73,11 @@ def test_flops(count: float, text: str) -> None:
 )
 def test_accuracy(accuracy: float | None, text: str) -> None:
     assert humanise_accuracy(accuracy) == text
+
+
+@pytest.mark.parametrize(("loss", "text"), [(0.45393, "0.4539"), (99999.0, "99999.0000"), (1.74659e28, "1.747e+28")])
+def test_loss(loss: float, text: str) -> None:
+    assert humanise_loss(loss) == text
 
 
 def test_a_sparkline_spans_its_own_range() -> None:

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from strata.cluster.cli import main
 from tests.helpers.small import small_overrides
 
 
@@ -48,3 +49,8 @@ def test_a_folder_that_is_gone_is_a_line(tmp_path):
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
     assert "error: the folder that this shell stands in was deleted." in " ".join(done.stderr.split())
+
+
+def test_names_are_no_pictures(capsys):
+    assert main(["run", "fedavg", *small_overrides("fedavg", "model=no_such_module:x")]) == 1
+    assert "model.name=no_such_module:x: cannot be imported" in " ".join(capsys.readouterr().err.split())

@@ -141,6 +141,12 @@ def test_what_is_only_a_loss_on_a_model_learns_any_task(method, task):
         ("fedavg", "regression", {"evaluation.metrics": ["macro_f1"]}, "Leave macro_f1 out"),
         ("fedavg", "regression", {"evaluation.metrics": ["auc"]}, "Leave auc out"),
         ("fedavg", "multi_label", {"evaluation.metrics": ["confusion"]}, "Leave confusion out"),
+        (
+            "fedavg",
+            "regression",
+            {"evaluation.headline": "auc"},
+            "evaluation.headline=auc: arrays is read for regression (data.task). Expected one of rmse, mae, r2.",
+        ),
         ("fedavg", "regression", {"stop.accuracy": 0.5}, "Set stop.target, which ends a run once that has fallen"),
         ("permfl", "regression", {"agents.policy": "rllib"}, "agents learn from accuracies"),
     ],
@@ -186,6 +192,40 @@ def test_classes_have_areas_and_metrics_of_ones_own_beside_accuracies():
     assert (scores.headline, set(scores.measures)) == (None, {"auc", "top_two"})
     assert scores.accuracy < scores.measures["top_two"] < 1
     assert 0.5 < scores.measures["auc"] < 1
+
+
+@pytest.mark.parametrize("headline", ["macro_f1", "auc", "top_two"])
+def test_models_are_compared_by_another_measure_where_one_is_asked_for(headline):
+    data = from_arrays(X, NUMBERS.argmax(1) + (NUMBERS[:, 0] > 1))
+    settings = {
+        "metrics": {"top_two": "tests.helpers.own.metrics:top_two"},
+        "evaluation": {"metrics": ["macro_f1", "auc"], "personal": "last"},
+    }
+    found = {}
+    for asked in ("", headline):
+        with Federation.from_config(
+            "fedavg", {**SETTINGS, "data": data, **settings, "evaluation.headline": asked}
+        ) as made:
+            *_, found[asked] = (record.scores for record in made)
+    plain, other = (found[asked]["PM"] for asked in ("", headline))
+    assert other.value == {"macro_f1": plain.macro_f1, **plain.measures}[headline]
+    assert (other.measure.name, other.accuracy, other.loss) == (headline, plain.accuracy, plain.loss)
+    assert plain.value == plain.accuracy != other.value
+    shared = found[headline]["GM"].clients
+    assert other.hurt == np.mean([value < shared[client] for client, value in other.clients.items()])
+    assert other.clients != plain.clients
+    if headline == "macro_f1":
+        assert other.mean == pytest.approx(plain.macro_f1_mean)
+
+
+def test_a_headline_is_measured():
+    with pytest.raises(ConfigError, match=r"evaluation\.headline='f1': expected one of accuracy, macro_f1, .*largest"):
+        federation(
+            "fedavg",
+            "regression",
+            metrics={"largest": "tests.helpers.own.metrics:largest_error"},
+            **{"evaluation.headline": "f1"},
+        )
 
 
 def test_the_next_token_is_told_with_its_perplexity():

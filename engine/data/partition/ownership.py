@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from strata.engine.data.config import LEAST_SAMPLES, PartitionConfig
 from strata.engine.data.dataset import Dataset, IntArray
 from strata.engine.data.parts import Parts
+from strata.engine.data.sources.raw import distinct_keys
 from strata.engine.errors import DataError
 from strata.engine.seeding import generator
 
@@ -108,7 +109,7 @@ def read_json_lists(path: str, key: str) -> dict[int, list[int]]:
     if not path:
         raise DataError(f"{key} is empty. Set it to a JSON file of the form {shape}.")
     try:
-        content = json.loads(Path(path).expanduser().read_text(encoding="utf-8"), object_pairs_hook=_distinct)
+        content = json.loads(Path(path).expanduser().read_text(encoding="utf-8"), object_pairs_hook=distinct_keys)
     except (OSError, ValueError) as error:
         raise DataError(f"{key}={path} cannot be read ({error}). Expected a JSON file of the form {shape}.") from error
     if not isinstance(content, Mapping) or not all(_is_entry(name, rows) for name, rows in content.items()):
@@ -121,11 +122,3 @@ def _is_entry(name: str, rows: object) -> bool:
     if not (name.isdecimal() and str(int(name)) == name and isinstance(rows, list)):
         return False
     return all(isinstance(row, int) and not isinstance(row, bool) and abs(row) < 2**63 for row in rows)
-
-
-def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """A JSON object from its keys and values; of a key that is there twice json itself would keep only the last."""
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        raise ValueError("a key is there twice")
-    return made

@@ -82,6 +82,9 @@ def _raw(arrays: Arrays, path: Path, config: DataConfig) -> Raw:
         raise DataError(f"{path}: X has shape {x.shape}, expected (N, ...): one input a row.")
     client = arrays.get(config.client_column, _first(arrays, CLIENT_NAMES))
     test = _first(arrays, ("test",))
+    unread = [name for name, array in arrays.items() if not any(array is one for one in (x, labels, client, test))]
+    remarks = remarks.noted(f"{path}: not read: {', '.join(unread)}") if unread else remarks
+    flags = None if test is None else published_flags(test, str(path))
     labels, said = flattened(labels, config.task)
     remarks += said
     first = labels[:, 0] if labels.ndim == 2 else labels
@@ -91,10 +94,12 @@ def _raw(arrays: Arrays, path: Path, config: DataConfig) -> Raw:
     natural, said = (None, Remarks()) if client is None else client_names(client, str(path))
     x, shape = channels_first(x, config.layout)
     remarks += said + shape
+    if test is not None and flags is None:
+        remarks = remarks.warned(f"{path}: test is {int(test.any())} in all rows, so there is no published test split.")
     return Raw(
         x=x,
         labels=labels,
-        test=None if test is None else published_flags(test, str(path)),
+        test=flags,
         natural=natural,
         remarks=remarks,
     )
@@ -116,6 +121,8 @@ def _joined(arrays: Arrays, path: Path) -> tuple[Arrays, Remarks]:
         return arrays, Remarks()
     test = next((name for name in TESTS if name in splits), None)
     remarks = Remarks().noted(f"{path}: its arrays of train" + (f" and {test} are joined" if test else " are read"))
+    others = [name for name in arrays if not _SPLIT_NAME.fullmatch(name)]
+    remarks = remarks.noted(f"{path}: not read: {', '.join(others)}") if others else remarks
     left = [name for name in splits if name not in (TRAIN, test)]
     if left:
         remarks = remarks.warned(f"{path}: its arrays of {', '.join(left)} are not read, for {test} is the test split.")

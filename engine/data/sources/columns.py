@@ -4,7 +4,8 @@
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,9 @@ ABSENT = frozenset({"?", "-", "--", "", ".", "na", "n/a", "nan", "none", "null",
 MANY_ROWS = 20
 """From how many rows on a column that counts them is one by chance no more."""
 
+SHOWN = 8
+"""Names of columns that a line lists at most."""
+
 _MARKED = re.compile(
     r"(?P<sign>[-+]?)(?P<before>[$€£¥]?)\s*"
     r"(?P<number>(\d{1,3}(,\d{3})+|\d+)(\.\d*)?|\.\d+)(e(?P<power>[-+]?\d+))?\s*(?P<after>[%$€£¥]?)",
@@ -31,8 +35,25 @@ _ROW_NAME = re.compile(r"(unnamed: \d+|(.*[_ .-])?(id|index|idx|uuid|rownames|ro
 _CAMEL_ID = re.compile(r".*[a-z](Id|ID)")
 
 
-def encode_column(column: pd.Series, train: NDArray[np.bool_], where: str) -> tuple[NDArray[np.float32], Remarks]:
-    """One column as ``(N, 1)`` standardised, or ``(N, values)`` of 0 and 1, and what to say of it.
+@dataclass(frozen=True)
+class Encoded:
+    """A column as inputs.
+
+    Attributes:
+        block: ``(N, 1)`` standardised numbers, or ``(N, values)`` of 0 and 1.
+        missing: how many of the N numbers are missing, so that they became the mean.
+        categories: how many values a column of texts has; 0: it holds numbers.
+        remarks: what to say of it.
+    """
+
+    block: NDArray[np.float32]
+    missing: int = 0
+    categories: int = 0
+    remarks: Remarks = field(default_factory=Remarks)
+
+
+def encode_column(column: pd.Series, train: NDArray[np.bool_], where: str) -> Encoded:
+    """One column as inputs.
 
     Texts that are numbers but for marks (``?`` for a missing one, %, a currency, commas between thousands) are numbers.
 
@@ -46,7 +67,7 @@ def encode_column(column: pd.Series, train: NDArray[np.bool_], where: str) -> tu
     """
     if pd.api.types.is_numeric_dtype(column):
         numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
-        return _standardised(numbers, train, f"{where}: {column.name!r}"), Remarks()
+        return _standardised(numbers, train, f"{where}: {column.name!r}", Remarks())
     filled = column.astype(object).where(column.notna(), MISSING)
     if not all(isinstance(value, str | bool | int | float) for value in filled):
         raise DataError(
@@ -59,14 +80,28 @@ def encode_column(column: pd.Series, train: NDArray[np.bool_], where: str) -> tu
     if marks:
         said = f"column {column.name!r} is read as numbers, its marks ({' '.join(marks)}) aside"
         numbers = marked[np.searchsorted(values, text)]
-        return _standardised(numbers, train, f"{where}: {column.name!r}"), Remarks().noted(said)
+        return _standardised(numbers, train, f"{where}: {column.name!r}", Remarks().noted(said))
     if len(values) > MAX_CATEGORIES or len(values) > max(20, len(text) // 2):
         raise DataError(
             f"{where}: column {column.name!r} has {len(values)} distinct texts in {len(text)} rows, so it is free text "
             f"(or an identifier), not a category. Set data.text={column.name} to learn from it as text, or leave it "
             "out by listing the other columns in data.inputs."
         )
-    return np.asarray(text[:, None] == values[None, :], np.float32), _categories(column.name, values)
+    block = np.asarray(text[:, None] == values[None, :], np.float32)
+    return Encoded(block, categories=len(values), remarks=_categories(column.name, values))
+
+
+def described(columns: Mapping[str, Encoded]) -> Remarks:
+    """How the columns of a table became inputs, in a line."""
+    categories = [f"{name} ({one.categories})" for name, one in columns.items() if one.categories]
+    missing = [f"{name} ({one.missing})" for name, one in columns.items() if one.missing]
+    parts = [
+        "numbers have mean 0 and deviation 1 over the training rows" if len(categories) < len(columns) else "",
+        f"missing ones are the mean: {_listed(missing)}" if missing else "",
+        f"each value of a category is an input of 0 or 1: {_listed(categories)}" if categories else "",
+    ]
+    width = sum(one.block.shape[1] for one in columns.values())
+    return Remarks().noted(f"inputs: {width}, of {len(columns)} columns; {'; '.join(filter(None, parts))}")
 
 
 def _categories(name: object, values: NDArray[np.str_]) -> Remarks:
@@ -88,7 +123,7 @@ def _marked_numbers(values: NDArray[np.str_]) -> tuple[NDArray[np.float64], list
     """Distinct texts as numbers, and the marks that were left out of them; no marks where they are no such numbers.
 
     A percent sign has to be with all or none of them, there may be one currency, and a number does not begin with a
-    zero before another digit.
+    zero before another digit, or before a comma, which is then no mark of thousands.
     """
     texts = [str(value).strip() for value in values]
     absent = [text.lower() in ABSENT or text == MISSING for text in texts]
@@ -98,7 +133,7 @@ def _marked_numbers(values: NDArray[np.str_]) -> tuple[NDArray[np.float64], list
         return np.zeros(0), []
     money = {mark for match in matches for mark in (match["before"], match["after"]) if mark and mark != "%"}
     percent = {match["after"] == "%" for match in matches}
-    coded = any(re.match(r"0\d", match["number"]) for match in matches)
+    coded = any(re.match(r"0[\d,]", match["number"]) for match in matches)
     if len(money) > 1 or len(percent) > 1 or coded:
         return np.zeros(0), []
     marks = {text for text, gone in zip(texts, absent, strict=True) if gone and text != MISSING}
@@ -111,14 +146,15 @@ def _value(match: re.Match[str]) -> float:
     return float(f"{match['sign']}{match['number'].replace(',', '')}e{match['power'] or 0}")
 
 
-def _standardised(values: NDArray[np.float64], train: NDArray[np.bool_], where: str) -> NDArray[np.float32]:
+def _standardised(values: NDArray[np.float64], train: NDArray[np.bool_], where: str, remarks: Remarks) -> Encoded:
     """Zero mean and unit deviation over the training rows; a constant column becomes zeros."""
     known = values[train & ~np.isnan(values)]
     if not len(known) or np.isinf(values).any():
         raise DataError(f"{where} has {'infinite values' if len(known) else 'no value in the training rows'}.")
     deviation = known.std()
     scaled = (values - known.mean()) / (deviation if deviation > 0 else 1.0)
-    return np.asarray(np.nan_to_num(scaled, nan=0.0), np.float32)[:, None]
+    block = np.asarray(np.nan_to_num(scaled, nan=0.0), np.float32)[:, None]
+    return Encoded(block, missing=int(np.isnan(values).sum()), remarks=remarks)
 
 
 def without_leaks(
@@ -126,8 +162,8 @@ def without_leaks(
 ) -> tuple[pd.DataFrame, Remarks]:
     """The inputs without columns that only number the rows, or are a target once more.
 
-    A column that says the same as the target in other words stays, with a caution. All columns stay where none would be
-    left.
+    A column that says the same as the target in other words, or may number rows that were mixed, stays, with a caution.
+    All columns stay where none would be left.
 
     Args:
         frame: the inputs, N rows.
@@ -152,6 +188,11 @@ def without_leaks(
                 f"column {text!r} says the same as the target, one to one. If it is the target in other words, leave "
                 "it out by listing the other columns in data.inputs."
             )
+        elif _numbers_mixed_rows(column):
+            remarks = remarks.warned(
+                f"column {text!r} holds each whole number from {column.min()} to {column.max()} once, as numbers of "
+                "rows do. If that is what they are, leave it out by listing the other columns in data.inputs."
+            )
     if len(dropped) == frame.shape[1]:
         return frame, Remarks().warned(f"the only inputs, {_listed(dropped)}, number the rows or are the target.")
     return frame.drop(columns=dropped), remarks
@@ -166,6 +207,13 @@ def _numbers_rows(column: pd.Series, name: str, train: NDArray[np.bool_]) -> boo
     if _ROW_NAME.fullmatch(name) or _CAMEL_ID.fullmatch(name):
         return all(len(np.unique(side)) == len(side) for side in sides)
     return len(values) >= MANY_ROWS and all(bool((np.diff(side) == 1).all()) for side in sides)
+
+
+def _numbers_mixed_rows(column: pd.Series) -> bool:
+    """Whether whole numbers without a gap are each there once, in whatever order."""
+    if not pd.api.types.is_integer_dtype(column) or column.isna().any() or len(column) < MANY_ROWS:
+        return False
+    return bool(column.is_unique) and int(column.max()) - int(column.min()) == len(column) - 1
 
 
 def _is_same(column: pd.Series, target: pd.Series) -> bool:
@@ -186,4 +234,4 @@ def _one_to_one(column: pd.Series, target: pd.Series) -> bool:
 
 
 def _listed(names: Sequence[object]) -> str:
-    return ", ".join(map(str, names))
+    return ", ".join(map(str, names[:SHOWN])) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

@@ -117,6 +117,8 @@ def _layout(path: Path, kind: str, config: DataConfig) -> tuple[Layout, Remarks]
     encoding = encoding_of(path)
     with path.open(encoding=encoding, newline="") as file:
         lines = [line for line in itertools.islice(file, FIRST_LINES) if line.strip()]
+    if lines and (told := re.fullmatch(r"sep=(.)", lines[0].strip(), re.I)):
+        raise DataError(f"{path}: its first line, {told[0]}, is one for spreadsheets, and names no columns. Remove it.")
     csv.field_size_limit(2**31 - 1)  # texts may be long
     usual = "\t" if kind == "tsv" else ","
     separator = _separator(lines, usual)
@@ -197,6 +199,6 @@ def _extra(rows: Sequence[Fields], names: int, path: Path) -> tuple[str, Remarks
     if widths == {names + 1} and len(set(first)) == len(first) and all(row[-1].strip() for row in rows):
         return "first", Remarks().noted(f"{path}: the first field of each line has no name and is left out")
     raise DataError(
-        f"{path}: the header names {names} columns, and lines have {min(widths)} to {max(widths)} fields. Quote fields "
-        "that hold the separator, and give every line as many fields as there are names."
+        f"{path}: the header names {names} columns, and lines have up to {max(widths)} fields. Quote fields that hold "
+        "the separator, and give every line as many fields as there are names. Lines before the header have to go."
     )

@@ -21,6 +21,9 @@ KEEP = "keep"
 NONE = frozenset({"", "?", "nan", "null", "n/a", "<na>", "nat"})
 """Texts that stand for a missing label, in lower case."""
 
+VAGUE = frozenset({"none", "na", "missing", "unknown", "unlabeled", "unlabelled", "undefined", "-", "--", "."})
+"""Texts that stand for a missing label or for a class, in lower case."""
+
 SUMS = frozenset({"total", "grand total", "subtotal", "sum"})
 """Texts that stand for the last row of a spreadsheet where only one row has them, in lower case."""
 
@@ -165,8 +168,11 @@ def _check(names: Sequence[str], counts: IntArray, where: str) -> Remarks:
             f"identifier). Choose the column of the class with data.target=COLUMN; {remedy}"
         )
     remarks = Remarks()
-    if list(names) == ["-1", "0", "1"]:
-        remarks = remarks.warned(f"{where}: the label -1 is read as a class, beside 0 and 1. {remedy}")
+    vague = [name for name in names if name.lower() in VAGUE]
+    if list(names) == ["-1", "0", "1"] or vague:
+        odd = vague or ["-1"]
+        others = _listed([name for name in names if name not in odd])
+        remarks = remarks.warned(f"{where}: the label {_listed(odd)} is read as a class, beside {others}. {remedy}")
     single = [name for name, count in zip(names, counts, strict=True) if count == 1]
     if not single or samples < FEW:
         return remarks

@@ -56,6 +56,19 @@ def split_flags(train: int, test: int) -> NDArray[np.bool_] | None:
     return np.repeat([False, True], [train, test]) if train and test else None
 
 
+def distinct_keys(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object from its keys and values; of a key that is there twice json itself would keep only the last.
+
+    Raises:
+        ValueError: naming such a key.
+    """
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} is there twice")
+    return made
+
+
 def client_names(clients: NDArray[np.generic], where: str) -> tuple[NDArray[np.generic], Remarks]:
     """Names of the samples' clients ``(N,)`` as text, without blanks at either end; whole numbers on the disk stay.
 

@@ -17,10 +17,10 @@ from strata.engine.data.config import DataConfig
 from strata.engine.data.folders import files
 from strata.engine.data.remarks import Remarks
 from strata.engine.data.sources.arrays import channels_first
-from strata.engine.data.sources.columns import encode_column, without_leaks
+from strata.engine.data.sources.columns import described, encode_column, without_leaks
 from strata.engine.data.sources.delimited import counted, encoding_of, is_number, read_delimited
-from strata.engine.data.sources.raw import TABLE_SUFFIXES, Raw, client_names, split_flags
-from strata.engine.data.sources.text import RESERVED, encode, next_tokens, words_of
+from strata.engine.data.sources.raw import TABLE_SUFFIXES, Raw, client_names, distinct_keys, split_flags
+from strata.engine.data.sources.text import RESERVED, encode, next_tokens, said_of_words, words_of
 from strata.engine.errors import DataError
 
 
@@ -128,7 +128,7 @@ def read_frame(path: Path, kind: str, config: DataConfig) -> tuple[pd.DataFrame,
 def _read_jsonl(path: Path) -> pd.DataFrame:
     """Read one JSON object a line. Not pandas.read_json, which guesses dates and numbers from names and texts."""
     with path.open(encoding=encoding_of(path)) as file:
-        rows = [json.loads(line) for line in file if line.strip()]
+        rows = [json.loads(line, object_pairs_hook=distinct_keys) for line in file if line.strip()]
     if not all(isinstance(row, dict) for row in rows):
         raise ValueError('every line must be an object such as {"text": ..., "label": ...}')
     return pd.DataFrame(rows)
@@ -207,7 +207,8 @@ def from_frame(
         if not targets:
             texts = _texts(inputs[config.text], where)
             return next_tokens(texts, words_of(texts, train, config, where), (test, client), config, where, remarks)
-        x, vocabulary = _token_ids(inputs[config.text], train, config, where)
+        x, vocabulary, said = _token_ids(inputs[config.text], train, config, where)
+        remarks += said
     elif vectors:
         x, said = channels_first(_vectors(inputs.iloc[:, 0], where), config.layout)
         remarks += said
@@ -239,8 +240,9 @@ def _features(
     inputs: pd.DataFrame, train: NDArray[np.bool_], where: str, remarks: Remarks
 ) -> tuple[NDArray[np.generic], Remarks]:
     """The columns of a table as inputs ``(N, F)``, and what is to be said of them after what was said before."""
-    blocks = [encode_column(inputs[column], train, where) for column in inputs.columns]
-    return np.concatenate([block for block, _ in blocks], axis=1), sum((said for _, said in blocks), remarks)
+    columns = {str(column): encode_column(inputs[column], train, where) for column in inputs.columns}
+    remarks = sum((one.remarks for one in columns.values()), remarks) + described(columns)
+    return np.concatenate([one.block for one in columns.values()], axis=1), remarks
 
 
 def _labels(frame: pd.DataFrame, targets: list[str], where: str) -> NDArray[np.generic]:
@@ -308,11 +310,12 @@ def input_columns(columns: Sequence[str], config: DataConfig, where: str) -> lis
 
 def _token_ids(
     column: pd.Series, train: NDArray[np.bool_], config: DataConfig, where: str
-) -> tuple[NDArray[np.int64], int]:
-    """Return a column of texts as ids ``(N, L)``, and the number of ids."""
+) -> tuple[NDArray[np.int64], int, Remarks]:
+    """Return a column of texts as ids ``(N, L)``, the number of ids, and what to say of the words."""
     texts = _texts(column, where)
     ids = words_of(texts, train, config, where)
-    return encode(texts, ids, config.length), len(ids) + RESERVED
+    x = encode(texts, ids, config.length)
+    return x, len(ids) + RESERVED, said_of_words(texts, ids, x)
 
 
 def _texts(column: pd.Series, where: str) -> list[str]:

@@ -87,6 +87,16 @@ def encode(texts: Sequence[str], vocabulary: Mapping[str, int], length: int) -> 
     return ids
 
 
+def said_of_words(texts: Sequence[str], vocabulary: Mapping[str, int], ids: NDArray[np.int64]) -> Remarks:
+    """What became of N texts as ``ids`` ``(N, L)``: how many words are told apart, what a word is, how many are cut."""
+    length = ids.shape[1]
+    full = (texts[row] for row in np.flatnonzero(ids[:, -1] != PADDING).tolist())
+    cut = sum(next(islice(_found(text), length, None), None) is not None for text in full)
+    letters = ", a letter of a script without blanks being one" if any(map(_LETTER.search, vocabulary)) else ""
+    shortened = f"; {cut} of {len(texts)} texts are cut to {length} words (data.length)" if cut else ""
+    return Remarks().noted(f"text: {len(vocabulary)} words are told apart (data.vocabulary){letters}{shortened}")
+
+
 def next_tokens(
     texts: Sequence[str],
     vocabulary: Mapping[str, int],

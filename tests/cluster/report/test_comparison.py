@@ -6,6 +6,7 @@ import pytest
 
 from strata.cluster.report.comparison import Comparison
 from strata.cluster.report.results import Contestant
+from strata.engine.evaluation.measures import KNOWN
 from tests.helpers.comparisons import PLAIN, QUICK, read_back
 
 
@@ -59,6 +60,18 @@ def test_what_only_some_evaluations_measure_has_a_table_where_one_did():
     assert comparison(PLAIN, QUICK).further is None
     numbers = made.numbers()["permfl"]
     assert [numbers[name] for name in ("unseen PM", "macro_f1", "hurt")] == [0.25, 0.5, 0.125]
+
+
+def test_a_measure_that_models_are_compared_by_is_in_the_first_table_alone():
+    run = read_back(0, (0.5, 0.75))
+    measured = replace(
+        run, rounds=run.rounds.assign(**{"GM.macro_f1": 0.5, "GM.hurt": 0.125}), headline=KNOWN["macro_f1"]
+    )
+    made = comparison(Contestant("fedavg", [measured]))
+    assert made.headings[3] == "GM macro F1"
+    assert made.rows[0][3] == "50.00 %"
+    assert made.further is not None
+    assert made.further.headings == ["method", "hurt"]
 
 
 def test_an_epsilon_that_was_said_is_in_that_table():

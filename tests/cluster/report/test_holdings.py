@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 
-from strata.cluster.report.holdings import label_entropy_bits, label_skew, lines, summary, table
+from strata.cluster.report.holdings import fitting, label_entropy_bits, label_skew, lines, summary, table
 from strata.cluster.report.holdings_plot import plot, team_order
 from strata.engine.data.config import DataConfig, FormationConfig, PartitionConfig
 from strata.engine.data.dataset import ClientData, FederatedData
@@ -92,6 +92,25 @@ def test_table_lists_few_clients(federate):
     assert "19" in text
     assert "0:30 9:30" in text  # client 9 and 19 hold the labels 9 and 0
     assert "team" not in rendered(federate(20, 0)).splitlines()[2]
+
+
+@pytest.mark.parametrize(
+    ("width", "headers"),
+    [
+        (100, ["client", "team", "train", "test", "classes", "entropy", "largest"]),
+        (60, ["client", "team", "train", "test", "classes"]),
+        (40, ["client", "train", "test"]),
+    ],
+)
+def test_a_narrow_terminal_has_fewer_columns_and_no_number_is_cut(federate, width, headers):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(fitting(federate(1, 1)))
+    shown = console.file.getvalue()
+    title, _, heading, *_ = shown.splitlines()
+    assert title.strip() == "made: 1 client, 1 team"
+    assert heading.replace("┃", " ").split() == headers
+    assert all(number in shown for number in (" 180 ", " 60 "))  # 120 samples of two labels, of which a quarter tests
+    assert "…" not in shown
 
 
 def test_table_of_many_clients_is_a_summary(federate):

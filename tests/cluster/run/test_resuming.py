@@ -37,7 +37,7 @@ def refused(run_dir, capsys, *words):
         ("rounds=2", "rounds=2: expected 3 or more, since 3 rounds of"),
         ("seeds=[1,2]", "seeds=[1, 2]: expected none, since"),
         ("output=elsewhere", "output=elsewhere: expected none, since a run that is resumed stays in its folder"),
-        ("method.lr=0.5", "it is of another run: method.lr is '0.01' there and '0.5' here."),
+        ("method.lr=0.5", "it is of another run: method.lr is 0.01 there and 0.5 here."),
     ],
 )
 def test_what_a_resume_does_not_do_is_refused(done, capsys, word, says):
@@ -118,3 +118,14 @@ def test_a_file_that_stands_for_another_is_named(tmp_path, capsys):
     assert "it is of another run: data is not what it was" in error
     assert f"delays.trace was '{traces['fast']}', and is '{traces['slow']}' now." in error
     assert yaml.safe_load((run_dir / "config.yaml").read_text())["delays"]["trace"] == str(traces["fast"])
+
+
+def test_a_run_without_a_checkpoint_says_that_it_begins_anew(done, capsys):
+    rounds = (done / "metrics.jsonl").read_text()
+    (done / "checkpoints").rename(done / "aside")
+    assert main(["run", f"resume={done}"]) == 0
+    said = f"{done} has no checkpoint: its rounds are made anew"
+    assert said in capsys.readouterr().out
+    assert (done / "metrics.jsonl").read_text() == rounds
+    assert main(["run", f"resume={done}"]) == 0
+    assert said not in capsys.readouterr().out

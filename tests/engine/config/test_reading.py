@@ -91,6 +91,8 @@ def test_a_file_in_another_encoding_is_refused(tmp_path):
         ("tracking.artifacts=yes", "tracking.artifacts='yes': expected true or false"),
         ("output=1e3", "output=1000.0: expected text, in the command line. Quote it"),
         ("output=true", "output=True: expected text"),
+        ("rounds=5 #6", "rounds='5 #6': expected a whole number"),
+        ("seeds=[1 #2]", "the value cannot be read"),
         ("output=*x", r"the value cannot be read (*x stands for another value; write that value here"),
         ("output=" + "[" * 5000, "the value cannot be read (more than"),
         ("output=\udcff", "cannot be read"),
@@ -114,7 +116,15 @@ def test_a_folder_below_ones_home_is_there_and_not_one_named_tilde(tmp_path, mon
     assert len(list((tmp_path / "home" / "runs").iterdir())) == 1
 
 
+def test_a_folder_named_by_a_variable_is_refused(monkeypatch):
+    monkeypatch.setenv("SCRATCH", "/elsewhere")
+    with pytest.raises(ConfigError, match=r"output=\$SCRATCH/runs: \$SCRATCH stands there as it is"):
+        load_config("fedavg", ["output=$SCRATCH/runs"])
+    assert load_config("fedavg", ["output=a$b_that_nobody_set"]).output == "a$b_that_nobody_set"
+
+
 def test_text_is_the_text_that_was_written():
-    words = {"no": "no", "on": "on", "010": "010", "2026-13-45": "2026-13-45", "'a #1'": "a #1", "2024": "2024"}
+    same = ("no", "on", "010", "2026-13-45", "2024", "a #1", "#1", "a#1")  # no comment begins within a word of a shell
+    words = {**dict(zip(same, same, strict=True)), "'a #1'": "a #1"}
     assert {word: load_config("fedavg", [f"output={word}"]).output for word in words} == words
     assert parse_overrides(["a.b=1", "a.c=x: y"]) == {"a": {"b": 1, "c": {"x": "y"}}}

@@ -1,7 +1,7 @@
 """Scores, records and means: closed forms."""
 
 from dataclasses import fields, replace
-from math import nan
+from math import isnan, nan
 
 import pytest
 
@@ -90,6 +90,21 @@ def test_clients_whom_personalisation_serves_worse_are_hurt():
     assert score_all({0: {"PM": Evaluation(1, 4, 1.0)}})["PM"].hurt is None
     assert to_plain(replace(RECORD, scores=scores))["scores"]["PM"]["hurt"] == 0.25
     assert "hurt" not in to_plain(replace(RECORD, scores=scores))["scores"]["GM"]
+
+
+def test_clients_for_whom_the_headline_is_not_defined_are_left_out_of_its_mean():
+    def of(samples, **further):
+        return Evaluation(1, samples, 1.0, further=further)
+
+    evaluations = {0: {"GM": of(3, auc=0.5)}, 1: {"GM": of(1, auc=0.9)}, 2: {"GM": of(4)}}
+    made = score_all(evaluations, Scoring(headline="auc"))["GM"]
+    assert made.clients == {0: 0.5, 1: 0.9}
+    assert (made.mean, made.worst_decile, made.value) == pytest.approx((0.7, 0.5, (3 * 0.5 + 0.9) / 4))
+    assert made.accuracy == 3 / 8
+    nobody = score_all({2: {"GM": of(4), "PM": of(4)}}, Scoring(headline="auc"))["PM"]
+    assert nobody.clients == {}
+    assert isnan(nobody.value)
+    assert nobody.hurt is None
 
 
 def test_the_unseen_are_scored_apart():

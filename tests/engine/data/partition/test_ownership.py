@@ -67,7 +67,7 @@ def test_a_file_says_who_owns_which_rows_and_some_may_be_nobodys(listed):
         ({"0": [-1], "1": []}, "lists rows -1..-1; made has 0..5"),
         ({"0": [10**30], "1": []}, "has another form than expected"),
         ({"0": [1], "1": [2], "00": [3]}, "has another form than expected"),
-        ('{"0": [1], "1": [2], "1": [3]}', "cannot be read (a key is there twice)"),
+        ('{"0": [1], "1": [2], "1": [3]}', "cannot be read (the key '1' is there twice)"),
         ({"0": [1.0], "1": []}, "has another form than expected"),
         ({"0": [True], "1": []}, "has another form than expected"),
         ({"0": 1, "1": []}, "has another form than expected"),

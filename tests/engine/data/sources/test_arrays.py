@@ -91,3 +91,27 @@ def test_malformed_folders_are_named(tmp_path, arrays, message):
         np.save(tmp_path / f"{name}.npy", array)
     with pytest.raises(DataError, match=message):
         load(DataConfig(name=str(tmp_path)), 1, 0)
+
+
+def test_arrays_that_are_not_read_are_said(tmp_path):
+    arrays = {"x": np.arange(12, dtype=np.float32).reshape(6, 2), "y": np.arange(6) % 2, "users": np.arange(6)}
+    np.savez(tmp_path / "one.npz", **arrays, data=np.zeros((6, 2)))
+    split = {f"{name}_{side}": arrays[name] for name in ("x", "y") for side in ("train", "test")}
+    np.savez(tmp_path / "two.npz", **split, names=np.array(["a", "b"]))
+    for name, left in (("one", "users, data"), ("two", "names")):
+        notes = load(DataConfig(name=str(tmp_path / f"{name}.npz")), 1, 0).remarks.notes
+        assert f"{tmp_path}/{name}.npz: not read: {left}" in notes
+
+
+@pytest.mark.parametrize("flag", [0, 1])
+def test_a_split_that_is_none_is_said(tmp_path, flag):
+    np.savez(tmp_path / "one.npz", x=np.ones((6, 2), np.float32), y=np.arange(6) % 2, test=np.full(6, flag))
+    dataset = load(DataConfig(name=str(tmp_path / "one.npz")), 1, 0)
+    assert dataset.natural_test is None
+    assert f"test is {flag} in all rows, so there is no published test split" in dataset.remarks.cautions[0]
+
+
+def test_numbers_of_test_rows_are_no_flags(tmp_path):
+    np.savez(tmp_path / "one.npz", x=np.ones((6, 2), np.float32), y=np.arange(6) % 2, test=np.array([4, 5]))
+    with pytest.raises(DataError, match=r"test holds 4, expected a flag for each row.*numpy\.isin"):
+        load(DataConfig(name=str(tmp_path / "one.npz")), 1, 0)

@@ -16,7 +16,8 @@ ALL = np.ones(ROWS, bool)
 
 def encoded(texts):
     column = pd.Series(texts, name="c")
-    return encode_column(column, np.ones(len(column), bool), "set")
+    one = encode_column(column, np.ones(len(column), bool), "set")
+    return one.block, one.remarks
 
 
 def scaled(numbers):
@@ -50,6 +51,7 @@ def test_numbers_with_marks_are_numbers(texts, numbers, marks):
         ["01", "?", "02"],  # codes
         ["5%", "0.05", "?"],  # of which scale?
         ["$5", "€5", "7"],
+        ["0,100", "2,500", "1"],  # no thousands
     ],
 )
 def test_other_texts_are_categories(texts):
@@ -123,3 +125,26 @@ def test_marks_do_not_make_free_text_a_number(tmp_path):
     pd.DataFrame({"a": texts, "label": ["x", "y"] * 20}).to_csv(tmp_path / "t.csv", index=False)
     with pytest.raises(DataError, match="column 'a' has 40 distinct texts"):
         load(DataConfig(name=str(tmp_path / "t.csv")), 1, 0)
+
+
+def test_whole_numbers_without_a_gap_may_number_rows_that_were_mixed():
+    mixed = np.random.default_rng(0).permutation(ROWS) + 100
+    kept, remarks = left(pd.DataFrame({"a": np.arange(ROWS) / 2, "patient": mixed, "down": np.arange(ROWS)[::-1]}))
+    assert kept == ["a", "patient", "down"]
+    first, second = remarks.cautions
+    assert "column 'patient' holds each whole number from 100 to 123 once, as numbers of rows do" in first
+    assert "column 'down' holds each whole number from 0 to 23 once" in second
+    mixed[0] = 200
+    assert not left(pd.DataFrame({"a": np.arange(ROWS) / 2, "patient": mixed}))[1].cautions
+
+
+def test_how_columns_became_inputs_is_said(tmp_path):
+    numbers = [None, None, *np.arange(ROWS - 2) / 2]
+    table = pd.DataFrame({"a": numbers, "b": numbers[::-1], "city": TARGET, "label": ["u", "v"] * (ROWS // 2)})
+    table.to_csv(tmp_path / "t.csv", index=False)
+    dataset = load(DataConfig(name=str(tmp_path / "t.csv")), 1, 0)
+    assert dataset.x.shape == (ROWS, 5)
+    assert dataset.remarks.notes[-1] == (
+        "inputs: 5, of 3 columns; numbers have mean 0 and deviation 1 over the training rows; missing ones are the "
+        "mean: a (2), b (2); each value of a category is an input of 0 or 1: city (3)"
+    )

@@ -132,7 +132,7 @@ def test_row_names_as_r_writes_them_are_left_out(table):
     ],
 )
 def test_lines_with_more_fields_than_names_are_refused(table, text):
-    with pytest.raises(DataError, match=r"the header names 3 columns, and lines have \d to \d fields"):
+    with pytest.raises(DataError, match=r"the header names 3 columns, and lines have up to \d fields"):
         table(text)
 
 
@@ -174,3 +174,14 @@ def test_tables_of_a_folder_that_are_not_read_are_said(tmp_path):
         (tmp_path / f"{name}.csv").write_text("a,label\n0.5,x\n1.5,y\n")
     (caution,) = load(DataConfig(name=str(tmp_path)), 1, 0).remarks.cautions
     assert caution.endswith("val.csv is not read.")
+
+
+def test_a_line_for_spreadsheets_is_no_header(table):
+    with pytest.raises(DataError, match="its first line, sep=;, is one for spreadsheets, and names no columns"):
+        table(["sep=;", *lines(";")])
+
+
+def test_a_key_of_json_is_there_once(tmp_path):
+    (tmp_path / "t.jsonl").write_text('{"a": 1, "a": 2, "label": 0}\n{"a": 3, "label": 1}\n')
+    with pytest.raises(DataError, match=r"cannot be read as jsonl \(the key 'a' is there twice\)"):
+        load(DataConfig(name=str(tmp_path / "t.jsonl")), 1, 0)

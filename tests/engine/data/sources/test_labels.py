@@ -67,8 +67,14 @@ def test_a_total_of_several_rows_is_a_class():
     assert numbered(["cat", "total", "total"]).names == ["cat", "total"]
 
 
-def test_a_negative_label_beside_two_is_said():
-    assert "-1 is read as a class" in numbered([-1, 0, 1]).remarks.cautions[0]
+@pytest.mark.parametrize(
+    ("labels", "odd"), [([-1, 0, 1], "-1"), (["cat", "None", "dog"], "None"), (["a", "b", "unknown"], "unknown")]
+)
+def test_a_class_that_may_be_none_is_said(labels, odd):
+    others = ", ".join(str(label) for label in labels if str(label) != odd)
+    (caution,) = numbered(labels).remarks.cautions
+    assert f"the label {odd} is read as a class, beside {others}. data.no_label=LABEL" in caution
+    assert not numbered(labels, no_label=odd).remarks.cautions
 
 
 @pytest.mark.parametrize(

@@ -142,3 +142,12 @@ def test_reports_know_what_to_do_with_text(reviews):
     assert summary(made)["samples"] == 8
     Console(file=io.StringIO()).print(table(made))
     assert plot(made, reviews / "who.png").stat().st_size > 0
+
+
+def test_what_became_of_words_is_said(tmp_path):
+    texts = ["a b c d", "a b c", "今天 a"] * 4
+    pd.DataFrame({"text": texts, "label": [0, 1] * 6}).to_csv(tmp_path / "t.csv", index=False)
+    notes = read(tmp_path, "t.csv", length=3).remarks.notes
+    said = "text: 6 words are told apart (data.vocabulary), a letter of a script without blanks being one"
+    assert f"{said}; 4 of 12 texts are cut to 3 words (data.length)" in notes
+    assert said in read(tmp_path, "t.csv", length=4).remarks.notes
