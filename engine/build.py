@@ -51,12 +51,7 @@ def build_world(config: RunConfig, given: Given = NOTHING) -> World:
         StrataError: when they do not fit together.
     """
     kind, seed, clients = config.method_class, config.seed, config.clients.count
-    teams = config.teams.count if issubclass(kind, TieredAlgorithm) else 0
-    if given.team_schedule is not None and not teams:
-        raise ConfigError(
-            f"team_schedule={given.team_schedule!r:.80}: {config.algorithm} has no teams. Give schedule=, which says "
-            "how long servers wait for their clients."
-        )
+    teams = _teams(config, given)
 
     def updates(dataset: Dataset, rows: Sequence[ClientData]) -> NDArray[np.float32]:
         spec = spec_of(config.model, dataset.input_shape, dataset.classes)
@@ -106,6 +101,18 @@ def build_world(config: RunConfig, given: Given = NOTHING) -> World:
     _require_served(world)
     _ = world.metrics  # one that is not there is said now, and not by an actor
     return protected(config, world)
+
+
+def _teams(config: RunConfig, given: Given) -> int:
+    """How many teams there are; 0 in a flat method, for which a schedule of teams is refused."""
+    if issubclass(config.method_class, TieredAlgorithm):
+        return config.teams.count
+    if given.team_schedule is not None:
+        raise ConfigError(
+            f"team_schedule={given.team_schedule!r:.80}: {config.algorithm} has no teams. Give schedule=, which says "
+            "how long servers wait for their clients."
+        )
+    return 0
 
 
 def _require_short(method: Method, name: str) -> None:

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,10 +48,11 @@ def label_skew(counts_CK: NDArray[np.int64]) -> NDArray[np.float64]:
 def fitting(federated: FederatedData) -> Fitting:
     """The clients as :func:`table` has them, with fewer columns where the terminal is narrow; numbers are never cut."""
     left_out = ((), ("entropy", "largest", "targets"), ("entropy", "largest", "targets", "team", "classes"))
-    tables = [table(federated) for _ in left_out]
+    whole = table(federated)
+    tables = [copy(whole) for _ in left_out]
     for one, headers in zip(tables, left_out, strict=True):
-        one.columns = [column for column in one.columns if column.header not in headers]
-        one.caption = one.caption if not headers else None
+        one.columns = [column for column in whole.columns if column.header not in headers]
+        one.caption = whole.caption if not headers else None
     return Fitting(tables)
 
 

@@ -90,7 +90,7 @@ class Recovery:
         self._notify(f"lost: {error}")
         self._go_back_in_time(session)
         self.survived.append(Survived(round, str(error), session.round, time.perf_counter() - began))
-        self._notify(f"going on from round {session.round}: all actors were started again")
+        self._notify(f"going on from round {session.round}: all actors began again")
 
     def _go_back_in_time(self, session: Session) -> None:
         """Go back, again and again for a while: Ray needs some seconds to know that a node is gone.

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ray import ObjectRef
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
-from strata.engine.errors import ActorDiedError, ActorStartError, SlowStartError
+from strata.engine.errors import ActorDiedError, ActorStartError, SlowStartError, StrataError
 from strata.engine.method.find import MAIN
 from strata.engine.rounds.clients import ClientHost
 from strata.engine.rounds.pools import ClientPool
@@ -100,12 +100,13 @@ class Actors:
         self.handles, self._places = [], []
 
     def keep_the_living(self) -> None:
-        """End those actors that do not answer at once; all of them where none does."""
+        """End those actors that do not answer at once; all of them where none does, or Ray itself does not."""
         alive = [False] * len(self.handles)
         if self.handles and ray.is_initialized():
-            refs: list[ObjectRef[bool]] = [process.ready.remote() for process in self.handles]
-            ray.wait(refs, num_returns=len(refs), timeout=ANSWER_S)
-            alive = [_answers(ref) for ref in refs]
+            with suppress(RayError):
+                refs: list[ObjectRef[bool]] = [process.ready.remote() for process in self.handles]
+                ray.wait(refs, num_returns=len(refs), timeout=ANSWER_S)
+                alive = [_answers(ref) for ref in refs]
         self._end(*compress(self.handles, map(not_, alive)))
         self.handles, self._places = list(compress(self.handles, alive)), list(compress(self._places, alive))
 
@@ -146,6 +147,8 @@ class Actors:
                 "ray.start_timeout_s."
             ) from None
         except RayTaskError as error:
+            if not isinstance(error.cause, StrataError):  # a new process would have died of it
+                raise ActorStartError(f"an actor could not begin again: {error.cause!r}") from None
             raise_cause(error)
         except RayActorError as error:
             kind = ActorStartError if raised_at_start(error) else ActorDiedError

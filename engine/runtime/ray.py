@@ -45,10 +45,7 @@ class RayRuntime(Actors):
 
     def retire(self) -> None:
         """End those actors that do not answer; where none does, all of them, and Ray as :meth:`close` does."""
-        try:
-            self.keep_the_living()
-        except RayError:  # Ray itself does not answer
-            self.close()
+        self.keep_the_living()
         if not self.handles:
             self.close()
 

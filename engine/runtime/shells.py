@@ -33,6 +33,9 @@ class Shell:
         self._term = term
         self._held: object = None
         self._refused: StrataError | None = None
+        self._make(make, arguments)
+
+    def _make(self, make: Callable[..., object], arguments: Iterable[object]) -> None:
         try:
             self._held = make(*arguments)
         except StrataError as error:
@@ -44,8 +47,9 @@ class Shell:
         Raises:
             StrataError: what the start was refused for.
         """
-        self._held = None  # what it has need not be there twice
-        Shell.__init__(self, term, make, *arguments)
+        # What is held goes first: it need not be there twice.
+        self._term, self._held, self._refused = term, None, None
+        self._make(make, arguments)
         return self.ready()
 
     def ask(self, term: int, verb: str, arguments: Iterable[object], *shared: object) -> object:

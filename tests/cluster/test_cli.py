@@ -156,7 +156,7 @@ def test_an_actor_that_dies_is_started_again_on_a_ray_of_the_runs_own(tmp_path):
     victim = next(pid for pid in family(process.pid) if b"ray::Shell" in Path(f"/proc/{pid}/cmdline").read_bytes())
     os.kill(victim, signal.SIGKILL)
     out = finish(process)
-    assert "all actors were started again" in out
+    assert "all actors began again" in out
     assert "failures survived" in out
     rounds = [json.loads(line)["round"] for line in (only_run(tmp_path) / "metrics.jsonl").read_text().splitlines()]
     assert rounds == list(range(1, 41))

@@ -91,7 +91,7 @@ def _raw(arrays: Arrays, path: Path, config: DataConfig) -> Raw:
     for name, array in (("y", first), ("client", client), ("test", test)):
         if array is not None and array.shape != (len(x),):
             raise DataError(f"{path}: {name} has shape {array.shape}, expected ({len(x)},) as X has {len(x)} rows.")
-    natural, said = (None, Remarks()) if client is None else client_names(client, str(path))
+    natural, said = client_names(client, str(path))
     x, shape = channels_first(x, config.layout)
     remarks += said + shape
     if test is not None and flags is None:

@@ -110,10 +110,9 @@ def _columns(rows: "Table", test: NDArray[np.bool_] | None, config: DataConfig, 
     if absent:
         raise DataError(f"{where}: {absent} of {len(rows)} rows have no picture in {images[0]!r}. Remove those rows.")
     x, remarks = stack_pictures(rows[images[0]], [f"{where} row {row}" for row in range(len(rows))], config.resize)
-    natural = None
-    if config.client_column:
-        natural, said = client_names(np.array(rows[config.client_column][:], object), where)
-        remarks += said
+    named = config.client_column
+    natural, said = client_names(np.array(rows[named][:], object) if named else None, where)
+    remarks += said
     return Raw(
         x=x,
         labels=np.stack([np.array(rows[column][:]) for column in targets], 1)[

@@ -69,12 +69,16 @@ def distinct_keys(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
     return made
 
 
-def client_names(clients: NDArray[np.generic], where: str) -> tuple[NDArray[np.generic], Remarks]:
+def client_names(clients: NDArray[np.generic] | None, where: str) -> tuple[NDArray[np.generic] | None, Remarks]:
     """Names of the samples' clients ``(N,)`` as text, without blanks at either end; whole numbers on the disk stay.
+
+    None where there are none.
 
     Raises:
         DataError: if a sample has no client, which ``where`` then names.
     """
+    if clients is None:
+        return None, Remarks()
     if isinstance(clients, np.memmap) and clients.dtype.kind in "iu":
         return np.asarray(clients), Remarks()  # a tenth of the memory
     missing = 0

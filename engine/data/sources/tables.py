@@ -190,16 +190,12 @@ def from_frame(
         DataError: naming the column that is not there, holds free text, or is of a kind that has no encoding.
     """
     remarks = remarks or Remarks()
-    columns = [str(column) for column in frame.columns]
-    frame = frame.set_axis(columns, axis=1)
-    hint = "".join(f" {caution}" for caution in remarks.cautions)
-    targets = target_columns(columns, config, where, hint)
+    frame = frame.set_axis(columns := [str(column) for column in frame.columns], axis=1)
+    targets = target_columns(columns, config, where, "".join(f" {caution}" for caution in remarks.cautions))
     _require_labels(frame, targets, where)
     train = np.ones(len(frame), bool) if test is None else ~test
-    client = None
-    if config.client_column:
-        client, said = client_names(frame[config.client_column].to_numpy(dtype=object), where)
-        remarks += said
+    client, said = client_names(frame[config.client_column].to_numpy(object) if config.client_column else None, where)
+    remarks += said
     inputs, vocabulary = frame[input_columns(columns, config, where)], 0
     x: NDArray[np.generic]
     vectors = not config.text and _holds_lists(inputs)

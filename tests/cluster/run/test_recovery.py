@@ -67,7 +67,7 @@ def test_a_session_goes_back_to_the_newest_checkpoint(made, lines):
     assert (survived.round, survived.back_to) == (8, 6)
     assert lines == [
         "lost: client 3, round 8: the actor's process ended: killed.",
-        "going on from round 6: all actors were started again",
+        "going on from round 6: all actors began again",
     ]
 
 

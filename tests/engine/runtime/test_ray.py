@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import ray
+from ray.exceptions import RayTaskError
 
 from strata.engine.data.dataset import Dataset
 from strata.engine.data.mapped import open_mapped
+from strata.engine.errors import ActorStartError, ConfigError
 from strata.engine.runtime.ray import RayRuntime, describe_data
 
 
@@ -53,3 +55,18 @@ def test_how_data_reach_nodes_is_said_with_bytes(tmp_path):
         f"60 bytes are read by each node from its own {tmp_path}; "
         "40 bytes went through the object store, once to each of 2 nodes"
     )
+
+
+@pytest.mark.parametrize(
+    ("cause", "raised"), [(MemoryError("of 3 GiB"), ActorStartError), (ConfigError("no such layer"), ConfigError)]
+)
+def test_what_keeps_a_living_process_from_beginning_again_is_named(monkeypatch, cause, raised):
+    made = object.__new__(RayRuntime)
+    made._begun = ["ref"]
+
+    def broken(refs, timeout):
+        raise RayTaskError("begin_again", "Traceback", cause)
+
+    monkeypatch.setattr(ray, "get", broken)
+    with pytest.raises(raised, match=str(cause)):
+        made._await(1.0)
