@@ -9,46 +9,43 @@ company. What cannot go together is answered by :class:`~strata.engine.training.
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from cachetools import LRUCache
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from strata.engine.data.dataset import Dataset, IntArray
 from strata.engine.errors import TrainingError
 from strata.engine.evaluation.counts import paired, pairs_of
 from strata.engine.evaluation.measures import evaluated, further
 from strata.engine.method.losses import Batch
-from strata.engine.method.requests import AdamW, Answer, Evaluate, Evaluation, Gradient, Sgd, Train
+from strata.engine.method.requests import Answer, Evaluate, Evaluation, Gradient, Train
 from strata.engine.params import Params
+from strata.engine.training.abreast.descents import Descended, descend, joined
+from strata.engine.training.abreast.slopes import mean_gradients
+from strata.engine.training.abreast.threads import Threads
 from strata.engine.training.batches import AHEAD, GRADIENT_ROWS, Rows, batch_sizes, gradient_sizes, plan_all, step_sizes
-from strata.engine.training.descent import Corrections, Descent, Pulls
 from strata.engine.training.flops import COUNTS, set_modes
 from strata.engine.training.lanes import (
     LEAST,
-    SHRINK,
     Lanes,
-    apart,
     at_least,
     in_order,
     lay,
-    means,
     padded,
     side_by_side,
-    to_width,
 )
 from strata.engine.training.modules import Modules, slots
 from strata.engine.training.sequential import Sequential
-from strata.engine.training.slopes import mean_gradients
-from strata.engine.training.stacked import Names, Operations, gradients, logits
+from strata.engine.training.stacked import Operations, logits
 from strata.engine.training.together import Togetherness, kind_of
 from strata.engine.training.trainer import (
     Asked,
     Broken,
-    are_finite,
     differentiated,
     ended,
     out_of_memory,
@@ -81,6 +78,7 @@ class Batched:
         self._evaluation_batch, self._one_class = evaluation_batch, dataset.one_class
         self._costs: LRUCache[Hashable, tuple[int, int]] = LRUCache(COSTS_KEPT)
         self._together = Togetherness(self._modules, self._rows)
+        self._threads = Threads(torch.get_num_threads() if self._device.type == "cpu" else 1)
         self._row_bytes = 4 * max(1, dataset.x[0].size if len(dataset.x) else 1)
 
     def answer(self, asked: Sequence[Asked]) -> list[Answered]:
@@ -145,25 +143,34 @@ class Batched:
         order = sorted(range(len(group)), key=lambda place: -len(plans[place]))
         lanes = self._laid(group, plans, order, width)
         ahead = self._laid(group, plan_all(planned, AHEAD), order, width) if first.look_ahead else None
-        held, losses_SN = self._descend([group[place] for place in at_least(order)], lanes, ahead)
-        # Each client gets memory of its own: what it keeps must not keep that of the others.
-        taken = {name: apart(held[name]) for name in first.start}
-        finite = {name: are_finite(held[name]) for name in taken}
-        totals, usual = _sums(losses_SN, lanes.steps), np.all(np.isfinite(losses_SN), 0).tolist()
+        module, moving = self._modules.bare(first.model), self._together.moving(group[0])
+        set_modes(module, first.frozen)
+        requests = [_train(group[place]) for place in at_least(order)]
+
+        def descended(block: slice) -> Descended:
+            second = ahead and ahead.part(block)
+            return descend(requests[block], lanes.part(block), second, module, moving, self._operations)
+
+        blocks = self._blocks(len(requests), width)
+        made = joined(self._threads.map(descended, blocks))
+        totals, usual = _sums(made.losses, lanes.steps), np.all(np.isfinite(made.losses), 0).tolist()
         answers: dict[int, Answered] = {}
         kind = kind_of(first)
         for lane, place in enumerate(order):
-            one, steps = group[place], lanes.steps[lane]
+            one, steps, infinite = group[place], lanes.steps[lane], made.infinite[lane]
             self._count(one, kind)
-            params = {name: values[lane] for name, values in taken.items()}
-            infinite = [name for name in params if not finite[name][lane]]
             try:
                 if infinite or not usual[lane]:
-                    refuse_infinite(losses_SN[:steps, lane], infinite, one.where)
-                answers[place] = ended(params, steps, totals[lane], one.work)
+                    refuse_infinite(made.losses[:steps, lane], infinite, one.where)
+                answers[place] = ended(made.params[lane], steps, totals[lane], one.work)
             except TrainingError as error:
                 answers[place] = Broken(error)
         return [answers[place] for place in range(len(group))]
+
+    def _blocks(self, lanes: int, width: int) -> list[slice]:
+        """The blocks in which lanes are computed that see ``width`` rows in a step; all of them at once on a GPU."""
+        on_cpu = self._device.type == "cpu"
+        return self._threads.blocks(lanes, width * self._row_bytes) if on_cpu else [slice(0, lanes)]
 
     def _laid(self, group: Sequence[Asked], plans: Sequence[Sequence[IntArray]], order: list[int], width: int) -> Lanes:
         """The lanes of a group's clients, in this order, which see what is planned for each."""
@@ -187,71 +194,6 @@ class Batched:
         one.work.flops += flops
         one.work.samples += samples
 
-    def _descend(self, group: Sequence[Asked], lanes: Lanes, ahead: Lanes | None) -> tuple[Params, FloatArray]:
-        """Train; gives the parameters ``(N, ...)`` by name after each lane's last step, and the losses ``(S, N)``.
-
-        ``ahead``: the first batches of steps that look ahead.
-        """
-        requests = [_train(one) for one in group]
-        first, moving = requests[0], self._together.moving(group[0])
-        module = self._modules.bare(first.model)
-        set_modes(module, first.frozen)
-        held = side_by_side(slots(module), [request.start for request in requests], self._device)
-        constants = side_by_side(first.constants, [request.constants for request in requests], self._device)
-        names = Names(moving, tuple(name for name in held if name not in moving), tuple(constants))
-        tensors = [*(held[name] for name in (*moving, *names.still)), *constants.values()]
-        assert isinstance(first.optimizer, Sgd | AdamW)
-        optimizer = Descent(first.optimizer, tensors[: len(moving)])
-        corrections = self._corrections(requests, held, moving)
-        pulls = Pulls([self._pull(requests, number, held, moving) for number in range(len(first.pull))])
-        losses: list[Tensor] = []
-        width = active = 0
-        with torch.no_grad():
-            for step, alive in enumerate(lanes.active):
-                if alive <= SHRINK * width or not width:
-                    width = max(alive, LEAST)
-                    operands = [tensor[:width] for tensor in tensors]
-                    operation = self._operations.get(
-                        (kind_of(first), names.moving),
-                        lambda: gradients(module, first.loss, names),
-                        [*lanes.batch(step, width), *operands],
-                        module,
-                    )
-                if alive != active:
-                    active = alive
-                    optimizer.narrow(active)
-                    pulls.narrow(active)
-                    corrections.narrow(active)
-                moved = operands
-                if ahead is not None:
-                    *slopes, _ = operation(*ahead.batch(step, width), *operands)
-                    stepped = torch._foreach_add(operands[: len(moving)], slopes, alpha=-first.look_ahead)
-                    moved = [*stepped, *operands[len(moving) :]]
-                *found, rows = operation(*lanes.batch(step, width), *moved)
-                used = found if active == width else [one[:active] for one in found]
-                factor = first.schedule(step, len(lanes.active)) if first.schedule else 1.0
-                optimizer.step(corrections.added(pulls.added(used)), factor)
-                losses.append(to_width(rows, len(group)))
-        return held, means(torch.stack(losses), lanes.weights)
-
-    def _corrections(self, requests: Sequence[Train], held: Params, moving: Sequence[str]) -> Corrections:
-        """The corrections of all lanes, and to which norm each lane's gradients are scaled down."""
-        first = requests[0]
-        places = [place for place, name in enumerate(moving) if name in first.correction]
-        values = {moving[place]: held[moving[place]] for place in places}
-        added = side_by_side(values, [request.correction for request in requests], self._device)
-        return Corrections(places, list(added.values()), first.clip_norm, lanes=True)
-
-    def _pull(
-        self, requests: Sequence[Train], number: int, held: Params, moving: Sequence[str]
-    ) -> tuple[list[int], list[Tensor], list[Tensor], float]:
-        """A pull of all lanes: the places of what it moves, those parameters, where to, and how strongly."""
-        to = requests[0].pull[number].to
-        places = [place for place, name in enumerate(moving) if name in to]
-        values = {moving[place]: held[moving[place]] for place in places}
-        towards = side_by_side(values, [request.pull[number].to for request in requests], self._device)
-        return places, list(values.values()), list(towards.values()), requests[0].pull[number].strength
-
     def _differentiate(self, group: Sequence[Asked]) -> list[Answered]:
         width = padded(len(group[0].rows), GRADIENT_ROWS)
         plans = [in_order(len(one.rows), width) for one in group]
@@ -259,15 +201,19 @@ class Batched:
         ordered, moving = [group[place] for place in at_least(order)], self._together.moving(group[0])
         module = self._modules.bare(group[0].request.model).eval()
         lanes = self._laid(group, plans, order, width)
-        found, totals = mean_gradients(ordered, lanes, module, moving, self._operations)
-        taken = {name: apart(value) for name, value in found.items()}
+
+        def found(block: slice) -> list[tuple[Params, float]]:
+            return mean_gradients(ordered[block], lanes.part(block), module, moving, self._operations)
+
+        blocks = self._blocks(len(ordered), width)
+        made = chain.from_iterable(self._threads.map(found, blocks))
         answers: dict[int, Answered] = {}
         kind = kind_of(group[0].request)
-        for lane, place in enumerate(order):
-            one, gradient = group[place], {name: values[lane] for name, values in taken.items()}
+        for place, (gradient, total) in zip(order, made, strict=False):  # a lone client was computed twice
+            one = group[place]
             self._count(one, kind)
             try:
-                answers[place] = differentiated(gradient, float(totals[lane]), len(one.rows), one.where)
+                answers[place] = differentiated(gradient, total, len(one.rows), one.where)
             except TrainingError as error:
                 answers[place] = Broken(error)
         return [answers[place] for place in range(len(group))]
@@ -276,14 +222,20 @@ class Batched:
         width = padded(len(group[0].rows), self._evaluation_batch)
         plans = [in_order(len(one.rows), width) for one in group]
         order = sorted(range(len(group)), key=lambda place: -len(plans[place]))
-        chosen = at_least(order)
-        requests = [_evaluate(group[place]) for place in chosen]
-        lanes = self._laid(group, plans, order, width)
-        module = self._modules.bare(requests[0].model).eval()
+        ordered, lanes = [group[place] for place in at_least(order)], self._laid(group, plans, order, width)
+        module = self._modules.bare(group[0].request.model).eval()
+        blocks = self._blocks(len(ordered), width)
+        counted = self._threads.map(lambda block: self._scored(ordered[block], lanes.part(block), module), blocks)
+        made = dict(zip(order, chain.from_iterable(counted), strict=False))  # a lone client was computed twice
+        return [made[place] for place in range(len(group))]
+
+    def _scored(self, group: Sequence[Asked], lanes: Lanes, module: nn.Module) -> list[Answered]:
+        """The evaluations of a block of lanes, in their order."""
+        requests = [_evaluate(one) for one in group]
         held = side_by_side(slots(module), [request.params for request in requests], self._device)
-        correct, loss = np.zeros(len(chosen), np.int64), np.zeros(len(chosen))
-        pairs: list[list[IntArray]] = [[] for _ in chosen]
-        kept: list[list[tuple[Tensor, Tensor]]] = [[] for _ in chosen]  # outputs and targets, where all are needed
+        correct, loss = np.zeros(len(group), np.int64), np.zeros(len(group))
+        pairs: list[list[IntArray]] = [[] for _ in group]
+        kept: list[list[tuple[Tensor, Tensor]]] = [[] for _ in group]  # outputs and targets, where all are needed
         with torch.no_grad():  # under inference mode other operations would be recorded than in training
             for step, alive in enumerate(lanes.active):
                 lanes_now = max(alive, LEAST)
@@ -307,11 +259,11 @@ class Batched:
                 if requests[0].pairs:
                     for lane, (own, used) in enumerate(zip(paired(y, predicted), counts.cpu().numpy(), strict=True)):
                         pairs[lane].append(own[:, used])
-        made: dict[int, Answered] = {}
-        for lane, place in enumerate(order):
-            count = Evaluation(int(correct[lane]), len(group[place].rows), float(loss[lane]), pairs_of(pairs[lane]))
-            made[place] = self._completed(count, group[place], kept[lane]) if kept[lane] else count
-        return [made[place] for place in range(len(group))]
+        made: list[Answered] = []
+        for lane, one in enumerate(group):
+            count = Evaluation(int(correct[lane]), len(one.rows), float(loss[lane]), pairs_of(pairs[lane]))
+            made.append(self._completed(count, one, kept[lane]) if kept[lane] else count)
+        return made
 
     def _completed(self, count: Evaluation, one: Asked, kept: Sequence[tuple[Tensor, Tensor]]) -> Answered:
         """An evaluation with what is made of all of a client's outputs and targets."""

@@ -24,8 +24,49 @@ do not depend on them."""
 STEP_BYTES, ROW_BYTES = 120, 8
 """What the plan of a step takes: an array, and a number for each row of its batch."""
 
+SEEN_ONCE = 1.5
+"""How often rows are seen on average, at most, for each step to fetch its own; else all are fetched at once."""
+
 GATHERED_BYTES = 40 * 2**20
 """Inputs of cohorts, as models take them, that are kept from one call to the next, at most."""
+
+READY_BYTES = 256 * 2**20
+"""Inputs of a data set, as models take them, up to which each sample is made ready once and kept."""
+
+Fetch = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Gives inputs and targets by numbers (n,)."""
+
+
+class Ready:
+    """Samples as models take them: each is made ready when it is first asked for, and kept."""
+
+    def __init__(self, n: int, make: Callable[[IntArray], tuple[Tensor, Tensor]]) -> None:
+        """``n``: samples of the data set; ``make``: gives those of some rows."""
+        self._make, self._places, self._held = make, np.full(n, -1, np.int32), 0
+        self._x, self._y = torch.empty(0), torch.empty(0)
+
+    def places(self, rows: IntArray) -> IntArray:
+        """Where the samples of ``rows`` (n,) lie."""
+        found = self._places[rows]
+        if (found < 0).any():
+            new = rows[found < 0]
+            # In the order in which they are asked for: those of a client lie together, and so in few pages of memory.
+            self._add(new[np.sort(np.unique(new, return_index=True)[1])])
+            found = self._places[rows]
+        return found.astype(np.int64)
+
+    def _add(self, rows: IntArray) -> None:
+        x, y = self._make(rows)
+        if not self._held:  # the system gives memory where it is first written
+            self._x, self._y = (one.new_empty((len(self._places), *one.shape[1:])) for one in (x, y))
+        after = self._held + len(rows)
+        self._x[self._held : after], self._y[self._held : after] = x, y
+        self._places[rows] = np.arange(self._held, after)
+        self._held = after
+
+    def fetch(self, places: Tensor) -> tuple[Tensor, Tensor]:
+        """The samples that lie at some places (n,)."""
+        return _select(self._x, self._y, places)
 
 
 class Rows:
@@ -43,6 +84,10 @@ class Rows:
         self._shift, self._scale, self._tokens = dataset.shift, dataset.scale, dataset.vocabulary > 0
         self.device = device
         self._kept: LRUCache[bytes, tuple[Tensor, Tensor]] = LRUCache(GATHERED_BYTES, lambda kept: int(kept[0].nbytes))
+        kept = (
+            self._range is not None and not self._mapped and device.type == "cpu" and 4 * dataset.x.size <= READY_BYTES
+        )
+        self._ready = Ready(len(dataset.x), self.fetch) if kept else None
 
     def fetch(self, rows: IntArray | Tensor) -> tuple[Tensor, Tensor]:
         """The samples of ``rows`` (n,): inputs (n, ...) ready for a model, and targets (n, ...), on its device.
@@ -62,7 +107,18 @@ class Rows:
             x = x.div_(high - low).sub_(self._shift).div_(self._scale)
         return x, y
 
-    def gathered(self, rows: IntArray) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    def numbered(self, rows: IntArray, seen: int) -> tuple[IntArray, Fetch]:
+        """A number (n,) for each of ``rows``, and what gives samples by these; the fastest way to see so many of them.
+
+        All that is made ready for it is made now; what it gives can be asked by several threads.
+        """
+        if self._ready is not None:
+            return self._ready.places(rows), self._ready.fetch
+        if seen <= SEEN_ONCE * len(rows):
+            return rows, self.fetch
+        return np.arange(len(rows)), self.gathered(rows)
+
+    def gathered(self, rows: IntArray) -> Fetch:
         """A function like :meth:`fetch` by positions among ``rows`` (n,), all of which are fetched now.
 
         They are kept for the next time as long as there is room: a cohort is often the same again.

@@ -3,7 +3,7 @@
 # N lanes, S steps of the longest lane, P rows of a filled batch
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,16 +15,13 @@ from torch import Tensor
 
 from strata.engine.data.dataset import IntArray
 from strata.engine.method.losses import Batch
-from strata.engine.training.batches import Rows
+from strata.engine.training.batches import Fetch, Rows
 
 LEAST = 2
 """Lanes that are computed at least: torch takes another way for a single one, which gives other bits."""
 
 SHRINK = 0.75
 """The share of the lanes still at work below which those that are done are no longer computed along."""
-
-SEEN_ONCE = 1.5
-"""How often rows are seen on average, at most, for each step to fetch its own; else all are fetched at once."""
 
 
 def padded(n: int, most: int) -> int:
@@ -92,9 +89,14 @@ class Lanes:
     """
 
     index: Tensor
-    fetch: Callable[[Tensor], tuple[Tensor, Tensor]]
+    fetch: Fetch
     weights: Tensor
     steps: Sequence[int]
+
+    def part(self, block: slice) -> "Lanes":
+        """Some lanes that follow each other."""
+        steps = self.steps[block]
+        return Lanes(self.index[: steps[0], block], self.fetch, self.weights[: steps[0], block], steps)
 
     def batch(self, step: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
         """Inputs and targets (width, P, ...) and weights (width, P) of a step of the first ``width`` lanes."""
@@ -131,9 +133,8 @@ def lay(rows: Rows, of: Sequence[IntArray], plans: Sequence[Sequence[IntArray]],
         _spread(seen, np.array(sizes), lanes, index, weights)
     everything = np.concatenate(of)
     weighed = torch.from_numpy(weights).to(rows.device)
-    if index.size <= SEEN_ONCE * len(everything):
-        return Lanes(torch.from_numpy(everything[index]).to(rows.device), rows.fetch, weighed, steps)
-    return Lanes(torch.from_numpy(index).to(rows.device), rows.gathered(everything), weighed, steps)
+    numbers, fetch = rows.numbered(everything, index.size)
+    return Lanes(torch.from_numpy(numbers[index]).to(rows.device), fetch, weighed, steps)
 
 
 def _spread(

@@ -8,6 +8,7 @@ that they come to are recorded once (:mod:`~strata.engine.training.replay.tape`)
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from threading import Lock
 
 import torch
 from cachetools import LRUCache
@@ -87,11 +88,12 @@ def _prefixed(names: Sequence[str], tensors: Sequence[Tensor]) -> dict[str, Tens
 
 
 class Operations:
-    """Operations, recorded when they are first asked for."""
+    """Operations, recorded when they are first asked for, by whichever thread."""
 
     def __init__(self) -> None:
         """Nothing is recorded yet."""
         self._kept: LRUCache[Hashable, Operation] = LRUCache(OPERATIONS_KEPT)
+        self._one_at_a_time = Lock()
 
     def get(
         self, key: Hashable, make: Callable[[], Operation], operands: Sequence[Tensor], model: nn.Module
@@ -101,8 +103,9 @@ class Operations:
         ``key`` says which operation it is; ``make`` gives it where it is not recorded yet; ``model`` is its model.
         """
         shaped = key, tuple(operand.shape for operand in operands)
-        if shaped not in self._kept:
-            # On copies: what it changes in place is to be changed by its replay, once.
-            copies = [operand.clone() for operand in operands]
-            self._kept[shaped] = record(make(), copies, model.buffers())
-        return self._kept[shaped]
+        with self._one_at_a_time:
+            if shaped not in self._kept:
+                # On copies: what it changes in place is to be changed by its replay, once.
+                copies = [operand.clone() for operand in operands]
+                self._kept[shaped] = record(make(), copies, model.buffers())
+            return self._kept[shaped]

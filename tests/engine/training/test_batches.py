@@ -55,3 +55,27 @@ def test_of_cohorts_that_are_kept_the_last_used_stay_as_far_as_there_is_room(mon
     for cohort in ([1, 2], [3, 4], [1, 2], [5, 6], [1, 2], [3, 4]):
         rows.gathered(np.array(cohort))
     assert fetched == [[1, 2], [3, 4], [5, 6], [3, 4]]
+
+
+def test_each_sample_of_a_small_set_is_made_ready_once(monkeypatch):
+    fetched = []
+    fetch = Rows.fetch
+    monkeypatch.setattr(Rows, "fetch", lambda self, wanted: fetched.append(wanted.tolist()) or fetch(self, wanted))
+    rows = Rows(DATA, torch.device("cpu"))
+    for wanted in ([7, 2, 7], [2, 30], [30, 7]):
+        numbers, ready = rows.numbered(np.array(wanted), seen=100)
+        x, y = ready(torch.from_numpy(numbers))
+        assert torch.equal(x, (torch.from_numpy(PIXELS[wanted]).float() / 255 - DATA.shift) / DATA.scale)
+        assert y.tolist() == [row % 7 for row in wanted]
+    assert fetched == [[7, 2], [30]]
+
+
+@pytest.mark.parametrize("seen", [3, 300])
+def test_of_a_large_set_samples_are_fetched_for_their_cohort(monkeypatch, seen):
+    monkeypatch.setattr(batches, "READY_BYTES", 40 * 9 * 4 - 1)
+    rows = Rows(DATA, torch.device("cpu"))
+    numbers, fetch = rows.numbered(np.array([7, 30, 2]), seen)
+    x, y = fetch(torch.from_numpy(numbers[[2, 0]]))
+    assert torch.equal(x, (torch.from_numpy(PIXELS[[2, 7]]).float() / 255 - DATA.shift) / DATA.scale)
+    assert y.tolist() == [2, 0]
+    assert (numbers.tolist() == [7, 30, 2]) == (seen == 3)

@@ -8,14 +8,13 @@ from typing import cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from strata.engine.method.requests import Gradient
 from strata.engine.params import Params
 from strata.engine.training.descent import scaled
 from strata.engine.training.flops import select_trainable
-from strata.engine.training.lanes import LEAST, Lanes, side_by_side
+from strata.engine.training.lanes import LEAST, Lanes, apart, side_by_side
 from strata.engine.training.modules import slots
 from strata.engine.training.stacked import Names, Operations, gradients
 from strata.engine.training.together import kind_of
@@ -28,8 +27,8 @@ def mean_gradients(
     module: nn.Module,
     moving: Sequence[str],
     operations: Operations,
-) -> tuple[Params, NDArray[np.float64]]:
-    """The gradient of each lane by parameter, ``(N, ...)``, and the sum of its samples' losses, ``(N,)``.
+) -> list[tuple[Params, float]]:
+    """Of each lane the gradient by parameter, in memory of its own, and the sum of its samples' losses.
 
     Args:
         group: requests for gradients, one a lane, all of one kind.
@@ -58,4 +57,5 @@ def mean_gradients(
             for name, gradient in zip(moving, found, strict=True):
                 sums[name][:alive] += scaled(gradient, shares)[:alive]
             totals[:alive] += rows.to(torch.float64).masked_fill(~counts, 0.0).sum(1).cpu().numpy()[:alive]
-    return sums, totals
+    taken = {name: apart(value) for name, value in sums.items()}
+    return [({name: values[lane] for name, values in taken.items()}, float(total)) for lane, total in enumerate(totals)]

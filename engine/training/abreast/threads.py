@@ -1,0 +1,54 @@
+"""Blocks of lanes: how many clients are computed at once, and on which threads of the process.
+
+# N lanes
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import TypeVar
+
+import torch
+
+from strata.engine.training.lanes import LEAST
+
+R = TypeVar("R")
+
+CACHE_BYTES = 3 * 2**20
+"""Inputs of a step that stay near a core of today's processors until the step has used them."""
+
+WORTH = 8
+"""Lanes for which the Python of a step is worth it; so many are a block, however large their inputs."""
+
+
+class Threads:
+    """The threads of a process, each of which computes a block of lanes at a time.
+
+    No bit rests on how lanes are cut into blocks, nor on who computes which: a lane is the same beside any other.
+    """
+
+    def __init__(self, count: int) -> None:
+        """``count`` of them; they are started when there is something for more than one."""
+        self._count, self._pool = count, None if count == 1 else ThreadPoolExecutor(count, "lanes", _alone)
+
+    def blocks(self, lanes: int, input_bytes: int) -> list[slice]:
+        """Cut lanes, :data:`~.lanes.LEAST` at least, into as many blocks as all threads take equally often.
+
+        ``input_bytes``: inputs of a lane's step; as many lanes are a block as :data:`CACHE_BYTES` hold.
+        """
+        most = max(WORTH, CACHE_BYTES // max(1, input_bytes))
+        turns = -(-lanes // (most * self._count))
+        count = min(turns * self._count, lanes // LEAST)
+        ends = [lanes * number // count for number in range(count + 1)]
+        return [slice(first, last) for first, last in pairwise(ends)]
+
+    def map(self, compute: Callable[[slice], R], blocks: list[slice]) -> list[R]:
+        """What is computed for each block, in their order; the error of the first that breaks is raised."""
+        if self._pool is None or len(blocks) == 1:
+            return [compute(block) for block in blocks]
+        return list(self._pool.map(compute, blocks))
+
+
+def _alone() -> None:
+    """A thread of these computes by itself: torch's own threads would wait for each other, and change bits."""
+    torch.set_num_threads(1)
