@@ -151,7 +151,7 @@ class Batched:
             second = ahead and ahead.part(block)
             return descend(requests[block], lanes.part(block), second, module, moving, self._operations)
 
-        blocks = self._blocks(len(requests), width)
+        blocks = self._blocks(group[0], len(requests), width)
         made = joined(self._threads.map(descended, blocks))
         totals, usual = _sums(made.losses, lanes.steps), np.all(np.isfinite(made.losses), 0).tolist()
         answers: dict[int, Answered] = {}
@@ -167,10 +167,14 @@ class Batched:
                 answers[place] = Broken(error)
         return [answers[place] for place in range(len(group))]
 
-    def _blocks(self, lanes: int, width: int) -> list[slice]:
-        """The blocks in which lanes are computed that see ``width`` rows in a step; all of them at once on a GPU."""
-        on_cpu = self._device.type == "cpu"
-        return self._threads.blocks(lanes, width * self._row_bytes) if on_cpu else [slice(0, lanes)]
+    def _blocks(self, one: Asked, lanes: int, width: int) -> list[slice]:
+        """The blocks in which lanes like ``one`` are computed, which sees ``width`` rows in a step; one on a GPU."""
+        if self._device.type != "cpu":
+            return [slice(0, lanes)]
+        passes = 1 if isinstance(one.request, Evaluate) else 3  # the way back costs about twice the way forth
+        x, _ = self._rows.fetch(one.rows[:1])
+        flops = passes * width * self._flops.forward(one.request.model, x)
+        return self._threads.blocks(lanes, width * self._row_bytes, flops)
 
     def _laid(self, group: Sequence[Asked], plans: Sequence[Sequence[IntArray]], order: list[int], width: int) -> Lanes:
         """The lanes of a group's clients, in this order, which see what is planned for each."""
@@ -205,7 +209,7 @@ class Batched:
         def found(block: slice) -> list[tuple[Params, float]]:
             return mean_gradients(ordered[block], lanes.part(block), module, moving, self._operations)
 
-        blocks = self._blocks(len(ordered), width)
+        blocks = self._blocks(group[0], len(ordered), width)
         made = chain.from_iterable(self._threads.map(found, blocks))
         answers: dict[int, Answered] = {}
         kind = kind_of(group[0].request)
@@ -224,7 +228,7 @@ class Batched:
         order = sorted(range(len(group)), key=lambda place: -len(plans[place]))
         ordered, lanes = [group[place] for place in at_least(order)], self._laid(group, plans, order, width)
         module = self._modules.bare(group[0].request.model).eval()
-        blocks = self._blocks(len(ordered), width)
+        blocks = self._blocks(group[0], len(ordered), width)
         counted = self._threads.map(lambda block: self._scored(ordered[block], lanes.part(block), module), blocks)
         made = dict(zip(order, chain.from_iterable(counted), strict=False))  # a lone client was computed twice
         return [made[place] for place in range(len(group))]

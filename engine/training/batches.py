@@ -112,10 +112,10 @@ class Rows:
 
         All that is made ready for it is made now; what it gives can be asked by several threads.
         """
-        if self._ready is not None:
-            return self._ready.places(rows), self._ready.fetch
         if seen <= SEEN_ONCE * len(rows):
             return rows, self.fetch
+        if self._ready is not None:
+            return self._ready.places(rows), self._ready.fetch
         return np.arange(len(rows)), self.gathered(rows)
 
     def gathered(self, rows: IntArray) -> Fetch:

@@ -21,6 +21,10 @@ WORTH = 8
 """Lanes for which the Python of a step is worth it; so many are a block, however large their inputs."""
 
 
+WORTH_FLOPS = 25_000_000
+"""Of a step of a block, about a millisecond of a core; of less, threads wait for each other more than they gain."""
+
+
 class Threads:
     """The threads of a process, each of which computes a block of lanes at a time.
 
@@ -31,14 +35,16 @@ class Threads:
         """``count`` of them; they are started when there is something for more than one."""
         self._count, self._pool = count, None if count == 1 else ThreadPoolExecutor(count, "lanes", _alone)
 
-    def blocks(self, lanes: int, input_bytes: int) -> list[slice]:
+    def blocks(self, lanes: int, input_bytes: int, flops: int) -> list[slice]:
         """Cut lanes, :data:`~.lanes.LEAST` at least, into as many blocks as all threads take equally often.
 
-        ``input_bytes``: inputs of a lane's step; as many lanes are a block as :data:`CACHE_BYTES` hold.
+        ``input_bytes`` and ``flops``: of a lane's step. A block holds as many lanes as :data:`CACHE_BYTES` hold, and
+        there are no more threads at work than have :data:`WORTH_FLOPS` each.
         """
+        threads = max(1, min(self._count, lanes * flops // WORTH_FLOPS))
         most = max(WORTH, CACHE_BYTES // max(1, input_bytes))
-        turns = -(-lanes // (most * self._count))
-        count = min(turns * self._count, lanes // LEAST)
+        turns = -(-lanes // (most * threads))
+        count = min(turns * threads, lanes // LEAST)
         ends = [lanes * number // count for number in range(count + 1)]
         return [slice(first, last) for first, last in pairwise(ends)]
 

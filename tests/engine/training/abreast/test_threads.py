@@ -13,7 +13,8 @@ from strata.engine.method.length import Length
 from strata.engine.method.requests import AdamW, Evaluate, Gradient, Pull, Sgd, Train, Work
 from strata.engine.models.base import init_params
 from strata.engine.models.spec import ModelSpec
-from strata.engine.training.abreast.threads import CACHE_BYTES, WORTH, Threads
+from strata.engine.training.abreast import threads as module
+from strata.engine.training.abreast.threads import CACHE_BYTES, WORTH, WORTH_FLOPS, Threads
 from strata.engine.training.batched import Batched
 from strata.engine.training.trainer import Asked, Broken
 from strata.engine.tree import fingerprint
@@ -35,7 +36,7 @@ def sizes_of(blocks):
 def test_all_threads_get_blocks_of_like_size_however_many_lanes_there_are():
     for threads in (1, 2, 3, 8):
         for lanes in (2, 3, 7, 40, 41, 100):
-            blocks = Threads(threads).blocks(lanes, 1)
+            blocks = Threads(threads).blocks(lanes, 1, WORTH_FLOPS)
             assert [place for block in blocks for place in range(lanes)[block]] == list(range(lanes))
             assert len(blocks) == min(threads, lanes // 2)
             assert max(sizes_of(blocks)) - min(sizes_of(blocks)) <= 1
@@ -43,10 +44,15 @@ def test_all_threads_get_blocks_of_like_size_however_many_lanes_there_are():
 
 
 def test_a_block_holds_no_more_lanes_than_stay_in_the_cache_but_enough_to_be_worth_its_steps():
-    assert sizes_of(Threads(1).blocks(64, CACHE_BYTES // 16)) == [16] * 4
-    assert sizes_of(Threads(3).blocks(96, CACHE_BYTES // 16)) == [16] * 6
-    assert sizes_of(Threads(3).blocks(64, CACHE_BYTES // 16)) == [10, 11, 11, 10, 11, 11]
-    assert sizes_of(Threads(1).blocks(64, CACHE_BYTES)) == [WORTH] * 8
+    assert sizes_of(Threads(1).blocks(64, CACHE_BYTES // 16, WORTH_FLOPS)) == [16] * 4
+    assert sizes_of(Threads(3).blocks(96, CACHE_BYTES // 16, WORTH_FLOPS)) == [16] * 6
+    assert sizes_of(Threads(3).blocks(64, CACHE_BYTES // 16, WORTH_FLOPS)) == [10, 11, 11, 10, 11, 11]
+    assert sizes_of(Threads(1).blocks(64, CACHE_BYTES, WORTH_FLOPS)) == [WORTH] * 8
+
+
+def test_no_more_threads_are_at_work_than_have_enough_to_do():
+    for share, blocks in ((64, 1), (33, 1), (32, 2), (22, 2), (21, 3), (1, 8)):
+        assert len(Threads(8).blocks(64, 1, WORTH_FLOPS // share)) == blocks
 
 
 def test_blocks_are_computed_side_by_side_and_given_in_their_order():
@@ -65,8 +71,9 @@ def test_the_error_of_a_block_is_raised():
 
 
 @pytest.fixture
-def trainer():
-    """A trainer made where torch has so many threads, as a process starts it."""
+def trainer(monkeypatch):
+    """A trainer made where torch has so many threads, as a process starts it; all of them are worth it."""
+    monkeypatch.setattr(module, "WORTH_FLOPS", 1)
     before = torch.get_num_threads()
 
     def make(threads):
