@@ -176,7 +176,9 @@ def _check(names: Sequence[str], counts: IntArray, where: str) -> Remarks:
     single = [name for name, count in zip(names, counts, strict=True) if count == 1]
     if not single or samples < FEW:
         return remarks
-    return remarks.warned(f"{where}: {len(single)} of {classes} classes have a single sample: {_listed(single)}.")
+    amounts = all(name.lstrip("-").isdecimal() for name in names)
+    hint = " Where these numbers are amounts, data.task=regression predicts them." * amounts
+    return remarks.warned(f"{where}: {len(single)} of {classes} classes have a single sample: {_listed(single)}.{hint}")
 
 
 def _no_label(names: Sequence[str]) -> list[str]:

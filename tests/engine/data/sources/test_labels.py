@@ -129,7 +129,9 @@ def test_every_sample_a_class_of_its_own_is_refused():
 
 def test_classes_of_a_single_sample_are_said():
     (caution,) = numbered([0, 1] * 15 + [7]).remarks.cautions
-    assert "1 of 3 classes have a single sample: 7" in caution
+    assert "1 of 3 classes have a single sample: 7. Where these numbers are amounts, data.task=regression" in caution
+    (caution,) = numbered(["cat", "dog"] * 15 + ["7"]).remarks.cautions
+    assert caution.endswith("1 of 3 classes have a single sample: 7.")
 
 
 def test_rows_without_a_label_leave_every_array(tmp_path):
