@@ -1,11 +1,12 @@
 """What an architecture will cost, before it is trained.
 
 The parts of a network are traced one by one on the meta device, where nothing is computed, and remembered: a space has
-far fewer distinct parts than architectures, so most answers are sums.
+far fewer distinct parts than architectures, so most answers are sums. What a part costs grows by as much with each
+sample of a batch, so few batch sizes are traced.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -55,8 +56,8 @@ def cost(spec: SubnetSpec, batch: int, optimizer_values: int = 0) -> Cost:
     traces = []
     for name, part in body(spec.space, spec.values, spec.input_shape):
         traces.append(_trace(part, shape, name not in ("resize", "stem")))
-        shape = traces[-1].output_shape
-    traces.append(_trace_head(head(spec), shape))
+        shape = (batch, *traces[-1].output_shape)
+    traces.append(_trace(head(spec), shape, True, _loss))
     flops, parameters, statistics, activation_bytes = (
         sum(getattr(trace, what) for trace in traces)
         for what in ("flops", "parameters", "statistics", "activation_bytes")
@@ -94,21 +95,47 @@ class _Trace:
     parameters: int
     statistics: int
     activation_bytes: int
-    output_shape: Shape
+    output_shape: Shape  # of one sample
+
+
+TRACED = (2, 3, 5)
+"""Batch sizes at which parts are traced: two for the line over all larger ones, one to see that it is one."""
+
+Finish = Callable[[Tensor], Tensor]
+"""What follows a part, e.g. the loss."""
+
+
+def _nothing(output: Tensor) -> Tensor:
+    return output
+
+
+def _loss(logits: Tensor) -> Tensor:
+    return F.cross_entropy(logits, torch.empty(len(logits), dtype=torch.int64))
+
+
+def _trace(part: Part, shape: Shape, input_gradient: bool, finish: Finish = _nothing) -> _Trace:
+    batch, *sample = shape
+    line = _line(part, tuple(sample), input_gradient, finish) if batch > max(TRACED) else None
+    return line(batch) if line else _traced(part, shape, input_gradient, finish)
 
 
 @lru_cache(maxsize=4096)
-def _trace(part: Part, shape: Shape, input_gradient: bool) -> _Trace:
-    return _run(part, shape, input_gradient, lambda output: output)
+def _line(part: Part, sample: Shape, input_gradient: bool, finish: Finish) -> Callable[[int], _Trace] | None:
+    """What a part costs by the batch size, for samples of a shape; None where that is no line."""
+    traces = [_traced(part, (batch, *sample), input_gradient, finish) for batch in TRACED]
+    first, second, _ = traces
+    flops, kept = second.flops - first.flops, second.activation_bytes - first.activation_bytes
+
+    def on_line(batch: int) -> _Trace:
+        more = batch - TRACED[0]
+        return replace(first, flops=first.flops + more * flops, activation_bytes=first.activation_bytes + more * kept)
+
+    return on_line if [on_line(batch) for batch in TRACED] == traces else None
 
 
-@lru_cache(maxsize=256)
-def _trace_head(part: Part, shape: Shape) -> _Trace:
-    return _run(part, shape, True, lambda logits: F.cross_entropy(logits, torch.empty(shape[0], dtype=torch.int64)))
-
-
-def _run(part: Part, shape: Shape, input_gradient: bool, finish: Callable[[Tensor], Tensor]) -> _Trace:
-    """A training step of one part on inputs of a shape (batch included); ``finish`` follows the part, e.g. the loss."""
+@lru_cache(maxsize=4096)
+def _traced(part: Part, shape: Shape, input_gradient: bool, finish: Finish) -> _Trace:
+    """A training step of one part on inputs of a shape (batch included)."""
     with torch_scope(0), torch.device("meta"), FlopCounter() as counter:
         module = part.build().train()
         x = torch.empty(shape, requires_grad=input_gradient)
@@ -117,10 +144,10 @@ def _run(part: Part, shape: Shape, input_gradient: bool, finish: Callable[[Tenso
             output.sum().backward()
     parameters = sum(parameter.numel() for parameter in module.parameters())
     statistics = sum(buffer.numel() for buffer in module.buffers() if buffer.is_floating_point())
-    return _Trace(counter.get_total_flops(), parameters, statistics, activation_bytes, tuple(output.shape))
+    return _Trace(counter.get_total_flops(), parameters, statistics, activation_bytes, tuple(output.shape[1:]))
 
 
-def _forward(module: nn.Module, x: Tensor, finish: Callable[[Tensor], Tensor]) -> tuple[Tensor, int]:
+def _forward(module: nn.Module, x: Tensor, finish: Finish) -> tuple[Tensor, int]:
     """The output, and the bytes of the distinct memory, weights aside, that its graph holds on to."""
     own = {_memory(value) for value in (*module.parameters(), *module.buffers())}
     saved: list[Tensor] = []

@@ -1,5 +1,7 @@
 """What an architecture costs, against the real thing and against sums worked out by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,9 @@ from strata.engine.method.length import Length
 from strata.engine.method.losses import Batch, cross_entropy, mean_loss
 from strata.engine.method.requests import Sgd, Train
 from strata.engine.models.flop_counter import FlopCounter
+from strata.engine.models.supernets import cost as module
 from strata.engine.models.supernets.cost import cost, fit
+from strata.engine.models.supernets.plan import body
 from strata.engine.models.supernets.spaces import NAMES, space
 from strata.engine.models.supernets.subnet import SubnetSpec, shapes
 from strata.engine.seeding import generator
@@ -54,6 +58,38 @@ def kept_bytes(spec, batch):
 def test_activations_are_those_that_a_real_forward_pass_keeps(name):
     for spec in specs(name, 10):
         assert cost(spec, 6).activation_bytes == kept_bytes(spec, 6)
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("batch", [1, 4, 7, 33])
+def test_batches_of_any_size_cost_what_they_do_by_themselves(name, batch):
+    for spec in specs(name, 3):
+        try:
+            expected = traced_flops(spec, batch), kept_bytes(spec, batch)
+        except ValueError:  # batch norm takes no statistics of one value
+            assert batch == 1
+            with pytest.raises(ValueError, match="more than 1 value"):
+                cost(spec, batch)
+        else:
+            found = cost(spec, batch)
+            assert (found.flops, found.activation_bytes) == expected
+
+
+def test_what_is_no_line_over_the_batch_is_traced_at_each_size(monkeypatch):
+    spec, *_ = specs(SMALL[0], 1)
+    traced = module._traced
+    module._line.cache_clear()
+    cost.cache_clear()
+    monkeypatch.setattr(module, "_traced", lambda part, shape, *more: bent(traced(part, shape, *more), shape[0]))
+    parts = len(list(body(spec.space, spec.values, spec.input_shape))) + 1
+    assert cost(spec, 9).flops == traced_flops(spec, 9) + 81 * parts
+    module._line.cache_clear()
+    cost.cache_clear()
+
+
+def bent(trace, batch):
+    """What a part would cost whose FLOPs grew by the square of the batch besides."""
+    return replace(trace, flops=trace.flops + batch**2)
 
 
 @pytest.mark.parametrize("name", SMALL)
