@@ -21,6 +21,7 @@ from strata.cluster.run.runner import versions
 from strata.cluster.sinks.weights_and_biases import code_commit
 
 REPORT = "report.html"
+TITLE_LETTERS = 100
 
 
 def write(comparison: Comparison, pictures: Sequence[Picture], folder: Path) -> Path:
@@ -38,7 +39,7 @@ def page(comparison: Comparison, pictures: Sequence[Picture]) -> str:
         _templates()
         .get_template(REPORT)
         .render(
-            title=f"Comparison of {', '.join(one.label for one in comparison.contestants)}",
+            title=_title([one.label for one in comparison.contestants]),
             spread=_spread(max(len(one.runs) for one in comparison.contestants)),
             comparison=comparison,
             pictures=pictures,
@@ -64,6 +65,12 @@ def _templates() -> Environment:
     )
     environment.filters["base64"] = lambda path: base64.b64encode(path.read_bytes()).decode()
     return environment
+
+
+def _title(labels: Sequence[str]) -> str:
+    """What is compared; where labels hold so many settings that nobody would read them here, the methods alone."""
+    whole, methods = ", ".join(labels), ", ".join(dict.fromkeys(label.partition(":")[0] for label in labels))
+    return f"Comparison of {whole if len(whole) <= TITLE_LETTERS else methods}"
 
 
 def _spread(seeds: int) -> str:

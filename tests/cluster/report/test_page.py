@@ -52,3 +52,16 @@ def test_without_targets_and_pictures_their_headings_are_missing(tmp_path):
     found = page_of("x", tmp_path)
     assert not [text for text in found.text if text.startswith(("Plots", "Cost"))]
     assert "Results" in found.text
+
+
+def test_labels_full_of_settings_leave_the_title_to_their_methods():
+    def title(*labels):
+        contestants = [
+            Contestant(label, [Run(Path("x"), {"seed": 0, "algorithm": label}, rounds_frame([to_plain(record(1))]))])
+            for label in labels
+        ]
+        return next(text for text in Reader(page(Comparison(contestants, None, "", ""), ())).text if text.strip())
+
+    assert title("fedavg", "permfl:rounds=3") == "Comparison of fedavg, permfl:rounds=3"
+    many = ",".join(f"method.key_{number}=1" for number in range(9))
+    assert title(f"fedavg:{many}", "fedavg:method.lr=1", "permfl") == "Comparison of fedavg, permfl"
