@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from rich import box
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -139,7 +140,7 @@ class Comparison:
             table.add_row(Text(label), *(Text(cell.replace(" ±", "\n±") if full else cell) for cell in cells))
         return table
 
-    def more_tables(self) -> Iterator[Table]:
+    def more_tables(self) -> Iterator[RenderableType]:
         """The tables of :attr:`further` and :attr:`measured` for a terminal, as far as there are some."""
         if self.further is not None:
             yield _table(self.further, "of single clients, classes and privacy, after the last round")
@@ -147,14 +148,14 @@ class Comparison:
             yield _table(self.measured, MEASURED)
 
 
-def _table(sheet: Sheet, title: str) -> Table:
-    table = Table(title=title, box=box.SIMPLE_HEAD)
+def _table(sheet: Sheet, title: str) -> RenderableType:
+    table = Table(box=box.SIMPLE_HEAD)
     for heading in sheet.headings:
         words = heading.replace(" ", "\n", 1)
         table.add_column(Text(words), justify="left" if heading == "method" else "right", overflow="fold")
     for label, *cells in sheet.rows:
         table.add_row(Text(label), *(Text(cell.replace(" ±", "\n±")) for cell in cells))
-    return table
+    return Group(Text(f" {title}", "italic"), table)  # the table's own is folded to its width
 
 
 def measured(contestants: Sequence[Contestant]) -> Sheet:
