@@ -7,7 +7,7 @@ company. What cannot go together is answered by :class:`~strata.engine.training.
 # N lanes, S steps, P rows of a filled batch, K classes
 """
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
 
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from cachetools import LRUCache
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from strata.engine.data.dataset import Dataset, IntArray
 from strata.engine.errors import TrainingError
@@ -29,7 +29,7 @@ from strata.engine.training.abreast.descents import Descended, descend, joined
 from strata.engine.training.abreast.slopes import mean_gradients
 from strata.engine.training.abreast.threads import Threads
 from strata.engine.training.batches import AHEAD, GRADIENT_ROWS, Rows, batch_sizes, gradient_sizes, plan_all, step_sizes
-from strata.engine.training.flops import COUNTS, set_modes
+from strata.engine.training.flops import COUNTS, select_trainable, set_modes
 from strata.engine.training.lanes import (
     LEAST,
     Lanes,
@@ -41,7 +41,7 @@ from strata.engine.training.lanes import (
 )
 from strata.engine.training.modules import Modules, slots
 from strata.engine.training.sequential import Sequential
-from strata.engine.training.stacked import Operations, logits
+from strata.engine.training.stacked import Network, Operations
 from strata.engine.training.together import Togetherness, kind_of
 from strata.engine.training.trainer import (
     Asked,
@@ -64,6 +64,9 @@ COSTS_KEPT = 4096
 """FLOPs and samples of requests that are kept, the last used ones; one is by kind, length and number of rows."""
 
 Answered = Answer | Broken
+
+Kept = list[tuple[Tensor, Tensor]]
+"""Outputs and targets of an evaluation, where something is made of all of them at once."""
 
 
 class Batched:
@@ -145,17 +148,16 @@ class Batched:
         ahead = self._laid(group, plan_all(planned, AHEAD), order, width) if first.look_ahead else None
         module, moving = self._modules.bare(first.model), self._together.moving(group[0])
         set_modes(module, first.frozen)
+        network, kind = Network(module, slots(module), self._operations, moving), kind_of(first)
         requests = [_train(group[place]) for place in at_least(order)]
 
         def descended(block: slice) -> Descended:
-            second = ahead and ahead.part(block)
-            return descend(requests[block], lanes.part(block), second, module, moving, self._operations)
+            return descend(requests[block], lanes.part(block), ahead and ahead.part(block), network)
 
-        blocks = self._blocks(group[0], len(requests), width)
+        blocks = self._blocks(len(requests), width, lambda: self._cost(group[0], kind)[0] // lanes.steps[0])
         made = joined(self._threads.map(descended, blocks))
         totals, usual = _sums(made.losses, lanes.steps), np.all(np.isfinite(made.losses), 0).tolist()
         answers: dict[int, Answered] = {}
-        kind = kind_of(first)
         for lane, place in enumerate(order):
             one, steps, infinite = group[place], lanes.steps[lane], made.infinite[lane]
             self._count(one, kind)
@@ -167,14 +169,10 @@ class Batched:
                 answers[place] = Broken(error)
         return [answers[place] for place in range(len(group))]
 
-    def _blocks(self, one: Asked, lanes: int, width: int) -> list[slice]:
-        """The blocks in which lanes like ``one`` are computed, which sees ``width`` rows in a step; one on a GPU."""
-        if self._device.type != "cpu":
-            return [slice(0, lanes)]
-        passes = 1 if isinstance(one.request, Evaluate) else 3  # the way back costs about twice the way forth
-        x, _ = self._rows.fetch(one.rows[:1])
-        flops = passes * width * self._flops.forward(one.request.model, x)
-        return self._threads.blocks(lanes, width * self._row_bytes, flops)
+    def _blocks(self, lanes: int, width: int, flops: Callable[[], int]) -> list[slice]:
+        """The blocks in which lanes are computed; one on a GPU. A step sees ``width`` rows, and costs ``flops``."""
+        on_cpu = self._device.type == "cpu"
+        return self._threads.blocks(lanes, width * self._row_bytes, flops) if on_cpu else [slice(0, lanes)]
 
     def _laid(self, group: Sequence[Asked], plans: Sequence[Sequence[IntArray]], order: list[int], width: int) -> Lanes:
         """The lanes of a group's clients, in this order, which see what is planned for each."""
@@ -182,7 +180,13 @@ class Batched:
         return lay(self._rows, [group[place].rows for place in chosen], [plans[place] for place in chosen], width)
 
     def _count(self, one: Asked, kind: Hashable) -> None:
-        """Add a client's samples and FLOPs to its work; they are counted once for a kind and clients of its length."""
+        """Add a client's samples and FLOPs to its work."""
+        flops, samples = self._cost(one, kind)
+        one.work.flops += flops
+        one.work.samples += samples
+
+    def _cost(self, one: Asked, kind: Hashable) -> tuple[int, int]:
+        """FLOPs and samples of a request, counted once for a kind and clients of this one's length."""
         request, n = one.request, len(one.rows)
         assert isinstance(request, Train | Gradient)
         sizes = tuple((batch_sizes(n, request) if isinstance(request, Train) else gradient_sizes(n)).items())
@@ -194,26 +198,25 @@ class Batched:
                 flops += count * self._flops.step(request, batch)
                 samples += count * size
             self._costs[key] = flops, samples
-        flops, samples = self._costs[key]
-        one.work.flops += flops
-        one.work.samples += samples
+        return self._costs[key]
 
     def _differentiate(self, group: Sequence[Asked]) -> list[Answered]:
         width = padded(len(group[0].rows), GRADIENT_ROWS)
         plans = [in_order(len(one.rows), width) for one in group]
         order = sorted(range(len(group)), key=lambda place: -len(plans[place]))
-        ordered, moving = [group[place] for place in at_least(order)], self._together.moving(group[0])
-        module = self._modules.bare(group[0].request.model).eval()
-        lanes = self._laid(group, plans, order, width)
+        ordered, lanes = [group[place] for place in at_least(order)], self._laid(group, plans, order, width)
+        request, kind = group[0].request, kind_of(group[0].request)
+        module = self._modules.bare(request.model).eval()
+        network = Network(module, slots(module), self._operations, self._together.moving(group[0]))
+        wanted = tuple(select_trainable(module, _gradient(group[0]).trainable))
 
         def found(block: slice) -> list[tuple[Params, float]]:
-            return mean_gradients(ordered[block], lanes.part(block), module, moving, self._operations)
+            return mean_gradients(ordered[block], lanes.part(block), network, wanted)
 
-        blocks = self._blocks(group[0], len(ordered), width)
-        made = chain.from_iterable(self._threads.map(found, blocks))
+        blocks = self._blocks(len(ordered), width, lambda: self._cost(group[0], kind)[0] // lanes.steps[0])
+        made = list(chain.from_iterable(self._threads.map(found, blocks)))
         answers: dict[int, Answered] = {}
-        kind = kind_of(group[0].request)
-        for place, (gradient, total) in zip(order, made, strict=False):  # a lone client was computed twice
+        for place, (gradient, total) in zip(order, made[: len(order)], strict=True):
             one = group[place]
             self._count(one, kind)
             try:
@@ -228,27 +231,31 @@ class Batched:
         order = sorted(range(len(group)), key=lambda place: -len(plans[place]))
         ordered, lanes = [group[place] for place in at_least(order)], self._laid(group, plans, order, width)
         module = self._modules.bare(group[0].request.model).eval()
-        blocks = self._blocks(group[0], len(ordered), width)
-        counted = self._threads.map(lambda block: self._scored(ordered[block], lanes.part(block), module), blocks)
-        made = dict(zip(order, chain.from_iterable(counted), strict=False))  # a lone client was computed twice
-        return [made[place] for place in range(len(group))]
+        network = Network(module, slots(module), self._operations)
+        blocks = self._blocks(len(ordered), width, lambda: self._forward_flops(group[0]) * width)
+        counted = self._threads.map(lambda block: self._scored(ordered[block], lanes.part(block), network), blocks)
+        made = list(chain.from_iterable(counted))[: len(order)]
+        # One after the other: metrics of a user's own are none for several threads.
+        answers = {place: self._completed(*one, group[place]) for place, one in zip(order, made, strict=True)}
+        return [answers[place] for place in range(len(group))]
 
-    def _scored(self, group: Sequence[Asked], lanes: Lanes, module: nn.Module) -> list[Answered]:
-        """The evaluations of a block of lanes, in their order."""
+    def _forward_flops(self, one: Asked) -> int:
+        """FLOPs of evaluating a row."""
+        return self._flops.forward(one.request.model, self._rows.fetch(one.rows[:1])[0])
+
+    def _scored(self, group: Sequence[Asked], lanes: Lanes, network: Network) -> list[tuple[Evaluation, Kept]]:
+        """The evaluations of a block of lanes, in their order, with what is needed to complete them."""
         requests = [_evaluate(one) for one in group]
-        held = side_by_side(slots(module), [request.params for request in requests], self._device)
+        held = side_by_side(network.held, [request.params for request in requests], self._device)
         correct, loss = np.zeros(len(group), np.int64), np.zeros(len(group))
         pairs: list[list[IntArray]] = [[] for _ in group]
-        kept: list[list[tuple[Tensor, Tensor]]] = [[] for _ in group]  # outputs and targets, where all are needed
+        kept: list[Kept] = [[] for _ in group]
         with torch.no_grad():  # under inference mode other operations would be recorded than in training
             for step, alive in enumerate(lanes.active):
                 lanes_now = max(alive, LEAST)
                 x, y, weights = lanes.batch(step, lanes_now)
                 operands = [x, *(value[:lanes_now] for value in held.values())]
-                operation = self._operations.get(
-                    kind_of(requests[0]), lambda: logits(module, tuple(held)), operands, module
-                )
-                (found,) = operation(*operands)
+                (found,) = network.logits(kind_of(requests[0]), operands)(*operands)
                 counts = weights > 0
                 if requests[0].further or not self._one_class:
                     for lane in range(alive):
@@ -263,14 +270,15 @@ class Batched:
                 if requests[0].pairs:
                     for lane, (own, used) in enumerate(zip(paired(y, predicted), counts.cpu().numpy(), strict=True)):
                         pairs[lane].append(own[:, used])
-        made: list[Answered] = []
-        for lane, one in enumerate(group):
-            count = Evaluation(int(correct[lane]), len(one.rows), float(loss[lane]), pairs_of(pairs[lane]))
-            made.append(self._completed(count, one, kept[lane]) if kept[lane] else count)
-        return made
+        return [
+            (Evaluation(int(correct[lane]), len(one.rows), float(loss[lane]), pairs_of(pairs[lane])), kept[lane])
+            for lane, one in enumerate(group)
+        ]
 
-    def _completed(self, count: Evaluation, one: Asked, kept: Sequence[tuple[Tensor, Tensor]]) -> Answered:
-        """An evaluation with what is made of all of a client's outputs and targets."""
+    def _completed(self, count: Evaluation, kept: Kept, one: Asked) -> Answered:
+        """An evaluation with what is made of all of a client's outputs and targets, where something is."""
+        if not kept:
+            return count
         outputs, targets = (torch.cat(parts) for parts in zip(*kept, strict=True))
         try:
             if not self._one_class:
@@ -287,6 +295,11 @@ def _parameters(one: Asked) -> Params:
 
 def _train(one: Asked) -> Train:
     assert isinstance(one.request, Train)
+    return one.request
+
+
+def _gradient(one: Asked) -> Gradient:
+    assert isinstance(one.request, Gradient)
     return one.request
 
 

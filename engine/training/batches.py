@@ -31,7 +31,7 @@ GATHERED_BYTES = 40 * 2**20
 """Inputs of cohorts, as models take them, that are kept from one call to the next, at most."""
 
 READY_BYTES = 256 * 2**20
-"""Inputs of a data set, as models take them, up to which each sample is made ready once and kept."""
+"""Inputs of a data set, as models take them, and targets, up to which each sample is made ready once and kept."""
 
 Fetch = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Gives inputs and targets by numbers (n,)."""
@@ -42,11 +42,14 @@ class Ready:
 
     def __init__(self, n: int, make: Callable[[IntArray], tuple[Tensor, Tensor]]) -> None:
         """``n``: samples of the data set; ``make``: gives those of some rows."""
-        self._make, self._places, self._held = make, np.full(n, -1, np.int32), 0
+        self._n, self._make, self._held = n, make, 0
+        self._places = np.zeros(0, np.int32)
         self._x, self._y = torch.empty(0), torch.empty(0)
 
     def places(self, rows: IntArray) -> IntArray:
         """Where the samples of ``rows`` (n,) lie."""
+        if not len(self._places):  # many trainers need none
+            self._places = np.full(self._n, -1, np.int32)
         found = self._places[rows]
         if (found < 0).any():
             new = rows[found < 0]
@@ -58,7 +61,7 @@ class Ready:
     def _add(self, rows: IntArray) -> None:
         x, y = self._make(rows)
         if not self._held:  # the system gives memory where it is first written
-            self._x, self._y = (one.new_empty((len(self._places), *one.shape[1:])) for one in (x, y))
+            self._x, self._y = (one.new_empty((self._n, *one.shape[1:])) for one in (x, y))
         after = self._held + len(rows)
         self._x[self._held : after], self._y[self._held : after] = x, y
         self._places[rows] = np.arange(self._held, after)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from strata.engine.method.losses import Loss, sample_losses
+from strata.engine.params import Params
 from strata.engine.training.lanes import Weighed
 from strata.engine.training.replay.tape import Operation, record
 
@@ -109,3 +110,28 @@ class Operations:
                 copies = [operand.clone() for operand in operands]
                 self._kept[shaped] = record(make(), copies, model.buffers())
             return self._kept[shaped]
+
+
+@dataclass(frozen=True)
+class Network:
+    """The module of a group of requests, as several threads may use it: it is touched only while it is recorded.
+
+    Attributes:
+        module: in the modes in which it is used.
+        held: its parameters and buffers by name, which the lanes' stand in for.
+        operations: recorded ones.
+        moving: the parameters that have a gradient.
+    """
+
+    module: nn.Module
+    held: Params
+    operations: Operations
+    moving: tuple[str, ...] = ()
+
+    def gradients(self, key: Hashable, loss: Loss, names: Names, operands: Sequence[Tensor]) -> Operation:
+        """The recording of :func:`gradients`, for requests of a kind."""
+        return self.operations.get(key, lambda: gradients(self.module, loss, names), operands, self.module)
+
+    def logits(self, key: Hashable, operands: Sequence[Tensor]) -> Operation:
+        """The recording of :func:`logits`, for requests of a kind."""
+        return self.operations.get(key, lambda: logits(self.module, tuple(self.held)), operands, self.module)

@@ -177,7 +177,7 @@ def _check(names: Sequence[str], counts: IntArray, where: str) -> Remarks:
     if not single or samples < FEW:
         return remarks
     amounts = all(name.lstrip("-").isdecimal() for name in names)
-    hint = " Where these numbers are amounts, data.task=regression predicts them." * amounts
+    hint = " Where these numbers are amounts, data.task=regression predicts them." if amounts else ""
     return remarks.warned(f"{where}: {len(single)} of {classes} classes have a single sample: {_listed(single)}.{hint}")
 
 

@@ -2,12 +2,13 @@
 
 The parts of a network are traced one by one on the meta device, where nothing is computed, and remembered: a space has
 far fewer distinct parts than architectures, so most answers are sums. What a part costs grows by as much with each
-sample of a batch, so few batch sizes are traced.
+sample of a batch, so three batch sizes are traced at most.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -98,8 +99,8 @@ class _Trace:
     output_shape: Shape  # of one sample
 
 
-TRACED = (2, 3, 5)
-"""Batch sizes at which parts are traced: two for the line over all larger ones, one to see that it is one."""
+SEEN = 3
+"""Batch sizes at which a part is traced before the line over them holds: two for it, one to see that it is one."""
 
 Finish = Callable[[Tensor], Tensor]
 """What follows a part, e.g. the loss."""
@@ -115,25 +116,37 @@ def _loss(logits: Tensor) -> Tensor:
 
 def _trace(part: Part, shape: Shape, input_gradient: bool, finish: Finish = _nothing) -> _Trace:
     batch, *sample = shape
-    line = _line(part, tuple(sample), input_gradient, finish) if batch > max(TRACED) else None
-    return line(batch) if line else _traced(part, shape, input_gradient, finish)
+    known = _known(part, tuple(sample), input_gradient, finish)
+    if batch not in known:
+        known[batch] = _on_line(known, batch) or _traced(part, shape, input_gradient, finish)
+    return known[batch]
 
 
 @lru_cache(maxsize=4096)
-def _line(part: Part, sample: Shape, input_gradient: bool, finish: Finish) -> Callable[[int], _Trace] | None:
-    """What a part costs by the batch size, for samples of a shape; None where that is no line."""
-    traces = [_traced(part, (batch, *sample), input_gradient, finish) for batch in TRACED]
-    first, second, _ = traces
-    flops, kept = second.flops - first.flops, second.activation_bytes - first.activation_bytes
-
-    def on_line(batch: int) -> _Trace:
-        more = batch - TRACED[0]
-        return replace(first, flops=first.flops + more * flops, activation_bytes=first.activation_bytes + more * kept)
-
-    return on_line if [on_line(batch) for batch in TRACED] == traces else None
+def _known(part: Part, sample: Shape, input_gradient: bool, finish: Finish) -> dict[int, _Trace]:
+    """What is known of a part on samples of a shape, by the batch size; the first :data:`SEEN` are traced."""
+    return {}
 
 
-@lru_cache(maxsize=4096)
+def _on_line(known: Mapping[int, _Trace], batch: int) -> _Trace | None:
+    """What a part costs, given what it does at other batch sizes; None where these are too few, or are on no line."""
+    if len(known) < SEEN:
+        return None
+    seen = dict(islice(known.items(), SEEN))
+    (first, some), (second, more), *_ = seen.items()
+
+    def between(value: int, other: int, size: int) -> int:
+        return value + (other - value) * (size - first) // (second - first)
+
+    def told(size: int) -> _Trace:
+        flops, kept = (
+            between(getattr(some, what), getattr(more, what), size) for what in ("flops", "activation_bytes")
+        )
+        return replace(some, flops=flops, activation_bytes=kept)
+
+    return told(batch) if all(told(size) == trace for size, trace in seen.items()) else None
+
+
 def _traced(part: Part, shape: Shape, input_gradient: bool, finish: Finish) -> _Trace:
     """A training step of one part on inputs of a shape (batch included)."""
     with torch_scope(0), torch.device("meta"), FlopCounter() as counter:

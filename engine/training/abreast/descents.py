@@ -9,14 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from strata.engine.method.requests import AdamW, Sgd, Train
 from strata.engine.params import Params
 from strata.engine.training.descent import Corrections, Descent, Pulls
 from strata.engine.training.lanes import LEAST, SHRINK, Lanes, apart, means, side_by_side, to_width
-from strata.engine.training.modules import slots
-from strata.engine.training.stacked import Names, Operations, gradients
+from strata.engine.training.stacked import Names, Network
 from strata.engine.training.together import kind_of
 from strata.engine.training.trainer import are_finite
 
@@ -51,9 +50,7 @@ def descend(
     requests: Sequence[Train],
     lanes: Lanes,
     ahead: Lanes | None,
-    module: nn.Module,
-    moving: Sequence[str],
-    operations: Operations,
+    network: Network,
 ) -> Descended:
     """Train clients side by side.
 
@@ -61,19 +58,17 @@ def descend(
         requests: one a lane, all of one kind.
         lanes: what they see.
         ahead: the first batches of steps that look ahead.
-        module: of their model, its parts in the modes in which they train.
-        moving: the parameters that have a gradient.
-        operations: recorded ones.
+        network: of their model.
     """
-    first, device = requests[0], lanes.weights.device
-    held = side_by_side(slots(module), [request.start for request in requests], device)
+    first, moving, device = requests[0], network.moving, lanes.weights.device
+    held = side_by_side(network.held, [request.start for request in requests], device)
     constants = side_by_side(first.constants, [request.constants for request in requests], device)
-    names = Names(tuple(moving), tuple(name for name in held if name not in moving), tuple(constants))
+    names = Names(moving, tuple(name for name in held if name not in moving), tuple(constants))
     tensors = [*(held[name] for name in (*moving, *names.still)), *constants.values()]
     assert isinstance(first.optimizer, Sgd | AdamW)
     optimizer = Descent(first.optimizer, tensors[: len(moving)])
-    corrections = _corrections(requests, held, moving)
-    pulls = Pulls([_pull(requests, number, held, moving) for number in range(len(first.pull))])
+    corrections = _corrections(requests, held, moving, device)
+    pulls = Pulls([_pull(requests, number, held, moving, device) for number in range(len(first.pull))])
     key, losses = (kind_of(first), names.moving), list[Tensor]()
     width = active = 0
     with torch.no_grad():
@@ -81,9 +76,7 @@ def descend(
             if alive <= SHRINK * width or not width:
                 width = max(alive, LEAST)
                 operands = [tensor[:width] for tensor in tensors]
-                operation = operations.get(
-                    key, lambda: gradients(module, first.loss, names), [*lanes.batch(step, width), *operands], module
-                )
+                operation = network.gradients(key, first.loss, names, [*lanes.batch(step, width), *operands])
             if alive != active:
                 active = alive
                 optimizer.narrow(active)
@@ -111,25 +104,21 @@ def _ended(held: Params, losses_SN: FloatArray) -> Descended:
     return Descended(params, infinite, losses_SN)
 
 
-def _corrections(requests: Sequence[Train], held: Params, moving: Sequence[str]) -> Corrections:
+def _corrections(requests: Sequence[Train], held: Params, moving: Sequence[str], device: torch.device) -> Corrections:
     """The corrections of all lanes, and to which norm each lane's gradients are scaled down."""
     first = requests[0]
     places = [place for place, name in enumerate(moving) if name in first.correction]
     values = {moving[place]: held[moving[place]] for place in places}
-    added = side_by_side(values, [request.correction for request in requests], _device(held))
+    added = side_by_side(values, [request.correction for request in requests], device)
     return Corrections(places, list(added.values()), first.clip_norm, lanes=True)
 
 
 def _pull(
-    requests: Sequence[Train], number: int, held: Params, moving: Sequence[str]
+    requests: Sequence[Train], number: int, held: Params, moving: Sequence[str], device: torch.device
 ) -> tuple[list[int], list[Tensor], list[Tensor], float]:
     """A pull of all lanes: the places of what it moves, those parameters, where to, and how strongly."""
     to = requests[0].pull[number].to
     places = [place for place, name in enumerate(moving) if name in to]
     values = {moving[place]: held[moving[place]] for place in places}
-    towards = side_by_side(values, [request.pull[number].to for request in requests], _device(held))
+    towards = side_by_side(values, [request.pull[number].to for request in requests], device)
     return places, list(values.values()), list(towards.values()), requests[0].pull[number].strength
-
-
-def _device(held: Params) -> torch.device:
-    return next(iter(held.values())).device

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
 from typing import TypeVar
 
@@ -20,7 +20,6 @@ CACHE_BYTES = 3 * 2**20
 WORTH = 8
 """Lanes for which the Python of a step is worth it; so many are a block, however large their inputs."""
 
-
 WORTH_FLOPS = 25_000_000
 """Of a step of a block, about a millisecond of a core; of less, threads wait for each other more than they gain."""
 
@@ -33,15 +32,17 @@ class Threads:
 
     def __init__(self, count: int) -> None:
         """``count`` of them; they are started when there is something for more than one."""
-        self._count, self._pool = count, None if count == 1 else ThreadPoolExecutor(count, "lanes", _alone)
+        self._count = count
+        self._pool = ThreadPoolExecutor(count, "lanes", _alone) if count > 1 else None
 
-    def blocks(self, lanes: int, input_bytes: int, flops: int) -> list[slice]:
+    def blocks(self, lanes: int, input_bytes: int, flops: Callable[[], int]) -> list[slice]:
         """Cut lanes, :data:`~.lanes.LEAST` at least, into as many blocks as all threads take equally often.
 
-        ``input_bytes`` and ``flops``: of a lane's step. A block holds as many lanes as :data:`CACHE_BYTES` hold, and
-        there are no more threads at work than have :data:`WORTH_FLOPS` each.
+        ``input_bytes`` and ``flops``: of a lane's step, the latter counted where it matters. A block holds as many
+        lanes as :data:`CACHE_BYTES` hold, and there are no more threads at work than have :data:`WORTH_FLOPS` each.
         """
-        threads = max(1, min(self._count, lanes * flops // WORTH_FLOPS))
+        several = self._count > 1 and lanes >= 2 * LEAST
+        threads = max(1, min(self._count, lanes * flops() // WORTH_FLOPS)) if several else 1
         most = max(WORTH, CACHE_BYTES // max(1, input_bytes))
         turns = -(-lanes // (most * threads))
         count = min(turns * threads, lanes // LEAST)
@@ -49,12 +50,18 @@ class Threads:
         return [slice(first, last) for first, last in pairwise(ends)]
 
     def map(self, compute: Callable[[slice], R], blocks: list[slice]) -> list[R]:
-        """What is computed for each block, in their order; the error of the first that breaks is raised."""
+        """What is computed for each block, in their order; the error of the first of them that breaks is raised.
+
+        Whatever comes of it, nothing is computed any more then.
+        """
         if self._pool is None or len(blocks) == 1:
             return [compute(block) for block in blocks]
-        return list(self._pool.map(compute, blocks))
+        futures = [self._pool.submit(compute, block) for block in blocks]
+        wait(futures)
+        return [future.result() for future in futures]
 
 
 def _alone() -> None:
     """A thread of these computes by itself: torch's own threads would wait for each other, and change bits."""
+    torch.get_num_threads()  # before which torch forgets what a thread is told
     torch.set_num_threads(1)

@@ -72,7 +72,7 @@ def test_each_sample_of_a_small_set_is_made_ready_once(monkeypatch):
 
 @pytest.mark.parametrize("seen", [3, 300])
 def test_of_a_large_set_samples_are_fetched_for_their_cohort(monkeypatch, seen):
-    monkeypatch.setattr(batches, "READY_BYTES", 40 * 9 * 4 - 1)
+    monkeypatch.setattr(batches, "READY_BYTES", 40 * (9 * 4 + 8) - 1)
     rows = Rows(DATA, torch.device("cpu"))
     numbers, fetch = rows.numbered(np.array([7, 30, 2]), seen)
     x, y = fetch(torch.from_numpy(numbers[[2, 0]]))

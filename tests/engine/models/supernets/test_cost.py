@@ -75,16 +75,34 @@ def test_batches_of_any_size_cost_what_they_do_by_themselves(name, batch):
             assert (found.flops, found.activation_bytes) == expected
 
 
-def test_what_is_no_line_over_the_batch_is_traced_at_each_size(monkeypatch):
+@pytest.fixture
+def forgotten():
+    """Nothing is known of any part."""
+    for kept in (module._known, cost):
+        kept.cache_clear()
+    yield
+    for kept in (module._known, cost):
+        kept.cache_clear()
+
+
+def test_three_batch_sizes_are_traced_and_others_are_on_their_line(monkeypatch, forgotten):
+    spec, *_ = specs(SMALL[0], 1)
+    traced, sizes = module._traced, []
+    monkeypatch.setattr(
+        module, "_traced", lambda part, shape, *more: sizes.append(shape[0]) or traced(part, shape, *more)
+    )
+    found = {batch: cost(spec, batch).flops for batch in (32, 9, 4, 64, 5, 33)}
+    assert set(sizes) == {32, 9, 4}
+    assert found == {batch: traced_flops(spec, batch) for batch in found}
+
+
+def test_what_is_no_line_over_the_batch_is_traced_at_each_size(monkeypatch, forgotten):
     spec, *_ = specs(SMALL[0], 1)
     traced = module._traced
-    module._line.cache_clear()
-    cost.cache_clear()
     monkeypatch.setattr(module, "_traced", lambda part, shape, *more: bent(traced(part, shape, *more), shape[0]))
     parts = len(list(body(spec.space, spec.values, spec.input_shape))) + 1
-    assert cost(spec, 9).flops == traced_flops(spec, 9) + 81 * parts
-    module._line.cache_clear()
-    cost.cache_clear()
+    for batch in (9, 4, 6, 7):
+        assert cost(spec, batch).flops == traced_flops(spec, batch) + batch**2 * parts
 
 
 def bent(trace, batch):

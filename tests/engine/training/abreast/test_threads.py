@@ -1,11 +1,14 @@
 """Blocks of lanes on the threads of a process: how they are cut, and that no bit rests on it."""
 
 import threading
-from dataclasses import replace
+import time
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional
 
 from strata.engine.data.dataset import Dataset
 from strata.engine.determinism import single_thread
@@ -36,7 +39,7 @@ def sizes_of(blocks):
 def test_all_threads_get_blocks_of_like_size_however_many_lanes_there_are():
     for threads in (1, 2, 3, 8):
         for lanes in (2, 3, 7, 40, 41, 100):
-            blocks = Threads(threads).blocks(lanes, 1, WORTH_FLOPS)
+            blocks = Threads(threads).blocks(lanes, 1, lambda: WORTH_FLOPS)
             assert [place for block in blocks for place in range(lanes)[block]] == list(range(lanes))
             assert len(blocks) == min(threads, lanes // 2)
             assert max(sizes_of(blocks)) - min(sizes_of(blocks)) <= 1
@@ -44,15 +47,15 @@ def test_all_threads_get_blocks_of_like_size_however_many_lanes_there_are():
 
 
 def test_a_block_holds_no_more_lanes_than_stay_in_the_cache_but_enough_to_be_worth_its_steps():
-    assert sizes_of(Threads(1).blocks(64, CACHE_BYTES // 16, WORTH_FLOPS)) == [16] * 4
-    assert sizes_of(Threads(3).blocks(96, CACHE_BYTES // 16, WORTH_FLOPS)) == [16] * 6
-    assert sizes_of(Threads(3).blocks(64, CACHE_BYTES // 16, WORTH_FLOPS)) == [10, 11, 11, 10, 11, 11]
-    assert sizes_of(Threads(1).blocks(64, CACHE_BYTES, WORTH_FLOPS)) == [WORTH] * 8
+    assert sizes_of(Threads(1).blocks(64, CACHE_BYTES // 16, lambda: WORTH_FLOPS)) == [16] * 4
+    assert sizes_of(Threads(3).blocks(96, CACHE_BYTES // 16, lambda: WORTH_FLOPS)) == [16] * 6
+    assert sizes_of(Threads(3).blocks(64, CACHE_BYTES // 16, lambda: WORTH_FLOPS)) == [10, 11, 11, 10, 11, 11]
+    assert sizes_of(Threads(1).blocks(64, CACHE_BYTES, lambda: WORTH_FLOPS)) == [WORTH] * 8
 
 
 def test_no_more_threads_are_at_work_than_have_enough_to_do():
     for share, blocks in ((64, 1), (33, 1), (32, 2), (22, 2), (21, 3), (1, 8)):
-        assert len(Threads(8).blocks(64, 1, WORTH_FLOPS // share)) == blocks
+        assert len(Threads(8).blocks(64, 1, lambda share=share: WORTH_FLOPS // share)) == blocks
 
 
 def test_blocks_are_computed_side_by_side_and_given_in_their_order():
@@ -130,3 +133,53 @@ def test_a_client_that_breaks_is_named_whichever_thread_it_is_on(trainer):
     assert str(answers[8].error) == (
         "client 8, round 4: loss is nan after step 1. Lower the learning rate or the pull."
     )
+
+
+class Parts(nn.Module):
+    """A model that losses call in their own way."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(144, 5), nn.Linear(144, 5)])
+
+    def forward(self, x, which):
+        return self.layers[which](x.flatten(1))
+
+
+@dataclass(frozen=True)
+class PartsSpec:
+    def build(self):
+        return Parts()
+
+
+def second_part(model, batch):
+    return functional.cross_entropy(model(batch.x, 1), batch.y, reduction="none")
+
+
+@pytest.mark.parametrize(
+    "request_", [Train(PartsSpec(), {}, Sgd(0.05), 10, Length(steps=3)), Gradient(PartsSpec(), {})]
+)
+def test_a_model_is_only_called_as_its_loss_calls_it(trainer, request_):
+    answering = trainer(2)
+    with single_thread():
+        answers = answering.answer(list(asked(replace(request_, loss=second_part), PartsSpec())))
+    assert not any(isinstance(answer, Broken) for answer in answers)
+
+
+class Accuracy:
+    """A metric with a state, as those of torchmetrics have one."""
+
+    def __call__(self, outputs, targets):
+        self.seen, self.right = 0, 0
+        for output, target in zip(outputs, targets, strict=True):
+            time.sleep(0)  # lets another thread in
+            self.seen, self.right = self.seen + 1, self.right + int(output.argmax() == target)
+        return self.right / self.seen
+
+
+def test_metrics_of_a_users_own_are_computed_client_after_client(trainer):
+    metric, model = Accuracy(), MODELS["mclr"]
+    answering = trainer(4)
+    with single_thread():
+        answers = answering.answer(list(asked(Evaluate(model, {}, further=(("own", metric),)), model)))
+    assert [answer.further["own"] for answer in answers] == [answer.correct / answer.samples for answer in answers]
