@@ -87,10 +87,9 @@ class Rows:
         self._shift, self._scale, self._tokens = dataset.shift, dataset.scale, dataset.vocabulary > 0
         self.device = device
         self._kept: LRUCache[bytes, tuple[Tensor, Tensor]] = LRUCache(GATHERED_BYTES, lambda kept: int(kept[0].nbytes))
-        kept = (
-            self._range is not None and not self._mapped and device.type == "cpu" and 4 * dataset.x.size <= READY_BYTES
-        )
-        self._ready = Ready(len(dataset.x), self.fetch) if kept else None
+        small = 4 * dataset.x.size + dataset.y.nbytes <= READY_BYTES
+        readied = small and self._range is not None and not self._mapped and device.type == "cpu"
+        self._ready = Ready(len(dataset.x), self.fetch) if readied else None
 
     def fetch(self, rows: IntArray | Tensor) -> tuple[Tensor, Tensor]:
         """The samples of ``rows`` (n,): inputs (n, ...) ready for a model, and targets (n, ...), on its device.

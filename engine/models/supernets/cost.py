@@ -2,7 +2,7 @@
 
 The parts of a network are traced one by one on the meta device, where nothing is computed, and remembered: a space has
 far fewer distinct parts than architectures, so most answers are sums. What a part costs grows by as much with each
-sample of a batch, so three batch sizes are traced at most.
+sample of a batch, so three batch sizes are traced as a rule.
 """
 
 from collections.abc import Callable, Mapping

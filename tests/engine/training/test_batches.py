@@ -70,12 +70,14 @@ def test_each_sample_of_a_small_set_is_made_ready_once(monkeypatch):
     assert fetched == [[7, 2], [30]]
 
 
-@pytest.mark.parametrize("seen", [3, 300])
-def test_of_a_large_set_samples_are_fetched_for_their_cohort(monkeypatch, seen):
-    monkeypatch.setattr(batches, "READY_BYTES", 40 * (9 * 4 + 8) - 1)
+@pytest.mark.parametrize(("room", "last"), [(0, [1, 0]), (-1, [0, 1])])
+def test_samples_of_a_set_that_is_too_large_are_fetched_for_each_cohort(monkeypatch, room, last):
+    monkeypatch.setattr(batches, "READY_BYTES", 40 * (9 * 4 + 8) + room)  # of inputs as float32, and targets
     rows = Rows(DATA, torch.device("cpu"))
-    numbers, fetch = rows.numbered(np.array([7, 30, 2]), seen)
-    x, y = fetch(torch.from_numpy(numbers[[2, 0]]))
-    assert torch.equal(x, (torch.from_numpy(PIXELS[[2, 7]]).float() / 255 - DATA.shift) / DATA.scale)
-    assert y.tolist() == [2, 0]
-    assert (numbers.tolist() == [7, 30, 2]) == (seen == 3)
+    for cohort in ([7, 30, 2], [30, 7]):
+        numbers, fetch = rows.numbered(np.array(cohort), seen=100)
+        x, y = fetch(torch.from_numpy(numbers))
+        assert torch.equal(x, (torch.from_numpy(PIXELS[cohort]).float() / 255 - DATA.shift) / DATA.scale)
+        assert y.tolist() == [row % 7 for row in cohort]
+    assert numbers.tolist() == last  # places among all that are ready, or among the cohort
+    assert rows.numbered(np.array([30, 7]), seen=2)[0].tolist() == [30, 7]
