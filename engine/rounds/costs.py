@@ -15,6 +15,7 @@ from strata.engine.method.length import Length
 from strata.engine.method.messages import Assignment, C, ClientResult, ClientStep, Context, Up
 from strata.engine.method.requests import Work
 from strata.engine.method.situation import CallCost
+from strata.engine.models.lines import on_line
 from strata.engine.rounds.accounts import bytes_down, bytes_up, charge
 from strata.engine.rounds.beside.probes import probe_calls
 from strata.engine.rounds.cohort import assignments_for
@@ -27,8 +28,6 @@ from strata.engine.training.dry import Dry
 from strata.engine.tree import PLAIN, field_names, kinds, leaves, objects_in
 
 FIRST = Context(1, 1, 0)  # costs are the same at every moment
-COUNTED = 3
-"""Numbers of epochs for which a call is counted before the line over them holds: two for it, one to see it."""
 COSTS_KEPT = 2**17
 """Costs that are kept, the last counted ones; one is by client and by what it is told, or by what it receives."""
 
@@ -106,7 +105,7 @@ class CallCosts:
         sent: Any = call.down
         key = (call.client, self._shapes.digest(dataclasses.replace(sent, **{field: Length(1)})))
         counted, epochs = self._lines.setdefault(key, {}), getattr(sent, field).epochs
-        found = _on_line(counted, epochs)
+        found = on_line(counted, epochs, "flops")
         if found is None:
             found = counted[epochs] = self._made(call)
         return found
@@ -176,19 +175,6 @@ def _epochs_field(down: object) -> str | None:
     lengths = {name: getattr(down, name) for name in field_names(type(down))}
     found = [name for name, value in lengths.items() if isinstance(value, Length) and not value.steps]
     return found[0] if len(found) == 1 else None
-
-
-def _on_line(counted: Mapping[int, CallCost], epochs: int) -> CallCost | None:
-    """What some epochs cost, given what others do; None where these are fewer than three, or cost no line over them."""
-    if len(counted) < COUNTED:
-        return None
-    (first, some), (second, more), *_ = counted.items()
-    each = (more.flops - some.flops) // (second - first)
-
-    def told(number: int) -> CallCost:
-        return dataclasses.replace(some, flops=some.flops + each * (number - first))
-
-    return told(epochs) if all(told(number) == cost for number, cost in counted.items()) else None
 
 
 PRICED = ()

@@ -5,10 +5,9 @@ far fewer distinct parts than architectures, so most answers are sums. What a pa
 sample of a batch, so three batch sizes are traced as a rule.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +17,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from strata.engine.determinism import torch_scope
 from strata.engine.models.base import Shape
 from strata.engine.models.flop_counter import FlopCounter
+from strata.engine.models.lines import on_line
 from strata.engine.models.supernets.plan import Part, body
 from strata.engine.models.supernets.subnet import SubnetSpec, head
 
@@ -99,8 +99,8 @@ class _Trace:
     output_shape: Shape  # of one sample
 
 
-SEEN = 3
-"""Batch sizes at which a part is traced before the line over them holds: two for it, one to see that it is one."""
+GROWING = "flops", "activation_bytes"
+"""What grows with the batch; the rest is of the part alone."""
 
 Finish = Callable[[Tensor], Tensor]
 """What follows a part, e.g. the loss."""
@@ -118,33 +118,14 @@ def _trace(part: Part, shape: Shape, input_gradient: bool, finish: Finish = _not
     batch, *sample = shape
     known = _known(part, tuple(sample), input_gradient, finish)
     if batch not in known:
-        known[batch] = _on_line(known, batch) or _traced(part, shape, input_gradient, finish)
+        known[batch] = on_line(known, batch, *GROWING) or _traced(part, shape, input_gradient, finish)
     return known[batch]
 
 
 @lru_cache(maxsize=4096)
 def _known(part: Part, sample: Shape, input_gradient: bool, finish: Finish) -> dict[int, _Trace]:
-    """What is known of a part on samples of a shape, by the batch size; the first :data:`SEEN` are traced."""
+    """What is known of a part on samples of a shape, by the batch size."""
     return {}
-
-
-def _on_line(known: Mapping[int, _Trace], batch: int) -> _Trace | None:
-    """What a part costs, given what it does at other batch sizes; None where these are too few, or are on no line."""
-    if len(known) < SEEN:
-        return None
-    seen = dict(islice(known.items(), SEEN))
-    (first, some), (second, more), *_ = seen.items()
-
-    def between(value: int, other: int, size: int) -> int:
-        return value + (other - value) * (size - first) // (second - first)
-
-    def told(size: int) -> _Trace:
-        flops, kept = (
-            between(getattr(some, what), getattr(more, what), size) for what in ("flops", "activation_bytes")
-        )
-        return replace(some, flops=flops, activation_bytes=kept)
-
-    return told(batch) if all(told(size) == trace for size, trace in seen.items()) else None
 
 
 def _traced(part: Part, shape: Shape, input_gradient: bool, finish: Finish) -> _Trace:
