@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from strata.cluster.terminal import recording, waiting
+from strata.engine.lazy import importing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,7 +36,8 @@ def act(arguments: Namespace) -> int:
     with recording(arguments.svg) as console:
         if source.startswith(RESUME):
             return _resume(Path(source.removeprefix(RESUME)), overrides, console, arguments.profile)
-        with waiting(console, "reading the configuration"):  # and importing what it takes, some seconds
+        _begin_ray(source, overrides)
+        with waiting(console, "reading the configuration"), importing():  # of what it takes, some seconds
             config = _load(source, overrides)
         return _run(config, console, arguments.profile, arguments.onward)
 
@@ -43,7 +45,7 @@ def act(arguments: Namespace) -> int:
 def _resume(run_dir: Path, overrides: Sequence[str], console: "Console", profile: bool) -> int:
     from strata.cluster.run.runner import resume
     from strata.cluster.sinks.display import display_for
-    from strata.engine.config.load import parse_overrides
+    from strata.engine.config.written import parse_overrides
 
     display = display_for(console)
     return resume(run_dir, parse_overrides(overrides), display, profile).exit_code
@@ -66,8 +68,37 @@ def _run(config: "RunConfig", console: "Console", profile: bool, onward: bool) -
     return max(summary.exit_code for summary in summaries)
 
 
+def _begin_ray(source: str, overrides: Sequence[str]) -> None:
+    """Begin to start a local Ray, if what is written asks for one: it takes as long as to import torch meanwhile."""
+    asked = local_ray_for(source, overrides)
+    if asked is not None:
+        from strata.engine.runtime import local_ray
+
+        local_ray.begin(*asked)
+
+
+def local_ray_for(source: str, overrides: Sequence[str]) -> tuple[int, int] | None:
+    """CPUs and GPUs of the local Ray that a run will ask for; None where it will not, or what is written is wrong."""
+    from strata.engine.config.written import parse_overrides, read_yaml
+    from strata.engine.errors import ConfigError
+
+    try:
+        said = read_yaml(Path(source)) if source.endswith((".yaml", ".yml")) else {}
+        given = parse_overrides(overrides)
+    except ConfigError:  # which is said once the whole configuration is read
+        return None
+    parts = said.get("ray", {}), given.get("ray", {})
+    if not all(isinstance(part, dict) for part in parts):
+        return None
+    ray = {"address": "", "num_cpus": 0, "num_gpus": 0, **parts[0], **parts[1]}
+    needed = given.get("runtime", said.get("runtime", "ray")) == "ray" and not ray["address"]
+    asked = ray["num_cpus"], ray["num_gpus"]
+    return asked if needed and all(type(number) is int and number >= 0 for number in asked) else None
+
+
 def _load(source: str, overrides: Sequence[str]) -> "RunConfig":
-    from strata.engine.config.load import load_config, parse_overrides
+    from strata.engine.config.load import load_config
+    from strata.engine.config.written import parse_overrides
 
     if "=" in source:
         # `strata run algorithm=permfl …`: the method may be a key like any other.

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from strata.engine.config.load import GROUPS, read_yaml
 from strata.engine.config.schema import RunConfig
+from strata.engine.config.written import GROUPS, read_yaml
 from strata.engine.data.sources.catalogue import EMBEDDED, KNOWN
 from strata.engine.method.find import load_method, method_names, shipped_settings
 from strata.engine.models.supernets.spaces import NAMES

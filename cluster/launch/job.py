@@ -9,8 +9,9 @@ from pathlib import Path
 import yaml
 
 from strata.cluster.launch.checks import at_least, label
-from strata.engine.config.load import load_config, parse_overrides, read_yaml
+from strata.engine.config.load import load_config
 from strata.engine.config.schema import RunConfig
+from strata.engine.config.written import parse_overrides, read_yaml
 from strata.engine.errors import ConfigError
 from strata.engine.method.find import short_name
 

@@ -20,8 +20,9 @@ from strata.cluster.sinks.views import ordered_kinds
 from strata.engine import served
 from strata.engine.build import build_world
 from strata.engine.config.given import NOTHING, Given, taken
-from strata.engine.config.load import config_from_dict, read_yaml
+from strata.engine.config.load import config_from_dict
 from strata.engine.config.schema import RunConfig
+from strata.engine.config.written import read_yaml
 from strata.engine.errors import CheckpointError, ConfigError, StrataError
 from strata.engine.evaluation.measures import measure_of
 from strata.engine.identity import identity

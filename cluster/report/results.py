@@ -21,7 +21,7 @@ from strata.cluster.report.settings import label_of, own_part
 from strata.cluster.sinks.jsonl import CONFIG, METRICS, WALL, read_metrics, read_timing
 from strata.cluster.sinks.sink import Plain
 from strata.cluster.sinks.views import KINDS
-from strata.engine.config.load import read_yaml
+from strata.engine.config.written import read_yaml
 from strata.engine.errors import StrataError
 from strata.engine.evaluation.measures import ACCURACY, KNOWN, Measure, measure_of
 from strata.engine.rounds.scores import AT_SERVER, GLOBAL, UNSEEN

@@ -9,8 +9,9 @@ from pathlib import Path
 from strata.cluster.run.session import Session
 from strata.cluster.sinks.jsonl import CONFIG, METRICS, read_metrics
 from strata.cluster.sinks.sink import CHECKPOINTS, Plain
-from strata.engine.config.load import config_from_dict, read_yaml
+from strata.engine.config.load import config_from_dict
 from strata.engine.config.schema import RunConfig
+from strata.engine.config.written import read_yaml
 from strata.engine.errors import CheckpointError, ConfigError
 from strata.engine.identity import FILE_KEYS, entering
 from strata.engine.notify import Notify

@@ -26,8 +26,9 @@ from strata.cluster.sinks.sink import CHECKPOINTS, LEARNT, GuardedSink, Plain, R
 from strata.cluster.sinks.weights_and_biases import WandbSink
 from strata.engine.clock.delays import is_due
 from strata.engine.config.given import NOTHING, Given
-from strata.engine.config.load import read_yaml, to_dict, to_yaml
+from strata.engine.config.load import to_dict, to_yaml
 from strata.engine.config.schema import RunConfig, for_seed
+from strata.engine.config.written import read_yaml
 from strata.engine.errors import CheckpointError, StateError, StrataError
 from strata.engine.method.find import short_name
 from strata.engine.rounds.records import RoundRecord

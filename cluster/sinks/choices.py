@@ -25,7 +25,7 @@ from strata.cluster.humanise import NOTHING, humanise_accuracy, humanise_seconds
 from strata.cluster.sinks.by_client import calls_by_round
 from strata.cluster.sinks.jsonl import CONFIG, METRICS, read_metrics
 from strata.cluster.sinks.sink import Plain
-from strata.engine.config.load import read_yaml
+from strata.engine.config.written import read_yaml
 from strata.engine.errors import StrataError
 from strata.engine.method.algorithm import Algorithm
 from strata.engine.method.control import ENTROPY, curve_of

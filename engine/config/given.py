@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from strata.engine.clock.devices import Profile
-from strata.engine.config.load import Settings, load_config, nested, parse_overrides
+from strata.engine.config.load import Settings, load_config, nested
 from strata.engine.config.schema import RunConfig
+from strata.engine.config.written import parse_overrides
 from strata.engine.data.dataset import Dataset, FederatedData
 from strata.engine.errors import ConfigError
 from strata.engine.method.algorithm import Algorithm

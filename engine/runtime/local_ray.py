@@ -1,8 +1,10 @@
 """A local Ray without the processes that no run needs."""
 
+import atexit
 import logging
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,12 +30,71 @@ BELOW = len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_stor
 SHORT = "/tmp"
 
 
+def begin(cpus: int, gpus: int) -> None:
+    """Begin to start a local Ray, for which :func:`start` then waits; one that nobody has asked for ends with Python.
+
+    Nothing happens where one has begun, or is there.
+    """
+    global _begun
+    if _begun is None and not ray.is_initialized():
+        _begun = _Beginning(cpus, gpus)
+        atexit.register(forget)
+
+
 def start(cpus: int, gpus: int) -> None:
     """Start a local Ray; ``cpus`` and ``gpus`` it may use, 0: those found.
 
     Raises:
         Exception: what :func:`ray.init` raises; OSError where sockets would have too long a path.
     """
+    global _begun
+    if _begun is not None and _begun.asked != (cpus, gpus):
+        forget()
+    if _begun is None:
+        _start(cpus, gpus)
+        return
+    error = _begun.error()
+    _begun = None
+    if error is not None:
+        raise error
+
+
+def forget() -> None:
+    """End the local Ray that has begun, if nobody has asked for it."""
+    global _begun
+    if _begun is not None:
+        _begun.error()
+        _begun = None
+        ray.shutdown()
+
+
+class _Beginning:
+    """A local Ray that starts in a thread of its own, while this one does something else."""
+
+    def __init__(self, cpus: int, gpus: int) -> None:
+        self.asked = cpus, gpus
+        self._error: Exception | None = None
+        self._over = threading.Event()
+        threading.Thread(target=self._run, name="local Ray", daemon=True).start()
+
+    def error(self) -> Exception | None:
+        """What its start has raised; None: it is there. Waits until either is so."""
+        self._over.wait()
+        return self._error
+
+    def _run(self) -> None:
+        try:
+            _start(*self.asked)
+        except Exception as error:
+            self._error = error
+        self._over.set()
+        threading.Event().wait()  # Linux ends Ray's processes together with the thread that started them
+
+
+_begun: _Beginning | None = None
+
+
+def _start(cpus: int, gpus: int) -> None:
     with lean(), _deaf():
         ray.init(
             address="local",
@@ -100,17 +161,15 @@ def _children(process: int) -> list[int]:
 
 @contextmanager
 def _deaf() -> Iterator[None]:
-    """Processes that are started meanwhile ignore :data:`FOR_THE_DRIVER`, also after they have started others."""
-    try:
-        before = {number: signal.signal(number, signal.SIG_IGN) for number in FOR_THE_DRIVER}
-    except ValueError:  # not the main thread, which alone may say so
+    """Processes that this thread starts meanwhile are not told of :data:`FOR_THE_DRIVER`, nor those that they start."""
+    if not hasattr(signal, "pthread_sigmask"):  # nor has the system these signals
         yield
         return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, FOR_THE_DRIVER)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -4,7 +4,10 @@ from collections.abc import Callable, Iterable
 from operator import attrgetter
 
 from strata.engine.errors import ClusterError, StrataError
-from strata.engine.tree import OnWire, from_wire, replaced, to_wire
+from strata.engine.lazy import importing
+
+with importing():  # torch, in the process of an actor, which imports this first
+    from strata.engine.tree import OnWire, from_wire, replaced, to_wire
 
 
 class Slot:

@@ -10,7 +10,8 @@ import strata
 from strata.cluster.cli import main
 from strata.cluster.run.stopping import Stopping
 from strata.engine.config.ending import StopConfig
-from strata.engine.config.load import load_config, parse_overrides
+from strata.engine.config.load import load_config
+from strata.engine.config.written import parse_overrides
 from strata.engine.rounds.records import Scores
 from tests.helpers.records import record
 from tests.helpers.small import small_overrides

@@ -11,7 +11,7 @@ from torch import nn
 import strata
 from strata.cluster.cli import main
 from strata.cluster.notebook.starting import run
-from strata.engine.config.load import parse_overrides
+from strata.engine.config.written import parse_overrides
 from tests.helpers.small import small_overrides
 
 

@@ -13,7 +13,7 @@ from strata.cluster.notebook.handle import Run
 from strata.cluster.sinks.jsonl import METRICS
 from strata.cluster.sweep.ledger import LEDGER, reopen
 from strata.cluster.sweep.tuning import LOG, SETTINGS
-from strata.engine.config.load import parse_overrides
+from strata.engine.config.written import parse_overrides
 from strata.engine.runtime import local_ray
 from tests.helpers.small import played, small_overrides
 

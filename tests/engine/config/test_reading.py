@@ -3,8 +3,9 @@
 import pytest
 
 from strata.cluster.cli import main
-from strata.engine.config.load import load_config, parse_overrides, read_yaml
+from strata.engine.config.load import load_config
 from strata.engine.config.reading import DEEPEST, read
+from strata.engine.config.written import parse_overrides, read_yaml
 from strata.engine.errors import ConfigError
 from tests.helpers.small import small_overrides
 

@@ -24,6 +24,13 @@ def commands():
     return " ".join(lines)
 
 
+def heard(pid, number):
+    """Whether a signal of this number reaches a process."""
+    told = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    deaf_to = int(told["SigBlk"], 16) | int(told["SigIgn"], 16)
+    return not deaf_to >> (number - 1) & 1
+
+
 def test_ray_still_has_what_is_left_out():
     assert set(local_ray.WHOLE) == set(local_ray.NEEDLESS)
 
@@ -35,6 +42,10 @@ def test_a_local_ray_has_no_dashboard_no_autoscaler_and_no_log_monitor_and_train
         running = commands()
         assert ray.get(ray.remote(lambda: 7).remote()) == 7
         assert ray.cluster_resources()["CPU"] == 1
+        of_ray = family(os.getpid()) - {os.getpid()}
+        assert len(of_ray) > 3
+        assert not [pid for pid in of_ray for number in local_ray.FOR_THE_DRIVER if heard(pid, number)]
+        assert all(heard(os.getpid(), number) for number in local_ray.FOR_THE_DRIVER)
     finally:
         ray.shutdown()
     assert "raylet" in running
@@ -51,6 +62,49 @@ def test_an_error_leaves_ray_as_it_was(monkeypatch):
     with pytest.raises(ValueError, match="no such resource"):
         local_ray.start(1, 0)
     assert {name: getattr(Node, name) for name in local_ray.NEEDLESS} == local_ray.WHOLE
+
+
+@pytest.mark.slow
+def test_a_ray_that_has_begun_is_the_one_that_is_started_and_lives_on():
+    local_ray.begin(2, 0)
+    try:
+        local_ray.start(2, 0)
+        assert ray.get(ray.remote(lambda: 7).remote()) == 7
+        assert ray.cluster_resources()["CPU"] == 2
+        local_ray.begin(1, 0)  # there is one
+        local_ray.forget()  # somebody asked for it
+        assert ray.cluster_resources()["CPU"] == 2
+        before = commands().count("raylet_socket_name")
+    finally:
+        ray.shutdown()
+    assert before == 1
+
+
+@pytest.mark.slow
+def test_a_ray_that_has_begun_otherwise_or_for_nobody_ends():
+    local_ray.begin(1, 0)
+    local_ray.forget()
+    assert not ray.is_initialized()
+    assert "raylet" not in commands()
+    local_ray.begin(1, 0)
+    local_ray.start(2, 0)
+    try:
+        assert ray.cluster_resources()["CPU"] == 2
+        assert commands().count("raylet_socket_name") == 1
+    finally:
+        ray.shutdown()
+
+
+def test_what_a_start_beside_has_raised_is_raised_by_who_waits_for_it(monkeypatch):
+    def refuses(**options):
+        raise ValueError("no such resource")
+
+    monkeypatch.setattr(ray, "init", refuses)
+    local_ray.begin(1, 0)
+    with pytest.raises(ValueError, match="no such resource"):
+        local_ray.start(1, 0)
+    local_ray.begin(1, 0)
+    local_ray.forget()  # which nobody wants to hear of
 
 
 @pytest.mark.slow
