@@ -1,5 +1,6 @@
 """What the packages export is there, and is imported only when it is used."""
 
+import gc
 import subprocess
 import sys
 from importlib import import_module
@@ -8,6 +9,8 @@ import pytest
 
 import strata
 import strata.engine
+from strata.engine.lazy import importing
+from tests.helpers.small import small_overrides
 
 
 @pytest.mark.parametrize("package", [strata, strata.engine], ids=["strata", "strata.engine"])
@@ -37,3 +40,26 @@ def test_importing_them_imports_no_torch():
 def test_the_commands_help_needs_no_torch():
     code = "import sys, strata.cluster.cli; assert not {'torch', 'ray', 'pandas', 'matplotlib'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_run_loads_no_package_that_it_does_not_need(tmp_path):
+    words = small_overrides("fedavg", "rounds=1", f"output={tmp_path}")
+    code = (
+        f"import sys; from strata.cluster.cli import main; assert main(['run', 'fedavg', *{words!r}]) == 0; "
+        "needless = {'pandas', 'matplotlib', 'wandb', 'ray'} & set(sys.modules); assert not needless, needless"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+
+
+def test_no_garbage_is_looked_for_while_modules_are_imported():
+    with importing():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with importing():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
