@@ -33,4 +33,5 @@ def on_line(counted: Mapping[int, C], number: int, *growing: str) -> C | None:
         made: C = replace(instance, **{name: grown(name, at) for name in growing})
         return made
 
-    return told(number) if all(told(at) == cost for at, cost in seen.items()) else None
+    # The first lies on it by itself.
+    return told(number) if all(told(at) == cost for at, cost in islice(seen.items(), 1, None)) else None

@@ -85,26 +85,28 @@ class CallCosts:
         return cost if call.down is None else dataclasses.replace(cost, bytes_down=bytes_down(self._world, call))
 
     def _received(self, call: ClientCall) -> CallCost:
-        """Cost of a call, kept by what the client receives: all that its work can depend on, beside its own data."""
-        key = (call.client, "receives", self._shapes.digest(call.down))
+        """Cost of a call, kept by what the client receives: all that its work can depend on, beside its own data.
+
+        Of a method that ships with Strata the epochs are told apart from all else, for the line over them.
+        """
+        sent: Any = call.down
+        field = _epochs_field(sent) if type(self._world.algorithm).__module__.startswith("strata.") else None
+        epochs = 0 if field is None else getattr(sent, field).epochs
+        alike = self._shapes.digest(sent if field is None else dataclasses.replace(sent, **{field: Length(1)}))
+        key = (call.client, "receives", alike, epochs)
         found = self._known.get(key)
         if found is None:
-            found = self._by_epochs(call)
+            found = self._by_epochs(call, alike, epochs) if epochs else self._made(call)
             self._keep(key, found)
         return found
 
-    def _by_epochs(self, call: ClientCall) -> CallCost:
-        """Cost of a call; of a method that ships with Strata, after three numbers of epochs, by the line over them.
+    def _by_epochs(self, call: ClientCall, alike: bytes, epochs: int) -> CallCost:
+        """Cost of a call, after three numbers of epochs by the line over them; ``alike``: all that it receives beside.
 
         A client's work grows by as much with each epoch, so that agents which choose among many ask for few
         conversations.
         """
-        field = _epochs_field(call.down) if type(self._world.algorithm).__module__.startswith("strata.") else None
-        if field is None:
-            return self._made(call)
-        sent: Any = call.down
-        key = (call.client, self._shapes.digest(dataclasses.replace(sent, **{field: Length(1)})))
-        counted, epochs = self._lines.setdefault(key, {}), getattr(sent, field).epochs
+        counted = self._lines.setdefault((call.client, alike), {})
         found = on_line(counted, epochs, "flops")
         if found is None:
             found = counted[epochs] = self._made(call)
