@@ -17,7 +17,7 @@ features, are choices of ours: the paper says only that rewards fall with stragg
 one epoch, and the shares divide the rest, in whole numbers by largest remainders; so the total is kept exactly.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -64,6 +64,7 @@ class StragglerControl(Control):
         self.unit, self.default = config.length.unit, config.length.count
         self.sizes = sizes = len(config.pool)
         self._evenly: tuple[Situation | None, bytes, FloatArray] = (None, b"", np.zeros(0))
+        self._probed: tuple[Situation | None, Sequence[FloatArray]] = (None, ())
         times, shares = rows_space(k, 3), Box(-BOUND, BOUND, (k,), np.float32)
         if self.layout == "size+intensity":
             specs = {
@@ -91,8 +92,9 @@ class StragglerControl(Control):
         """The rows of the invited clients, as the agent sees them."""
         if agent == "aggregation":
             return pad_rows(self._standing(situation, chosen), self.cohort)
-        probe_s = self.probe_s(situation)
-        columns = [*relative(probe_s)]
+        if self._probed[0] is not situation:  # which both agents are shown
+            self._probed = situation, relative(self.probe_s(situation))
+        columns = [*self._probed[1]]
         if agent == "intensity":
             sizes = self._sizes(situation, chosen)
             expected_s = self._evenly_s(situation, sizes)
@@ -111,9 +113,8 @@ class StragglerControl(Control):
     def decide(self, situation: Situation, chosen: Actions) -> Decisions:
         """Size class and intensity of each client, and its weight where an agent sets it."""
         sizes, intensities = self._sizes(situation, chosen), self._intensities(situation, chosen)
-        told: dict[int, Assignment] = {}
-        for client, size, intensity in zip(situation.clients, sizes, intensities, strict=True):
-            told[client] = {SIZE: int(size), self.unit: int(intensity)}
+        plans = zip(situation.clients, sizes.tolist(), intensities.tolist(), strict=True)
+        told: dict[int, Assignment] = {c: {SIZE: size, self.unit: intensity} for c, size, intensity in plans}
         if "aggregation" in chosen:
             weights = softmax(np.asarray(chosen["aggregation"][: len(told)], np.float64))
             told = {c: {**t, WEIGHT: float(w)} for (c, t), w in zip(told.items(), weights, strict=True)}
@@ -134,11 +135,12 @@ class StragglerControl(Control):
 
     def describe(self, situation: Situation, chosen: Actions) -> Mapping[str, float]:
         """Mean size class, and how far the intensities reach."""
-        sizes, intensities = self._sizes(situation, chosen), self._intensities(situation, chosen)
+        sizes = self._sizes(situation, chosen).tolist()
+        intensities = self._intensities(situation, chosen).tolist()
         return {
-            "size_mean": float(sizes.mean()),
-            f"{self.unit}_min": float(intensities.min()),
-            f"{self.unit}_max": float(intensities.max()),
+            "size_mean": sum(sizes) / len(sizes),
+            f"{self.unit}_min": float(min(intensities)),
+            f"{self.unit}_max": float(max(intensities)),
         }
 
     def suggest(
@@ -225,30 +227,31 @@ class StragglerControl(Control):
 
     def _intensities(self, situation: Situation, chosen: Actions) -> NDArray[np.int64]:
         k = len(situation.clients)
-        shares = np.ones(k)
         if "intensity" in chosen:
-            shares = softmax(np.asarray(chosen["intensity"][:k], np.float64))
-        elif "allocation" in chosen:
+            return _apportioned(k * self.default, np.asarray(chosen["intensity"][:k], np.float64).tobytes(), softmax)
+        shares = np.ones(k)
+        if "allocation" in chosen:
             shares = np.array(MENU)[chosen["allocation"][1::2][:k]]
         return _apportioned(k * self.default, shares.tobytes())
 
 
 @lru_cache(maxsize=16)
-def _apportioned(total: int, shares: bytes) -> NDArray[np.int64]:
-    """The intensities of shares ``(k,)``, one for everyone first; a round asks for the same several times."""
-    counts = apportion(total, np.frombuffer(shares), floor=1)
+def _apportioned(total: int, told: bytes, shares: Callable[[FloatArray], FloatArray] = np.asarray) -> NDArray[np.int64]:
+    """The intensities of ``shares`` of what was told ``(k,)``, one for everyone first; a round asks several times."""
+    counts = apportion(total, shares(np.frombuffer(told)), floor=1)
     counts.flags.writeable = False
     return counts
 
 
 def softmax(logits: FloatArray) -> FloatArray:
     """e^z / Σ e^z of logits ``(k,)``: shares that add up to 1."""
-    powers = np.exp(logits - logits.max())
-    return np.asarray(powers / powers.sum())
+    powers = np.exp(logits - np.maximum.reduce(logits))
+    return np.asarray(powers / np.add.reduce(powers))
 
 
 def spread(seconds: FloatArray) -> float:
     """(max − min) / mean of the participants' seconds; 0 for fewer than two, and where no time passes."""
-    if len(seconds) < 2 or seconds.max() <= 0:
+    if len(seconds) < 2:
         return 0.0
-    return float((seconds.max() - seconds.min()) / seconds.mean())
+    most, least = np.maximum.reduce(seconds), np.minimum.reduce(seconds)
+    return 0.0 if most <= 0 else float((most - least) / (np.add.reduce(seconds) / len(seconds)))

@@ -28,7 +28,8 @@ def apportion(total: int, weights: NDArray[np.float64], floor: int = 0) -> IntAr
     rest = total - floor * len(weights)
     if rest < 0:
         raise ValueError(f"{len(weights)} shares of at least {floor} do not fit into {total}")
-    shares = rest * (weights / weights.sum() if weights.sum() > 0 else np.full(len(weights), 1 / len(weights)))
+    total_weight = np.add.reduce(weights)
+    shares = rest * (weights / total_weight if total_weight > 0 else np.full(len(weights), 1 / len(weights)))
     return largest_remainders(shares, rest) + floor
 
 
