@@ -93,18 +93,13 @@ class Spent:
 
 def together(parts: Iterable[Spent]) -> Spent:
     """What went into several exchanges, one after the other or side by side, added up process by process."""
-    several = list(parts)
-    return Spent(
-        _added(one.trained for one in several),
-        _added(one.served for one in several),
-        sum(one.waited_s for one in several),
-        sum(one.own_s for one in several),
-    )
-
-
-def _added(parts: Iterable[Seconds]) -> dict[str, float]:
-    total: dict[str, float] = {}
-    for part in parts:
-        for name, seconds in part.items():
-            total[name] = total.get(name, 0.0) + seconds
-    return total
+    trained: dict[str, float] = {}
+    served: dict[str, float] = {}
+    waited_s = own_s = 0.0
+    for one in parts:
+        for total, part in ((trained, one.trained), (served, one.served)):
+            for name, seconds in part.items():
+                total[name] = total.get(name, 0.0) + seconds
+        waited_s += one.waited_s
+        own_s += one.own_s
+    return Spent(trained, served, waited_s, own_s)

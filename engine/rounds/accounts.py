@@ -56,8 +56,8 @@ def charge(
         work.samples,
         work.steps,
         *timing,
-        loss=math.nan if work.loss is None or lost_after_s is not None else work.loss,
-        metrics=metrics,
+        math.nan if work.loss is None or lost_after_s is not None else work.loss,
+        metrics,
     )
 
 

@@ -264,19 +264,19 @@ class Waiting:
             if isinstance(result, Failure):
                 raise result.error
             by_sender[result.sender] = result
-        replies, arrivals, ups, waited = [], [], [], 0.0
+        replies, arrivals, ups = [], [], []
         together = tier.side_by_side([by_sender[call.receiver] for call in calls], moment)
-        limit_s = self._limit_s([reply.seconds for reply in together], moment)
-        for call, reply in zip(calls, together, strict=True):
-            seconds = reply.seconds
-            waited, in_time = max(waited, min(seconds, limit_s)), seconds <= limit_s
+        seconds = [reply.seconds for reply in together]
+        limit_s = self._limit_s(seconds, moment)
+        for call, reply, took_s in zip(calls, together, seconds, strict=True):
+            in_time = took_s <= limit_s
             if reply.arrived and in_time:
                 arrivals.append(reply)
                 ups.append(tier.received(call, reply, state))
             replies.append(reply if in_time else reply.late())
         after = tier.aggregate(state, ups, moment) if ups else state
         tier.settle([call for call, reply in zip(calls, together, strict=True) if reply.changed], moment)
-        return Step(after, waited, replies, arrivals, ups)
+        return Step(after, min(max(seconds, default=0.0), limit_s), replies, arrivals, ups)
 
     def _limit_s(self, seconds: Sequence[float], moment: Moment) -> float:
         if not seconds:

@@ -161,7 +161,7 @@ class GlobalServer:
         """The wall seconds of a round and its probes, given those of the round's children."""
         every, self._probed = together([*self._probed, below]), []
         waited_s = self._tier.waited.take()
-        return replace(every, waited_s=waited_s, own_s=self._busy.take() - waited_s)
+        return Spent(every.trained, every.served, waited_s, self._busy.take() - waited_s)
 
     def _exchange(self, decisions: Decisions | None) -> Outcome:
         if decisions is not None and decisions.teams:
@@ -178,11 +178,14 @@ class GlobalServer:
         if step.counted:  # else what was decided for this round ends with it
             self.state = step.state
         self._tier.finish(self.state, moment, self._schedule.away)
-        outcome = self._with_probes(self._tier.outcome(before, step), begins_s + computed_s)
+        outcome = self._tier.outcome(before, step)
         outcome = replace(outcome, metrics=added([outcome.metrics, computed])) if computed else outcome
+        seconds = outcome.seconds + self._world.server_profile.latency_s + (begins_s + computed_s)
+        probes, self._probes = self._probes, []
+        calls = CallTable.joined([*probes, outcome.calls])
         self.round += 1
-        self.virtual_s += outcome.seconds
-        return replace(outcome, round=self.round, virtual_s=self.virtual_s)
+        self.virtual_s += seconds
+        return replace(outcome, seconds=seconds, calls=calls, round=self.round, virtual_s=self.virtual_s)
 
     @property
     def _probes_s(self) -> float:
@@ -196,14 +199,6 @@ class GlobalServer:
         if presence is None or self._schedule.away:
             return 0.0
         return presence.wait_s(self._world.seen, self.virtual_s)
-
-    def _with_probes(self, outcome: Outcome, beside_s: float) -> Outcome:
-        """A round with what lies beside its exchange: the seconds ``beside_s``, and the probes."""
-        seconds = outcome.seconds + self._world.server_profile.latency_s + beside_s
-        if not self._probes:
-            return replace(outcome, seconds=seconds)
-        probes, self._probes = self._probes, []
-        return replace(outcome, seconds=seconds, calls=CallTable.joined([*probes, outcome.calls]))
 
     @single_thread()
     def evaluate(self) -> Evaluations:
