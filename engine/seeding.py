@@ -92,23 +92,24 @@ def uniform(seed: int, *purpose: str | int, member: int) -> float:
     generator, which matters where thousands of rounds are timed per second. Members are independent of each other.
     """
     mixed = (_start(seed, purpose) + (member + 1) * _GAMMA) & _MASK
-    for shift, factor in _MIX:
-        mixed = ((mixed ^ (mixed >> shift)) * factor) & _MASK
+    mixed = ((mixed ^ (mixed >> 30)) * _FIRST) & _MASK
+    mixed = ((mixed ^ (mixed >> 27)) * _SECOND) & _MASK
     mixed ^= mixed >> 31
     return ((mixed >> 11) + 0.5) * 2.0**-53
 
 
 def uniforms(seed: int, *purpose: str | int, members: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float64]:
     """:func:`uniform` for several members at once, ``(M,)``: the same numbers."""
-    mixed = np.uint64(_start(seed, purpose)) + (np.asarray(members, np.uint64) + np.uint64(1)) * np.uint64(_GAMMA)
-    for shift, factor in _MIX:
-        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
-    mixed ^= mixed >> np.uint64(31)
-    return np.asarray(((mixed >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53)
+    word = np.uint64
+    mixed = word(_start(seed, purpose)) + (np.asarray(members, word) + word(1)) * word(_GAMMA)
+    mixed = (mixed ^ (mixed >> word(30))) * word(_FIRST)
+    mixed = (mixed ^ (mixed >> word(27))) * word(_SECOND)
+    mixed ^= mixed >> word(31)
+    return np.asarray(((mixed >> word(11)) + 0.5) * 2.0**-53)
 
 
 _MASK, _GAMMA = 2**64 - 1, 0x9E3779B97F4A7C15
-_MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
+_FIRST, _SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
 
 @lru_cache(maxsize=256)

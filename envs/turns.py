@@ -64,6 +64,12 @@ class Memory:
         latency, flop, down, up = (np.full(clients, np.nan) for _ in range(4))
         return cls(latency, flop, down, up)
 
+    def unknown(self, clients: Sequence[int]) -> list[int]:
+        """Those of some clients that were never seen to compute, in their order."""
+        rows = np.asarray(clients, np.int64)
+        unknown: list[int] = rows[np.isnan(self.s_per_flop[rows])].tolist()
+        return unknown
+
     def learn(self, report: Report) -> None:
         """Take over what calls have shown: times of all that were not lost, metrics of those whose upload counted."""
         calls = report.calls.where(~report.calls.lost)
@@ -122,7 +128,7 @@ class Turns:
             return self._turn
         clients = self.rounds.invite()
         if self.control.probes and self.control.agents:
-            unknown = [client for client in clients if np.isnan(self.memory.s_per_flop[client])]
+            unknown = self.memory.unknown(clients)
             if unknown:
                 self.memory.learn(self.rounds.probe(unknown))
         situation = self.memory.situation(self.rounds.round + 1, clients, self._link)
