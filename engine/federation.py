@@ -10,6 +10,7 @@ Example::
 """
 
 import warnings
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -79,7 +80,7 @@ class Federation:
         )
         for line in foreword(config, self.world):
             notify(line)
-        self.runtime = _start(config, self.world, notify)
+        self.runtime = self._kept(_start(config, self.world, notify))
         self.rounds: Rounds = self.runtime.rounds
         self.started: Seconds = {"loading data": data_s, **self.runtime.started}
         self._before = Stopwatch()  # invitations and probes, which belong to the round to come
@@ -245,13 +246,18 @@ class Federation:
         before = self.runtime
         before.retire()
         try:
-            self.runtime = _start_again(self.config, self.world, self._notify, before)
+            self.runtime = self._kept(_start_again(self.config, self.world, self._notify, before))
         finally:
             before.close()
         self.rounds = self.runtime.rounds
         self._checkpoints = Series(state_types(self.world.algorithm))
         self._before.take()
         self.round, self.virtual_s, self._digest = 0, 0.0, ""
+
+    def _kept(self, runtime: Runtime) -> Runtime:
+        """A runtime that ends with this federation, also where that is forgotten and was not closed."""
+        weakref.finalize(self, runtime.close).atexit = False  # with the process Ray ends by itself
+        return runtime
 
     def close(self) -> None:
         """End the actors, and the local Ray if this run started it."""

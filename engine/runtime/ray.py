@@ -1,7 +1,7 @@
 """Starting the tiers on Ray: connecting, counting resources, seating actors."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from strata.engine.runtime import local_ray
 from strata.engine.runtime.actors import Actors
 from strata.engine.runtime.bundles import advised, node_of, nodes
 from strata.engine.runtime.joining import await_nodes, join
-from strata.engine.runtime.seats import Seat, Share, plan_seats
+from strata.engine.runtime.seats import Seat, Share, left, plan_seats
 from strata.engine.stopwatch import Seconds
 
 
@@ -32,8 +32,10 @@ class RayRuntime(Actors):
     ) -> None:
         """Start all actors; see :class:`~strata.engine.runtime.actors.Actors`."""
         self._owns_ray = owns_ray
+        self.seats = seats
         self.started: Seconds = {}
         super().__init__(world, seats, config.training.device, config.ray.start_timeout_s, before)
+        _HELD.add(self)
         if owns_ray:
             _OPEN.add(self)
         self.head: str = getattr(ray.get_runtime_context(), "gcs_address", "")  # a Ray client does not know it
@@ -55,6 +57,7 @@ class RayRuntime(Actors):
         Closing again does nothing: by then Ray may be somebody else's.
         """
         super().close()
+        _HELD.discard(self)
         if self._owns_ray:
             self._owns_ray = False
             _OPEN.discard(self)
@@ -63,6 +66,9 @@ class RayRuntime(Actors):
 
 _OPEN: set[RayRuntime] = set()
 """Runtimes on a Ray that this process started or joined for a run, and that were not closed yet."""
+
+_HELD: set[RayRuntime] = set()
+"""All runtimes of this process whose actors were not ended yet."""
 
 
 def _leave() -> None:
@@ -94,7 +100,7 @@ def start(
     owns_ray = connect(config.ray, packages_of(config), notify)
     connected = time.perf_counter()
     try:
-        seats = _seats(config, world, shares)
+        seats = _seats(config, world, shares, _HELD - {before})
         notify(Step(f"placing {len(seats)} actors"))
         runtime = RayRuntime(world, seats, config, owns_ray, before)
     except BaseException as error:
@@ -162,13 +168,14 @@ def describe_data(dataset: Dataset, nodes: int) -> str:
     return "; ".join(said)
 
 
-def _seats(config: RunConfig, world: World, shares: Sequence[Share]) -> list[Seat]:
+def _seats(config: RunConfig, world: World, shares: Sequence[Share], beside: Collection[RayRuntime]) -> list[Seat]:
     # Clients of one team side by side, so that a team round reaches few actors.
     order = np.argsort(world.team_of, kind="stable").tolist()
     team = Share(config.teams.num_cpus, config.teams.num_gpus)
+    taken = [seat for runtime in beside for seat in runtime.seats]
     try:
         return plan_seats(
-            nodes(),
+            left(nodes(), taken),
             Share(config.server.num_cpus, config.server.num_gpus),
             team,
             sorted(world.data.teams),
@@ -179,7 +186,18 @@ def _seats(config: RunConfig, world: World, shares: Sequence[Share]) -> list[Sea
             world.team_of if _beside_clients(config, world, team) else (),
         )
     except ResourceError as error:
-        raise advised(error) from None
+        raise advised(error if not taken else ResourceError(f"{_held(taken, len(beside))} {error}")) from None
+
+
+def _held(seats: Sequence[Seat], federations: int) -> str:
+    """What other federations of this process have, and how to have it back."""
+    all_of_them = Share(sum(seat.share.cpus for seat in seats), sum(seat.share.gpus for seat in seats))
+    several = federations > 1
+    return (
+        f"{federations} federation{'s' * several} of this process {'are' if several else 'is'} still open, with "
+        f"{all_of_them}: close {'them' if several else 'it'} first (federation.close(), or open it by `with`). What is "
+        "left does not suffice:"
+    )
 
 
 def _beside_clients(config: RunConfig, world: World, team: Share) -> bool:

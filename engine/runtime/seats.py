@@ -4,7 +4,7 @@ Placement never changes a result; it decides only what runs side by side.
 """
 
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heapreplace
@@ -55,6 +55,15 @@ class Seat:
     node: str
     clients: tuple[int, ...] = ()
     teams: tuple[int, ...] = ()
+
+
+def left(nodes: Sequence[Node], taken: Sequence[Seat]) -> list[Node]:
+    """The nodes with what the actors of some seats leave of them."""
+    cpus, gpus = defaultdict[str, float](float), defaultdict[str, float](float)
+    for seat in taken:
+        cpus[seat.node] += seat.share.cpus
+        gpus[seat.node] += seat.share.gpus
+    return [Node(n.id, max(0.0, n.cpus - cpus[n.id]), max(0.0, n.gpus - gpus[n.id])) for n in nodes]
 
 
 def _alike(clients: Sequence[int], shares: Sequence[Share]) -> dict[Share, list[int]]:
@@ -230,7 +239,7 @@ def _explain(wanted: Sequence[Seat], nodes: Sequence[Node], clients: int) -> str
     kinds = Counter((seat.tier, seat.share) for seat in wanted)
     names = {"server": "global server", "team": "team server", "client": "client"}
     asked = "; ".join(
-        f"{n} {names[tier]} actor{'s' * (n > 1)} of {share} each"
+        f"{n} {names[tier]} actor{'s' * (n > 1)} of {share}{' each' * (n > 1)}"
         for (tier, share), n in kinds.items()
         if share.cpus or share.gpus
     )
@@ -239,21 +248,22 @@ def _explain(wanted: Sequence[Seat], nodes: Sequence[Node], clients: int) -> str
     has = ", ".join(f"{node.cpus:g} CPU and {node.gpus:g} GPU" for node in nodes)
     remedies = []
     actors = sum(1 for seat in wanted if seat.tier == "client")
-    for key, need, there in (
-        ("num_cpus", cpus, sum(node.cpus for node in nodes)),
-        ("num_gpus", gpus, sum(node.gpus for node in nodes)),
+    for key, kind, need, there in (
+        ("num_cpus", "CPU", cpus, sum(node.cpus for node in nodes)),
+        ("num_gpus", "GPU", gpus, sum(node.gpus for node in nodes)),
     ):
         if need > there and there > 0 and actors:
             remedies.append(f"lower clients.{key} to {int(there / actors * 1e4) / 1e4:g}")
         elif need > there:
-            remedies.append(f"set clients.{key}=0, or join a cluster that has {need:g} (ray.address=…)")
+            remedies.append(f"set clients.{key}=0, or join a cluster that has {need:g} {kind} (ray.address=…)")
     if actors > 1:
         remedies.append(f"set clients_per_actor=auto or more than {clients // actors}")
     else:
         remedies.append("ask for less per actor: each must fit one node, and a fraction of a GPU one GPU")
+    advice = " or ".join(remedies)
     return (
         f"{asked} = {cpus:g} CPU and {gpus:g} GPU; the cluster has {len(nodes)} node{'s' * (len(nodes) != 1)} "
-        f"with {has}. {' or '.join(remedies).capitalize()}."
+        f"with {has}. {advice[0].upper()}{advice[1:]}."
     )
 
 

@@ -1,5 +1,6 @@
 """A local Ray: what it starts, and what it does not."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import ray
 from ray._private.node import Node
 
+from strata.engine.errors import ResourceError
 from strata.engine.federation import Federation
 from strata.engine.runtime import local_ray
 from tests.bench.processes import family
@@ -105,6 +107,18 @@ def test_what_a_start_beside_has_raised_is_raised_by_who_waits_for_it(monkeypatc
         local_ray.start(1, 0)
     local_ray.begin(1, 0)
     local_ray.forget()  # which nobody wants to hear of
+
+
+@pytest.mark.slow
+def test_an_open_federation_is_named_where_its_actors_are_in_the_way_and_a_forgotten_one_gives_them_back():
+    config = small("fedavg", "ray.num_cpus=1", runtime="ray")
+    open_one = Federation(config)
+    with pytest.raises(ResourceError, match=r"^1 federation of this process is still open, with 1 CPU: close it first"):
+        Federation(config)
+    assert open_one.run_round().round == 1
+    del open_one
+    gc.collect()
+    assert not ray.is_initialized()
 
 
 @pytest.mark.slow

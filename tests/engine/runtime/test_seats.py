@@ -9,7 +9,7 @@ import pytest
 
 from strata.engine.errors import ResourceError
 from strata.engine.runtime import seats as placement
-from strata.engine.runtime.seats import TOLERANCE, Node, Seat, Share, plan_seats
+from strata.engine.runtime.seats import TOLERANCE, Node, Seat, Share, left, plan_seats
 
 NOTHING = Share(0, 0)
 
@@ -80,8 +80,20 @@ def test_its_remedy_works():
 
 
 def test_gpus_that_are_not_there_at_all():
-    with pytest.raises(ResourceError, match=r"Set clients.num_gpus=0, or join a cluster"):
+    with pytest.raises(ResourceError) as caught:
         plan([Node("a", 8, 0)], 6, Share(0.5, 0.25))
+    assert str(caught.value) == (
+        "1 client actor of 0.5 CPU and 0.25 GPU = 0.5 CPU and 0.25 GPU; the cluster has 1 node with 8 CPU and 0 GPU. "
+        "Set clients.num_gpus=0, or join a cluster that has 0.25 GPU (ray.address=…) or ask for less per actor: each "
+        "must fit one node, and a fraction of a GPU one GPU."
+    )
+
+
+def test_what_others_have_is_taken_off_the_node_where_they_live():
+    nodes = [Node("a", 4, 1), Node("b", 2, 0)]
+    taken = [Seat("client", Share(1, 0.5), "a"), Seat("client", Share(2, 0), "a"), Seat("server", Share(0, 0), "b")]
+    assert left(nodes, taken) == [Node("a", 1, 0.5), Node("b", 2, 0)]
+    assert left(nodes, []) == nodes
 
 
 def test_clients_with_different_shares_do_not_share_an_actor():
