@@ -21,6 +21,7 @@ from strata.engine.errors import ConfigError
 from strata.engine.evaluation.personal import Personal
 from strata.engine.method.algorithm import TieredAlgorithm
 from strata.engine.method.length import Length
+from strata.engine.method.local import LocalSgd
 from strata.engine.method.requests import Answer, Request, Sgd, Train, Trained
 from strata.engine.models.base import Buildable, init_params
 from strata.engine.models.factory import spec_of
@@ -33,6 +34,7 @@ from strata.engine.rounds.schedules import Waiting
 from strata.engine.rounds.team_tier import called_members
 from strata.engine.rounds.world import Method, TierPlan, World
 from strata.engine.seeding import derive
+from strata.engine.training.batches import require_plan
 from strata.engine.training.conversation import Conversation, drive
 from strata.engine.training.sequential import Sequential
 from strata.engine.training.width import width_of
@@ -99,6 +101,7 @@ def build_world(config: RunConfig, given: Given = NOTHING) -> World:
     )
     _require_called(world)
     _require_served(world)
+    _require_planned(world)
     _ = world.metrics  # one that is not there is said now, and not by an actor
     return protected(config, world)
 
@@ -120,6 +123,13 @@ def _require_short(method: Method, name: str) -> None:
     if isinstance(method, TieredAlgorithm):
         rounds = method.team_rounds
         require_time(rounds * EXCHANGE_S, f"{name}: a round of {rounds:,} team rounds", "Lower their number.")
+
+
+def _require_planned(world: World) -> None:
+    """Refuse a call of more steps than can be planned, by the client that makes most of them."""
+    config = world.algorithm.config
+    if isinstance(config, LocalSgd):
+        require_plan(int(world.train_samples.max()), config.batch_size, config.length)
 
 
 def _require_served(world: World) -> None:

@@ -22,6 +22,9 @@ from strata.engine.suggest import closest
 T = TypeVar("T")
 
 BOUNDS = {"gt": (">", operator.gt), "ge": ("≥", operator.ge), "lt": ("<", operator.lt), "le": ("≤", operator.le)}
+DIGITS = 18
+"""Of a whole number in a file, at most, so that it fits into eight bytes; with more it is read as text."""
+
 FILE_BITS = 128
 """Of a whole number that can be looked at further; those of files have fewer, and text of very long ones fails."""
 
@@ -147,6 +150,8 @@ def _mismatch(error: ValidationError, key: str, bounds: str) -> str:
     choices = first.get("ctx", {}).get("expected", "").replace(" or ", ", ").replace("'", "")
     expected = f"one of {choices}" if choices else EXPECTED.get(first["type"], first["msg"])
     allowed = f" {bounds}" if bounds and "number" in expected else ""
+    if "number" in expected and str(first["input"]).isdecimal() and len(str(first["input"])) > DIGITS:
+        allowed += f" of at most {DIGITS} digits"
     return f"{'.'.join([key, *map(str, first['loc'])])}={first['input']!r}: expected {expected}{allowed}"
 
 

@@ -61,15 +61,20 @@ def require_resumable(config: RunConfig, run_dir: Path) -> None:
     checkpoint.require_same(run_dir, entering(begun), entering(config))
     path = run_dir / METRICS
     written = [int(plain["round"]) for plain in read_metrics(path)] if path.exists() else []
+    for line, round in enumerate(written, 1):
+        if round != line:
+            raise CheckpointError(
+                f"{path}, line {line}: expected round {line}, found {round}: lines were added, lost or exchanged. Put "
+                "a copy of the file there that has each round once, or start a new run."
+            )
     saved = checkpoint.found(run_dir / CHECKPOINTS)
     at = checkpoint.round_of(saved[-1]) if saved else 0
-    kept = sum(round <= at for round in written)
-    if kept < at:
+    if len(written) < at:
         raise CheckpointError(
-            f"{path}: expected the {at} rounds before {saved[-1]}, found {kept} of them. Put a copy of the file there "
-            "that has them, or start a new run."
+            f"{path}: expected the {at} rounds before {saved[-1]}, found {len(written)} of them. Put a copy of the "
+            "file there that has them, or start a new run."
         )
-    if config.rounds < (done := max([at, *written])):
+    if config.rounds < (done := len(written)):
         raise CheckpointError(
             f"rounds={config.rounds}: expected {done} or more, since {done} rounds of {run_dir} are done. For a run of "
             f"{config.rounds} rounds start a new one."

@@ -12,11 +12,10 @@ from typing import Any, NoReturn
 import yaml
 from yaml.nodes import MappingNode, Node
 
+from strata.engine.options import DIGITS
+
 DEEPEST = 40
 """Levels of lists and keys in one another; a configuration has five."""
-
-DIGITS = 18
-"""Of a whole number, at most, so that it fits into eight bytes; with more it is text."""
 
 
 class Reader(yaml.SafeLoader):

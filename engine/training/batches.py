@@ -12,6 +12,7 @@ from torch import Tensor
 from strata.engine.data.capacity import require_memory
 from strata.engine.data.dataset import Dataset, IntArray
 from strata.engine.data.mapped import Mapped
+from strata.engine.method.length import Length
 from strata.engine.method.requests import Recalibrate, Train
 from strata.engine.seeding import generator, generators
 
@@ -156,13 +157,23 @@ def plan_all(asked: Sequence[tuple[int, Train, int]], purpose: str = "batches") 
     return [_planned(n, request, rng) for (n, request, _), rng in zip(asked, rngs, strict=True)]
 
 
-def _planned(n: int, request: Train, rng: np.random.Generator) -> list[IntArray]:
-    steps = request.length.in_steps(-(-n // request.batch_size))
+def require_plan(n: int, batch_size: int, length: Length) -> int:
+    """How many steps a client with ``n`` samples makes, once there is the memory to plan them all.
+
+    Raises:
+        ResourceError: where there is not.
+    """
+    steps = length.in_steps(-(-n // batch_size))
     require_memory(
-        steps * (STEP_BYTES + ROW_BYTES * min(n, request.batch_size)),
+        steps * (STEP_BYTES + ROW_BYTES * min(n, batch_size)),
         f"{steps:,} steps on {n} samples, planned at once",
-        f"Lower the number of {request.length.unit}, {request.length.count:,}.",
+        f"Lower the number of {length.unit}, {length.count:,}.",
     )
+    return steps
+
+
+def _planned(n: int, request: Train, rng: np.random.Generator) -> list[IntArray]:
+    steps = require_plan(n, request.batch_size, request.length)
     if request.repeat_batch:
         return [rng.permutation(n)[: request.batch_size]] * steps
     batches: list[IntArray] = []

@@ -124,8 +124,8 @@ def _answers(trainer: Trainer, asked: Sequence[Asked]) -> Sequence[Answer | Brok
     try:
         answers = trainer.answer(asked)
     except StrataError as error:
-        broken = _broken(error, "; ".join(one.where for one in asked))
-        return [broken] * len(asked)
+        others = f" (and {len(asked) - 1} more together with it)" if len(asked) > 1 else ""
+        return [_broken(error, f"{asked[0].where}{others}")] * len(asked)
     return [
         _broken(made.error, one.where) if isinstance(made, Broken) else made
         for one, made in zip(asked, answers, strict=True)

@@ -67,6 +67,15 @@ def test_in_python_too(done):
         strata.run(resume=done, seeds=[4], quiet=True)
 
 
+@pytest.mark.parametrize(("order", "line", "found"), [([0, 1, 2, 0], 4, 1), ([0, 2], 2, 3), ([1, 0, 2], 1, 2)])
+def test_rounds_that_were_added_lost_or_exchanged_are_found(done, capsys, order, line, found):
+    path = done / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[place] for place in order))
+    error = refused(done, capsys, "rounds=8")
+    assert f"{path}, line {line}: expected round {line}, found {found}: lines were added, lost or exchanged." in error
+
+
 @pytest.mark.parametrize("lines", [0, 2])
 def test_rounds_before_the_checkpoint_that_are_missing_are_no_rounds(done, capsys, lines):
     path = done / "metrics.jsonl"

@@ -6,7 +6,7 @@ import pytest
 
 from strata.engine.config.load import load_config
 from strata.engine.config.schema import RunConfig
-from strata.engine.errors import ConfigError, StrataError
+from strata.engine.errors import ConfigError, ResourceError, StrataError
 from strata.engine.federation import Federation
 from strata.engine.method.find import method_names
 from tests.helpers.small import small_overrides
@@ -94,9 +94,19 @@ def test_what_there_is_neither_memory_nor_time_for_is_refused_with_the_figure(me
 def test_the_tightest_allocation_of_so_many_epochs_is_refused():
     from strata.cluster.run.session import Session
 
-    words = [*small_overrides("hapfl"), "rounds=1", "agents.policy=optimum", "method.epochs=1000000000"]
+    words = [*small_overrides("hapfl"), "rounds=1", "agents.policy=optimum", "method.epochs=4000000"]
     with (
         pytest.raises(StrataError, match=r"agents.policy=optimum, for \d+ clients with [\d,]+ epochs between them"),
         Session(load_config("hapfl", words)) as session,
     ):
         session.run_round()
+
+
+def test_a_call_of_more_steps_than_can_be_planned_is_refused_before_anything_starts():
+    with pytest.raises(ResourceError, match=r"^[\d,]+ steps on \d+ samples, planned at once: that takes"):
+        Federation(load_config("fedavg", small("method.epochs=1000000000")))
+
+
+def test_a_whole_number_of_more_digits_than_are_read_is_told_of_them():
+    with pytest.raises(ConfigError, match=r"expected a whole number ≥ 0 of at most 18 digits"):
+        load_config("fedavg", ["method.epochs=1" + 30 * "0"])

@@ -3,7 +3,7 @@
 import pytest
 
 from strata.engine.data.dataset import ClientData
-from strata.engine.errors import LossError, StrataError, TopologyError
+from strata.engine.errors import LossError, ResourceError, StrataError, TopologyError
 from strata.engine.method.length import Length
 from strata.engine.method.requests import Sgd, Train
 from strata.engine.models.base import init_params
@@ -64,3 +64,18 @@ def test_what_breaks_a_conversation_is_its_result_and_names_it(steps, kind, mess
 def test_a_defect_is_not_taken_for_a_result():
     with pytest.raises(ZeroDivisionError):
         drive(Sequential(DATA), talk(breaking(ZeroDivisionError())))
+
+
+class Refusing:
+    """A trainer that answers nothing of what it is asked together."""
+
+    def answer(self, asked):
+        raise ResourceError("too large")
+
+
+def test_an_error_of_all_that_was_asked_together_names_one_and_how_many_more():
+    talks = [talk(training(fine), f"client {number}, round 1") for number in (0, 1, 2, 0)]
+    ended = [result.error for result, _ in converse(Refusing(), talks[:3], 3)]
+    assert {str(error) for error in ended} == {"client 0, round 1 (and 2 more together with it): too large"}
+    ((alone, _),) = converse(Refusing(), talks[3:], 3)
+    assert str(alone.error) == "client 0, round 1: too large"
