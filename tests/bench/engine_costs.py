@@ -2,19 +2,25 @@
 
 * per client call: a FedAvg round over two client actors whose clients train one step on a tiny model, against the same
   training driven in-process, so that the difference is the engine's and Ray's own cost;
-* start to first round with 100 clients in two actors;
+* hand-over: what of a round is neither the clients' work nor the servers', beside Ray's own calls with as many bytes;
+* from the command to its first round with 100 clients in two actors;
 * memory of a whole run (all its processes) with 100 and with 1,000 clients in two actors;
 * virtual agents, one RLlib module per client: making them, and what they cost a round, for 100 and for 1,000 clients.
 """
 
+import signal
 import statistics
 import subprocess
 import sys
-import textwrap
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import ray
 from gymnasium.spaces import Box, MultiDiscrete
 
 from strata.agents.rllib_policies import LearntPolicies
@@ -24,7 +30,9 @@ from strata.engine.config.schema import RunConfig
 from strata.engine.federation import Federation
 from strata.engine.method.control import AgentSpec
 from strata.engine.method.situation import Situation
+from strata.engine.stopwatch import HANDOVER
 from tests.bench.processes import family, proportional_memory
+from tests.bench.workloads import CORES, SETTINGS, words, written
 
 TINY = (
     "data.limit=12000",
@@ -66,29 +74,63 @@ def call_overhead() -> None:
 
 
 def start_and_memory(clients: int) -> None:
-    """Print start-up seconds and the memory of all processes of a run, in a fresh process."""
-    code = f"""
-        import time
+    """Print when a command's first round is written, and the memory of all its processes some rounds later."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = [f"clients.count={clients}", "ray.num_cpus=2", "evaluation.every=100000", "rounds=100000", *TINY]
         began = time.perf_counter()
-        from tests.bench.engine_costs import config
-        from strata.engine.federation import Federation
-        with Federation(config({clients})) as federation:
-            federation.run_round()
-            print(time.perf_counter() - began, flush=True)
-            for _ in range(5):
-                federation.run_round()
-            print("measure", flush=True)
-            input()
-    """
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    started = float(process.stdout.readline())
-    process.stdout.readline()
-    memory = sum(proportional_memory(pid) for pid in family(process.pid))
-    process.communicate("\n")
+        command = [sys.executable, "-m", "strata.cluster.cli", "run", "fedavg", *words, f"output={folder}"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            rounds_written(process, Path(folder), 1)
+            started = time.perf_counter() - began
+            rounds_written(process, Path(folder), 6)
+            memory = sum(proportional_memory(pid) for pid in family(process.pid))
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait()
     print(f"{clients} clients in two actors: first round done after {started:.1f} s, {memory / 2**30:.2f} GiB in all")
+
+
+def rounds_written(process: "subprocess.Popen[bytes]", folder: Path, rounds: int) -> None:
+    """Wait until a run below a folder has written so many rounds."""
+    while not any(len(path.read_bytes().splitlines()) >= rounds for path in folder.glob("*/metrics.jsonl")):
+        if process.poll() is not None:
+            raise RuntimeError(f"the run ended with {process.returncode}")
+        time.sleep(0.01)
+
+
+class Exchanging:
+    """An actor of a bare exchange: a client's gives back as much as Strata's sends, a server's hands on and waits."""
+
+    def trained(self, model: np.ndarray) -> np.ndarray:
+        """A sum of models, in float64."""
+        return model.astype(np.float64)
+
+    def round(self, parameters: int, actors: Sequence[Any]) -> float:
+        """Hand a model to actors, and take what each gives back."""
+        sent = ray.put(np.zeros(parameters, np.float32))
+        return float(sum(ray.get(ref)[0] for ref in [actor.trained.remote(sent) for actor in actors]))
+
+
+def hand_over() -> None:
+    """Print what is no work of clients or servers in a round, beside an exchange of as many bytes by Ray alone."""
+    setting = SETTINGS[0]
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
+    actor: Any = ray.remote(Exchanging)
+    ours, bare = [], []
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        federation = stack.enter_context(Federation(load_config("fedavg", words(setting, written(folder, setting)))))
+        parameters = sum(value.numel() for value in federation.global_model().parameters())
+        server, clients = actor.remote(), [actor.remote() for _ in range(CORES)]
+        for _ in range(ROUNDS):
+            ours.append(federation.run_round().seconds[HANDOVER])
+            began = time.perf_counter()
+            ray.get(server.round.remote(parameters, clients))
+            bare.append(time.perf_counter() - began)
+    ray.shutdown()
+    print(f"{setting.name}: hand-over {1e3 * statistics.median(ours[5:]):.1f} ms a round", end="; ")
+    print(f"Ray alone, for as many bytes between as many actors, {1e3 * statistics.median(bare[5:]):.1f} ms")
 
 
 def virtual_agents(clients: int, cohort: int) -> None:
@@ -115,6 +157,7 @@ def main() -> None:
     """Run all benchmarks, one after the other."""
     steps: list[Callable[[], None]] = [
         call_overhead,
+        hand_over,
         lambda: start_and_memory(100),
         lambda: start_and_memory(1000),
         lambda: virtual_agents(100, 100),
