@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from strata.cluster.early import settings_among
 from strata.cluster.report.settings import Config, dotted, in_common, setting_of
 from strata.engine.config.load import OWN, load_config, own_keys, to_dict
 from strata.engine.config.schema import RunConfig
@@ -74,7 +75,7 @@ def parse(words: Sequence[str]) -> tuple[list[Entry], list[str]]:
     Raises:
         ConfigError: when there is no entry, one is named twice, or its method is unknown.
     """
-    overrides = [word for word in words if "=" in word and ":" not in word.partition("=")[0]]
+    overrides = settings_among(words)
     entries = [_entry(word) for word in words if word not in overrides]
     if not entries:
         raise StrataError(f"compare: name the methods to compare, e.g. {', '.join(method_names())}.")

@@ -3,8 +3,10 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from strata.cluster.early import begin_ray_among
 from strata.cluster.terminal import recording, waiting
 from strata.engine.errors import StrataError
+from strata.engine.lazy import importing
 
 NAME = "compare"
 HELP = "Run several methods in one setting, that of the first, or report about runs that exist: table, plots, HTML."
@@ -38,7 +40,9 @@ def add(parser: ArgumentParser) -> None:
 def act(arguments: Namespace) -> int:
     """Train and report, or only report; returns the exit code."""
     with recording(arguments.svg) as console:
-        with waiting(console, "reading what a comparison takes"):  # torch, pandas and others, some seconds
+        if not arguments.report:
+            begin_ray_among(arguments.words)
+        with waiting(console, "reading what a comparison takes"), importing():  # torch, pandas and others
             from strata.cluster.commands.contest import ReportOptions, compare_methods, report_runs
         options = ReportOptions(arguments.against, arguments.output, arguments.target, arguments.wall)
         if arguments.report and arguments.words:

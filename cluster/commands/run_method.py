@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from strata.cluster.early import begin_ray
 from strata.cluster.terminal import recording, waiting
 from strata.engine.lazy import importing
 
@@ -36,7 +37,7 @@ def act(arguments: Namespace) -> int:
     with recording(arguments.svg) as console:
         if source.startswith(RESUME):
             return _resume(Path(source.removeprefix(RESUME)), overrides, console, arguments.profile)
-        _begin_ray(source, overrides)
+        begin_ray(source, overrides)
         with waiting(console, "reading the configuration"), importing():  # of what it takes, some seconds
             config = _load(source, overrides)
         return _run(config, console, arguments.profile, arguments.onward)
@@ -66,34 +67,6 @@ def _run(config: "RunConfig", console: "Console", profile: bool, onward: bool) -
     if failed := {f"seed {seed}": str(summary.failure) for seed, summary in by_seed.items() if summary.failure}:
         console.print(failures_table(failed))
     return max(summary.exit_code for summary in summaries)
-
-
-def _begin_ray(source: str, overrides: Sequence[str]) -> None:
-    """Begin to start a local Ray, if what is written asks for one: it takes as long as to import torch meanwhile."""
-    asked = local_ray_for(source, overrides)
-    if asked is not None:
-        from strata.engine.runtime import local_ray
-
-        local_ray.begin(*asked)
-
-
-def local_ray_for(source: str, overrides: Sequence[str]) -> tuple[int, int] | None:
-    """CPUs and GPUs of the local Ray that a run will ask for; None where it will not, or what is written is wrong."""
-    from strata.engine.config.written import parse_overrides, read_yaml
-    from strata.engine.errors import ConfigError
-
-    try:
-        said = read_yaml(Path(source)) if source.endswith((".yaml", ".yml")) else {}
-        given = parse_overrides(overrides)
-    except ConfigError:  # which is said once the whole configuration is read
-        return None
-    parts = said.get("ray", {}), given.get("ray", {})
-    if not all(isinstance(part, dict) for part in parts):
-        return None
-    ray = {"address": "", "num_cpus": 0, "num_gpus": 0, **parts[0], **parts[1]}
-    needed = given.get("runtime", said.get("runtime", "ray")) == "ray" and not ray["address"]
-    asked = ray["num_cpus"], ray["num_gpus"]
-    return asked if needed and all(type(number) is int and number >= 0 for number in asked) else None
 
 
 def _load(source: str, overrides: Sequence[str]) -> "RunConfig":

@@ -1,11 +1,12 @@
-"""Which local Ray `strata run` begins before it has read what takes long to import."""
+"""Which local Ray a command begins before it has imported what takes long."""
 
 import subprocess
 import sys
 
 import pytest
 
-from strata.cluster.commands.run_method import local_ray_for
+from strata.cluster import early
+from strata.cluster.early import begin_ray_among, local_ray_for
 
 
 @pytest.mark.parametrize(
@@ -36,9 +37,26 @@ def test_a_file_says_so_too_and_words_come_after_it(tmp_path):
     assert local_ray_for(str(tmp_path / "missing.yaml"), []) is None
 
 
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        (["permfl", "fedavg:method.lr=0.1", "ray.num_cpus=2"], [("permfl", ["ray.num_cpus=2"])]),
+        (["fedavg:method.lr=0.1", "delays.classes={laptop: 1}"], [("fedavg", ["delays.classes={laptop: 1}"])]),
+        (["permfl", "fedavg:runtime=inprocess"], []),
+        (["permfl:ray.num_cpus=3", "fedavg"], []),
+        (["rounds=2"], []),
+    ],
+)
+def test_a_comparison_asks_for_what_its_first_method_runs_on(monkeypatch, words, asked):
+    seen = []
+    monkeypatch.setattr(early, "begin_ray", lambda source, overrides: seen.append((source, overrides)))
+    begin_ray_among(words)
+    assert seen == asked
+
+
 def test_it_is_found_out_without_torch():
     code = (
-        "import sys; from strata.cluster.commands.run_method import local_ray_for; local_ray_for('fedavg', []); "
+        "import sys; from strata.cluster.early import local_ray_for; local_ray_for('fedavg', []); "
         "from strata.engine.runtime import local_ray; assert 'torch' not in sys.modules, 'torch'"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
