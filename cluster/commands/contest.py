@@ -19,7 +19,7 @@ from strata.cluster.report.results import Contestant, grouped, read_run
 from strata.cluster.report.settings import entering, in_common
 from strata.cluster.report.targets import Goal, goal_of, reach
 from strata.cluster.run.recovery import INTERRUPTED
-from strata.cluster.run.runner import run_all
+from strata.cluster.run.runner import on_one_ray, run_all
 from strata.cluster.sinks.display import display_for, failures_table
 from strata.engine.config.load import to_dict
 from strata.engine.config.schema import RunConfig
@@ -99,7 +99,8 @@ def compare_methods(words: Sequence[str], options: ReportOptions, console: Conso
     require_folder(options.output or Path(first.output).expanduser())
     setting = describe_setting(to_dict(first), first.seeds or [first.seed])
     _say(console, f"one setting, that of {labels[0]}: {setting}", *remarks)
-    contestants, failures, code = _run_each(configs, console)
+    with on_one_ray(configs.values()):
+        contestants, failures, code = _run_each(configs, console)
     if code == INTERRUPTED or not contestants:
         if done := [str(run.run_dir) for one in contestants for run in one.runs]:
             _say(console, f"For a report about what is done: {shlex.join(['strata', 'compare', '--report', *done])}")

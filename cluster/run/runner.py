@@ -4,8 +4,8 @@ import os
 import platform
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
@@ -83,17 +83,27 @@ def run_all(
     ``begun`` says of a run of one seed where it lies if it was begun before, and is then gone on with.
     """
     summaries = []
-    for seed in config.seeds or [config.seed]:
-        one = for_seed(config, seed)
-        found = begun(one) if begun else None
-        folder = found or new_run_dir(one)
-        try:
-            summaries.append(run_one(one, folder, display, resumed=found is not None, profile=profile))
-        except StrataError as error:
-            summaries.append(RunSummary(folder, exit_code=1, failure=error))
-        if summaries[-1].exit_code == INTERRUPTED:
-            break
+    with on_one_ray([config]):
+        for seed in config.seeds or [config.seed]:
+            one = for_seed(config, seed)
+            found = begun(one) if begun else None
+            folder = found or new_run_dir(one)
+            try:
+                summaries.append(run_one(one, folder, display, resumed=found is not None, profile=profile))
+            except StrataError as error:
+                summaries.append(RunSummary(folder, exit_code=1, failure=error))
+            if summaries[-1].exit_code == INTERRUPTED:
+                break
     return summaries
+
+
+def on_one_ray(configs: Iterable[RunConfig]) -> AbstractContextManager[None]:
+    """In which runs follow each other on one Ray, where they are on any: not each of them starts and ends its own."""
+    if all(config.runtime == "inprocess" for config in configs):
+        return nullcontext()
+    from strata.engine.runtime.ray import kept
+
+    return kept()
 
 
 def newest_run(config: RunConfig) -> Path | None:

@@ -41,6 +41,11 @@ def begin(cpus: int, gpus: int) -> None:
         atexit.register(forget)
 
 
+def has_begun() -> bool:
+    """Whether a local Ray has begun that nobody has asked for yet."""
+    return _begun is not None
+
+
 def start(cpus: int, gpus: int) -> None:
     """Start a local Ray; ``cpus`` and ``gpus`` it may use, 0: those found.
 

@@ -1,7 +1,8 @@
 """Starting the tiers on Ray: connecting, counting resources, seating actors."""
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ class RayRuntime(Actors):
         self, world: World, seats: list[Seat], config: RunConfig, owns_ray: bool, before: "RayRuntime | None" = None
     ) -> None:
         """Start all actors; see :class:`~strata.engine.runtime.actors.Actors`."""
-        self._owns_ray = owns_ray
+        self._owns_ray, self._lost = owns_ray, False
         self.seats = seats
         self.started: Seconds = {}
         super().__init__(world, seats, config.training.device, config.ray.start_timeout_s, before)
@@ -42,17 +43,19 @@ class RayRuntime(Actors):
 
     def abandon(self) -> None:
         """End what can be ended once the head is gone, when Ray itself would wait for it: a local Ray's processes."""
+        self._lost = True
         if self._owns_ray:
             local_ray.abandon()
 
     def retire(self) -> None:
-        """End those actors that do not answer; where none does, all of them, and Ray as :meth:`close` does."""
+        """End those actors that do not answer; where none does, all of them, and leave Ray as if it were lost."""
         self.keep_the_living()
         if not self.handles:
+            self._lost = True
             self.close()
 
     def close(self) -> None:
-        """End the actors; leave Ray if runs of this process came to it and this is the last of them.
+        """End the actors; leave Ray if runs of this process came to it, this is the last, and it is not :func:`kept`.
 
         Closing again does nothing: by then Ray may be somebody else's.
         """
@@ -61,7 +64,7 @@ class RayRuntime(Actors):
         if self._owns_ray:
             self._owns_ray = False
             _OPEN.discard(self)
-            _leave()
+            _leave(self._lost)
 
 
 _OPEN: set[RayRuntime] = set()
@@ -71,9 +74,30 @@ _HELD: set[RayRuntime] = set()
 """All runtimes of this process whose actors were not ended yet."""
 
 
-def _leave() -> None:
-    """Shut down Ray, or the way to it, once no runtime needs it."""
-    if not _OPEN:
+_KEPT: set[object] = set()
+"""Who wants the Ray that runs of this process came to to stay between them."""
+
+_asked: tuple[object, ...] | None = None
+"""What the Ray was asked for that runs of this process started or joined; None: they came to none."""
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """Let the Ray that runs start or join stay between them, until the end; one that is lost is left all the same."""
+    holder = object()
+    _KEPT.add(holder)
+    try:
+        yield
+    finally:
+        _KEPT.discard(holder)
+        _leave()
+
+
+def _leave(lost: bool = False) -> None:
+    """Shut down Ray, or the way to it, once no runtime needs it, if runs of this process came to it."""
+    global _asked
+    if _asked is not None and not _OPEN and (lost or not _KEPT):
+        _asked = None
         ray.shutdown()
 
 
@@ -96,7 +120,8 @@ def start(
         ActorDiedError: when one dies while it starts.
     """
     began = time.perf_counter()
-    notify(Step(f"joining Ray at {config.ray.address}" if config.ray.address else "starting Ray"))
+    if not _is_there():
+        notify(Step(f"joining Ray at {config.ray.address}" if config.ray.address else "starting Ray"))
     owns_ray = connect(config.ray, packages_of(config), notify)
     connected = time.perf_counter()
     try:
@@ -105,7 +130,7 @@ def start(
         runtime = RayRuntime(world, seats, config, owns_ray, before)
     except BaseException as error:
         if owns_ray:
-            _leave()
+            _leave(lost=True)
         if isinstance(error, RayError):  # as while a node is going: to start again may help
             raise ClusterError(
                 f"Ray does not answer while actors start: {str(error).strip().splitlines()[0]}"
@@ -128,18 +153,28 @@ def connect(config: RayConfig, packages: Sequence[str], notify: Notify) -> bool:
     Raises:
         ClusterError: when there is no such cluster, or its nodes are too few or unfit.
     """
-    if ray.is_initialized():
+    global _asked
+    asked = config.address, config.num_cpus, config.num_gpus, *packages
+    if _asked not in (None, asked):
+        _leave(lost=True)  # one that was kept, of runs that asked for something else
+    if _is_there():
         await_nodes(config)
-        return bool(_OPEN)  # else whoever brought it up also ends it
+        return _asked is not None  # else whoever brought it up also ends it
     if not config.address:
         try:
             local_ray.start(config.num_cpus, config.num_gpus)
         except (OSError, ValueError, RuntimeError, RayError) as error:
             first = str(error).strip().splitlines()[0]
             raise ClusterError(f"a local Ray could not be started: {first} runtime=inprocess needs none.") from None
-        return True
-    join(config, packages, notify)
+    else:
+        join(config, packages, notify)
+    _asked = asked
     return True
+
+
+def _is_there() -> bool:
+    """Whether this process is connected to a Ray by other means than one that has begun for the run to come."""
+    return ray.is_initialized() and not local_ray.has_begun()
 
 
 def describe(seats: list[Seat]) -> str:
