@@ -4,6 +4,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 
 from rich.table import Table
+from rich.text import Text
 
 from strata.cluster.terminal import console
 
@@ -27,14 +28,16 @@ def add(parser: ArgumentParser) -> None:
 
 
 def act(arguments: Namespace) -> int:
-    """Print the table of methods and the names; returns 0."""
-    from strata.cluster.sinks.installed import known_sinks
-
+    """Print the table of methods and the names, and what is broken of those that packages bring; returns 0."""
     shown = console()
-    shown.print(methods())
+    table, broken = methods()
+    names, also = sinks()
+    shown.print(table)
     shown.print(settings())
     shown.print(PARTS, markup=False, soft_wrap=True)
-    shown.print(f"sinks       {', '.join(known_sinks())}", markup=False, soft_wrap=True)
+    shown.print(f"sinks       {', '.join(names)}", markup=False, soft_wrap=True)
+    for said in [*broken, *also]:
+        shown.print(f"broken      {' '.join(said.split())}", markup=False, soft_wrap=True)
     return 0
 
 
@@ -48,15 +51,38 @@ def settings() -> Table:
     return table
 
 
-def methods() -> Table:
-    """All methods: name, the first sentence of their module, and tiers."""
+def methods() -> tuple[Table, list[str]]:
+    """All methods (name, the first sentence of their module, and tiers), and what is wrong with those that are broken."""
+    from strata.engine.errors import ConfigError
     from strata.engine.method.algorithm import TieredAlgorithm
     from strata.engine.method.find import installed_methods, load_method, method_names
 
     table = Table("name", "what it is", "tiers", title="methods", title_justify="left")
+    broken = []
     for name in [*method_names(), *installed_methods()]:
-        method = load_method(name)
-        first = (sys.modules[method.__module__].__doc__ or "").strip().splitlines()[0]
+        try:
+            method = load_method(name)
+        except ConfigError as error:
+            broken.append(str(error))
+            continue
+        told = getattr(sys.modules.get(method.__module__), "__doc__", None) or ""
+        first = "".join(told.strip().splitlines()[:1])
         tiers = "global, team, client" if issubclass(method, TieredAlgorithm) else "global, client"
-        table.add_row(name, first, tiers)
-    return table
+        table.add_row(Text(name), Text(first), tiers)
+    return table, broken
+
+
+def sinks() -> tuple[list[str], list[str]]:
+    """The names of all sinks, and what is wrong with those that are broken."""
+    from strata.cluster.sinks.installed import SHIPPED, known_sinks, load_sink
+    from strata.engine.errors import ConfigError
+
+    names, broken = [], []
+    for name in known_sinks():
+        try:
+            if name not in SHIPPED:  # Strata's own are not broken, and what they write with takes long to import
+                load_sink(name)
+            names.append(name)
+        except ConfigError as error:
+            broken.append(str(error))
+    return names, broken

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points
+from typing import cast
 
 from strata.cluster.sinks.sink import GuardedSink, Sink
 from strata.engine.errors import ConfigError
@@ -32,13 +33,29 @@ def guarded(names: Sequence[str], sinks: Sequence[Sink], report: Callable[[str],
     return [GuardedSink(sink, name, report) for name, sink in made]
 
 
-def _made(name: str) -> Sink:
+def load_sink(name: str) -> Callable[[], Sink]:
+    """What makes a sink, by the name of it.
+
+    Raises:
+        ConfigError: for a name of none, or of one that cannot be imported.
+    """
     known = known_sinks()
     if name not in known:
         found = ", ".join(known)
         raise ConfigError(f"tracking.sinks: {name}: no such sink.{closest(name, list(known))} Found: {found}.")
     try:
-        sink: Sink = known[name].load()()
+        return cast("Callable[[], Sink]", known[name].load())
+    except (Exception, SystemExit) as error:  # another package may raise anything
+        raise ConfigError(
+            f"tracking.sinks: {name} cannot be loaded from {known[name].value}: {type(error).__name__}: {error}. "
+            "Mend or remove the package that brings it."
+        ) from error
+
+
+def _made(name: str) -> Sink:
+    kind = load_sink(name)
+    try:
+        sink = kind()
     except Exception as error:  # another package may raise anything
         raise ConfigError(f"tracking.sinks: {name} cannot be made: {type(error).__name__}: {error}.") from error
     _require(sink, name)

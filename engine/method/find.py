@@ -131,7 +131,10 @@ def method_module(name: str) -> ModuleType:
         return _imported(name, named)
     path = name if "." in name else f"strata.algorithms.{name}"
     if "." not in name and name not in method_names():
-        known = [*method_names(), *shipped_settings(), *installed_methods()]
+        installed = installed_methods()
+        if name in installed:  # under the name of its own module
+            return _imported(name, name)
+        known = [*method_names(), *shipped_settings(), *installed]
         raise ConfigError(
             f"algorithm={name}: no such method.{closest(name, known)} Found: {', '.join(known)}; a dotted path names a "
             "module of your own."
@@ -144,5 +147,5 @@ def _imported(name: str, path: str) -> ModuleType:
         return importlib.import_module(path)
     except ModuleNotFoundError as error:
         raise ConfigError(f"algorithm={name}: cannot import {path}: {error}. Is its folder on PYTHONPATH?") from None
-    except Exception as error:  # a module of the user's own may raise anything
+    except (Exception, SystemExit) as error:  # a module of the user's own may raise anything
         raise ConfigError(f"algorithm={name}: importing {path} raised {type(error).__name__}: {error}.") from error
