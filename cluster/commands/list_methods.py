@@ -52,7 +52,7 @@ def settings() -> Table:
 
 
 def methods() -> tuple[Table, list[str]]:
-    """All methods (name, the first sentence of their module, and tiers), and what is wrong with those that are broken."""
+    """All methods (name, first sentence of their module, tiers), and what is wrong with those that are broken."""
     from strata.engine.errors import ConfigError
     from strata.engine.method.algorithm import TieredAlgorithm
     from strata.engine.method.find import installed_methods, load_method, method_names

@@ -22,6 +22,9 @@ from strata.engine.data.sources.labels import KEEP
 from strata.engine.errors import DataError
 from strata.engine.seeding import generator
 
+OWNED = ("natural", "file", "given")
+"""Partitions that draw no rows: each row's client is known."""
+
 
 def partition(
     dataset: Dataset,
@@ -77,7 +80,7 @@ def partition(
 
 
 def _check_request(dataset: Dataset, clients: int, config: PartitionConfig, data: DataConfig, held: IntArray) -> None:
-    """Refuse what cannot be: no client, fewer samples than the clients' minima, a file of other rows."""
+    """Refuse what cannot be: no client, fewer samples to draw from than the clients' minima, a file of other rows."""
     if clients < 1:
         raise DataError(f"a partition needs at least 1 client, {clients} were asked for.")
     if config.name == "file" and (data.limit or data.no_label not in ("", KEEP)):
@@ -91,6 +94,8 @@ def _check_request(dataset: Dataset, clients: int, config: PartitionConfig, data
             f"partition.name={config.name} lists who holds which rows, and data.server_fraction or "
             "data.server_test_fraction takes some of them. Set these to 0, or choose another partition.name."
         )
+    if config.name in OWNED:  # how many clients there are is known, and says more than how many samples
+        return
     dealt = ~test_flags(dataset) if data.split == "published" else np.ones(len(dataset.y), np.bool_)
     total = int(dealt.sum()) - int(dealt[held].sum())
     if clients * config.min_samples > total:

@@ -88,7 +88,7 @@ def given_parts(
 
 
 def _listed(dataset: Dataset, clients: int, listed: Mapping[int, Sequence[int]], where: str) -> Parts:
-    if sorted(listed) != list(range(clients)):
+    if len(listed) != clients or sorted(listed) != list(range(clients)):
         raise DataError(f"{where} lists {len(listed)} clients, expected exactly the ids 0..{clients - 1}.")
     parts = [np.array(listed[client], np.int64) for client in range(clients)]
     rows, counts = np.unique(np.concatenate(parts), return_counts=True)

@@ -228,6 +228,25 @@ def test_impossible_requests(make_dataset, clients, config, data, message):
         partition(make_dataset(), clients, config, data, 0)
 
 
+@pytest.mark.parametrize("clients", [31, 10**12])
+def test_the_number_of_natural_clients_comes_before_that_of_samples(make_dataset, clients):
+    says = f"{clients} clients were asked for; made has 30 natural clients, .*: lower the number of clients to 30"
+    with pytest.raises(DataError, match=says):
+        partition(make_dataset(per_class=30, natural=30), clients, PartitionConfig("natural"), CLIENT, 0)
+    with pytest.raises(DataError, match=r"does not say which client a sample comes from\. Set data\.client"):
+        partition(make_dataset(per_class=2), clients, PartitionConfig("natural"), CLIENT, 0)
+
+
+@pytest.mark.parametrize("clients", [31, 10**12])
+def test_so_does_the_number_of_clients_that_a_file_lists(make_dataset, clients, tmp_path):
+    (tmp_path / "rows.json").write_text('{"0": [1, 2, 3]}')
+    config = PartitionConfig("file", path=str(tmp_path / "rows.json"))
+    with pytest.raises(DataError, match=rf"lists 1 clients, expected exactly the ids 0\.\.{clients - 1}"):
+        partition(make_dataset(per_class=2), clients, config, CLIENT, 0)
+    with pytest.raises(DataError, match=rf"lists 1 clients, expected exactly the ids 0\.\.{clients - 1}"):
+        partition(make_dataset(per_class=2), clients, PartitionConfig("given"), CLIENT, 0, rows={0: [1, 2]})
+
+
 def test_too_few_natural_clients(make_dataset):
     with pytest.raises(DataError, match=r"31 clients were asked for; made has 30 natural clients, 30 of them"):
         partition(make_dataset(natural=30), 31, PartitionConfig("natural"), CLIENT, 0)
