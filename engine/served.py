@@ -29,6 +29,9 @@ from strata.engine.training.trainer import Asked, Broken, Trainer
 
 GLOBAL, TEAM, PERSONAL = "GM", "TM", "PM"
 CALLED = {GLOBAL: "global model", TEAM: "team models", PERSONAL: "personal models"}
+WORDS = {GLOBAL: "--global", TEAM: "--team ID", PERSONAL: "--client ID"}
+VERBS = {GLOBAL: "global_model()", TEAM: "team_model(t)", PERSONAL: "client_model(i)"}
+"""What asks for a model of each kind, on the command line and in Python."""
 
 
 @dataclass(frozen=True)
@@ -172,20 +175,23 @@ def _needs_data(why: str) -> StrataError:
 
 
 def _none(world: World, kind: str) -> StrataError:
-    has = [name for other, (name, there) in _verbs(world).items() if there and other != kind]
-    return StrataError(f"{type(world.algorithm).__name__} has no {CALLED[kind]}. Ask for {' or '.join(has)} instead.")
+    has = [other for other in _kinds(world) if other != kind]
+    called, words, verbs = (" or ".join(text[other] for other in has) for text in (CALLED, WORDS, VERBS))
+    return StrataError(
+        f"{type(world.algorithm).__name__} has no {CALLED[kind]}. Ask for its {called} instead: {words} of "
+        f"`strata export`, {verbs} in Python."
+    )
 
 
-def _verbs(world: World) -> Mapping[str, tuple[str, bool]]:
-    """By kind of model, what asks for it, and whether a method of this sort has it."""
+def _kinds(world: World) -> list[str]:
+    """The kinds of models that a method of this sort has."""
     method = world.algorithm
-    own = method.has_personal_model or method.takes_families or world.personal.kind != "none"
-    tiered = isinstance(method, TieredAlgorithm)
-    return {
-        PERSONAL: ("client_model(i)", own),
-        TEAM: ("team_model(t)", tiered),
-        GLOBAL: ("global_model()", not (method.takes_families or method.shares_a_part)),
+    there = {
+        PERSONAL: method.has_personal_model or method.takes_families or world.personal.kind != "none",
+        TEAM: isinstance(method, TieredAlgorithm),
+        GLOBAL: not (method.takes_families or method.shares_a_part),
     }
+    return [kind for kind in there if there[kind]]
 
 
 def _require(number: int, count: int, what: str) -> None:

@@ -3,11 +3,14 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from strata.cluster.places import require_file
 from strata.cluster.terminal import console
+from strata.engine.errors import StrataError
 
 NAME = "export"
 HELP = "Write the weights of a run's model (of a client, a team, or the global one) as a safetensors file."
 EXAMPLE = "strata export runs/permfl-20260101-120000-seed0 --client 3 model.safetensors"
+SUFFIX = ".safetensors"
 
 
 def add(parser: ArgumentParser) -> None:
@@ -17,11 +20,18 @@ def add(parser: ArgumentParser) -> None:
     whose.add_argument("--client", type=int, metavar="ID", help="the personal model of this client")
     whose.add_argument("--team", type=int, metavar="ID", help="the model of this team")
     whose.add_argument("--global", dest="of_server", action="store_true", help="the global model")
-    parser.add_argument("path", type=Path, metavar="FILE.safetensors")
+    parser.add_argument("path", type=Path, metavar=f"FILE{SUFFIX}")
 
 
 def act(arguments: Namespace) -> int:
-    """Write the file; returns 0."""
+    """Write the file; returns 0.
+
+    Raises:
+        StrataError: at the beginning, where the file cannot be written, or its name does not say what it is.
+    """
+    if arguments.path.suffix != SUFFIX:
+        raise StrataError(f"{arguments.path}: expected a name that ends in {SUFFIX}.")
+    require_file(NAME, arguments.path)
     from strata.cluster.notebook.handle import load_run
     from strata.cluster.notebook.weights import export
 

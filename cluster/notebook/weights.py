@@ -24,8 +24,6 @@ from strata.engine.served import Served, normalisation
 from strata.engine.state.encoding import StateTypes, decoded, encoded, types_in
 from strata.engine.training.modules import filled, require_all, slots
 
-SUFFIX = ".safetensors"
-
 
 def export(run: Run, served: Served, of: str, path: Path) -> None:
     """Write the weights of a model of a run.
@@ -37,10 +35,8 @@ def export(run: Run, served: Served, of: str, path: Path) -> None:
         path: the file; what lies there is replaced.
 
     Raises:
-        StrataError: when it cannot be written, or its name does not say what it is.
+        StrataError: when it cannot be written.
     """
-    if path.suffix != SUFFIX:
-        raise StrataError(f"{path}: expected a name that ends in {SUFFIX}.")
     dataset = run.world.data.dataset
     metadata = {
         "method": run.config.algorithm,

@@ -104,5 +104,5 @@ def test_there_is_no_global_model_to_be_had():
         model = federation.client_model(called)
         head = federation.rounds.snapshot().clients[called].head
         assert all(torch.equal(dict(model.named_parameters())[name], head[name]) for name in HEAD)
-        with pytest.raises(StrataError, match=r"FedRep has no global model\. Ask for client_model\(i\) instead"):
+        with pytest.raises(StrataError, match=r"FedRep has no global model\. Ask for its personal models instead"):
             federation.global_model()

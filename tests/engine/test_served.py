@@ -9,6 +9,8 @@ from strata.engine.errors import StrataError
 from strata.engine.federation import Federation
 from tests.helpers.small import small
 
+OF_FEDAVG = "Ask for its global model instead: --global of `strata export`, global_model() in Python."
+
 
 def accuracy(module, world, client):
     """Share of a client's test rows that a module classifies correctly; pixels are scaled as the engine says."""
@@ -53,9 +55,14 @@ def test_what_was_taken_out_is_a_copy():
 @pytest.mark.parametrize(
     ("method", "ask", "says"),
     [
-        ("fedavg", lambda f: f.client_model(0), "FedAvg has no personal models. Ask for global_model() instead."),
-        ("fedavg", lambda f: f.team_model(0), "FedAvg has no team models"),
-        ("standalone", lambda f: f.global_model(), "has no global model. Ask for client_model(i) instead."),
+        ("fedavg", lambda f: f.client_model(0), f"FedAvg has no personal models. {OF_FEDAVG}"),
+        ("fedavg", lambda f: f.team_model(0), f"FedAvg has no team models. {OF_FEDAVG}"),
+        (
+            "standalone",
+            lambda f: f.global_model(),
+            "has no global model. Ask for its personal models instead: --client ID of `strata export`, "
+            "client_model(i) in Python.",
+        ),
         ("permfl", lambda f: f.client_model(8), "client 8: there is none. Expected a whole number from 0 to 7."),
         ("permfl", lambda f: f.team_model("1"), "team '1': there is none. Expected a whole number from 0 to 1."),
     ],

@@ -67,14 +67,27 @@ def test_a_model_of_ones_own_is_made_by_whoever_loads_it(tmp_path):
     ("words", "says"),
     [
         (["--client", "99", "x.safetensors"], "client 99: there is none"),
-        (["--global", "x.bin"], "expected a name that ends in .safetensors"),
-        (["--global", "no/such/x.safetensors"], "cannot be written"),
     ],
 )
 def test_what_cannot_be_written_is_said(tmp_path, monkeypatch, capsys, words, says):
     monkeypatch.chdir(tmp_path)
     made = trained(tmp_path, "permfl")
     assert main(["export", str(made.run_dir), *words]) == 1
+    assert says in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("x.bin", "x.bin: expected a name that ends in .safetensors"),
+        ("no/such/x.safetensors", "export no/such/x.safetensors: there is no folder no/such."),
+        ("folder.safetensors", "export folder.safetensors: it cannot be written: "),
+    ],
+)
+def test_a_file_that_cannot_be_is_refused_before_anything_is_loaded(tmp_path, monkeypatch, capsys, path, says):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.safetensors").mkdir()
+    assert main(["export", "no-such-run", "--global", path]) == 1
     assert says in " ".join(capsys.readouterr().err.split())
 
 
