@@ -6,6 +6,7 @@
 import csv
 import itertools
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +82,7 @@ def read_delimited(path: Path, kind: str, config: DataConfig) -> tuple[pd.DataFr
     The target and client columns are texts, as they stand.
 
     Raises:
-        DataError: if lines have more fields than there are names.
+        DataError: if lines have more fields than there are names, or a column that a setting names is there twice.
         ValueError: if the file cannot be parsed.
     """
     layout, remarks = _layout(path, kind, config)
@@ -98,12 +99,36 @@ def read_delimited(path: Path, kind: str, config: DataConfig) -> tuple[pd.DataFr
         skipinitialspace=True,
         low_memory=False,
     )
+    remarks += _repeated(layout.names, list(map(str, frame.columns)), config, path)
     empty = [name for name in frame.columns if str(name).startswith("Unnamed: ") and frame[name].isna().all()]
     if layout.extra == "last" and not frame.iloc[:, -1].isna().all():
         raise DataError(f"{path}: some lines have {len(layout.names) + 1} fields for {len(layout.names)} columns.")
     if empty and not layout.extra:
         remarks = remarks.noted(f"{path}: {len(empty)} empty columns without a name are left out")
     return frame.drop(columns=empty), remarks
+
+
+def _repeated(names: Sequence[str], columns: Sequence[str], config: DataConfig, path: Path) -> Remarks:
+    """What to say of names that several columns have; ``columns`` is how pandas calls these.
+
+    Raises:
+        DataError: if a setting names one of them, for it is not clear which is meant.
+    """
+    listed = {name.strip() for name in f"{config.target},{config.inputs}".split(",")}
+    settings = {config.target, config.client_column, config.text, *listed}
+    remarks = Remarks()
+    for name, count in Counter(names).items():
+        if not name or count < 2:  # those without a name are said elsewhere
+            continue
+        if name in settings:
+            raise DataError(f"{path}: {count} columns are called {name!r}. Give each a name of its own.")
+        later = [column for own, column in zip(names, columns, strict=False) if own == name != column]
+        remarks = remarks.warned(f"{path}: {count} columns are called {name!r}; the later are read as {_few(later)}.")
+    return remarks
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
 def _columns(layout: Layout) -> list[str] | None:
@@ -134,7 +159,14 @@ def _layout(path: Path, kind: str, config: DataConfig) -> tuple[Layout, Remarks]
     header, said = _has_header(rows, config.header, path)
     names = rows[0] if header and rows else [str(number) for number in range(len(rows[0]) if rows else 0)]
     extra, also = _extra(rows[1:], len(names), path) if header else ("", Remarks())
-    return Layout(encoding, separator, header, decimal, names, extra), remarks + said + also
+    if len(names) == 1 and names[0] != config.text:
+        remarks = remarks.warned(
+            f"{path}: each line is one field, such as {rows[0][0][:60]!r}. Columns are separated by "
+            f"{', '.join(SEPARATORS.values())}; replace what separates them by one of these."
+        )
+    return Layout(encoding, separator, header, decimal, names, extra), remarks + said + also + _unnamed(
+        rows, names, path
+    )
 
 
 def _separator(lines: Sequence[str], usual: str) -> str:
@@ -182,6 +214,18 @@ def _has_header(rows: Sequence[Fields], asked: str, path: Path) -> tuple[bool, R
 def _again(field: str, at: int, rows: Sequence[Fields]) -> bool:
     """Whether a field of the first line is there in a later line as well, in its column."""
     return any(len(row) > at and row[at].strip() == field.strip() for row in rows[1:])
+
+
+def _unnamed(rows: Sequence[Fields], names: Sequence[str], path: Path) -> Remarks:
+    """What to say where the first line names some columns not that hold something: a title does not, nor pandas."""
+    blank = [at for at, name in enumerate(names) if not name.strip()]
+    held = [at for at in blank if any(len(row) > at and row[at].strip() for row in rows[1:])]
+    if not held:
+        return Remarks()
+    said = f"{path}: columns that the first line does not name are called {_few([f'Unnamed: {at}' for at in held])}"
+    if held == [0]:  # of names of rows, as pandas writes them
+        return Remarks().noted(said)
+    return Remarks().warned(f"{said}. Lines before the header have to go.")
 
 
 def _extra(rows: Sequence[Fields], names: int, path: Path) -> tuple[str, Remarks]:

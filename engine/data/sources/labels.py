@@ -157,7 +157,8 @@ def _check(names: Sequence[str], counts: IntArray, where: str) -> Remarks:
         name for name, count in zip(names, counts, strict=True) if name.lower() in SUMS and count == 1
     ]
     if odd:
-        raise DataError(f"{where}: the label {odd[0]!r} looks like none, beside {_listed(names)}. {remedy}")
+        others = _listed([name for name in names if name != odd[0]])
+        raise DataError(f"{where}: the label {odd[0]!r} looks like none{', beside ' * bool(others)}{others}. {remedy}")
     alike = _alike(names)
     if alike:
         raise DataError(f"{where}: the labels {alike[0]!r} and {alike[1]!r} look like one. Write them alike; {remedy}")

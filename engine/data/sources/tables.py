@@ -191,12 +191,12 @@ def from_frame(
     """
     remarks = remarks or Remarks()
     frame = frame.set_axis(columns := [str(column) for column in frame.columns], axis=1)
-    targets = target_columns(columns, config, where, "".join(f" {caution}" for caution in remarks.cautions))
+    targets = target_columns(columns, config, where, hint := "".join(f" {caution}" for caution in remarks.cautions))
     _require_labels(frame, targets, where)
     train = np.ones(len(frame), bool) if test is None else ~test
     client, said = client_names(frame[config.client_column].to_numpy(object) if config.client_column else None, where)
     remarks += said
-    inputs, vocabulary = frame[input_columns(columns, config, where)], 0
+    inputs, vocabulary = frame[input_columns(columns, config, where, hint)], 0
     x: NDArray[np.generic]
     vectors = not config.text and _holds_lists(inputs)
     if config.text:
@@ -271,12 +271,16 @@ def target_columns(columns: Sequence[str], config: DataConfig, where: str, hint:
     named = [*(("target", name) for name in targets), ("client_column", config.client_column)]
     for key, column in named:
         if (column or key == "target") and column not in columns:
+            if len(columns) == 1:
+                raise DataError(f"{where} has no column {column!r}: {columns[0]!r} is its only one.{hint}")
             raise DataError(f"{where} has no column {column!r}. Set data.{key} to one of: {', '.join(columns)}.{hint}")
     return targets
 
 
-def input_columns(columns: Sequence[str], config: DataConfig, where: str) -> list[str]:
+def input_columns(columns: Sequence[str], config: DataConfig, where: str, hint: str = "") -> list[str]:
     """Return the input columns: that of ``data.text``, those that ``data.inputs`` lists, or all but target and client.
+
+    ``hint`` is added to what is said where none is left.
 
     Raises:
         DataError: if one is not there, is the target, or none is left; or if text is to have others beside it.
@@ -296,11 +300,12 @@ def input_columns(columns: Sequence[str], config: DataConfig, where: str) -> lis
     asked = [name.strip() for name in config.inputs.split(",") if name.strip()]
     unknown = [name for name in asked if name not in columns or name in targets]
     chosen = asked or [name for name in columns if name not in reserved]
-    if unknown or not chosen:
-        raise DataError(
-            f"{where}: {', '.join(unknown) or 'nothing'} cannot be an input. Set data.inputs to some of: "
-            f"{', '.join(name for name in columns if name not in reserved) or '(there is no column left)'}."
-        )
+    left = ", ".join(name for name in columns if name not in reserved)
+    if not (left if unknown else chosen):
+        taken = ", ".join(name for name in columns if name in reserved)
+        raise DataError(f"{where}: no column is left to be an input beside {taken} (target, client).{hint}")
+    if unknown:
+        raise DataError(f"{where}: {', '.join(unknown)} cannot be an input. Set data.inputs to some of: {left}.")
     return chosen
 
 

@@ -185,3 +185,50 @@ def test_a_key_of_json_is_there_once(tmp_path):
     (tmp_path / "t.jsonl").write_text('{"a": 1, "a": 2, "label": 0}\n{"a": 3, "label": 1}\n')
     with pytest.raises(DataError, match=r"cannot be read as jsonl \(the key 'a' is there twice\)"):
         load(DataConfig(name=str(tmp_path / "t.jsonl")), 1, 0)
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv"])
+@pytest.mark.parametrize("separator", [" ", "  ", ":", "^"])
+def test_fields_that_nothing_known_separates_are_said(tmp_path, name, separator):
+    (tmp_path / name).write_text("\n".join(lines(separator)))
+    field = separator.join(("a", "b", "label"))
+    known = r"each line is one field, such as .*\. Columns are separated by commas, semicolons, tabs, bars; replace"
+    with pytest.raises(DataError, match=known) as caught:
+        load(DataConfig(name=str(tmp_path / name)), 1, 0)
+    assert f"has no column 'label': {field!r} is its only one. " in str(caught.value)
+    with pytest.raises(DataError, match=rf"no column is left to be an input beside .* \(target, client\)\. .*{known}"):
+        load(DataConfig(name=str(tmp_path / name), target=field), 1, 0)
+
+
+def test_a_column_of_texts_may_be_the_only_one(table):
+    found, remarks = table(["my text", "one two", "three four"], text="my text")
+    assert found == {"my text": ["one two", "three four"]}
+    assert not remarks.cautions
+
+
+@pytest.mark.parametrize("title", ["My data,,", ",My data,", "My data,2024,"])
+def test_a_title_above_the_header_is_said(tmp_path, title):
+    (tmp_path / "t.csv").write_text("\n".join([title, *lines()]))
+    with pytest.raises(DataError, match=r"no column 'label'.*Unnamed: \d\. Lines before the header have to go\.$"):
+        load(DataConfig(name=str(tmp_path / "t.csv")), 1, 0)
+
+
+def test_names_of_rows_without_a_name_are_said(table):
+    found, remarks = table(
+        [f"{at}{line}" for at, line in zip(["", 7, 5, 2, 9], lines(header=("", "a", "label")), strict=True)]
+    )
+    assert "Unnamed: 0" in found
+    (note,) = remarks.notes
+    assert note.endswith("columns that the first line does not name are called Unnamed: 0")
+    assert not remarks.cautions
+
+
+def test_a_name_of_several_columns_is_said(table):
+    rows = ["a,a,label,a", "1.5,2.5,x,3.5", "2.5,3.5,y,4.5"]
+    found, remarks = table(rows)
+    assert found == {"a": [1.5, 2.5], "a.1": [2.5, 3.5], "label": ["x", "y"], "a.2": [3.5, 4.5]}
+    (caution,) = remarks.cautions
+    assert caution.endswith("t.csv: 3 columns are called 'a'; the later are read as a.1, a.2.")
+    for setting in ("target", "inputs", "text", "client_column"):
+        with pytest.raises(DataError, match=r"t\.csv: 3 columns are called 'a'\. Give each a name of its own\."):
+            table(rows, **{setting: "a"})

@@ -51,8 +51,10 @@ def test_labels_are_numbered_in_their_order(labels, names, classes):
     ],
 )
 def test_what_looks_like_no_label_is_refused_unless_it_is_said_what_it_is(labels, odd):
-    with pytest.raises(DataError, match=r"looks like none.*data\.no_label=LABEL .*data\.no_label=keep"):
+    with pytest.raises(DataError, match=r"looks like none.*data\.no_label=LABEL .*data\.no_label=keep") as caught:
         numbered(labels)
+    others = sorted({label for label in labels if str(label).strip() != odd})
+    assert f", beside {', '.join(map(str, others))}. data" in str(caught.value)
     kept = numbered(labels, no_label="keep")
     assert len(kept.names) == len(set(labels))
     if odd:
