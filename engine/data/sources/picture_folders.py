@@ -93,7 +93,7 @@ def find_splits(path: Path) -> Splits:
         remarks = remarks.noted(f"{path}: {train}/ is read as a class, for it holds no class folders")
     if tests:
         remarks = remarks.warned(f"{path}: {_listed(tests)} is read as a class, for it lies beside other classes.")
-    return Splits(held, {}, remarks)
+    return Splits(held, {}, remarks + _merged(path, held))
 
 
 def _split(path: Path, train: str, tests: Sequence[str], others: Sequence[str], remarks: Remarks) -> Splits:
@@ -103,7 +103,7 @@ def _split(path: Path, train: str, tests: Sequence[str], others: Sequence[str], 
             f"data.name if it is the training split, or move what is not a class elsewhere."
         )
     classes = class_folders(path / train)
-    remarks += _left_out(path / train, classes)
+    remarks += _left_out(path / train, classes) + _merged(path / train, classes)
     if others:
         remarks = remarks.warned(f"{path}: {_listed(others)} is left out, for it lies beside the splits.")
     chosen: Classes = {}
@@ -119,6 +119,7 @@ def _split(path: Path, train: str, tests: Sequence[str], others: Sequence[str], 
         else:
             chosen = found
             remarks = remarks.noted(f"{path / name} is the published test split") + _left_out(path / name, found)
+            remarks += _merged(path / name, found)
             new = [label for label in found if label not in classes]
             if new:
                 remarks = remarks.warned(f"{path / name} has classes that {train} has not: {_listed(new)}.")
@@ -137,6 +138,15 @@ def _left_out(path: Path, held: Classes) -> Remarks:
     if empty:
         remarks = remarks.warned(f"{path}: no pictures in {_listed(empty)}, so it is no class.")
     return remarks
+
+
+def _merged(path: Path, classes: Classes) -> Remarks:
+    """Which folders of a folder of classes lie within a class, so that their pictures are of that class."""
+    parents = {file.parent for name in classes for file in classes[name]} - {path / name for name in classes}
+    if not parents:
+        return Remarks()
+    within = _listed(sorted(str(folder.relative_to(path)) for folder in parents))
+    return Remarks().noted(f"{path}: the first folder of {within} is the class of the pictures there")
 
 
 def _other_files(path: Path) -> Remarks:

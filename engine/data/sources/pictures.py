@@ -3,13 +3,14 @@
 # N samples, C channels, H height, W width
 """
 
+import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from strata.engine.data.capacity import require_memory
 from strata.engine.data.remarks import Remarks
@@ -20,17 +21,18 @@ GREY, WHOLE, REAL, COLOUR = "L", "I", "F", "RGB"
 
 DEPTHS = {GREY: "8 bits", COLOUR: "8 bits", WHOLE: "16 bits or more", REAL: "fractions"}
 
-BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+BROKEN = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 """What Pillow raises for a file that is no picture, or a damaged or huge one."""
 
 
 @dataclass(frozen=True)
 class _Shot:
-    """A picture in one of the four modes, and whether it had transparent pixels, or further frames."""
+    """A picture in one of the four modes, and whether it had transparent pixels, further frames, or was turned."""
 
     picture: Image.Image
     transparent: bool
     animated: bool
+    turned: bool
 
 
 def read_pictures(files: Sequence[Path], side: int) -> tuple[NDArray[np.generic], Remarks]:
@@ -48,7 +50,8 @@ def stack_pictures(
 ) -> tuple[NDArray[np.generic], Remarks]:
     """Stack pictures to ``(N, C, H, W)``: one channel where all are grey, else the three of RGB.
 
-    They are uint8; grey pictures of more bits are uint16 or int32, and those of fractions float32.
+    They are uint8; grey pictures of more bits are uint16 or int32, and those of fractions float32. Those with an EXIF
+    tag of orientation are turned as it says.
 
     Args:
         pictures: as Pillow reads them.
@@ -73,15 +76,20 @@ def _require_room(count: int, side: int) -> None:
 def _opened(file: Path, side: int) -> _Shot:
     try:
         with Image.open(file) as picture:
+            # A file with a name is mapped by Pillow, which then mixes the rows of a TIFF that lies on its side.
+            picture.filename = ""
             return _shot(picture, side)
     except BROKEN as error:
         raise DataError(f"{file} cannot be read as a picture ({error}). Remove or replace it.") from error
 
 
 def _shot(picture: Image.Image, side: int) -> _Shot:
-    made = picture.convert(_mode(picture))
+    # Cameras and phones write what they see as their sensor lies, and beside it how to turn that.
+    turned = picture.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
+    upright = ImageOps.exif_transpose(picture) if turned else picture
+    made = upright.convert(_mode(upright))
     resized = made.resize((side, side), Image.Resampling.BILINEAR) if side else made
-    return _Shot(resized, _transparent(picture), getattr(picture, "is_animated", False))
+    return _Shot(resized, _transparent(upright), getattr(picture, "is_animated", False), turned)
 
 
 def _stacked(shots: Sequence[_Shot], names: Sequence[str], side: int) -> tuple[NDArray[np.generic], Remarks]:
@@ -92,6 +100,11 @@ def _stacked(shots: Sequence[_Shot], names: Sequence[str], side: int) -> tuple[N
     if arrays.dtype == np.int32 and arrays.min() >= 0 and arrays.max() < 2**16:
         arrays = arrays.astype(np.uint16)
     remarks = Remarks().noted(f"pictures are resized to {side}×{side} pixels (data.resize)") if side else Remarks()
+    turned = [name for shot, name in zip(shots, names, strict=True) if shot.turned]
+    if turned:
+        remarks = remarks.noted(
+            f"{len(turned)} pictures are turned as their EXIF tag of orientation says (the first is {turned[0]})"
+        )
     frames = [name for shot, name in zip(shots, names, strict=True) if shot.animated]
     if frames:
         remarks = remarks.warned(

@@ -152,6 +152,45 @@ def test_pictures_of_several_sizes_are_resized_when_asked(tmp_path):
     assert "pictures are resized to 4×4 pixels (data.resize)" in dataset.remarks.notes
 
 
+def test_folders_within_a_class_are_said(tmp_path):
+    pictures(tmp_path / "plain", "cat", "cat/young/b", "dog")
+    dataset = found(tmp_path / "plain")
+    assert np.bincount(dataset.y).tolist() == [4, 2]
+    said = "plain: the first folder of cat/young/b/ is the class of the pictures there"
+    assert [note for note in dataset.remarks.notes if note.endswith(said)]
+    pictures(tmp_path / "split", "train/cat/old", "train/dog", "test/cat", "test/dog/cat")
+    notes = found(tmp_path / "split").remarks.notes
+    assert [note.split("/")[-4:] for note in notes if "first folder" in note] == [
+        ["split", "train: the first folder of cat", "old", " is the class of the pictures there"],
+        ["split", "test: the first folder of dog", "cat", " is the class of the pictures there"],
+    ]
+    pictures(tmp_path / "flat", "cat", "dog")
+    assert not any("first folder" in note for note in found(tmp_path / "flat").remarks.notes)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_upright_as_their_tag_says(tmp_path, suffix, orientation):
+    grey = np.zeros((16, 24), np.uint8)
+    grey[:8, :8] = 255  # the corner at the upper left, of an upright picture
+    # Of each orientation, how a camera that wrote it lay: Pillow's Transpose, turned back for 6 and 8.
+    lying = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE"}
+    lying |= {6: "ROTATE_90", 7: "TRANSVERSE", 8: "ROTATE_270"}
+    tagged, exif = Image.fromarray(grey), Image.Exif()
+    if orientation > 1:
+        tagged = tagged.transpose(Image.Transpose[lying[orientation]])
+    exif[0x0112] = orientation
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        Image.fromarray(grey).save(tmp_path / label / "1.png")
+    tagged.save(tmp_path / f"cat/0{suffix}", exif=exif)
+    dataset = found(tmp_path)
+    assert dataset.input_shape[1:] == (16, 24)
+    assert np.abs(dataset.x[0].astype(int) - dataset.x[1]).mean() < 10
+    said = f"1 pictures are turned as their EXIF tag of orientation says (the first is {tmp_path}/cat/0{suffix})"
+    assert (said in dataset.remarks.notes) is (orientation > 1)
+
+
 def test_alpha_and_frames_that_are_left_out_are_said(tmp_path):
     solid = np.full((4, 4, 4), 255, np.uint8)
     clear = solid.copy()
