@@ -102,6 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shown = errors()
     try:
         _find_own(_here())
+        _require_once(parsed)
         code: int = parsed.act(parsed)
         return code
     except StrataError as error:
@@ -117,6 +118,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         traceback.print_exc()
         shown.print("This is a defect in Strata or in a method of your own, not in your configuration.")
         return 1
+
+
+def _require_once(parsed: argparse.Namespace) -> None:
+    """Refuse a setting that is given twice; those of one entry of a comparison are looked at there."""
+    words = [getattr(parsed, "source", ""), *getattr(parsed, "words", getattr(parsed, "overrides", []))]
+    settings = [word for word in words if "=" in word and ":" not in word.partition("=")[0]]
+    if settings[1:]:
+        from strata.engine.config.written import require_once
+
+        require_once(settings)
 
 
 def _here() -> str:

@@ -13,6 +13,7 @@ from strata.cluster.early import settings_among
 from strata.cluster.report.settings import Config, dotted, in_common, setting_of
 from strata.engine.config.load import OWN, load_config, own_keys, to_dict
 from strata.engine.config.schema import RunConfig
+from strata.engine.config.written import require_once
 from strata.engine.errors import ConfigError, StrataError, StrataWarning
 from strata.engine.evaluation.config import OF_METHODS
 from strata.engine.method.find import method_names
@@ -95,6 +96,7 @@ def _entry(word: str) -> Entry:
     if not all("=" in override for override in overrides):
         raise ConfigError(f"{word}: expected METHOD:key=value,key=value, e.g. fedprox:method.mu=0.1.")
     try:
+        require_once(overrides)
         return Entry(word, source, overrides, own_keys(source))
     except ConfigError as error:
         raise ConfigError(f"{word}: {error}") from None

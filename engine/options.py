@@ -9,6 +9,7 @@ import dataclasses
 import json
 import math
 import operator
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -108,11 +109,14 @@ def overlaid(config: T, said: Mapping[str, Any], where: str, path: str = "") -> 
         if name not in fields:
             level = f"in {path.rstrip('.')}" if path else "at the top"
             hint = closest(str(name), list(fields))
-            raise ConfigError(f"{key}: no such key, in {where}.{hint} Keys {level}: {', '.join(fields)}.")
+            colon = _colon(name, value)
+            raise ConfigError(f"{key}: no such key, in {where}.{hint} Keys {level}: {', '.join(fields)}.{colon}")
         try:
             changes[name] = _read(value, getattr(config, name), hints[name], key, where)
         except ValidationError as error:
-            raise ConfigError(f"{_mismatch(error, key, allowed_range(fields[name]))}, in {where}.") from None
+            first = error.errors()[0]
+            colon = _colon([key, *first["loc"]][-1], first["input"])
+            raise ConfigError(f"{_mismatch(error, key, allowed_range(fields[name]))}, in {where}.{colon}") from None
     return cast(T, dataclasses.replace(cast(Any, config), **changes))
 
 
@@ -122,7 +126,9 @@ def _read(value: Any, held: Any, kind: Any, key: str, where: str) -> Any:
         if isinstance(value, Mapping):
             return overlaid(held, value, where, f"{key}.")
         keys = ", ".join(field.name for field in dataclasses.fields(held))
-        raise ConfigError(f"{key}={value!r}: expected keys of its own ({keys}), in {where}.")
+        empty = f" Nothing stands below {key}: write keys there, or leave it out." if value is None else ""
+        hint = _colon(key.rpartition(".")[2], value) or empty
+        raise ConfigError(f"{key}={value!r}: expected keys of its own ({keys}), in {where}.{hint}")
     entry = get_args(kind)[-1] if get_args(kind) else None
     if isinstance(entry, type) and dataclasses.is_dataclass(entry) and isinstance(value, Mapping):
         return {name: _read(part, entry(), entry, f"{key}.{name}", where) for name, part in value.items()}
@@ -136,6 +142,13 @@ def _read(value: Any, held: Any, kind: Any, key: str, where: str) -> Any:
         raise ConfigError(f"{key}={value!r}: expected text, in {where}. Quote it to have it as it is written.")
     # As JSON, of which even a strict reading takes a list for a tuple, and text for a path.
     return _checker(kind).validate_json(json.dumps(value, default=str))
+
+
+def _colon(name: object, value: object) -> str:
+    """A hint, where a key without a value, or a value in place of keys, is a key and a value as people write them."""
+    written = name if value is None else value
+    parts = re.fullmatch(r"([^\s:]+):(\S+)", written) if isinstance(written, str) else None
+    return f" YAML needs a blank after the colon: {parts[1]}: {parts[2]}." if parts else ""
 
 
 @cache

@@ -11,7 +11,7 @@ import yaml
 from strata.cluster.launch.checks import at_least, label
 from strata.engine.config.load import load_config
 from strata.engine.config.schema import RunConfig
-from strata.engine.config.written import parse_overrides, read_yaml
+from strata.engine.config.written import latest, parse_overrides, read_yaml
 from strata.engine.errors import ConfigError
 from strata.engine.method.find import short_name
 
@@ -86,10 +86,10 @@ def _words(source: str, overrides: Sequence[str], config: RunConfig) -> list[str
         said = read_yaml(Path(source))
         method = str(parse_overrides(overrides).get("algorithm", said.pop("algorithm", "permfl")))
         said.pop("algorithm", None)
-        own = [*_dotted(said), *overrides]
+        own = latest([*_dotted(said), *overrides])
         if load_config(method, own) != config:
             raise ConfigError(f"{source}: it cannot be written as key=value words. Name the method and its settings.")
-    return [method, f"ray.start_timeout_s={START_S}", *own]
+    return [method, *latest([f"ray.start_timeout_s={START_S}", *own])]
 
 
 def _dotted(said: Mapping[str, object], path: str = "") -> Iterator[str]:

@@ -21,6 +21,11 @@ def foreword(config: RunConfig, world: World) -> Iterator[str]:
     """Lines for people, one for each thing that is to be known of a run's numbers."""
     plan, clients = config.evaluation, len(world.data.clients)
     yield from _of_transport(config, world)
+    if config.runtime == "inprocess" and config.ray.address:
+        yield (
+            f"ray.address={config.ray.address}: with runtime=inprocess all is done in this process, and no cluster is "
+            "joined; runtime=ray joins it"
+        )
     if world.evaluated_clients is not None:
         yield (
             f"evaluation.clients={plan.clients}: accuracies are those of so many of the {len(world.seen)} clients, "

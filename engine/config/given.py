@@ -16,7 +16,7 @@ import numpy as np
 from strata.engine.clock.devices import Profile
 from strata.engine.config.load import Settings, load_config, nested
 from strata.engine.config.schema import RunConfig
-from strata.engine.config.written import parse_overrides
+from strata.engine.config.written import parse_overrides, require_once
 from strata.engine.data.dataset import Dataset, FederatedData
 from strata.engine.errors import ConfigError
 from strata.engine.method.algorithm import Algorithm
@@ -125,6 +125,8 @@ def load_given(source: Source, overrides: Sequence[str] | Settings, settings: Se
         ConfigError: for anything wrong with it.
     """
     name = name_of(source) if isinstance(source, type) else source
+    if not isinstance(overrides, Mapping):
+        require_once(overrides)
     by_key = overrides if isinstance(overrides, Mapping) else _unread(parse_overrides(overrides))
     if twice := sorted(set(by_key) & set(settings)):
         raise ConfigError(f"{twice[0]}: it is given twice. Give it once.")

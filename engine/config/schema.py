@@ -296,7 +296,9 @@ def _check_evaluation(config: RunConfig, path: str) -> None:
 
 
 def _check_output(output: str, path: str) -> None:
-    """Refuse a folder that is named by a variable, for which a shell would have put its value."""
+    """Refuse a folder without a name, and one named by a variable, for which a shell would have put its value."""
+    if not output.strip():
+        raise ConfigError(f"{path}output={output!r}: expected the name of a folder; . is the one that you stand in.")
     named = next((name for name in re.findall(r"\$(\w+)", output) if name in os.environ), None)
     if named is not None:
         raise ConfigError(

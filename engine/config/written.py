@@ -4,7 +4,7 @@ The only module that imports OmegaConf, which takes what :mod:`.reading` gives. 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,9 @@ from strata.engine.suggest import closest
 GROUPS = ("data", "partition", "model", "delays", "teams.formation")
 """Groups of settings that have a name: ``data=mnist`` is short for ``data.name=mnist``."""
 
+RESUME = "resume"
+"""What the command line has in place of a method, to go on with a run; it looks like a key."""
+
 
 def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     """``["a.b=1", "a.c=x"]`` → ``{"a": {"b": 1, "c": "x"}}``, values read as YAML.
@@ -28,17 +31,74 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     """
     result: dict[str, Any] = {}
     for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals or not key or not all(key.split(".")):
-            raise ConfigError(f"{text!r}: expected key=value, e.g. rounds=50 or clients.num_gpus=0.1.")
-        try:
-            parsed = _plain({"value": _of_word(value)})["value"] if value else ""
-        except (yaml.YAMLError, OmegaConfBaseException) as error:
-            raise ConfigError(
-                f"{_shown(text)}: the value cannot be read ({_problem(error)}); quote it, e.g. '{key}=\"…\"'."
-            ) from None
-        _place(result, f"{key}.name" if key in GROUPS and not isinstance(parsed, dict) else key, parsed)
+        _place(result, *_parsed(text))
     return result
+
+
+def _parsed(text: str) -> tuple[str, Any]:
+    """The key of a word, that of the name where a group is given one, and its value; raises as above."""
+    key, equals, value = text.partition("=")
+    if not equals or not key or not all(key.split(".")):
+        raise ConfigError(f"{text!r}: expected key=value, e.g. rounds=50 or clients.num_gpus=0.1.")
+    if key == RESUME:
+        raise ConfigError(
+            f"{_shown(text)}: it is no setting, and stands in place of the method: `strata run {_shown(text)}`, or "
+            "`strata sweep`. Settings may follow it."
+        )
+    try:
+        parsed = _plain({"value": _of_word(value)})["value"] if value else ""
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(
+            f"{_shown(text)}: the value cannot be read ({_problem(error)}); quote it, e.g. '{key}=\"…\"'."
+        ) from None
+    return f"{key}.name" if key in GROUPS and not isinstance(parsed, dict) else key, parsed
+
+
+def require_once(words: Sequence[str]) -> None:
+    """Check that no two words that were written together, ``key=value``, are of the same key.
+
+    Words that are put together of several layers may be; of these the later wins.
+
+    Raises:
+        ConfigError: naming both; also where a word would replace what another says of a key below its own.
+    """
+    before: dict[str, str] = {}
+    for word in words:
+        keys = _keys(word)
+        for key, other in before.items():
+            if key in keys:
+                raise ConfigError(f"{key}: it is given twice, by {_shown(other)} and by {_shown(word)}. Give it once.")
+            if above := next((own for own in keys if key.startswith(f"{own}.")), None):
+                raise ConfigError(
+                    f"{_shown(word)}: keys below {above} were given before, by {_shown(other)}. Give all of it in one."
+                )
+        before |= dict.fromkeys(keys, word)
+
+
+def latest(words: Sequence[str]) -> list[str]:
+    """Words without those of whose keys later ones say something else."""
+    kept: list[str] = []
+    later: set[str] = set()
+    for word in reversed(words):
+        keys = _keys(word)
+        if not any(key == own or key.startswith(f"{own}.") for key in keys for own in later):
+            kept.append(word)
+            later |= keys
+    return kept[::-1]
+
+
+def _keys(word: str) -> set[str]:
+    """The keys of which a word says something; its own alone where that is all that can be read."""
+    try:
+        return set(_with_those_below(*_parsed(word)))
+    except ConfigError:  # which whoever reads the value says
+        return {word.partition("=")[0]}
+
+
+def _with_those_below(key: str, value: Any) -> Iterator[str]:
+    yield key
+    for name, inner in value.items() if isinstance(value, dict) else ():
+        yield from _with_those_below(f"{key}.{name}", inner)
 
 
 def _of_word(value: str) -> Any:

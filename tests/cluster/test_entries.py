@@ -71,3 +71,8 @@ def test_commas_within_a_value_do_not_end_it():
     assert [(c.method.lr, c.method.epochs) for c in configs.values()] == [(0.01, 1), (0.3, 2)]
     with pytest.raises(ConfigError, match=r"model.hidden is \[3, 4\]"):
         resolve(["fedavg", "fedavg:model.hidden=[3,4],method.lr=0.3"])
+
+
+def test_an_entry_says_each_thing_once():
+    with pytest.raises(ConfigError, match=r"method\.lr: it is given twice, by method\.lr=0\.3 and by method\.lr=0\.4"):
+        resolve(["fedavg", "fedprox:method.lr=0.3,method.lr=0.4"])

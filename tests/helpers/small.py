@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from strata.engine.config.load import load_config
 from strata.engine.config.schema import RunConfig
+from strata.engine.config.written import latest
 from strata.engine.federation import Federation
 
 SMALL = (
@@ -61,7 +62,7 @@ def small(method: str, *overrides: str, runtime: str = "inprocess") -> RunConfig
 
 def small_overrides(method: str, *overrides: str, runtime: str = "inprocess") -> Sequence[str]:
     """The overrides behind :func:`small`."""
-    return [*SMALL, *FEW_STEPS.get(method, ()), f"runtime={runtime}", *overrides]
+    return latest([*SMALL, *FEW_STEPS.get(method, ()), f"runtime={runtime}", *overrides])
 
 
 def rewind_and_replay(federation, folder):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from strata import engine
-from strata.cluster.cli import _parse, _parser
+from strata.cluster.cli import _parse, _parser, _require_once
 from strata.cluster.entries import resolve
 from strata.cluster.sweep.grid import trials_of
 from strata.engine.config.load import load_config
@@ -42,6 +42,7 @@ def check_command(command: str) -> None:
     """Parse a command, and its configuration where it has one; raises what the command line would."""
     words = shlex.split(command, comments=True)
     parsed = _parse(_parser(), words)
+    _require_once(parsed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", StrataWarning)  # lambda_team=20 is outside the theorems, and says so
         if words[0] == "compare" and not parsed.report:

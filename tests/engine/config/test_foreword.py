@@ -65,3 +65,8 @@ def test_who_is_tested_on_other_classes_is_counted():
     assert found.told() == f"2 of 4 clients {trained}; 2 of 4 clients {tested}"
     assert coverage(data, first=1).told() == f"1 of the first 1 clients {trained}"
     assert coverage(FederatedData(data.dataset, clients[3:])).told() == ""
+
+
+def test_a_cluster_that_is_not_joined_is_said():
+    (line,) = said("fedavg", "ray.address=auto")
+    assert line.startswith("ray.address=auto: with runtime=inprocess all is done in this process, and no cluster is")

@@ -9,6 +9,7 @@ import pytest
 from strata.cluster.cli import main
 from strata.engine.config.load import config_from_dict, load_config, to_dict
 from strata.engine.config.schema import ResourceConfig
+from strata.engine.config.written import latest
 from strata.engine.errors import ConfigError
 from strata.engine.method.find import method_names, shipped_settings
 
@@ -87,6 +88,19 @@ MISTAKES = [
     (["permfl", "data={a"], "the value cannot be read"),
     (["permfl", "clients.count=3", "clients=2"], "clients=2: keys below clients were given before"),
     (["permfl", "rounds=1", "rounds.x=2"], "rounds was given a value of its own before"),
+    (["permfl", "rounds=5", "rounds=6"], "rounds: it is given twice, by rounds=5 and by rounds=6. Give it once."),
+    (["rounds=5", "rounds=6"], "rounds: it is given twice, by rounds=5 and by rounds=6"),
+    (["permfl", "data=mnist", "data.name=emnist"], "data.name: it is given twice, by data=mnist and by data.name=emn"),
+    (["permfl", "clients={count: 4}", "clients.count=3"], "clients.count: it is given twice, by clients={count: 4}"),
+    (["permfl", "clients.count=3", "clients={count: 4}"], "clients.count: it is given twice, by clients.count=3"),
+    (["permfl", "clients.count=3", "clients={mode: sync}"], "keys below clients were given before, by clients.count=3"),
+    (["permfl", "resume=runs/x"], "resume=runs/x: it is no setting, and stands in place of the method: `strata run"),
+    (["rounds=3", "resume=runs/x"], "resume=runs/x: it is no setting, and stands in place of the method"),
+    # a colon without a blank behind it
+    (["permfl", "delays.classes={raspberry_pi_4:1,laptop:3}"], "line. YAML needs a blank after the colon: rasp"),
+    (["permfl", "clients.classes={laptop:3}"], "command line. YAML needs a blank after the colon: laptop: 3."),
+    (["permfl", "model={name:mlp}"], "YAML needs a blank after the colon: name: mlp."),
+    (["permfl", "clients=count:3"], "YAML needs a blank after the colon: count: 3."),
     (["nowhere.yaml"], "nowhere.yaml: no such file"),
 ]  # fmt: skip
 
@@ -220,3 +234,30 @@ def test_a_method_of_ones_own_by_dotted_path(tmp_path, monkeypatch):
 def test_free_dictionaries_take_any_key():
     config = load_config("permfl", ["delays.classes={laptop: 1, phone_mid: 3}"])
     assert to_dict(config)["delays"]["classes"] == {"laptop": 1.0, "phone_mid": 3.0}
+
+
+@pytest.mark.parametrize("output", ["", "''", '"  "'])
+def test_a_folder_without_a_name_is_none(output):
+    with pytest.raises(ConfigError, match=r"output='.*': expected the name of a folder; \. is the one that you stand"):
+        load_config("fedavg", [f"output={output}"])
+    assert load_config("fedavg", ["output=."]).output == "."
+
+
+def test_a_group_with_nothing_below_it_is_said_to_be_empty(tmp_path):
+    path = tmp_path / "my.yaml"
+    path.write_text("algorithm: fedavg\nclients:\n")
+    with pytest.raises(ConfigError, match=r"clients=None: .*my\.yaml\. Nothing stands below clients: write keys there"):
+        load_config(str(path))
+    path.write_text("algorithm: fedavg\nclients:\n  count:3\n")
+    with pytest.raises(ConfigError, match=r"my\.yaml\. YAML needs a blank after the colon: count: 3\."):
+        load_config(str(path))
+
+
+def test_layers_may_say_the_same_and_the_latest_words_are_left():
+    assert load_config("fedavg", ["rounds=5", "rounds=6"]).rounds == 6
+    assert latest(["rounds=5", "data=mnist", "a.b=1", "rounds=6", "data.name=emnist"]) == [
+        "a.b=1",
+        "rounds=6",
+        "data.name=emnist",
+    ]
+    assert latest(["a.b=1", "a={c: 1}", "a.d=2"]) == ["a={c: 1}", "a.d=2"]
