@@ -27,6 +27,7 @@ from strata.cluster.commands import (
     sweep_settings,
     train_agents,
 )
+from strata.cluster.early import settings_among
 from strata.cluster.terminal import errors, replace_unprintable
 from strata.engine.errors import StrataError, StrataWarning
 
@@ -123,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _require_once(parsed: argparse.Namespace) -> None:
     """Refuse a setting that is given twice; those of one entry of a comparison are looked at there."""
     words = [getattr(parsed, "source", ""), *getattr(parsed, "words", getattr(parsed, "overrides", []))]
-    settings = [word for word in words if "=" in word and ":" not in word.partition("=")[0]]
+    settings = settings_among(words)
     if settings[1:]:
         from strata.engine.config.written import require_once
 
