@@ -37,7 +37,7 @@ def act(arguments: Namespace) -> int:
     with recording(arguments.svg) as console:
         if source.startswith(RESUME):
             return _resume(Path(source.removeprefix(RESUME)), overrides, console, arguments.profile)
-        begin_ray(source, overrides)
+        begin_ray(source, [source, *overrides] if "=" in source else overrides)
         with waiting(console, "reading the configuration"), importing():  # of what it takes, some seconds
             config = _load(source, overrides)
         return _run(config, console, arguments.profile, arguments.onward)

@@ -89,6 +89,7 @@ def _words(source: str, overrides: Sequence[str], config: RunConfig) -> list[str
         own = latest([*_dotted(said), *overrides])
         if load_config(method, own) != config:
             raise ConfigError(f"{source}: it cannot be written as key=value words. Name the method and its settings.")
+        own = [word for word in own if word.partition("=")[0] not in OURS]  # which the launch file says instead
     return [method, *latest([f"ray.start_timeout_s={START_S}", *own])]
 
 

@@ -61,20 +61,21 @@ def require_resumable(config: RunConfig, run_dir: Path) -> None:
     checkpoint.require_same(run_dir, entering(begun), entering(config))
     path = run_dir / METRICS
     written = [int(plain["round"]) for plain in read_metrics(path)] if path.exists() else []
-    for line, round in enumerate(written, 1):
-        if round != line:
-            raise CheckpointError(
-                f"{path}, line {line}: expected round {line}, found {round}: lines were added, lost or exchanged. Put "
-                "a copy of the file there that has each round once, or start a new run."
-            )
     saved = checkpoint.found(run_dir / CHECKPOINTS)
     at = checkpoint.round_of(saved[-1]) if saved else 0
-    if len(written) < at:
+    kept = [(line, round) for line, round in enumerate(written, 1) if round <= at]  # the others are made anew
+    for expected, (line, round) in enumerate(kept, 1):
+        if round != expected:
+            raise CheckpointError(
+                f"{path}, line {line}: expected round {expected}, found {round}: lines were added, lost or exchanged. "
+                "Put a copy of the file there that has each round once, or start a new run."
+            )
+    if len(kept) < at:
         raise CheckpointError(
-            f"{path}: expected the {at} rounds before {saved[-1]}, found {len(written)} of them. Put a copy of the "
-            "file there that has them, or start a new run."
+            f"{path}: expected the {at} rounds before {saved[-1]}, found {len(kept)} of them. Put a copy of the file "
+            "there that has them, or start a new run."
         )
-    if config.rounds < (done := len(written)):
+    if config.rounds < (done := max([at, *written])):
         raise CheckpointError(
             f"rounds={config.rounds}: expected {done} or more, since {done} rounds of {run_dir} are done. For a run of "
             f"{config.rounds} rounds start a new one."

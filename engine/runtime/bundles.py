@@ -7,6 +7,7 @@ actors work.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -15,7 +16,7 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from strata.engine.errors import ResourceError
-from strata.engine.runtime.seats import Node, Seat
+from strata.engine.runtime.seats import Node, Seat, Share
 
 WITHIN = "/"
 """Between the id of a node and the number of a bundle on it, in the id of what :func:`nodes` gives of a group."""
@@ -70,6 +71,11 @@ def scheduling(seat: Seat) -> dict[str, Any]:
     assert inside is not None, "its bundles were counted"
     bundle = PlacementGroupSchedulingStrategy(inside, placement_group_bundle_index=int(number))
     return {"num_cpus": 0, "num_gpus": seat.share.gpus, "scheduling_strategy": bundle}
+
+
+def held(seat: Seat) -> Seat:
+    """A seat with what its actor asks Ray for, which within a group is no CPU: there, runs side by side share these."""
+    return replace(seat, share=Share(0.0, seat.share.gpus)) if WITHIN in seat.node else seat
 
 
 def advised(error: ResourceError) -> ResourceError:

@@ -4,6 +4,7 @@ import atexit
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -37,6 +38,9 @@ def begin(cpus: int, gpus: int) -> None:
     """
     global _begun
     if _begun is None and not ray.is_initialized():
+        with suppress(ValueError):  # not the main thread, which alone may say so, as Ray itself does where it is that
+            if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+                signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
         _begun = _Beginning(cpus, gpus)
         atexit.register(forget)
 
@@ -68,7 +72,8 @@ def forget() -> None:
     """End the local Ray that has begun, if nobody has asked for it."""
     global _begun
     if _begun is not None:
-        _begun.error()
+        with suppress(KeyboardInterrupt):  # who is in a hurry need not wait until it is there
+            _begun.error()
         _begun = None
         ray.shutdown()
 
@@ -78,11 +83,11 @@ class _Beginning:
 
     def __init__(self, cpus: int, gpus: int) -> None:
         self.asked = cpus, gpus
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._over = threading.Event()
         threading.Thread(target=self._run, name="local Ray", daemon=True).start()
 
-    def error(self) -> Exception | None:
+    def error(self) -> BaseException | None:
         """What its start has raised; None: it is there. Waits until either is so."""
         self._over.wait()
         return self._error
@@ -90,7 +95,7 @@ class _Beginning:
     def _run(self) -> None:
         try:
             _start(*self.asked)
-        except Exception as error:
+        except BaseException as error:  # it is raised where it is waited for
             self._error = error
         self._over.set()
         threading.Event().wait()  # Linux ends Ray's processes together with the thread that started them

@@ -19,9 +19,9 @@ from strata.engine.notify import Notify, Step
 from strata.engine.rounds.world import World
 from strata.engine.runtime import local_ray
 from strata.engine.runtime.actors import Actors
-from strata.engine.runtime.bundles import advised, node_of, nodes
+from strata.engine.runtime.bundles import advised, held, node_of, nodes
 from strata.engine.runtime.joining import await_nodes, join
-from strata.engine.runtime.seats import Seat, Share, left, plan_seats
+from strata.engine.runtime.seats import Seat, Share, plan_seats
 from strata.engine.stopwatch import Seconds
 
 
@@ -122,20 +122,21 @@ def start(
     began = time.perf_counter()
     if not _is_there():
         notify(Step(f"joining Ray at {config.ray.address}" if config.ray.address else "starting Ray"))
-    owns_ray = connect(config.ray, packages_of(config), notify)
-    connected = time.perf_counter()
-    try:
-        seats = _seats(config, world, shares, _HELD - {before})
-        notify(Step(f"placing {len(seats)} actors"))
-        runtime = RayRuntime(world, seats, config, owns_ray, before)
-    except BaseException as error:
-        if owns_ray:
-            _leave(lost=True)
-        if isinstance(error, RayError):  # as while a node is going: to start again may help
-            raise ClusterError(
-                f"Ray does not answer while actors start: {str(error).strip().splitlines()[0]}"
-            ) from None
-        raise
+    with kept():  # also when a federation that was forgotten is found, and closed, meanwhile
+        owns_ray = connect(config.ray, packages_of(config), notify)
+        connected = time.perf_counter()
+        try:
+            seats = _seats(config, world, shares, _HELD - {before})
+            notify(Step(f"placing {len(seats)} actors"))
+            runtime = RayRuntime(world, seats, config, owns_ray, before)
+        except BaseException as error:
+            if owns_ray:
+                _leave(lost=True)
+            if isinstance(error, RayError):  # as while a node is going: to start again may help
+                raise ClusterError(
+                    f"Ray does not answer while actors start: {str(error).strip().splitlines()[0]}"
+                ) from None
+            raise
     ended = time.perf_counter()
     runtime.started = {"starting Ray": connected - began, "starting actors": ended - connected}
     notify(f"{describe(seats)}: started in {ended - began:.1f} s")
@@ -154,7 +155,7 @@ def connect(config: RayConfig, packages: Sequence[str], notify: Notify) -> bool:
         ClusterError: when there is no such cluster, or its nodes are too few or unfit.
     """
     global _asked
-    asked = config.address, config.num_cpus, config.num_gpus, *packages
+    asked = config.address, config.num_cpus, config.num_gpus, *(packages if config.address else ())
     if _asked not in (None, asked):
         _leave(lost=True)  # one that was kept, of runs that asked for something else
     if _is_there():
@@ -167,6 +168,7 @@ def connect(config: RayConfig, packages: Sequence[str], notify: Notify) -> bool:
             first = str(error).strip().splitlines()[0]
             raise ClusterError(f"a local Ray could not be started: {first} runtime=inprocess needs none.") from None
     else:
+        local_ray.forget()  # one that has begun though nobody asks for it
         join(config, packages, notify)
     _asked = asked
     return True
@@ -207,10 +209,10 @@ def _seats(config: RunConfig, world: World, shares: Sequence[Share], beside: Col
     # Clients of one team side by side, so that a team round reaches few actors.
     order = np.argsort(world.team_of, kind="stable").tolist()
     team = Share(config.teams.num_cpus, config.teams.num_gpus)
-    taken = [seat for runtime in beside for seat in runtime.seats]
+    taken = [held(seat) for runtime in beside for seat in runtime.seats]
     try:
         return plan_seats(
-            left(nodes(), taken),
+            nodes(),
             Share(config.server.num_cpus, config.server.num_gpus),
             team,
             sorted(world.data.teams),
@@ -219,6 +221,7 @@ def _seats(config: RunConfig, world: World, shares: Sequence[Share], beside: Col
             config.clients_per_actor,
             config.ray.placement,
             world.team_of if _beside_clients(config, world, team) else (),
+            taken,
         )
     except ResourceError as error:
         raise advised(error if not taken else ResourceError(f"{_held(taken, len(beside))} {error}")) from None
@@ -230,8 +233,8 @@ def _held(seats: Sequence[Seat], federations: int) -> str:
     several = federations > 1
     return (
         f"{federations} federation{'s' * several} of this process {'are' if several else 'is'} still open, with "
-        f"{all_of_them}: close {'them' if several else 'it'} first (federation.close(), or open it by `with`). What is "
-        "left does not suffice:"
+        f"{all_of_them}: close {'them' if several else 'it'} first (federation.close(), or open it by `with`). Beside "
+        "that there is no place:"
     )
 
 

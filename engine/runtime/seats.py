@@ -4,7 +4,7 @@ Placement never changes a result; it decides only what runs side by side.
 """
 
 from bisect import bisect_left
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heapreplace
@@ -57,15 +57,6 @@ class Seat:
     teams: tuple[int, ...] = ()
 
 
-def left(nodes: Sequence[Node], taken: Sequence[Seat]) -> list[Node]:
-    """The nodes with what the actors of some seats leave of them."""
-    cpus, gpus = defaultdict[str, float](float), defaultdict[str, float](float)
-    for seat in taken:
-        cpus[seat.node] += seat.share.cpus
-        gpus[seat.node] += seat.share.gpus
-    return [Node(n.id, max(0.0, n.cpus - cpus[n.id]), max(0.0, n.gpus - gpus[n.id])) for n in nodes]
-
-
 def _alike(clients: Sequence[int], shares: Sequence[Share]) -> dict[Share, list[int]]:
     """Clients by share, both in the order given."""
     alike: dict[Share, list[int]] = {}
@@ -110,6 +101,7 @@ def plan_seats(
     per_actor: int | Literal["auto"],
     strategy: Strategy = "pack",
     team_of: Sequence[int] | IntArray = (),
+    taken: Sequence[Seat] = (),
 ) -> list[Seat]:
     """Seat the global server, the team servers and the client actors on the nodes.
 
@@ -124,6 +116,7 @@ def plan_seats(
         strategy: ``pack`` fills a node before the next; ``spread`` uses the node with most CPUs left.
         team_of: the team of each client, by client id, where a team's server is to live in the actor that holds all
             of its clients, if there is one; empty: each team server has an actor of its own.
+        taken: by other runs, on the same nodes.
 
     Raises:
         ResourceError: when it does not fit, with the numbers and a remedy.
@@ -132,7 +125,7 @@ def plan_seats(
     alike = _alike(clients, shares)
     for size in _sizes(nodes, servers, alike) if per_actor == "auto" else [per_actor]:
         actors = [(share, _ceil(len(members), size)) for share, members in alike.items()]
-        found = _assign([*servers, *actors], nodes, strategy)
+        found = _assign([*servers, *actors], nodes, strategy, taken)
         if found is not None:
             break
     groups = [group for members in alike.values() for group in _split(members, _ceil(len(members), size), team_of)]
@@ -200,9 +193,14 @@ class _Free:
         return True
 
 
-def _assign(wanted: Sequence[tuple[Share, int]], nodes: Sequence[Node], strategy: Strategy) -> list[str] | None:
+def _assign(
+    wanted: Sequence[tuple[Share, int]], nodes: Sequence[Node], strategy: Strategy, taken: Sequence[Seat]
+) -> list[str] | None:
     """The node of each actor, for runs of so many actors of one share; None when one finds no place."""
     left = {node.id: _Free(node) for node in nodes}
+    for seat in taken:
+        if seat.node in left:  # else its node is gone
+            left[seat.node].take(seat.share)
     places: list[str] = []
     for share, count in wanted:
         found = list(islice((_packed if strategy == "pack" else _spread)(left, share), count))

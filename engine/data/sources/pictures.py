@@ -4,13 +4,13 @@
 """
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
 from strata.engine.data.capacity import require_memory
 from strata.engine.data.remarks import Remarks
@@ -23,6 +23,18 @@ DEPTHS = {GREY: "8 bits", COLOUR: "8 bits", WHOLE: "16 bits or more", REAL: "fra
 
 BROKEN = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 """What Pillow raises for a file that is no picture, or a damaged or huge one."""
+
+
+TURNS: Mapping[object, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes a picture upright, by its EXIF orientation."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +96,24 @@ def _opened(file: Path, side: int) -> _Shot:
 
 
 def _shot(picture: Image.Image, side: int) -> _Shot:
-    # Cameras and phones write what they see as their sensor lies, and beside it how to turn that.
-    turned = picture.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
-    upright = ImageOps.exif_transpose(picture) if turned else picture
+    # Cameras and phones write what they see as their sensor lies, and beside it how to turn that. Pillow turns a TIFF
+    # by itself as it is loaded.
+    told = _orientation(picture)
+    picture.load()
+    still = _orientation(picture)
+    upright = picture.transpose(TURNS[still]) if still in TURNS else picture
+    turned = told in TURNS or still in TURNS
     made = upright.convert(_mode(upright))
     resized = made.resize((side, side), Image.Resampling.BILINEAR) if side else made
     return _Shot(resized, _transparent(upright), getattr(picture, "is_animated", False), turned)
+
+
+def _orientation(picture: Image.Image) -> object:
+    """What a picture's EXIF block says of how it lies; 1, upright, where it says nothing that can be read."""
+    try:
+        return picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # a damaged block raises many things, and the picture is whole without it
+        return 1
 
 
 def _stacked(shots: Sequence[_Shot], names: Sequence[str], side: int) -> tuple[NDArray[np.generic], Remarks]:

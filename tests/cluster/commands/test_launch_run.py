@@ -77,6 +77,14 @@ def test_a_file_becomes_words_that_give_the_same_run(tmp_path):
     assert str(path) not in job.command()
 
 
+def test_what_the_launch_file_sets_is_not_taken_from_a_file(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text("algorithm: fedavg\noutput: results\nray: {address: auto, nodes: 3, num_cpus: 2}\nrounds: 3\n")
+    words = job_for(str(path), [], "", 2, 4, 0).words
+    assert words[0] == "fedavg"
+    assert sorted(words[2:]) == ["ray.num_cpus=2", "rounds=3"]
+
+
 def test_words_are_quoted_for_a_shell():
     job = job_for("permfl", ["delays.classes={laptop: 1}"], "", 1, 1, 0)
     assert shlex.split(job.command("output=$HOME/a b"))[2:] == [*job.words, "output=$HOME/a b", "--continue"]

@@ -2,6 +2,10 @@
 
 import gc
 import os
+import signal
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -39,6 +43,7 @@ def test_ray_still_has_what_is_left_out():
 
 @pytest.mark.slow
 def test_a_local_ray_has_no_dashboard_no_autoscaler_and_no_log_monitor_and_trains_all_the_same():
+    own = [heard(os.getpid(), number) for number in local_ray.FOR_THE_DRIVER]
     local_ray.start(1, 0)
     try:
         running = commands()
@@ -47,7 +52,7 @@ def test_a_local_ray_has_no_dashboard_no_autoscaler_and_no_log_monitor_and_train
         of_ray = family(os.getpid()) - {os.getpid()}
         assert len(of_ray) > 3
         assert not [pid for pid in of_ray for number in local_ray.FOR_THE_DRIVER if heard(pid, number)]
-        assert all(heard(os.getpid(), number) for number in local_ray.FOR_THE_DRIVER)
+        assert [heard(os.getpid(), number) for number in local_ray.FOR_THE_DRIVER] == own
     finally:
         ray.shutdown()
     assert "raylet" in running
@@ -95,6 +100,26 @@ def test_a_ray_that_has_begun_otherwise_or_for_nobody_ends():
         assert commands().count("raylet_socket_name") == 1
     finally:
         ray.shutdown()
+
+
+@pytest.mark.slow
+def test_a_process_that_is_ended_ends_the_ray_that_began_beside_it():
+    code = """
+        import os, signal, sys
+        from strata.engine.runtime import local_ray
+        from tests.bench.processes import family
+        local_ray.begin(1, 0)
+        local_ray.start(1, 0)
+        print(*family(os.getpid()), flush=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert ended.returncode == signal.SIGTERM
+    started = [Path(f"/proc/{pid}") for pid in ended.stdout.split()]
+    assert len(started) > 4
+    assert not [pid.name for pid in started if pid.exists()]
 
 
 def test_what_a_start_beside_has_raised_is_raised_by_who_waits_for_it(monkeypatch):

@@ -1,20 +1,27 @@
 """Closing a federation of actors, with Ray's own calls noted, and what is said of data: no Ray is started."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import ray
 from ray.exceptions import RayTaskError
 
+from strata.engine.config.schema import RayConfig
 from strata.engine.data.dataset import Dataset
 from strata.engine.data.mapped import open_mapped
 from strata.engine.errors import ActorStartError, ConfigError
+from strata.engine.runtime import ray as runtime
 from strata.engine.runtime.ray import RayRuntime, describe_data
+from strata.engine.runtime.seats import Seat, Share
+from tests.helpers.small import small
 
 
 @pytest.fixture
 def ray_calls(monkeypatch):
     """What Ray was asked for, in order; a kill would start a new Ray where there is none."""
     made, running = [], [True]
+    monkeypatch.setattr(runtime, "_asked", ("", 2, 0))  # what a run of this process has started
     monkeypatch.setattr(ray, "is_initialized", lambda: running[0])
     monkeypatch.setattr(ray, "kill", lambda handle: made.append(handle if running[0] else "a new Ray"))
     monkeypatch.setattr(ray, "shutdown", lambda: made.append("shutdown") or running.__setitem__(0, False))
@@ -23,7 +30,7 @@ def ray_calls(monkeypatch):
 
 def closing(owns_ray):
     made = object.__new__(RayRuntime)
-    made.handles, made._places, made._owns_ray = ["a", "b"], [], owns_ray
+    made.handles, made._places, made._owns_ray, made._lost = ["a", "b"], [], owns_ray, False
     return made
 
 
@@ -41,6 +48,32 @@ def test_closing_after_rays_end_starts_no_new_one(ray_calls):
     ray_calls.clear()
     guest.close()
     assert ray_calls == []
+
+
+def test_a_federation_that_is_found_forgotten_while_another_starts_ends_no_ray(ray_calls, monkeypatch):
+    forgotten = closing(True)
+
+    def started(*arguments):
+        forgotten.close()
+        return SimpleNamespace(started={})
+
+    monkeypatch.setattr(runtime, "connect", lambda *arguments: True)
+    monkeypatch.setattr(runtime, "_seats", lambda *arguments: [Seat("client", Share(1, 0), "a", (0,))])
+    monkeypatch.setattr(runtime, "RayRuntime", started)
+    monkeypatch.setattr(runtime, "_OPEN", {object()})
+    made = runtime.start(small("fedavg", runtime="ray"), None, [], lambda text: None)
+    assert made.started.keys() == {"starting Ray", "starting actors"}
+    assert sorted(ray_calls) == ["a", "b"]
+
+
+def test_a_local_ray_that_has_begun_ends_before_a_cluster_is_joined(ray_calls, monkeypatch):
+    done = []
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(runtime, "_asked", None)
+    monkeypatch.setattr(runtime.local_ray, "forget", lambda: done.append("forgotten"))
+    monkeypatch.setattr(runtime, "join", lambda *arguments: done.append("joined"))
+    assert runtime.connect(RayConfig(address="10.0.0.1:6379"), ["mine"], lambda text: None)
+    assert done == ["forgotten", "joined"]
 
 
 def test_how_data_reach_nodes_is_said_with_bytes(tmp_path):

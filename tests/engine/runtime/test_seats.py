@@ -9,7 +9,7 @@ import pytest
 
 from strata.engine.errors import ResourceError
 from strata.engine.runtime import seats as placement
-from strata.engine.runtime.seats import TOLERANCE, Node, Seat, Share, left, plan_seats
+from strata.engine.runtime.seats import TOLERANCE, Node, Seat, Share, plan_seats
 
 NOTHING = Share(0, 0)
 
@@ -89,11 +89,20 @@ def test_gpus_that_are_not_there_at_all():
     )
 
 
-def test_what_others_have_is_taken_off_the_node_where_they_live():
-    nodes = [Node("a", 4, 1), Node("b", 2, 0)]
-    taken = [Seat("client", Share(1, 0.5), "a"), Seat("client", Share(2, 0), "a"), Seat("server", Share(0, 0), "b")]
-    assert left(nodes, taken) == [Node("a", 1, 0.5), Node("b", 2, 0)]
-    assert left(nodes, []) == nodes
+def test_what_others_have_is_taken_off_the_nodes_and_gpus_where_they_live():
+    def seated(nodes, share, clients, taken):
+        ids = list(range(clients))
+        return client_seats(
+            plan_seats(nodes, NOTHING, NOTHING, [], ids, dict.fromkeys(ids, share), "auto", taken=taken)
+        )
+
+    quarter = seated([Node("a", 8, 1)], Share(1, 0.25), 2, [])
+    assert len(seated([Node("a", 8, 1)], Share(1, 0.25), 4, quarter)) == 2
+    halves = [Seat("client", Share(1, 0.6), "a"), Seat("client", Share(1, 0.6), "a")]
+    with pytest.raises(ResourceError):  # 0.8 in sum, on no GPU whole
+        seated([Node("a", 8, 2)], Share(1, 0.8), 1, halves)
+    assert len(seated([Node("a", 4, 0), Node("b", 2, 0)], Share(1, 0), 9, [Seat("client", Share(3, 0), "a")])) == 3
+    assert len(seated([Node("b", 2, 0)], Share(1, 0), 9, [Seat("client", Share(3, 0), "gone")])) == 2
 
 
 def test_clients_with_different_shares_do_not_share_an_actor():

@@ -1,8 +1,10 @@
 """Folders of pictures as others lay them out: what is a class, what a split, and what is left out."""
 
+import struct
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from strata.engine.data.config import DataConfig
 from strata.engine.data.sources.catalogue import load
@@ -240,3 +242,30 @@ def test_two_copies_of_an_idx_set_are_refused(tmp_path, write_idx):
         write_idx(tmp_path / copy / "train-labels-idx1-ubyte", np.array([0, 1], np.uint8))
     with pytest.raises(DataError, match=r"holds train-images-idx3-ubyte 2 times"):
         found(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".jpg"])
+def test_a_picture_with_a_damaged_tag_block_is_read_as_it_lies(tmp_path, suffix):
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "dog").mkdir()
+    grey = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    Image.fromarray(grey).save(tmp_path / f"cat/0{suffix}", exif=b"Exif\0\0garbagegarbage")
+    Image.fromarray(grey).save(tmp_path / "dog/0.png")
+    dataset = found(tmp_path)
+    assert len(dataset.y) == 2
+    assert not [note for note in dataset.remarks.notes if "EXIF" in note]
+
+
+def test_a_picture_is_turned_though_another_of_its_tags_is_odd(tmp_path):
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "dog").mkdir()
+    # Orientation 3, and a resolution of four letters, which Pillow reads and cannot write.
+    entries = struct.pack("<HHIHH", 0x0112, 3, 1, 3, 0) + struct.pack("<HHI4s", 0x011A, 7, 4, b"abcd")
+    block = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + bytes(4)
+    grey = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    Image.fromarray(grey).save(tmp_path / "cat/0.png", exif=block)
+    with Image.open(tmp_path / "cat/0.png") as odd, pytest.raises(TypeError):
+        ImageOps.exif_transpose(odd)
+    Image.fromarray(grey).save(tmp_path / "dog/0.png")
+    dataset = found(tmp_path)
+    assert np.array_equal(dataset.x[0], dataset.x[1][..., ::-1, ::-1])
