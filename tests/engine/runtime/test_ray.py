@@ -1,7 +1,5 @@
 """Closing a federation of actors, with Ray's own calls noted, and what is said of data: no Ray is started."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import ray
@@ -51,18 +49,19 @@ def test_closing_after_rays_end_starts_no_new_one(ray_calls):
 
 
 def test_a_federation_that_is_found_forgotten_while_another_starts_ends_no_ray(ray_calls, monkeypatch):
-    forgotten = closing(True)
+    forgotten, made = closing(True), closing(True)
+    made.started = {}
+    monkeypatch.setattr(runtime, "_OPEN", {forgotten})
 
     def started(*arguments):
         forgotten.close()
-        return SimpleNamespace(started={})
+        runtime._OPEN.add(made)  # as a runtime does once its actors are there
+        return made
 
     monkeypatch.setattr(runtime, "connect", lambda *arguments: True)
     monkeypatch.setattr(runtime, "_seats", lambda *arguments: [Seat("client", Share(1, 0), "a", (0,))])
     monkeypatch.setattr(runtime, "RayRuntime", started)
-    monkeypatch.setattr(runtime, "_OPEN", {object()})
-    made = runtime.start(small("fedavg", runtime="ray"), None, [], lambda text: None)
-    assert made.started.keys() == {"starting Ray", "starting actors"}
+    assert runtime.start(small("fedavg", runtime="ray"), None, [], lambda text: None) is made
     assert sorted(ray_calls) == ["a", "b"]
 
 
