@@ -192,10 +192,7 @@ class StragglerControl(Control):
             f"Lower method.{self.unit}, or take greedy.",
         )
         options = [
-            [
-                self.expected_s(situation, np.full(k, size), np.full(k, intensity))
-                for intensity in range(1, total - k + 2)
-            ]
+            [self.expected_s(situation, [size] * k, [intensity] * k) for intensity in range(1, total - k + 2)]
             for size in (range(self.sizes) if self._allocates_sizes else [self.method.config.default_size])
         ]
         found, intensities = tightest(np.array(options).transpose(2, 0, 1), total)
@@ -205,16 +202,16 @@ class StragglerControl(Control):
     def _allocates_sizes(self) -> bool:
         return "size" in self.agents or "allocation" in self.agents
 
-    def expected_s(self, situation: Situation, sizes: NDArray[np.int64], intensities: NDArray[Any]) -> FloatArray:
+    def expected_s(self, situation: Situation, sizes: Sequence[int], intensities: Sequence[int]) -> FloatArray:
         """T̂ ``(k,)`` of given sizes and intensities, from what was last measured."""
-        plans = zip(situation.clients, sizes.tolist(), intensities.tolist(), strict=True)
+        plans = zip(situation.clients, sizes, intensities, strict=True)
         return situation.seconds([self.costs.call(c, {SIZE: s, self.unit: e}) for c, s, e in plans])
 
     def _evenly_s(self, situation: Situation, sizes: NDArray[np.int64]) -> FloatArray:
         """T̂ ``(k,)`` of given sizes under equal intensity; of the last that was asked for it is remembered."""
         told = sizes.tobytes()
         if self._evenly[0] is not situation or self._evenly[1] != told:
-            self._evenly = situation, told, self.expected_s(situation, sizes, np.full(len(sizes), self.default))
+            self._evenly = situation, told, self.expected_s(situation, sizes.tolist(), [self.default] * len(sizes))
         return self._evenly[2]
 
     def _sizes(self, situation: Situation, chosen: Actions) -> NDArray[np.int64]:
@@ -253,5 +250,6 @@ def spread(seconds: FloatArray) -> float:
     """(max − min) / mean of the participants' seconds; 0 for fewer than two, and where no time passes."""
     if len(seconds) < 2:
         return 0.0
-    most, least = np.maximum.reduce(seconds), np.minimum.reduce(seconds)
+    each = seconds.tolist()  # of which most and least are found in a third of the time
+    most, least = max(each), min(each)
     return 0.0 if most <= 0 else float((most - least) / (np.add.reduce(seconds) / len(seconds)))

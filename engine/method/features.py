@@ -16,7 +16,7 @@ def relative(values: FloatArray) -> tuple[FloatArray, FloatArray]:
     """
     mean = np.add.reduce(values) / len(values)  # as values.mean(), in a third of its time
     ratio = values / mean if mean > 0 else np.ones(len(values))
-    return ratio - 1, np.log(np.maximum(ratio, 1e-6))
+    return ratio - 1.0, np.log(np.maximum(ratio, 1e-6))
 
 
 def rows_space(k: int, features: int) -> Box:

@@ -78,6 +78,8 @@ def _cohort(world: World, call: ClientCall) -> int:
 def _lost_after_s(world: World, call: ClientCall, profile: Profile, total_s: float) -> float | None:
     """Virtual seconds of a call after which its client is lost, by dropping out or by going off; None: it is not."""
     share = drops_out(profile, world.seed, (call.round, call.team_round, call.client))
+    if share is None and world.presence is None:
+        return None
     dropped_s = math.inf if share is None else share * total_s
     off_s = math.inf if world.shares(call.team) else off_after_s(world, call.client, call.virtual_s)
     if share is None and off_s >= total_s:

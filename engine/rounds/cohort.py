@@ -305,5 +305,5 @@ def assignments_for(
     world: World, cohort: Sequence[int], decided: Mapping[int, Assignment] | None, team: int = NO_TEAM
 ) -> dict[int, Assignment]:
     """What each client of a team's cohort is told: the method's default, overlaid by what was decided for it."""
-    defaults = {client: world.algorithm.default_assignment(world.info_in(client, team)) for client in cohort}
-    return defaults if decided is None else {c: {**defaults[c], **decided.get(c, {})} for c in cohort}
+    told = {client: world.algorithm.default_assignment(world.info_in(client, team)) for client in cohort}
+    return told if decided is None else {c: {**default, **decided.get(c, {})} for c, default in told.items()}

@@ -97,7 +97,7 @@ class Queue(Generic[K, R]):
             ticket.result = result
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen, which would cost more than all that it is made from: there are ten thousands a second
 class ClientCall:
     """An invitation: which client, in which team, when, what it is told and what it receives.
 
@@ -133,7 +133,7 @@ class ClientCall:
         return Flying(self.client, *when, told, message, seconds, age_s, version, virtual_s=self.virtual_s)
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen, as the call
 class ClientReply:
     """What comes back of a client call.
 

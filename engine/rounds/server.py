@@ -154,8 +154,15 @@ class GlobalServer:
             StrataError: what broke the round.
         """
         with self._busy:
-            outcome = self._exchange(decisions)
-        return replace(outcome, spent=self._spent(outcome.spent))
+            outcome, calls, seconds = self._exchange(decisions)
+        return replace(
+            outcome,
+            calls=calls,
+            seconds=seconds,
+            round=self.round,
+            virtual_s=self.virtual_s,
+            spent=self._spent(outcome.spent),
+        )
 
     def _spent(self, below: Spent) -> Spent:
         """The wall seconds of a round and its probes, given those of the round's children."""
@@ -163,7 +170,8 @@ class GlobalServer:
         waited_s = self._tier.waited.take()
         return Spent(every.trained, every.served, waited_s, self._busy.take() - waited_s)
 
-    def _exchange(self, decisions: Decisions | None) -> Outcome:
+    def _exchange(self, decisions: Decisions | None) -> tuple[Outcome, CallTable, float]:
+        """A round: what its exchange came to, all its calls, and how long it was."""
         if decisions is not None and decisions.teams:
             _require_teams(self._world, decisions.teams, self.round + 1)
         begins_s = self._wait_s + self._probes_s
@@ -185,7 +193,7 @@ class GlobalServer:
         calls = CallTable.joined([*probes, outcome.calls])
         self.round += 1
         self.virtual_s += seconds
-        return replace(outcome, seconds=seconds, calls=calls, round=self.round, virtual_s=self.virtual_s)
+        return outcome, calls, seconds
 
     @property
     def _probes_s(self) -> float:

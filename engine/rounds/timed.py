@@ -13,12 +13,15 @@ from strata.engine.method.algorithm import TieredAlgorithm
 from strata.engine.method.messages import Assignment, Received
 from strata.engine.method.situation import Decisions, Report
 from strata.engine.rounds.cohort import FlatTier, flat
-from strata.engine.rounds.costs import CallCosts, PricedClients, Prices
+from strata.engine.rounds.costs import PRICED, CallCosts, PricedClients, Prices
 from strata.engine.rounds.pools import ClientCall, ClientReply, Failure, Ticket
-from strata.engine.rounds.records import report_of_probes, report_of_round
+from strata.engine.rounds.records import SERVER, report_of_probes, report_of_round
 from strata.engine.rounds.schedules import Moment, Step
 from strata.engine.rounds.server import GlobalServer
 from strata.engine.rounds.world import World
+
+NOTHING: Received[object] = Received(SERVER, 1, PRICED)
+"""Stands for the uploads of priced calls."""
 
 
 class PricedTier(FlatTier):
@@ -36,8 +39,8 @@ class PricedTier(FlatTier):
         return self._clients.results(tickets)
 
     def received(self, call: ClientCall, reply: ClientReply, state: object, staleness: int = 0) -> Received[object]:
-        """A client's upload as it is: a priced one holds nothing, and nobody looks into it."""
-        return Received(reply.client, 1, reply.up, call.assignment, staleness)
+        """What stands for every upload: a priced one holds nothing, and nobody looks into it."""
+        return NOTHING
 
     def aggregate(self, state: object, ups: Sequence[Received[object]], moment: Moment) -> object:
         """The server's state as it was before: priced uploads hold nothing to aggregate."""

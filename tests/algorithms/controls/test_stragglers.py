@@ -128,7 +128,7 @@ def test_observations_show_what_they_say(world):
     np.testing.assert_allclose(seen[:4, 2], np.log(probe / probe.mean()), rtol=1e-4)
     seen = made.observe("intensity", now, {"size": np.array([2, 0, 3, 1, 0, 0])})
     np.testing.assert_array_equal(seen[:4, 3:7], np.eye(4)[[2, 0, 3, 1]])
-    expected = made.expected_s(now, np.array([2, 0, 3, 1]), np.full(4, 5))
+    expected = made.expected_s(now, [2, 0, 3, 1], [5] * 4)
     np.testing.assert_allclose(seen[:4, 8], np.log(expected / expected.mean()), rtol=1e-4, atol=1e-6)
     assert (seen[4:] == 0).all()
     other = control(world, LAYOUTS[1])
@@ -157,16 +157,16 @@ def test_rules(world):
     np.testing.assert_allclose([t["epochs"] for t in told.values()], np.maximum(wanted, 1), atol=1.5)
     assert {t["size"] for t in told.values()} == {2}
     _, told = decided("optimum")
-    sizes, work = (np.array([t[key] for t in told.values()]) for key in ("size", "epochs"))
+    sizes, work = ([t[key] for t in told.values()] for key in ("size", "epochs"))
     best = spread(made.expected_s(now, sizes, work))
     # The action gives exactly the plan that the enumeration found.
-    times = [[made.expected_s(now, np.full(4, s), np.full(4, e)) for e in range(1, 18)] for s in range(4)]
+    times = [[made.expected_s(now, [s] * 4, [e] * 4) for e in range(1, 18)] for s in range(4)]
     planned_sizes, planned_work = tightest(np.array(times).transpose(2, 0, 1), 20)
-    assert (sizes.tolist(), work.tolist()) == (planned_sizes.tolist(), planned_work.tolist())
+    assert (sizes, work) == (planned_sizes.tolist(), planned_work.tolist())
     rng = np.random.default_rng(1)
     for _ in range(300):
         some = rng.multinomial(16, rng.dirichlet(np.ones(4))) + 1
-        assert best <= spread(made.expected_s(now, rng.integers(0, 4, 4), some)) + 1e-9
+        assert best <= spread(made.expected_s(now, rng.integers(0, 4, 4).tolist(), some.tolist())) + 1e-9
     with pytest.raises(ValueError, match="no such rule; expected one of uniform"):
         decided("best")
 
@@ -309,7 +309,7 @@ def test_expected_seconds_are_those_that_the_clock_charges_also_where_clients_sh
                 chosen |= actions
                 turn = turns.act(actions)
             told = made.decide(now, chosen).clients.values()
-            plan = (np.array([one[key] for one in told]) for key in ("size", "epochs"))
+            plan = ([one[key] for one in told] for key in ("size", "epochs"))
             expected_s = made.expected_s(now, *plan)
             np.testing.assert_allclose(turn.report.calls.total_s[known], expected_s[known])
             found[links] += turn.report.calls.total_s[known].tolist()
