@@ -1,8 +1,8 @@
 """All baselines and the four methods in one table: ``python -m tests.bench.baselines``.
 
 Each block of the table is a data set, a model and a partition. All methods of a block have the same clients, rows and
-delays, and as many minibatch steps a client: a hundred rounds of two epochs, or twenty rounds of five team rounds where
-there are teams. Runs that are done in the folder are not made again, and those that were stopped go on.
+delays, and about as many minibatch steps a client: a hundred rounds of two epochs, or twenty rounds of five team rounds
+where there are teams. Runs that are done in the folder are not made again, and those that were stopped go on.
 """
 
 import argparse
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import strata
+from strata.cluster.humanise import humanise_bytes, humanise_flops, humanise_seconds
 from strata.cluster.report.comparison import Comparison
 from strata.cluster.report.markdown import table
 from strata.cluster.report.results import Contestant, read_run
@@ -31,6 +32,7 @@ SHARED = {
     "delays.name": "loguniform",
     "delays.spread": 10.0,
     "delays.median_flops_per_s": 1e9,
+    "delays.availability": -1.0,  # HAPFL's own setting has another
     "evaluation.every": 0,
 }
 FLAT = {"rounds": 100}
@@ -68,7 +70,11 @@ ROWS = (
     Row("FedRep", "fedrep", {**FLAT, **PLAIN, "method.momentum": 0, "method.head_epochs": 2}, ("cnn",)),
     Row("AL2GD", "al2gd", {**FLAT, "method.steps": 10, "method.batch_size": 32, "method.lr": 0.05}),
     Row("DemLearn", "demlearn", {**FLAT, **PLAIN}),
-    Row("h-SGD", "hsgd", {**TIERED, "method.steps": 10, "method.lr": 0.05}),
+    Row(
+        "h-SGD, last model",
+        "hsgd",
+        {**TIERED, "method.steps": 10, "method.lr": 0.05, "evaluation.personal": "last"},
+    ),
     Row("PerMFL", "permfl", PERMFL),
     Row("PerMFL, balanced", "permfl_balanced", PERMFL),
     Row("HAPFL", "hapfl", {**FLAT, **PLAIN}, ("cnn",)),
@@ -101,21 +107,48 @@ def contestant(row: Row, settings: Mapping[str, object], folder: Path, seeds: Se
     return Contestant(row.label, [read_run(run) for run in runs])
 
 
+def merged(made: Mapping[str, Sequence[Contestant]]) -> str:
+    """The blocks of a model beside each other: PM / GM / worst decile / hurt, and what the last block cost."""
+    *_, last = made.values()
+    names = ["virtual time", "bytes", "FLOPs"]
+    costs = [
+        [humanise_seconds(one.mean("virtual_s")), humanise_bytes(one.mean("bytes_total"))]
+        + [humanise_flops(one.mean("flops_total"))]
+        for one in last
+    ]
+    rows = [
+        [several[0].label, *map(_figures, several), *cost]
+        for several, cost in zip(zip(*made.values(), strict=True), costs, strict=True)
+    ]
+    return table(["PM / GM / worst decile / hurt, %", *made, *names], rows)
+
+
+def _figures(one: Contestant) -> str:
+    kinds = (
+        one.headlines("PM"),
+        one.headlines("GM"),
+        *(one.last(f"{one.personal}.{n}") for n in ("worst_decile", "hurt")),
+    )
+    return " / ".join(mean_std(values).removesuffix(" %") for values in kinds)
+
+
 def main(words: Sequence[str] | None = None) -> None:
     """Make the runs and print the table, a block at a time; also into ``table.md`` of the folder."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.baselines", description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     every = [name for name, _ in blocks()]
     parser.add_argument("--blocks", nargs="+", default=every, choices=every, metavar="'DATA MODEL PARTITION'")
+    labels = [row.label for row in ROWS]
+    parser.add_argument("--rows", nargs="+", default=labels, choices=labels, metavar="LABEL")
     parser.add_argument("--output", type=Path, default=Path("runs/baselines"))
     given = parser.parse_args(words)
-    parts = []
+    parts, made = [], dict[str, list[Contestant]]()
     for name, settings in blocks():
         if name not in given.blocks:
             continue
         data, model, partition = name.split()
-        found = []
-        for row in (row for row in ROWS if model in row.models):
+        found = made[name] = []
+        for row in (row for row in ROWS if model in row.models and row.label in given.rows):
             found.append(contestant(row, settings, given.output / "-".join(name.split()), given.seeds))
             print(f"{name}: {row.label}", flush=True)
         compared = Comparison(found, None, name, "")
@@ -125,6 +158,11 @@ def main(words: Sequence[str] | None = None) -> None:
         ]
         parts += [f"{data}, {model}, {partition}:", table([*compared.headings, "hurt"], rows)]
         print(parts[-1], flush=True)
+    for model in MODELS:
+        side_by_side = {name: found for name, found in made.items() if name.split()[1] == model}
+        if len(side_by_side) > 1:
+            parts.append(merged(side_by_side))
+            print(parts[-1], flush=True)
     (given.output / "table.md").write_text("\n\n".join(parts) + "\n", encoding="utf8")
 
 
