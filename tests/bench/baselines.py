@@ -109,26 +109,17 @@ def contestant(row: Row, settings: Mapping[str, object], folder: Path, seeds: Se
 
 def merged(made: Mapping[str, Sequence[Contestant]]) -> str:
     """The blocks of a model beside each other: PM / GM / worst decile / hurt, and what the last block cost."""
-    *_, last = made.values()
-    names = ["virtual time", "bytes", "FLOPs"]
-    costs = [
-        [humanise_seconds(one.mean("virtual_s")), humanise_bytes(one.mean("bytes_total"))]
-        + [humanise_flops(one.mean("flops_total"))]
-        for one in last
-    ]
-    rows = [
-        [several[0].label, *map(_figures, several), *cost]
-        for several, cost in zip(zip(*made.values(), strict=True), costs, strict=True)
-    ]
-    return table(["PM / GM / worst decile / hurt, %", *made, *names], rows)
+    rows = []
+    for several in zip(*made.values(), strict=True):
+        one = several[-1]
+        cost = [humanise_seconds(one.mean("virtual_s")), humanise_bytes(one.mean("bytes_total"))]
+        rows.append([one.label, *map(_figures, several), *cost, humanise_flops(one.mean("flops_total"))])
+    return table(["PM / GM / worst decile / hurt, %", *made, "virtual time", "bytes", "FLOPs"], rows)
 
 
 def _figures(one: Contestant) -> str:
-    kinds = (
-        one.headlines("PM"),
-        one.headlines("GM"),
-        *(one.last(f"{one.personal}.{n}") for n in ("worst_decile", "hurt")),
-    )
+    others = [one.last(f"{one.personal}.{name}") for name in ("worst_decile", "hurt")]
+    kinds = [one.headlines("PM"), one.headlines("GM"), *others]
     return " / ".join(mean_std(values).removesuffix(" %") for values in kinds)
 
 

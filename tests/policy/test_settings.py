@@ -1,6 +1,7 @@
 """Every setting says what it is, and every printed configuration loads back."""
 
 import dataclasses
+import operator
 
 import pytest
 
@@ -8,6 +9,7 @@ from strata.engine.config.load import load_config, to_yaml
 from strata.engine.config.schema import RunConfig
 from strata.engine.method.find import load_method, method_names
 from strata.engine.options import option
+from tests.bench.baselines import ROWS, SHARED, blocks
 
 
 def without_help(kind, path=""):
@@ -49,3 +51,13 @@ def test_the_printed_configuration_loads_back_to_the_same(name, tmp_path):
     path = tmp_path / "printed.yaml"
     path.write_text(to_yaml(config), encoding="utf8")
     assert load_config(str(path)) == config
+
+
+@pytest.mark.filterwarnings("ignore::strata.engine.errors.StrataWarning")
+@pytest.mark.parametrize(("name", "settings"), list(blocks()))
+def test_all_methods_of_a_table_of_baselines_have_one_setting(name, settings):
+    rows = [row for row in ROWS if name.split()[1] in row.models]
+    configs = [load_config(row.source, {**SHARED, **settings, **row.own, **row.settings}) for row in rows]
+    assert len(configs) > 15
+    for part in ("data", "partition", "clients", "delays", "evaluation.every"):
+        assert len({repr(operator.attrgetter(part)(config)) for config in configs}) == 1, part
