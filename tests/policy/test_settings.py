@@ -59,5 +59,13 @@ def test_all_methods_of_a_table_of_baselines_have_one_setting(name, settings):
     rows = [row for row in ROWS if name.split()[1] in row.models]
     configs = [load_config(row.source, {**SHARED, **settings, **row.own, **row.settings}) for row in rows]
     assert len(configs) > 15
-    for part in ("data", "partition", "clients", "delays", "evaluation.every"):
+    for part in (
+        "data",
+        "partition.name",
+        "partition.alpha",
+        "partition.sizes",
+        "clients",
+        "delays",
+        "evaluation.every",
+    ):
         assert len({repr(operator.attrgetter(part)(config)) for config in configs}) == 1, part
