@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ Method = type[Algorithm[Any, Any, Any, Any]]
 
 TABLE, PICTURE = "architectures.csv", "architectures.png"
 SHOWN = 20  # rows in a terminal
+CLASSES = 3  # of clients by their budget, in the picture
 PHASES = ("latency_s", "download_s", "compute_s", "upload_s")
 
 
@@ -96,10 +97,20 @@ class Architectures:
         """Entropy, in nats, of a policy that takes each of the options seen with the same probability."""
         return sum(math.log(len(options)) for options in self.options.values())
 
-    def shares(self, slot: str) -> dict[float, float]:
-        """The share (0..1) of the clients that ended with each option of a slot."""
-        chosen = [one.options[slot] for one in self.clients.values() if slot in one.options]
-        return {option: chosen.count(option) / len(chosen) for option in self.options[slot]}
+    @cached_property
+    def classes(self) -> list[dict[int, Choice]]:
+        """The clients by their memory budget, a third each, the smallest first; one class where all have the same."""
+        ordered = sorted(self.clients.items(), key=lambda item: item[1].metric(BUDGET_MIB))
+        budgets = {one.metric(BUDGET_MIB) for one in self.clients.values()}
+        if len(budgets) < CLASSES or not all(map(math.isfinite, budgets)):
+            return [dict(self.clients)]
+        ends = [len(ordered) * number // CLASSES for number in range(CLASSES + 1)]
+        return [dict(ordered[first:last]) for first, last in pairwise(ends)]
+
+    def shares(self, slot: str, among: Mapping[int, Choice]) -> dict[float, float]:
+        """The share (0..1) of some clients that ended with each option of a slot; nothing where none chose there."""
+        chosen = [one.options[slot] for one in among.values() if slot in one.options]
+        return {option: chosen.count(option) / len(chosen) for option in self.options[slot] if chosen}
 
     def csv(self) -> str:
         """All clients as CSV: a row each, with all slots and all that it reported; empty where there is nothing."""

@@ -11,8 +11,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from strata.algorithms.controls.searching import BUDGET_MIB
 from strata.cluster.palette import BLUE, GREY, GRID
-from strata.cluster.sinks.choices import Architectures
+from strata.cluster.sinks.choices import Architectures, Choice
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,16 +27,24 @@ def draw(found: Architectures, path: Path) -> Path:
     """Draw into a PNG file and return its path.
 
     Above, one bar a slot: the share of the clients that ended with each option, the smallest at the bottom and
-    lightest. Below, where learnt policies chose, their entropy: a dot each time that one chose, and the mean of the
-    clients' present entropies.
+    lightest; where budgets differ, of each third of the clients by their budget. Below, where learnt policies chose,
+    their entropy: a dot each time that one chose, and the mean of the clients' present entropies.
     """
-    rows = 2 if found.entropies else 1
-    figure = Figure(figsize=(max(8.0, 2.5 + 0.62 * len(found.slots)), 1.2 + 3.9 * rows), layout="constrained")
+    classes = found.classes
+    heights = [3.9 if len(classes) == 1 else 2.3] * len(classes) + [3.9] * bool(found.entropies)
+    size = max(8.0, 2.5 + 0.62 * len(found.slots)), 1.2 + sum(heights)
+    figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, 1, squeeze=False)[:, 0]
-    _bars(axes[0], found)
+    axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for own, among in zip(axes, classes, strict=False):
+        _bars(own, found, among)
+        if len(classes) > 1:
+            budgets = [one.metric(BUDGET_MIB) for one in among.values()]
+            title = f"{len(among)} clients with {min(budgets):.3g} to {max(budgets):.3g} MiB"
+            own.set_title(title, fontsize=10, loc="left")
+            own.tick_params(labelbottom=among is classes[-1])
     if found.entropies:
-        _entropies(axes[1], found)
+        _entropies(axes[-1], found)
     figure.suptitle(
         f"Architectures of {len(found.clients)} clients, as they were chosen last",
         fontsize=14, fontweight="bold", x=0.01, ha="left",
@@ -44,10 +53,10 @@ def draw(found: Architectures, path: Path) -> Path:
     return path
 
 
-def _bars(axes: "Axes", found: Architectures) -> None:
+def _bars(axes: "Axes", found: Architectures, among: Mapping[int, Choice]) -> None:
     shades = colormaps["Blues"]
     for column, slot in enumerate(found.slots):
-        bottom, shares = 0.0, found.shares(slot)
+        bottom, shares = 0.0, found.shares(slot, among)
         for depth, (option, share) in zip(np.linspace(0.2, 0.9, len(shares)), shares.items(), strict=True):
             axes.bar(column, share, 0.8, bottom, color=shades(depth), edgecolor="white", linewidth=0.8)
             if share >= NAMED_FROM:

@@ -16,7 +16,7 @@ from strata.cluster.cli import main
 from strata.cluster.run.runner import resume, run_all
 from strata.cluster.sinks.by_client import calls_by_round
 from strata.cluster.sinks.choices import TABLE, chooses, gather, notation, read_architectures, slot_notation
-from strata.cluster.sinks.choices_plot import present
+from strata.cluster.sinks.choices_plot import draw, present
 from strata.cluster.sinks.display import PlainDisplay
 from strata.engine.errors import StrataError
 from strata.engine.method.calls import CallTable
@@ -181,13 +181,34 @@ def test_shares_and_entropies_by_hand():
         by_hand(3, {3: 16.0}, {3: None}),  # a NaN, as it is stored
     ]
     found = gathered("x", rounds)
-    assert found.shares("stage1.width") == {8.0: 0.25, 16.0: 0.75}
-    assert found.shares("last.width") == {64.0: 1.0}
+    assert found.shares("stage1.width", found.clients) == {8.0: 0.25, 16.0: 0.75}
+    assert found.shares("last.width", found.clients) == {64.0: 1.0}
+    assert found.classes == [found.clients]  # nobody told a budget
     assert found.uniform == pytest.approx(math.log(2))  # one of two widths, and no choice
     assert [(one.round, one.calls) for one in found.clients.values()] == [(1, 1), (2, 2), (2, 1), (3, 1)]
     # Round 1: (4 + 2) / 2. Round 2: client 0 as before, (4 + 1 + 4) / 3.
     assert present(found.entropies) == {1: 3.0, 2: 3.0}
     assert found.reported == ["accuracy"]
+
+
+def test_clients_stand_by_thirds_of_their_budgets_where_these_differ(tmp_path):
+    budgets = {0: 9.0, 1: 3.0, 2: 7.0, 3: 1.0, 4: 5.0, 5: 8.0, 6: 2.0}
+    widths = {client: 16.0 if budget > 6 else 8.0 for client, budget in budgets.items()}
+
+    def rounds(told):
+        calls = [
+            call(client, metrics={"stage1.width": widths[client], "budget_mib": budget})
+            for client, budget in told.items()
+        ]
+        return [{**vars(record(1)), "calls": list(CallTable.of(calls).rows()), "metrics": {}}]
+
+    found = gathered(tmp_path, rounds(budgets))
+    assert [sorted(one) for one in found.classes] == [[3, 6], [1, 4], [0, 2, 5]]
+    shares = [found.shares("stage1.width", one) for one in found.classes]
+    assert shares == [{8.0: 1.0, 16.0: 0.0}, {8.0: 1.0, 16.0: 0.0}, {8.0: 0.0, 16.0: 1.0}]
+    assert len(gathered(tmp_path, rounds(dict.fromkeys(budgets, 4.0))).classes) == 1
+    with Image.open(draw(found, tmp_path / "chosen.png")) as image:
+        assert image.height > 1000  # a panel for each third
 
 
 def test_no_more_than_twenty_rows_in_the_terminal():
