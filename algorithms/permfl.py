@@ -20,8 +20,12 @@ and then
 
 Choices of ours, which no source states: λ_d and λ_t can differ (the released code gives its devices another λ than it
 means to); ``upload_fraction`` < 1 sends only the largest changes of w_m to the global server, beside the K team rounds
-that already make that link sparse in time. The batch size is the released code's default. An agent can set λ and γ
-anew for every global round (:mod:`strata.algorithms.controls.pulls`); they then travel with the models, 8 bytes each.
+that already make that link sparse in time. The batch size is the released code's default. An agent can set λ, γ and β
+anew for every global round (:mod:`strata.algorithms.controls.pulls`); λ and γ then travel with the models, 8 bytes
+each.
+
+Otherwise than the released code, which averages the models of all teams, those that were not invited as they were left
+in an earlier round (stale), w̄ is the mean of the teams that take part, as the paper has it.
 """
 
 import warnings
@@ -31,7 +35,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from strata.algorithms.controls.pulls import GAMMA, LAM, LAM_TEAM, PullsControl
+from strata.algorithms.controls.pulls import BETA, GAMMA, LAM, LAM_TEAM, PullsControl
 from strata.engine.errors import ConfigError, StrataWarning
 from strata.engine.method.algorithm import TieredAlgorithm
 from strata.engine.method.length import Length
@@ -133,10 +137,11 @@ class Pulls:
 
 @dataclass(frozen=True)
 class Global:
-    """Global state: x, and the pulls of the round to come, None for the configured ones."""
+    """Global state: x, and the pulls and β of the round to come, None for the configured ones."""
 
     x: Params
     pulls: Pulls | None = None
+    beta: float | None = None
 
 
 @dataclass(frozen=True)
@@ -217,9 +222,9 @@ class PerMFL(TieredAlgorithm[Global, Team, Personal, TeamDown, Down, Up, TeamUp]
         return self.config.team_rounds
 
     def steer(self, g: Global, assignment: Assignment) -> Global:
-        """Take ``lam`` and ``gamma`` (and ``lam_team``, else λ_t = λ_d) for the round to come."""
-        lam_team = float(assignment[LAM_TEAM]) if LAM_TEAM in assignment else None
-        return Global(g.x, Pulls(float(assignment[LAM]), float(assignment[GAMMA]), lam_team))
+        """Take ``lam`` and ``gamma`` (``lam_team``, else λ_t = λ_d; and ``beta``, if given) for the round to come."""
+        lam_team, beta = (float(assignment[name]) if name in assignment else None for name in (LAM_TEAM, BETA))
+        return Global(g.x, Pulls(float(assignment[LAM]), float(assignment[GAMMA]), lam_team), beta)
 
     def to_team(self, g: Global, info: TeamInfo, assignment: Assignment, context: Context) -> TeamDown:
         """The global model x for a team, and the pulls if an agent set them."""
@@ -274,7 +279,7 @@ class PerMFL(TieredAlgorithm[Global, Team, Personal, TeamDown, Down, Up, TeamUp]
         """x ← (1 − βγ) x + βγ w̄. What an agent decided holds for one round."""
         require_cohort("PerMFL", ups)
         _, gamma = self._team_pulls(g.pulls)
-        step = self.config.beta * gamma
+        step = (self.config.beta if g.beta is None else g.beta) * gamma
         w = uniform_mean([_dense(up.message.w, g.x) for up in ups])
         return Global({name: (1 - step) * g.x[name] + step * w[name] for name in g.x})
 
