@@ -30,7 +30,7 @@ in an earlier round (stale), w̄ is the mean of the teams that take part, as the
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -128,20 +128,23 @@ class PerMFLConfig(Validated):
 
 @dataclass(frozen=True)
 class Pulls:
-    """λ and γ of one global round, as an agent set them; ``lam_team`` is λ_t where it is not λ_d."""
+    """λ and γ of one global round, as an agent set them.
+
+    ``lam_team`` is λ_t where it is not λ_d; ``beta`` is the global server's own, None for the configured one.
+    """
 
     lam: float
     gamma: float
     lam_team: float | None = None
+    beta: float | None = None
 
 
 @dataclass(frozen=True)
 class Global:
-    """Global state: x, and the pulls and β of the round to come, None for the configured ones."""
+    """Global state: x, and the pulls of the round to come, None for the configured ones."""
 
     x: Params
     pulls: Pulls | None = None
-    beta: float | None = None
 
 
 @dataclass(frozen=True)
@@ -224,11 +227,11 @@ class PerMFL(TieredAlgorithm[Global, Team, Personal, TeamDown, Down, Up, TeamUp]
     def steer(self, g: Global, assignment: Assignment) -> Global:
         """Take ``lam`` and ``gamma`` (``lam_team``, else λ_t = λ_d; and ``beta``, if given) for the round to come."""
         lam_team, beta = (float(assignment[name]) if name in assignment else None for name in (LAM_TEAM, BETA))
-        return Global(g.x, Pulls(float(assignment[LAM]), float(assignment[GAMMA]), lam_team), beta)
+        return Global(g.x, Pulls(float(assignment[LAM]), float(assignment[GAMMA]), lam_team, beta))
 
     def to_team(self, g: Global, info: TeamInfo, assignment: Assignment, context: Context) -> TeamDown:
         """The global model x for a team, and the pulls if an agent set them."""
-        return TeamDown(g.x, g.pulls)
+        return TeamDown(g.x, g.pulls and replace(g.pulls, beta=None))
 
     def start_team(self, down: TeamDown, previous: Team | None) -> Team:
         """w_m ← x."""
@@ -279,7 +282,8 @@ class PerMFL(TieredAlgorithm[Global, Team, Personal, TeamDown, Down, Up, TeamUp]
         """x ← (1 − βγ) x + βγ w̄. What an agent decided holds for one round."""
         require_cohort("PerMFL", ups)
         _, gamma = self._team_pulls(g.pulls)
-        step = (self.config.beta if g.beta is None else g.beta) * gamma
+        told = None if g.pulls is None else g.pulls.beta
+        step = (self.config.beta if told is None else told) * gamma
         w = uniform_mean([_dense(up.message.w, g.x) for up in ups])
         return Global({name: (1 - step) * g.x[name] + step * w[name] for name in g.x})
 

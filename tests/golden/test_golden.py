@@ -32,13 +32,13 @@ def ray_here():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_digests_are_the_golden_ones(method, in_process):
-    golden = read().get(arithmetic())
+    golden = read().get(arithmetic(), {}).get(method)
     made = digests_of(method, in_process)
     learning = load_method(VARIANTS[method][0] if method in VARIANTS else method).Control is not None
     assert set(made) == {"models", "clock", "metrics"} | ({"agents"} if learning else set())
     if golden is None:
         pytest.skip("bits of this processor or torch are not in digests.json; `python -m tests.golden` adds them")
-    assert made == golden[method]
+    assert made == golden
 
 
 def on_ray():
@@ -55,8 +55,10 @@ def test_every_placement_has_the_same_digests(method, placement, in_process, ray
 
 
 def test_the_file_names_every_method_and_no_other():
-    assert all(set(digests) == set(METHODS) for digests in read().values())
-    assert read(), "digests.json is missing"
+    # Of a processor that was not at hand when a method was changed it lacks that method.
+    known = [set(digests) for digests in read().values()]
+    assert all(names <= set(METHODS) for names in known)
+    assert set(METHODS) in known
 
 
 def test_a_seed_moves_every_digest(in_process):
