@@ -97,10 +97,9 @@ def together(parts: Iterable[Spent]) -> Spent:
     served: dict[str, float] = {}
     waited_s = own_s = 0.0
     for one in parts:
-        for name, seconds in one.trained.items():
-            trained[name] = trained.get(name, 0.0) + seconds
-        for name, seconds in one.served.items():
-            served[name] = served.get(name, 0.0) + seconds
+        for total, part in ((trained, one.trained), (served, one.served)):
+            for name, seconds in part.items():
+                total[name] = total.get(name, 0.0) + seconds
         waited_s += one.waited_s
         own_s += one.own_s
     return Spent(trained, served, waited_s, own_s)

@@ -211,6 +211,19 @@ def test_what_an_agent_sets_travels_with_the_models_and_holds_for_one_round():
     assert made.pulls is None
 
 
+def test_beta_as_an_agent_sets_it_stays_at_the_global_server_and_holds_for_one_round():
+    import torch
+
+    permfl = method(lambda_device=0.5, gamma=1.5, eta=0.1, beta=0.5)
+    g = permfl.steer(Global({"w": torch.ones(3)}), {"lam": 2.0, "gamma": 0.8, "beta": 0.25})
+    down = permfl.to_team(g, TEAM, {}, AT)
+    assert count_bytes(down) == 12 + 8 + 8, "the model, λ and γ"
+    made = permfl.global_step(g, [Received(0, 1, TeamUp({"w": torch.full((3,), 3.0)}))], AT)
+    # (1 − βγ) x + βγ w̄ = 0.8 · 1 + 0.2 · 3
+    torch.testing.assert_close(made.x["w"], torch.full((3,), 1.4))
+    assert made.pulls is None
+
+
 def test_a_team_can_be_told_another_lambda_than_its_devices():
     import torch
 
