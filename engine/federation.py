@@ -155,7 +155,8 @@ class Federation:
     def _is_due(self, outcome: Outcome) -> bool:
         """Whether models are evaluated after a round that has just been made."""
         plan, round = self.config.evaluation, outcome.round
-        by_round = round == self.config.rounds or bool(plan.every and round % plan.every == 0)
+        last = round == self.config.rounds or self.config.stop.is_over(outcome.virtual_s)
+        by_round = last or bool(plan.every and round % plan.every == 0)
         return by_round or is_due(plan.every_s, self.virtual_s, outcome.virtual_s)
 
     def _tell_singly(self, singly: Mapping[str, int]) -> None:

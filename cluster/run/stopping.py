@@ -1,4 +1,4 @@
-"""What ends a run before its last round: a target, patience that is over, or a rule of the user's own."""
+"""What ends a run before its last round: a target, virtual time, patience that is over, or a rule of the user's own."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ class Stopping:
     """Whether a run is to end. It follows from the rounds alone, so a run that is resumed ends where it would have.
 
     Attributes:
-        config: target and patience.
+        config: target, virtual time and patience.
         rule: one of the user's own; None: there is none.
         reason: why the run ends; empty while it does not.
     """
@@ -40,6 +40,9 @@ class Stopping:
         kind = next((kind for kind in MAIN_MODEL if kind in record.scores), None)
         if kind is not None:
             self._evaluated(kind, record.scores[kind])
+        if not self.reason and self.config.is_over(record.virtual_s):
+            limit_s = self.config.virtual_s
+            self.reason = f"the virtual clock, {record.virtual_s:.6g} s, has reached stop.virtual_s={limit_s:g}"
         if not self.reason and self.rule is not None and self._ruled(self.rule, record):
             self.reason = "the rule that was given says so"
 

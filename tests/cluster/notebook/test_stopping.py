@@ -99,6 +99,21 @@ def test_a_run_that_is_stopped_is_finished_and_saved_and_stays_so(tmp_path):
     assert kept.rounds == [3, 4, 5, 6]
 
 
+def test_virtual_time_is_a_budget_and_its_last_round_is_evaluated(tmp_path):
+    settings = parse_overrides(
+        small_overrides("fedavg", "rounds=6", "evaluation.every=100", "delays.server_latency_s=1")
+    )
+    made = strata.run("fedavg", settings, output=tmp_path, quiet=True, stop={"virtual_s": 2.5})
+    *before, last = made.history["virtual_s"]
+    assert max(before) < 2.5 <= last
+    evaluated = made.history["GM.accuracy"].notna().tolist()
+    assert evaluated == [False] * len(before) + [True]
+    assert f"the virtual clock, {last:.6g} s, has reached stop.virtual_s=2.5" in made.summary["stopped"]
+    rounds = made.rounds
+    assert strata.run(resume=made.run_dir, quiet=True).rounds == rounds
+    assert strata.run(resume=made.run_dir, quiet=True, stop={"virtual_s": last + 0.5}).rounds == rounds + 1
+
+
 def test_a_target_is_told_and_is_part_of_the_summary(tmp_path, capsys):
     words = [*small_overrides("fedavg", "rounds=6"), "stop.accuracy=0.0001", f"output={tmp_path}"]
     assert main(["run", "fedavg", *words]) == 0
