@@ -47,7 +47,8 @@ class State(TypedDict):
 class LearntPolicies:
     """RLlib modules and learners, one learner for each family of agents.
 
-    Acting samples from the modules' distributions while ``learning``, and takes their modes otherwise. Every
+    Acting samples from the modules' distributions in rounds that are learnt from: while ``learning``, and up to round
+    ``learn_rounds``, unless that is 0. In others it takes their modes. Every
     ``rounds_per_update`` rounds the learners are given the rounds since the last update as one RLlib episode.
     """
 
@@ -78,33 +79,38 @@ class LearntPolicies:
         self._rounds: list[Round] = [Round()]
         self._fresh = 0
         self._decisions = 0  # stages decided so far, from which exploration derives
-        self.learning = True
+        self.learning, self.learn_rounds = True, 0
         # Where servers do not wait, what a virtual agent did is paid in a later round. None: all is paid at once.
         self.unpaid: Step | None = None
 
     def act(self, round: int, situation: Situation, chosen: Actions, seen: Mapping[AgentId, Observation]) -> Actions:
         """Sample (or, frozen, choose) the actions of one stage's agents."""
         step: Step = {}
+        learns = self._learns(round)
         with torch.inference_mode(), single_thread():
             for agent, observation in seen.items():
                 with torch_scope(derive(self._seed, "agents", "act", agent, self._decisions)):
-                    step[agent] = self._act(agent, observation)
+                    step[agent] = self._act(agent, observation, learns)
         self._decisions += 1
-        if self.learning:
+        if learns:
             self._rounds[-1].steps.append(step)
         return {agent: self._within(agent, taken[Columns.ACTIONS]) for agent, taken in step.items()}
 
-    def _act(self, agent: AgentId, observation: Observation) -> Taken:
+    def _learns(self, round: int) -> bool:
+        """Whether a round is learnt from."""
+        return self.learning and (not self.learn_rounds or round <= self.learn_rounds)
+
+    def _act(self, agent: AgentId, observation: Observation, learns: bool) -> Taken:
         module = self._learners[self._specs[agent].learner].module[agent]
         batch = {Columns.OBS: torch.from_numpy(observation)[None]}
-        if self.learning:
+        if learns:
             inputs = module.forward_exploration(batch)[Columns.ACTION_DIST_INPUTS]
             actions = module.get_exploration_action_dist_cls().from_logits(inputs)
         else:
             inputs = module.forward_inference(batch)[Columns.ACTION_DIST_INPUTS]
             actions = module.get_inference_action_dist_cls().from_logits(inputs).to_deterministic()
         sample = actions.sample()
-        logp = actions.logp(sample)[0].numpy() if self.learning else np.float32(0)
+        logp = actions.logp(sample)[0].numpy() if learns else np.float32(0)
         return {
             Columns.OBS: observation,
             Columns.ACTIONS: sample[0].numpy(),
@@ -123,12 +129,12 @@ class LearntPolicies:
 
     def learn(self, round: int, rewards: Mapping[AgentId, float]) -> Mapping[str, float]:
         """Keep the round; update if its turn has come. Who was not paid has nothing to learn from."""
-        lived = self._rounds[-1]
-        if self.unpaid is not None and self.learning:
+        lived, learns = self._rounds[-1], self._learns(round)
+        if self.unpaid is not None and learns:
             lived.steps = self._with_unpaid(self.unpaid, lived.steps, rewards)
         paid = [{agent: taken for agent, taken in step.items() if agent in rewards} for step in lived.steps]
         lived.steps, lived.rewards = [step for step in paid if step], rewards
-        if not self.learning or not lived.steps:
+        if not learns or not lived.steps:
             return {}
         self._fresh += 1
         metrics = self._entropies(lived)

@@ -53,7 +53,7 @@ def make_policies(config: RunConfig, control: Control, notify: Notify, fresh: bo
         pretrain(config, policies, settings.pretrain_rounds, POPULATIONS, given=given)
         policies.restore_learners(policies.state()["learners"])  # what is left of these rounds is not the run's
         notify(f"agents pre-trained for {settings.pretrain_rounds} rounds of the timing model")
-    policies.learning = settings.mode == "train"
+    policies.learning, policies.learn_rounds = settings.mode == "train", settings.learn_rounds
     policies.unpaid = {} if config.clients.mode == "async" else None
     return policies
 

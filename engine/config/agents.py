@@ -19,6 +19,9 @@ class AgentsConfig(Validated):
     )
     layout: str = option("", "how decisions are divided among agents, e.g. size+intensity; empty: the method's first")
     mode: Literal["train", "freeze"] = option("train", "rllib: train goes on learning in this run; freeze only acts")
+    learn_rounds: int = option(
+        0, "rllib: learn in so many rounds and then only act, by what is likeliest; 0: learn in all", ge=0
+    )
     checkpoint: str = option("", "rllib: folder of agents saved by `strata train-agents` or by a run, to start from")
     network: Literal["equivariant", "mlp"] = option(
         "equivariant", "rllib: equivariant (any number of clients) or mlp (a fixed number per round)"

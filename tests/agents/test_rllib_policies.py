@@ -49,6 +49,23 @@ def test_actions_are_sampled_while_learning_and_modes_when_frozen():
     assert len(policies._rounds[-1].steps) == 2, "a frozen policy keeps what it did"
 
 
+def test_after_the_rounds_to_learn_in_policies_only_act():
+    policies = LearntPolicies(AGENTS, settings(exploration=5.0, rounds_per_update=2), seed=0)
+    policies.learn_rounds = 2
+
+    def played(round):
+        actions = policies.act(round, None, {}, SEEN)
+        policies.learn(round, {"arm": 1.0, "number": 1.0})
+        return fingerprint({agent: action.tolist() for agent, action in actions.items()})
+
+    first, second = played(1), played(2)
+    assert first != second
+    learnt = fingerprint(policies.state()["learners"])
+    assert played(3) == played(4)
+    assert fingerprint(policies.state()["learners"]) == learnt
+    assert acts(policies) != acts(policies), "in a round that is made again, as before"
+
+
 def test_actions_lie_in_their_spaces_and_what_is_learnt_from_was_not_clipped():
     policies = LearntPolicies(AGENTS, settings(exploration=20.0), seed=0)
     for _ in range(20):
