@@ -7,10 +7,12 @@ import pytest
 from strata.agents.driver import RoundResult
 from strata.agents.policies import RulePolicies
 from strata.cluster.run.learning import Paid, pretrain, record_of
+from strata.cluster.run.session import Session
 from strata.engine.config.load import load_config
 from strata.engine.errors import StrataWarning
 from strata.engine.method.calls import LATE, LOST, OK, CallTable
 from strata.engine.method.situation import Report
+from strata.engine.tree import fingerprint
 from strata.envs.opening import timing_turns
 from strata.envs.turns import Played
 from tests.helpers.records import call
@@ -52,6 +54,18 @@ def test_a_reward_that_never_changes_is_said():
 
 def test_rewards_that_change_are_not_warned_of():
     trained("size+intensity")  # warnings are errors
+
+
+def test_a_run_learns_in_its_first_rounds_alone_however_long_agents_were_trained_before_it(tmp_path):
+    words = [*HAPFL, "runtime=inprocess", "agents.rounds_per_update=2", "agents.learn_rounds=2", "rounds=4"]
+    config = load_config("hapfl", [*words, "agents.policy=rllib", "agents.pretrain_rounds=6", f"output={tmp_path}"])
+    with Session(config, lambda line: None, True) as session:
+        before = fingerprint(session._policies.state()["learners"])
+        seen = []
+        for _ in range(4):
+            session.run_round()
+            seen.append(fingerprint(session._policies.state()["learners"]))
+    assert before != seen[1] == seen[2] == seen[3]
 
 
 def test_a_reward_that_was_paid_once_is_not_one_that_never_changed():
