@@ -65,13 +65,15 @@ def refuse_placeholder(file: Path) -> None:
         raise DataError(f"{file} is a pointer of git-annex, not the data. Fetch the file with git annex get.")
 
 
-def files_below(folder: Path) -> list[Path]:
+def files_below(folder: Path, top: Path | None = None) -> list[Path]:
     """The files of a folder and of all folders below it, sorted; links are followed, but not in circles.
+
+    ``top``: the folder of the whole set, to which a link leads in a circle too.
 
     Raises:
         DataError: if one of the folders cannot be read, or a link leads nowhere.
     """
-    return sorted(_walk(folder, frozenset()))
+    return sorted(_walk(folder, frozenset({os.path.realpath(top)} if top else ())))
 
 
 def _walk(folder: Path, above: frozenset[str]) -> Iterator[Path]:

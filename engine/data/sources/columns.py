@@ -69,9 +69,10 @@ def encode_column(column: pd.Series, train: NDArray[np.bool_], where: str) -> En
         numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
         return _standardised(numbers, train, f"{where}: {column.name!r}", Remarks())
     filled = column.astype(object).where(column.notna(), MISSING)
-    if not all(isinstance(value, str | bool | int | float) for value in filled):
+    strange = [value for value in filled if not isinstance(value, str | bool | int | float)]
+    if strange:
         raise DataError(
-            f"{where}: column {column.name!r} holds {type(filled.iloc[0]).__name__} values, which have no encoding. "
+            f"{where}: column {column.name!r} holds {type(strange[0]).__name__} values, which have no encoding. "
             "Leave it out by listing the other columns in data.inputs."
         )
     text = filled.astype(str).to_numpy(dtype=np.str_)
@@ -157,6 +158,30 @@ def _standardised(values: NDArray[np.float64], train: NDArray[np.bool_], where: 
     return Encoded(block, missing=int(np.isnan(values).sum()), remarks=remarks)
 
 
+def require_values(frame: pd.DataFrame, targets: Sequence[str], client: str, where: str) -> None:
+    """Refuse targets that some rows lack, and such that hold no plain values, as of JSON may be; clients' names too.
+
+    Args:
+        frame: N rows.
+        targets: columns of the target.
+        client: the column of clients' names; empty: there is none.
+        where: the source, for errors.
+
+    Raises:
+        DataError: naming the column.
+    """
+    for column in [*targets, client] if client else targets:
+        strange = [value for value in frame[column] if not pd.api.types.is_hashable(value)]
+        if strange:
+            raise DataError(
+                f"{where}: column {column!r} holds a {type(strange[0]).__name__} in {len(strange)} of {len(frame)} "
+                "rows; expected a number or a text in each."
+            )
+    for column in targets:
+        if missing := int(frame[column].isna().sum()):
+            raise DataError(f"{where}: column {column!r} lacks {missing} of {len(frame)} labels. Remove those rows.")
+
+
 def without_leaks(
     frame: pd.DataFrame, targets: Sequence[pd.Series], train: NDArray[np.bool_]
 ) -> tuple[pd.DataFrame, Remarks]:
@@ -173,7 +198,7 @@ def without_leaks(
     remarks, dropped = Remarks(), []
     for name in frame.columns:
         column, text = frame[name], str(name)
-        if not pd.api.types.is_hashable(column.iloc[0] if len(column) else 0):
+        if column.dtype == object and not all(map(pd.api.types.is_hashable, column)):
             continue  # lists
         if _numbers_rows(column, text, train):
             dropped.append(name)

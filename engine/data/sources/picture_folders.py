@@ -37,7 +37,7 @@ def class_folders(path: Path) -> dict[str, list[Path]]:
     Raises:
         DataError: if a folder cannot be read.
     """
-    found = {folder.name: _pictures(files_below(folder)) for folder in subfolders(path)}
+    found = {folder.name: _pictures(files_below(folder, path)) for folder in subfolders(path)}
     return {name: pictures for name, pictures in found.items() if pictures}
 
 

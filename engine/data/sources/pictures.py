@@ -124,6 +124,11 @@ def _stacked(shots: Sequence[_Shot], names: Sequence[str], side: int) -> tuple[N
     if arrays.dtype == np.int32 and arrays.min() >= 0 and arrays.max() < 2**16:
         arrays = arrays.astype(np.uint16)
     remarks = Remarks().noted(f"pictures are resized to {side}×{side} pixels (data.resize)") if side else Remarks()
+    greys = sum(picture.mode != COLOUR for picture in plain)
+    if greys and not grey:
+        remarks = remarks.noted(
+            f"{greys} of {len(plain)} pictures are grey, the others coloured: all have three channels"
+        )
     turned = [name for shot, name in zip(shots, names, strict=True) if shot.turned]
     if turned:
         remarks = remarks.noted(
@@ -145,7 +150,7 @@ def _stacked(shots: Sequence[_Shot], names: Sequence[str], side: int) -> tuple[N
 
 
 def _mode(picture: Image.Image) -> str:
-    if picture.mode in ("1", "L"):
+    if picture.mode in ("1", "L", "LA"):
         return GREY
     return WHOLE if picture.mode.startswith("I") else REAL if picture.mode == "F" else COLOUR
 

@@ -17,7 +17,7 @@ from strata.engine.data.config import DataConfig
 from strata.engine.data.folders import files
 from strata.engine.data.remarks import Remarks
 from strata.engine.data.sources.arrays import channels_first
-from strata.engine.data.sources.columns import described, encode_column, without_leaks
+from strata.engine.data.sources.columns import described, encode_column, require_values, without_leaks
 from strata.engine.data.sources.delimited import counted, encoding_of, is_number, read_delimited
 from strata.engine.data.sources.raw import TABLE_SUFFIXES, Raw, client_names, distinct_keys, split_flags
 from strata.engine.data.sources.text import RESERVED, encode, next_tokens, said_of_words, words_of
@@ -192,7 +192,7 @@ def from_frame(
     remarks = remarks or Remarks()
     frame = frame.set_axis(columns := [str(column) for column in frame.columns], axis=1)
     targets = target_columns(columns, config, where, hint := "".join(f" {caution}" for caution in remarks.cautions))
-    _require_labels(frame, targets, where)
+    require_values(frame, targets, config.client_column, where)
     train = np.ones(len(frame), bool) if test is None else ~test
     client, said = client_names(frame[config.client_column].to_numpy(object) if config.client_column else None, where)
     remarks += said
@@ -223,13 +223,6 @@ def from_frame(
         ready=not (config.text or vectors),
         remarks=remarks,
     )
-
-
-def _require_labels(frame: pd.DataFrame, targets: Sequence[str], where: str) -> None:
-    """Refuse a target that some rows lack."""
-    for column in targets:
-        if missing := int(frame[column].isna().sum()):
-            raise DataError(f"{where}: column {column!r} lacks {missing} of {len(frame)} labels. Remove those rows.")
 
 
 def _features(

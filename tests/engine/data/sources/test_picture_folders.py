@@ -143,6 +143,25 @@ def test_linked_folders_count(tmp_path):
     assert np.bincount(dataset.y).tolist() == [5, 2, 3]
 
 
+def test_a_link_to_the_set_itself_puts_no_picture_into_another_class(tmp_path):
+    pictures(tmp_path, "cat", "dog")
+    (tmp_path / "cat" / "all").symlink_to(tmp_path)
+    assert np.bincount(found(tmp_path).y).tolist() == [2, 2]
+
+
+def test_grey_pictures_among_coloured_ones_are_said_and_transparent_grey_ones_are_grey(tmp_path):
+    pictures(tmp_path, "cat")
+    (tmp_path / "dog").mkdir()
+    for number in range(2):
+        Image.new("LA", (4, 4), (number, 255)).save(tmp_path / "dog" / f"{number}.png")
+    grey = found(tmp_path)
+    assert grey.x.shape == (4, 1, 4, 4)
+    Image.new("RGB", (4, 4), (9, 8, 7)).save(tmp_path / "dog" / "2.png")
+    mixed = found(tmp_path)
+    assert mixed.x.shape == (5, 3, 4, 4)
+    assert "4 of 5 pictures are grey, the others coloured: all have three channels" in mixed.remarks.notes
+
+
 def test_pictures_of_several_sizes_are_resized_when_asked(tmp_path):
     pictures(tmp_path, "cat", size=(4, 8))
     pictures(tmp_path, "dog", size=(6, 6))

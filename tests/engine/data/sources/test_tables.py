@@ -102,6 +102,28 @@ def test_errors_name_the_column(tmp_path, change, config, message):
         load(DataConfig(name=str(tmp_path / "t.parquet"), **config), 1, 0)
 
 
+@pytest.mark.parametrize("strange", [[1.0, 2.0], {"a": 1}])
+@pytest.mark.parametrize("place", [0, 5])
+def test_a_column_of_jsonl_that_mixes_texts_with_other_things_is_named(tmp_path, strange, place):
+    rows = [{"a": row, "x": strange if row == place else "text", "label": row % 2} for row in range(40)]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(DataError, match=rf"column 'x' holds {type(strange).__name__} values, which have no encoding"):
+        load(DataConfig(name=str(tmp_path / "t.jsonl")), 1, 0)
+
+
+@pytest.mark.parametrize("strange", [[1], {"k": 1}])
+@pytest.mark.parametrize("column", ["label", "user"])
+def test_labels_and_clients_of_jsonl_that_are_no_plain_values_are_named(tmp_path, strange, column):
+    rows = [{"a": row % 7, "user": f"u{row % 4}", "label": row % 2} for row in range(40)]
+    rows[3][column] = strange
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    message = (
+        rf"column '{column}' holds a {type(strange).__name__} in 1 of 40 rows; expected a number or a text in each"
+    )
+    with pytest.raises(DataError, match=message):
+        load(DataConfig(name=str(tmp_path / "t.jsonl"), client_column="user"), 1, 0)
+
+
 def test_many_categories_are_free_text_even_in_a_large_table(tmp_path):
     table = pd.DataFrame({"id": [f"u{row % 300}" for row in range(3000)], "a": 1.0, "label": 0})
     table.to_csv(tmp_path / "t.csv", index=False)
