@@ -171,7 +171,7 @@ def require_values(frame: pd.DataFrame, targets: Sequence[str], client: str, whe
         DataError: naming the column.
     """
     for column in [*targets, client] if client else targets:
-        strange = [value for value in frame[column] if not pd.api.types.is_hashable(value)]
+        strange = _unhashable(frame[column])
         if strange:
             raise DataError(
                 f"{where}: column {column!r} holds a {type(strange[0]).__name__} in {len(strange)} of {len(frame)} "
@@ -198,8 +198,8 @@ def without_leaks(
     remarks, dropped = Remarks(), []
     for name in frame.columns:
         column, text = frame[name], str(name)
-        if column.dtype == object and not all(map(pd.api.types.is_hashable, column)):
-            continue  # lists
+        if _unhashable(column):
+            continue
         if _numbers_rows(column, text, train):
             dropped.append(name)
             said = f"column {text!r} is left out, for it numbers the rows. data.inputs lists columns to take it in."
@@ -221,6 +221,11 @@ def without_leaks(
     if len(dropped) == frame.shape[1]:
         return frame, Remarks().warned(f"the only inputs, {_listed(dropped)}, number the rows or are the target.")
     return frame.drop(columns=dropped), remarks
+
+
+def _unhashable(column: pd.Series) -> list[object]:
+    """Those values of a column that are lists or objects."""
+    return [value for value in column if not pd.api.types.is_hashable(value)] if column.dtype == object else []
 
 
 def _numbers_rows(column: pd.Series, name: str, train: NDArray[np.bool_]) -> bool:
