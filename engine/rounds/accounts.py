@@ -32,16 +32,9 @@ def charge(
         metrics: what the client reports, by name.
     """
     profile, key = world.profiles[call.client], (call.round, call.team_round, call.client)
-    timing = call_timing(
-        profile,
-        world.link(call.team),
-        bytes_down=bytes_down,
-        bytes_up=bytes_up,
-        flops=work.flops,
-        seed=world.seed,
-        key=key,
-    )
-    lost_after_s = None if call.probe else _lost_after_s(world, call, profile, timing.total_s)
+    timing = call_timing(profile, world.link(call.team), bytes_down, bytes_up, work.flops, world.seed, key)
+    may_be_lost = (profile.dropout > 0 or world.presence is not None) and not call.probe
+    lost_after_s = _lost_after_s(world, call, profile, key, timing.total_s) if may_be_lost else None
     if lost_after_s is not None:
         timing = timing.cut(lost_after_s)
     return Call(
@@ -75,11 +68,11 @@ def _cohort(world: World, call: ClientCall) -> int:
     return world.cohort(call.team) if world.wire.secure_bits else 0  # which alone depends on it
 
 
-def _lost_after_s(world: World, call: ClientCall, profile: Profile, total_s: float) -> float | None:
+def _lost_after_s(
+    world: World, call: ClientCall, profile: Profile, key: tuple[int, int, int], total_s: float
+) -> float | None:
     """Virtual seconds of a call after which its client is lost, by dropping out or by going off; None: it is not."""
-    share = drops_out(profile, world.seed, (call.round, call.team_round, call.client))
-    if share is None and world.presence is None:
-        return None
+    share = drops_out(profile, world.seed, key)
     dropped_s = math.inf if share is None else share * total_s
     off_s = math.inf if world.shares(call.team) else off_after_s(world, call.client, call.virtual_s)
     if share is None and off_s >= total_s:
