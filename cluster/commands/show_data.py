@@ -1,6 +1,7 @@
 """``strata data``: which client holds what, and how it was read."""
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 from strata.cluster.places import require_file
@@ -15,7 +16,12 @@ EXAMPLE = """strata data partition=dirichlet --plot who.png
 
 def add(parser: ArgumentParser) -> None:
     """Declare the setting, and a picture of it."""
-    parser.add_argument("words", nargs="*", metavar="[METHOD|FILE.yaml] key=value")
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="[METHOD|FILE.yaml] key=value",
+        help="no method: fedavg's settings, or permfl's where teams are set",
+    )
     parser.add_argument("--plot", type=Path, metavar="PNG", help="also draw it")
 
 
@@ -31,7 +37,7 @@ def act(arguments: Namespace) -> int:
         raise StrataError(f"data: one method or file at most, not {', '.join(sources)}.")
     if arguments.plot:
         require_file("--plot", arguments.plot)
-    data = build_world(load_config(sources[0] if sources else "permfl", overrides)).data
+    data = build_world(load_config(sources[0] if sources else _unnamed(overrides), overrides)).data
     console().print(fitting(data))
     for line in lines(data):
         console().print(line, markup=False, soft_wrap=True)
@@ -39,3 +45,8 @@ def act(arguments: Namespace) -> int:
         plot(data, arguments.plot)
         print(f"drawn to {arguments.plot}")
     return 0
+
+
+def _unnamed(overrides: Sequence[str]) -> str:
+    """Whose settings hold where no method is named: a plain one's, unless teams are spoken of."""
+    return "permfl" if any(word.startswith("teams") for word in overrides) else "fedavg"

@@ -252,8 +252,14 @@ def test_list_names_every_method(capsys):
 def test_data_shows_who_holds_what(tmp_path, capsys):
     plot = tmp_path / "who.png"
     assert main(["data", "clients.count=6", "teams.count=2", "data.limit=600", "--plot", str(plot)]) == 0
-    assert "client" in capsys.readouterr().out
+    assert "6 clients, 2 teams" in capsys.readouterr().out
     assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_data_without_a_method_knows_of_no_teams_that_nobody_asked_for(capsys):
+    assert main(["data", "clients.count=3", "data.limit=600"]) == 0
+    assert "3 clients" in (shown := capsys.readouterr().out)
+    assert "team" not in shown
 
 
 def test_the_version_is_that_of_the_package(capsys):
