@@ -23,7 +23,7 @@ from strata.engine.method.algorithm import TieredAlgorithm
 from strata.engine.method.length import Length
 from strata.engine.method.local import LocalSgd
 from strata.engine.method.requests import Answer, Request, Sgd, Train, Trained
-from strata.engine.models.base import Buildable, init_params
+from strata.engine.models.base import Buildable, built, init_params
 from strata.engine.models.factory import spec_of
 from strata.engine.models.spec import Family, ModelSpec
 from strata.engine.params import flatten
@@ -34,8 +34,10 @@ from strata.engine.rounds.schedules import Waiting
 from strata.engine.rounds.team_tier import called_members
 from strata.engine.rounds.world import Method, TierPlan, World
 from strata.engine.seeding import derive
+from strata.engine.training.abreast.duals import linear
 from strata.engine.training.batches import require_plan
 from strata.engine.training.conversation import Conversation, drive
+from strata.engine.training.lanes import LEAST
 from strata.engine.training.sequential import Sequential
 from strata.engine.training.width import width_of
 from strata.engine.transport.attacks import attackers, multiple, with_flipped_labels
@@ -86,7 +88,8 @@ def build_world(config: RunConfig, given: Given = NOTHING) -> World:
         seed=seed,
         evaluation_batch=config.evaluation.batch_size,
         evaluated_clients=None if config.evaluation.clients == "all" else config.evaluation.clients,
-        batch_clients=_width(config, spec),
+        batch_clients=(width := _width(config, spec)),
+        dual=_is_dual(config, spec, width),
         state_cache_mib=config.state.cache_mib,
         sleep_scale=config.delays.sleep_scale if config.delays.mode == "sleep" else 0.0,
         main=main_names(config),
@@ -181,6 +184,23 @@ def _width(config: RunConfig, spec: ModelSpec | Family) -> int:
     on_gpu = config.training.device == "cuda" or config.clients.num_gpus > 0
     specs = spec.members if isinstance(spec, Family) else [spec]
     return width_of(config.training.batch_clients, specs, on_gpu and config.training.device != "cpu")
+
+
+def _is_dual(config: RunConfig, spec: ModelSpec | Family, width: int) -> bool:
+    """Whether linear models are trained in their dual form; refused where none is, or clients train one by one."""
+    if config.training.linear == "primal":
+        return False
+    if width < LEAST:
+        raise ConfigError(
+            f"training.linear=dual is for clients that train together: expected training.batch_clients ≥ {LEAST}, got "
+            f"{width}."
+        )
+    if not any(linear(built(one)) for one in (spec.members if isinstance(spec, Family) else [spec])):
+        raise ConfigError(
+            f"training.linear=dual: model.name={config.model.name} is not one linear layer. Expected mclr, or "
+            "training.linear=primal."
+        )
+    return True
 
 
 def _tier_plan(config: ClientsConfig | TeamsConfig, key: str, schedule: Waiting | None) -> TierPlan:

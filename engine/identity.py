@@ -21,7 +21,7 @@ PLACEMENT_KEYS = (
     "rounds",
     "stop",
     "seeds",
-    "training",  # but for whether clients are answered together, see below
+    "training",  # but for whether clients are answered together, and in which form, see below
     "server",
     "clients.num_cpus",
     "clients.num_gpus",
@@ -54,7 +54,8 @@ def identity(config: RunConfig, world: World) -> dict[str, str]:
     """
     # How many clients are answered at once leaves the bits alone.
     batched = {"training.batched": json.dumps(True)} if world.batch_clients > 1 else {}
-    return {**entering(config), **batched, "data": world.fingerprint[:16]}
+    dual = {"training.linear": json.dumps("dual")} if world.dual else {}
+    return {**entering(config), **batched, **dual, "data": world.fingerprint[:16]}
 
 
 def entering(config: RunConfig) -> dict[str, str]:

@@ -141,6 +141,7 @@ class TrainingConfig(Validated):
     batch_clients: Any = option(
         "auto", "clients trained as one operation at most, 1: one by one; auto: 64 for small dense models, 256 on GPUs"
     )
+    linear: Literal["primal", "dual"] = option("primal", "linear models by their weights, or by clients' own samples")
 
     def validate(self, path: str) -> None:
         """A number of clients is a whole one."""

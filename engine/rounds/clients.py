@@ -47,8 +47,8 @@ class ClientHost:
         """Start without states: a client's is made at its first call. ``device`` is torch's name of where to train."""
         keep_freed_memory()
         self._world = world
-        kind = Batched if world.batch_clients > 1 else Sequential
-        self._trainer: Trainer = kind(world.data.dataset, device, world.evaluation_batch)
+        plainly = world.data.dataset, device, world.evaluation_batch
+        self._trainer: Trainer = Batched(*plainly, dual=world.dual) if world.batch_clients > 1 else Sequential(*plainly)
         self._states = StateCache(world.state_cache_mib * 2**20, state_types(world.algorithm))
         # Of clients whose call is made and not yet taken in by its server; without a state there is nothing to hold.
         self._waits = world.settles_later and not world.stateless

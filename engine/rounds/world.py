@@ -125,6 +125,7 @@ class World:
         evaluation_batch: samples per forward pass of an evaluation.
         sleep_scale: wall seconds slept per virtual second; 0 computes delays only.
         batch_clients: requests of so many clients are answered as one operation, at most; 1: one by one.
+        dual: linear models are trained in their dual form, which rounds otherwise.
         evaluated_clients: how many clients each evaluation draws; None: it takes all.
         personal: which personal models clients are evaluated with, where the method has none.
         unseen: ids of the clients that are never called, ascending; they are evaluated, apart from the others.
@@ -151,6 +152,7 @@ class World:
     evaluation_batch: int = 1024
     sleep_scale: float = 0.0
     batch_clients: int = 1
+    dual: bool = False
     evaluated_clients: int | None = None
     personal: Personal = field(default_factory=Personal)
     unseen: Sequence[int] = ()

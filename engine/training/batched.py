@@ -26,6 +26,7 @@ from strata.engine.method.losses import Batch
 from strata.engine.method.requests import Answer, Evaluate, Evaluation, Gradient, Train
 from strata.engine.params import Params
 from strata.engine.training.abreast.descents import Descended, descend, joined
+from strata.engine.training.abreast.duals import Duals
 from strata.engine.training.abreast.slopes import mean_gradients
 from strata.engine.training.abreast.threads import Threads
 from strata.engine.training.batches import AHEAD, GRADIENT_ROWS, Rows, batch_sizes, gradient_sizes, plan_all, step_sizes
@@ -72,8 +73,15 @@ Kept = list[tuple[Tensor, Tensor]]
 class Batched:
     """A :class:`~strata.engine.training.trainer.Trainer` that answers what fits together as one operation."""
 
-    def __init__(self, dataset: Dataset, device: str = "cpu", evaluation_batch: int = 1024) -> None:
-        """``device``: where models and data live; ``evaluation_batch``: samples per forward pass of an evaluation."""
+    def __init__(self, dataset: Dataset, device: str = "cpu", evaluation_batch: int = 1024, dual: bool = False) -> None:
+        """Start without models.
+
+        Args:
+            dataset: which everybody's rows are of.
+            device: where models and data live.
+            evaluation_batch: samples per forward pass of an evaluation.
+            dual: train linear models in their dual form where :class:`~.duals.Duals` can.
+        """
         self._device = torch.device(device)
         self._rows, self._flops = Rows(dataset, self._device), COUNTS
         self._modules, self._operations = Modules(self._device), Operations()
@@ -82,6 +90,7 @@ class Batched:
         self._costs: LRUCache[Hashable, tuple[int, int]] = LRUCache(COSTS_KEPT)
         self._together = Togetherness(self._modules, self._rows)
         self._threads = Threads(torch.get_num_threads() if self._device.type == "cpu" else 1)
+        self._duals = Duals(self._modules, self._rows, self._threads, dual and dataset.has_classes)
         self._row_bytes = 4 * max(1, dataset.x[0].size if len(dataset.x) else 1)
 
     def answer(self, asked: Sequence[Asked]) -> list[Answered]:
@@ -113,15 +122,19 @@ class Batched:
         pulls = tuple((tuple(pull.to), pull.strength) for pull in train.pull)
         steps = sum(step_sizes(n, train).values()) if train.schedule else 0  # on which the learning rate then rests
         changes = pulls, tuple(train.correction), train.clip_norm, train.schedule, steps, train.look_ahead
-        return kind, train.optimizer, train.batch_size, changes, padded(n, train.batch_size)
+        widths = padded(n, train.batch_size), self._duals.width(train, n)
+        return kind, train.optimizer, train.batch_size, changes, widths
 
     def _parts(self, places: Sequence[int], asked: Sequence[Asked]) -> Iterable[list[int]]:
         """The places of a group in parts that may be held at once."""
         part: list[int] = []
         held = 0
+        first = asked[places[0]]
+        by_samples = self._duals.width(first.request, len(first.rows)) if isinstance(first.request, Train) else 0
         for place in places:
             one = asked[place]
             size = len(one.rows) * self._row_bytes + COPIES * sum(value.nbytes for value in _parameters(one).values())
+            size += 4 * by_samples**2
             if part and held + size > PART_BYTES[self._device.type]:
                 yield part
                 part, held = [], 0
@@ -141,9 +154,39 @@ class Batched:
             return [Broken(out_of_memory(error, f"{first} to {last}, {len(group)} together"))] * len(group)
 
     def _train(self, group: Sequence[Asked]) -> list[Answered]:
-        first, planned = _train(group[0]), [(len(one.rows), _train(one), one.seed) for one in group]
-        plans, width = plan_all(planned), padded(len(group[0].rows), first.batch_size)
+        planned = [(len(one.rows), _train(one), one.seed) for one in group]
+        plans, kind = plan_all(planned), kind_of(group[0].request)
         order = sorted(range(len(group)), key=lambda place: -len(plans[place]))
+        if samples := self._duals.width(_train(group[0]), len(group[0].rows)):
+            chosen = at_least(order)
+            requests, rows = [_train(group[place]) for place in chosen], [group[place].rows for place in chosen]
+            made = self._duals.descend(requests, rows, [plans[place] for place in chosen], samples)
+        else:
+            made = self._descended(group, planned, plans, order)
+        steps_of = [len(plans[place]) for place in at_least(order)]
+        totals, usual = _sums(made.losses, steps_of), np.all(np.isfinite(made.losses), 0).tolist()
+        answers: dict[int, Answered] = {}
+        for lane, place in enumerate(order):
+            one, steps, infinite = group[place], steps_of[lane], made.infinite[lane]
+            self._count(one, kind)
+            try:
+                if infinite or not usual[lane]:
+                    refuse_infinite(made.losses[:steps, lane], infinite, one.where)
+                answers[place] = ended(made.params[lane], steps, totals[lane], one.work)
+            except TrainingError as error:
+                answers[place] = Broken(error)
+        return [answers[place] for place in range(len(group))]
+
+    def _descended(
+        self,
+        group: Sequence[Asked],
+        planned: Sequence[tuple[int, Train, int]],
+        plans: Sequence[Sequence[IntArray]],
+        order: list[int],
+    ) -> Descended:
+        """What training has come to for a group's clients in this order."""
+        first = _train(group[0])
+        width = padded(len(group[0].rows), first.batch_size)
         lanes = self._laid(group, plans, order, width)
         ahead = self._laid(group, plan_all(planned, AHEAD), order, width) if first.look_ahead else None
         module, moving = self._modules.bare(first.model), self._together.moving(group[0])
@@ -155,19 +198,7 @@ class Batched:
             return descend(requests[block], lanes.part(block), ahead and ahead.part(block), network)
 
         blocks = self._blocks(len(requests), width, lambda: self._cost(group[0], kind)[0] // lanes.steps[0])
-        made = joined(self._threads.map(descended, blocks))
-        totals, usual = _sums(made.losses, lanes.steps), np.all(np.isfinite(made.losses), 0).tolist()
-        answers: dict[int, Answered] = {}
-        for lane, place in enumerate(order):
-            one, steps, infinite = group[place], lanes.steps[lane], made.infinite[lane]
-            self._count(one, kind)
-            try:
-                if infinite or not usual[lane]:
-                    refuse_infinite(made.losses[:steps, lane], infinite, one.where)
-                answers[place] = ended(made.params[lane], steps, totals[lane], one.work)
-            except TrainingError as error:
-                answers[place] = Broken(error)
-        return [answers[place] for place in range(len(group))]
+        return joined(self._threads.map(descended, blocks))
 
     def _blocks(self, lanes: int, width: int, flops: Callable[[], int]) -> list[slice]:
         """The blocks in which lanes are computed; one on a GPU. A step sees ``width`` rows, and costs ``flops``."""

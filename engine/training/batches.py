@@ -72,6 +72,14 @@ class Ready:
         """The samples that lie at some places (n,)."""
         return _select(self._x, self._y, places)
 
+    def lying(self, rows: IntArray) -> tuple[Tensor, Tensor]:
+        """The samples of ``rows`` (n,), as they lie where they follow each other, and else copied."""
+        places = self.places(rows)
+        first, last = int(places[0]), int(places[-1]) + 1
+        if last - first == len(rows) and bool((np.diff(places) == 1).all()):
+            return self._x[first:last], self._y[first:last]
+        return self.fetch(torch.from_numpy(places))
+
 
 class Rows:
     """All samples of a data set on the trainer's device, from which those of a step are fetched by row."""
@@ -109,6 +117,10 @@ class Rows:
             x = x.sub_(low) if low else x
             x = x.div_(high - low).sub_(self._shift).div_(self._scale)
         return x, y
+
+    def lying(self, rows: IntArray) -> tuple[Tensor, Tensor]:
+        """As :meth:`fetch`, of one row at least, but nobody may write to them: they may be those that are kept."""
+        return self.fetch(rows) if self._ready is None else self._ready.lying(rows)
 
     def numbered(self, rows: IntArray, seen: int) -> tuple[IntArray, Fetch]:
         """A number (n,) for each of ``rows``, and what gives samples by these; the fastest way to see so many of them.

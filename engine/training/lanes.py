@@ -6,6 +6,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from strata.engine.data.dataset import IntArray
 from strata.engine.method.losses import Batch
-from strata.engine.training.batches import Fetch, Rows
+from strata.engine.training.batches import Fetch
 
 LEAST = 2
 """Lanes that are computed at least: torch takes another way for a single one, which gives other bits."""
@@ -111,7 +112,16 @@ class Lanes:
         return [int((steps > step).sum()) for step in range(len(self.weights))]
 
 
-def lay(rows: Rows, of: Sequence[IntArray], plans: Sequence[Sequence[IntArray]], width: int) -> Lanes:
+class Numbered(Protocol):
+    """Rows of a data set, as :class:`~strata.engine.training.batches.Rows` numbers them."""
+
+    device: torch.device
+
+    def numbered(self, rows: IntArray, seen: int) -> tuple[IntArray, Fetch]:
+        """A number (n,) for each of ``rows``, and what gives samples by these."""
+
+
+def lay(rows: Numbered, of: Sequence[IntArray], plans: Sequence[Sequence[IntArray]], width: int) -> Lanes:
     """Lanes of clients that hold the rows ``of`` them, and see positions among those by ``plans`` (one per step).
 
     Args:

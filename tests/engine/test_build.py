@@ -3,12 +3,15 @@
 # D features, K classes
 """
 
+import re
+
 import numpy as np
 import pytest
 import torch
 
 from strata.engine.build import build_world, first_updates
 from strata.engine.data.dataset import ClientData
+from strata.engine.errors import ConfigError
 from strata.engine.models.base import init_params
 from strata.engine.models.spec import ModelSpec
 from strata.engine.params import flatten
@@ -65,3 +68,17 @@ def test_an_update_is_what_a_client_changes_of_a_common_fresh_model_in_an_epoch(
     np.testing.assert_allclose(updates, expected, rtol=0, atol=1e-6)
     np.testing.assert_array_equal(first_updates(MODEL, DATA, clients, seed=4), updates)
     assert not np.array_equal(first_updates(MODEL, DATA, clients, seed=5), updates)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["training.batch_clients=1"], "training.linear=dual is for clients that train together: expected "),
+        (["training.batch_clients=8", "model=mlp"], "training.linear=dual: model.name=mlp is not one linear layer."),
+    ],
+)
+def test_the_dual_form_is_refused_where_nobody_could_be_trained_in_it(words, said):
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        build_world(small("permfl", "training.linear=dual", *words))
+    assert build_world(small("permfl", "training.linear=dual", "training.batch_clients=8")).dual
+    assert not build_world(small("permfl", *words)).dual

@@ -29,6 +29,12 @@ def test_a_setting_is_noted_by_its_key_and_comes_before_the_data_that_follow_fro
     assert differing(one, identity_of("ray.num_cpus=1", "rounds=9", "checkpoint.every=3")) == set()
 
 
+def test_the_form_in_which_linear_models_are_trained_enters_because_it_rounds_otherwise():
+    primal = identity_of("training.batch_clients=8")
+    assert differing(primal, identity_of("training.batch_clients=8", "training.linear=dual")) == {"training.linear"}
+    assert "training.linear" not in primal
+
+
 def test_a_setting_with_keys_of_its_own_is_noted_key_by_key():
     assert identity_of("delays.classes={laptop: 1}")["delays.classes.laptop"] == "1.0"
 

@@ -41,9 +41,15 @@ def joined(blocks: Sequence[Descended]) -> Descended:
     """What several blocks of lanes have come to, as one; the first has the longest lane."""
     if len(blocks) == 1:
         return blocks[0]
-    losses = [np.pad(block.losses, ((0, len(blocks[0].losses) - len(block.losses)), (0, 0))) for block in blocks]
     params = [one for block in blocks for one in block.params]
-    return Descended(params, [names for block in blocks for names in block.infinite], np.concatenate(losses, 1))
+    infinite = [names for block in blocks for names in block.infinite]
+    return Descended(params, infinite, beside([block.losses for block in blocks]))
+
+
+def beside(losses: Sequence[FloatArray]) -> FloatArray:
+    """The losses of blocks of lanes, ``(S, N)`` each, as one; the first block has the longest lane."""
+    steps = len(losses[0])
+    return np.concatenate([np.pad(block, ((0, steps - len(block)), (0, 0))) for block in losses], 1)
 
 
 def descend(

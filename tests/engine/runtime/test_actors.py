@@ -86,6 +86,19 @@ def test_placement_never_changes_a_result(cluster, method):
     assert other["models"] != expected["models"]
 
 
+def test_placement_never_changes_a_result_of_the_dual_form(cluster):
+    words = ["clients.count=6", "clients.participation=0.75", "delays.dropout=0.2", "method.local_steps=8"]
+    dual = [*words, "training.linear=dual", "training.batch_clients=8"]
+    expected, records, _ = run("permfl", *dual, runtime="inprocess")
+    assert expected == run("permfl", *dual, "clients_per_actor=3")[0]
+    alone, _, lines = run("permfl", *dual, "clients_per_actor=1", "clients.num_cpus=0.5", "ray.placement=spread")
+    assert lines[0].startswith("6 client actors with 1 client each")
+    assert alone == expected
+    primal, plain, _ = run("permfl", *words, "training.batch_clients=8", runtime="inprocess")
+    assert primal["models"] != expected["models"]
+    assert [record.train_loss for record in records] == pytest.approx([record.train_loss for record in plain], rel=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.exhaustive  # beside: the golden runs; apart: those of which something is killed
 @pytest.mark.parametrize(

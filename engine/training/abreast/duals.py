@@ -1,0 +1,341 @@
+"""The training of many linear models at once, by coefficients of their clients' own samples: the dual form.
+
+What a step of plain descent adds to a linear model is a combination of its batch's inputs. After any number of steps
+its weights W (K, D) therefore are
+
+    W = a W_0 + Σ_j b_j P_j + C X
+
+with the client's samples X (n, D), a number a, one b_j for each proximal pull, to P_j, and coefficients C (K, n). With
+the inner products G = X Xᵀ, which are the same in every call, the logits of its samples are
+
+    W Xᵀ = a W_0 Xᵀ + Σ_j b_j P_j Xᵀ + C G,
+
+so that a step works on as many numbers as the client has samples, and weights are needed at the beginning and at the
+end alone (Schölkopf and Smola, *Learning with Kernels*, 2002, chapter 10, on dual representations of linear models). It
+equals the primal form but for rounding.
+
+# N lanes, Q samples to which a client's are filled up, P rows of a filled batch, K classes, D inputs
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from cachetools import LRUCache
+from torch import Tensor, nn
+
+from strata.engine.data.dataset import IntArray
+from strata.engine.determinism import single_thread
+from strata.engine.method.losses import cross_entropy, task_loss
+from strata.engine.method.requests import Sgd, Train
+from strata.engine.models.base import Buildable
+from strata.engine.params import Params
+from strata.engine.training.abreast.descents import Descended, FloatArray, beside
+from strata.engine.training.abreast.threads import WORTH_FLOPS, Threads
+from strata.engine.training.batches import Fetch, Rows, step_sizes
+from strata.engine.training.lanes import LEAST, Lanes, lay, means, padded, to_width
+from strata.engine.training.modules import MODULES_KEPT, Modules
+from strata.engine.training.trainer import are_finite
+
+KEPT_BYTES = 256 * 2**20
+"""Inner products of clients' samples, and these, that are kept, those that were used last, at most."""
+
+WORTH_PRODUCTS = 500_000
+"""Inner products that a block sees in a step, about half a millisecond of a core; of less, threads only wait."""
+
+LARGEST = float(np.finfo(np.float32).max)
+
+WORTH_INPUTS = 100_000
+"""Numbers of a client's inputs for which a thread may wait for another in between."""
+
+WORTH_SEEN = 2
+"""How often a request sees its client's samples, on average, so that the dual form costs less."""
+
+LOSSES = (task_loss, cross_entropy)
+"""What can be trained so: of classes both are the cross-entropy of the logits."""
+
+BESIDE = (nn.Flatten, nn.Identity)
+"""What a linear model may hold beside its one layer."""
+
+
+@dataclass(frozen=True)
+class Own:
+    """A client's own samples.
+
+    Attributes:
+        x: inputs, ``(n, D)``.
+        y: classes, ``(Q,)``; behind the client's own zeros.
+        products: inner products of the inputs, with 1 added to each where the layer has a bias, ``(Q, Q)``; 0 behind
+            the client's own.
+    """
+
+    x: Tensor
+    y: Tensor
+    products: Tensor
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its tensors that nobody else holds."""
+        is_part = self.x.untyped_storage().nbytes() > self.x.nbytes
+        return int(self.y.nbytes + self.products.nbytes) + (0 if is_part else int(self.x.nbytes))
+
+
+@dataclass(frozen=True)
+class Point:
+    """Weights and bias of a lane's model, (K, D) and (K,), on the trainer's device; no bias: None."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def logits(self, x: Tensor) -> Tensor:
+        """The logits (K, n) of inputs (n, D)."""
+        return self.weight @ x.T if self.bias is None else torch.addmm(self.bias[:, None], self.weight, x.T)
+
+
+class Duals:
+    """Trains linear models in their dual form, where that is asked for and costs less."""
+
+    def __init__(self, modules: Modules, rows: Rows, threads: Threads, wanted: bool) -> None:
+        """``modules``, ``rows`` and ``threads`` of the trainer; ``wanted``: whether to do so at all."""
+        self._modules, self._rows, self._threads, self._wanted = modules, rows, threads, wanted
+        self._kept: LRUCache[tuple[bool, bytes], Own] = LRUCache(KEPT_BYTES, lambda own: own.nbytes)
+        self._last: tuple[Sequence[Own], Tensor, Tensor] = ((), torch.empty(0), torch.empty(0))
+        self._layers: LRUCache[Buildable, tuple[str, nn.Linear] | None] = LRUCache(MODULES_KEPT)
+
+    def width(self, request: Train, n: int) -> int:
+        """To how many samples a client's ``n`` are filled up where its request is answered so; 0: it is not.
+
+        It is where a model is one linear layer, plain descent moves all of it, the client has no more samples than the
+        layer has inputs, and the request sees them :data:`WORTH_SEEN` times.
+        """
+        if not self._wanted or not _is_plain(request):
+            return 0
+        layer = self._layer(request.model)
+        if layer is None or n > layer[1].in_features or any(set(request.start) - set(pull.to) for pull in request.pull):
+            return 0
+        seen = sum(size * count for size, count in step_sizes(n, request).items())
+        return padded(n, layer[1].in_features) if seen >= WORTH_SEEN * n else 0
+
+    def descend(
+        self, requests: Sequence[Train], rows: Sequence[IntArray], plans: Sequence[Sequence[IntArray]], samples: int
+    ) -> Descended:
+        """Train clients side by side.
+
+        Args:
+            requests: one a lane, all of one kind.
+            rows: of each lane, ``(n,)``.
+            plans: positions among these that each step of a lane sees; lanes with more steps come first.
+            samples: to which each lane's are filled up.
+        """
+        first, names = requests[0], self._names(requests[0])
+        width = padded(len(rows[0]), first.batch_size)
+        lanes = lay(_Positions(rows, self._rows.device), rows, plans, width)
+        owned = [self._owned(request, own, samples) for request, own in zip(requests, rows, strict=True)]
+        way = Way.of(requests)
+        shares = way.shares(lanes.steps[0])
+        points = [way.points(request, names, self._rows.device) for request in requests]
+        each = self._blocks(len(requests), 1, WORTH_PRODUCTS if owned[0].x.numel() >= WORTH_INPUTS else 0)
+        found = self._threads.map(lambda block: _logits(points[block], owned[block]), each)
+        held = [torch.cat(parts) for parts in zip(*found, strict=True)]
+
+        products, y = self._stacked(owned)
+
+        def stepped(block: slice) -> tuple[Tensor, FloatArray]:
+            begun = [one[block] for one in held]
+            return _stepped(products[block], y[block], lanes.part(block), begun, shares, way)
+
+        parts = self._threads.map(stepped, self._blocks(len(requests), 4 * width * samples, width * samples))
+        coefficients = torch.cat([part for part, _ in parts])
+
+        def ended(block: slice) -> list[Params]:
+            return [
+                _ended(points[lane], shares[lanes.steps[lane]], coefficients[lane], owned[lane].x, names)
+                for lane in range(*block.indices(len(requests)))
+            ]
+
+        params = list(chain.from_iterable(self._threads.map(ended, each)))
+        return Descended(params, _infinite(params), beside([losses for _, losses in parts]))
+
+    def _blocks(self, lanes: int, input_bytes: int, products: int) -> list[slice]:
+        """The blocks in which lanes are computed, of which each sees so many bytes and inner products at once."""
+        if self._rows.device.type != "cpu":
+            return [slice(0, lanes)]
+        return self._threads.blocks(lanes, input_bytes, lambda: products * (WORTH_FLOPS // WORTH_PRODUCTS))
+
+    def _owned(self, request: Train, rows: IntArray, samples: int) -> Own:
+        """The samples of a client that holds ``rows`` (n,)."""
+        key = len(request.start) > 1, rows.tobytes()
+        if key in self._kept:
+            return self._kept[key]
+        x, y = self._rows.lying(rows)
+        flat, beyond = x.flatten(1), samples - len(rows)
+        with single_thread():  # or sums might rest on the machine's cores
+            products = flat @ flat.T + float(len(request.start) > 1)
+        own = Own(flat, F.pad(y, (0, beyond)), F.pad(products, (0, beyond, 0, beyond)))
+        if own.nbytes <= KEPT_BYTES:
+            self._kept[key] = own
+        return own
+
+    def _stacked(self, owned: Sequence[Own]) -> tuple[Tensor, Tensor]:
+        """The inner products (N, Q, Q) and classes (N, Q) of lanes; kept, for the next are often the same."""
+        before, products, y = self._last
+        if len(before) != len(owned) or any(a is not b for a, b in zip(before, owned, strict=True)):
+            products, y = torch.stack([own.products for own in owned]), torch.stack([own.y for own in owned])
+            self._last = owned, products, y
+        return products, y
+
+    def _names(self, request: Train) -> tuple[str, str]:
+        layer = self._layer(request.model)
+        assert layer is not None
+        prefix = f"{layer[0]}." if layer[0] else ""
+        return f"{prefix}weight", f"{prefix}bias"
+
+    def _layer(self, model: Buildable) -> tuple[str, nn.Linear] | None:
+        if model not in self._layers:
+            self._layers[model] = linear(self._modules.bare(model))
+        return self._layers[model]
+
+
+class _Positions:
+    """Stands for the rows of a data set where what a step sees are positions among a client's own."""
+
+    def __init__(self, of: Sequence[IntArray], device: torch.device) -> None:
+        self._of, self.device = of, device
+
+    def numbered(self, rows: IntArray, seen: int) -> tuple[IntArray, Fetch]:
+        """The positions, in the order of ``rows``; nothing is fetched by them."""
+        return np.concatenate([np.arange(len(own)) for own in self._of]), _nothing
+
+
+def _nothing(places: Tensor) -> tuple[Tensor, Tensor]:
+    return places, places
+
+
+def linear(module: nn.Module) -> tuple[str, nn.Linear] | None:
+    """The one layer of a linear model, with its name in it; None: the model is another one."""
+    leaves = [(name, part) for name, part in module.named_modules() if not next(part.children(), None)]
+    layers = [(name, part) for name, part in leaves if isinstance(part, nn.Linear)]
+    others = [part for _, part in leaves if not isinstance(part, nn.Linear)]
+    return layers[0] if len(layers) == 1 and all(isinstance(part, BESIDE) for part in others) else None
+
+
+def _is_plain(request: Train) -> bool:
+    """Whether a request asks for nothing but descent along the loss, pulls and decay, of the whole model."""
+    chosen = request.optimizer
+    more = request.constants or request.correction or request.clip_norm or request.schedule or request.look_ahead
+    everything = request.trainable is None or request.trainable >= set(request.start)
+    return isinstance(chosen, Sgd) and not chosen.momentum and not more and everything and request.loss in LOSSES
+
+
+@dataclass(frozen=True)
+class Way:
+    """What all lanes have in common.
+
+    Attributes:
+        lr: step size.
+        kept: what a step leaves of the weights before it.
+        home: what a step adds of the weights at the start, because pulls lead there.
+        pulls: places of the other pulls in a request, each with what a step adds of the point that it leads to.
+    """
+
+    lr: float
+    kept: float
+    home: float
+    pulls: Sequence[tuple[int, float]]
+
+    @classmethod
+    def of(cls, requests: Sequence[Train]) -> "Way":
+        """The way of requests of one kind."""
+        first = requests[0]
+        chosen = cast(Sgd, first.optimizer)
+        steps = [chosen.lr * pull.strength for pull in first.pull]
+        # Many a client is pulled to where it starts.
+        apart = [j for j in range(len(steps)) if any(request.pull[j].to is not request.start for request in requests)]
+        home = sum(step for j, step in enumerate(steps) if j not in apart)
+        kept = 1 - (sum(steps) + chosen.lr * chosen.weight_decay)
+        return cls(chosen.lr, kept, home, [(j, steps[j]) for j in apart])
+
+    def points(self, request: Train, names: tuple[str, str], device: torch.device) -> list[Point]:
+        """Where a lane's model starts, and where pulls lead."""
+        weight, bias = names
+        held = [request.start, *(request.pull[j].to for j, _ in self.pulls)]
+        return [Point(one[weight].to(device), one[bias].to(device) if bias in one else None) for one in held]
+
+    def shares(self, steps: int) -> list[list[float]]:
+        """The numbers a and b_j, one a point, before the first of so many steps, and after each."""
+        shares = [[1.0, *[0.0] * len(self.pulls)]]
+        added = [self.home, *(step for _, step in self.pulls)]
+        for _ in range(steps):
+            now = [share * self.kept + more for share, more in zip(shares[-1], added, strict=True)]
+            shares.append([share if abs(share) <= LARGEST else math.inf for share in now])
+        return shares
+
+
+@torch.no_grad()
+def _logits(points: Sequence[Sequence[Point]], owned: Sequence[Own]) -> list[Tensor]:
+    """The logits of all samples at each point of the lanes, ``(N, K, Q)``."""
+    made = []
+    with single_thread():
+        for number, point in enumerate(points[0]):
+            found = owned[0].x.new_zeros(len(points), len(point.weight), len(owned[0].y))
+            for lane, own in enumerate(owned):
+                found[lane, :, : len(own.x)] = points[lane][number].logits(own.x)
+            made.append(found)
+    return made
+
+
+@torch.no_grad()
+def _stepped(
+    products: Tensor, y: Tensor, lanes: Lanes, held: Sequence[Tensor], shares: Sequence[Sequence[float]], way: Way
+) -> tuple[Tensor, FloatArray]:
+    """The coefficients of lanes after their last steps, ``(N, K, Q)``, and the mean loss of each step, ``(S, N)``."""
+    flat, samples = products.view(-1, products.shape[-1]), products.shape[-1]
+    firsts = torch.arange(0, len(flat), samples, device=flat.device)[:, None]
+    seen_S, classes_S = lanes.index + firsts, y.flatten()[lanes.index + firsts][:, :, None]
+    steps_S = lanes.weights[:, :, None] * -way.lr
+    coefficients = torch.zeros_like(held[0])
+    likely_S = []
+    for step, alive in enumerate(lanes.active):
+        width = max(alive, LEAST)
+        at, classes = lanes.index[step, :width], classes_S[step, :width]
+        columns = at[:, None].expand(-1, coefficients.shape[1], -1)
+        seen = flat.index_select(0, seen_S[step, :width].flatten()).view(*at.shape, samples)
+        (a, first), *others = zip(shares[step], held, strict=True)
+        z = torch.baddbmm(first[:width].gather(2, columns), coefficients[:width], seen.mT, beta=a)
+        for b, other in others:
+            z.add_(other[:width].gather(2, columns), alpha=b)
+        likely = F.log_softmax(z, 1)
+        likely_S.append(to_width(likely.gather(1, classes).squeeze(1), len(y)))
+        slopes = likely.exp_().scatter_add_(1, classes, likely.new_full(classes.shape, -1.0))
+        changes = slopes[:alive].mul_(steps_S[step, :alive])
+        coefficients[:alive].mul_(way.kept).scatter_add_(2, columns[:alive], changes)
+    return coefficients, means(torch.stack(likely_S).neg_(), lanes.weights)
+
+
+@torch.no_grad()
+def _ended(
+    points: Sequence[Point], shares: Sequence[float], coefficients: Tensor, x: Tensor, names: tuple[str, str]
+) -> Params:
+    """The parameters that coefficients (K, Q) stand for, on the CPU, in memory of their own."""
+    own, (a, *others) = coefficients[:, : len(x)], shares
+    start, *towards = points
+    with single_thread():
+        weight = torch.addmm(start.weight, own, x, beta=a)
+        bias = None if start.bias is None else torch.add(own.sum(1), start.bias, alpha=a)
+    for b, point in zip(others, towards, strict=True):
+        weight.add_(point.weight, alpha=b)
+        if bias is not None and point.bias is not None:
+            bias.add_(point.bias, alpha=b)
+    made = {names[0]: weight.cpu()}
+    return made if bias is None else {**made, names[1]: bias.cpu()}
+
+
+def _infinite(params: Sequence[Params]) -> list[list[str]]:
+    """The names of those that are not finite, of each lane."""
+    fine = {name: are_finite(torch.stack([one[name] for one in params])) for name in params[0]}
+    return [[name for name, lanes in fine.items() if not lanes[lane]] for lane in range(len(params))]
