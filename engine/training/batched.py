@@ -122,7 +122,7 @@ class Batched:
         pulls = tuple((tuple(pull.to), pull.strength) for pull in train.pull)
         steps = sum(step_sizes(n, train).values()) if train.schedule else 0  # on which the learning rate then rests
         changes = pulls, tuple(train.correction), train.clip_norm, train.schedule, steps, train.look_ahead
-        widths = padded(n, train.batch_size), self._duals.width(train, n)
+        widths = padded(n, train.batch_size), self._duals.key(train, n)
         return kind, train.optimizer, train.batch_size, changes, widths
 
     def _parts(self, places: Sequence[int], asked: Sequence[Asked]) -> Iterable[list[int]]:

@@ -34,6 +34,9 @@ GATHERED_BYTES = 40 * 2**20
 READY_BYTES = 256 * 2**20
 """Inputs of a data set, as models take them, and targets, up to which each sample is made ready once and kept."""
 
+ALIGNED = 64
+"""The bytes of which torch begins a tensor at a multiple."""
+
 Fetch = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Gives inputs and targets by numbers (n,)."""
 
@@ -73,12 +76,16 @@ class Ready:
         return _select(self._x, self._y, places)
 
     def lying(self, rows: IntArray) -> tuple[Tensor, Tensor]:
-        """The samples of ``rows`` (n,), as they lie where they follow each other, and else copied."""
+        """The samples of ``rows`` (n,), without a copy where they follow each other.
+
+        Inputs begin where new memory would, or sums over them might rest on where they happen to lie.
+        """
         places = self.places(rows)
         first, last = int(places[0]), int(places[-1]) + 1
-        if last - first == len(rows) and bool((np.diff(places) == 1).all()):
-            return self._x[first:last], self._y[first:last]
-        return self.fetch(torch.from_numpy(places))
+        if last - first != len(rows) or not bool((np.diff(places) == 1).all()):
+            return self.fetch(torch.from_numpy(places))
+        x = self._x[first:last]
+        return x if x.data_ptr() % ALIGNED == 0 else x.clone(), self._y[first:last]
 
 
 class Rows:

@@ -18,7 +18,7 @@ equals the primal form but for rounding.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import cast
@@ -121,13 +121,18 @@ class Duals:
         seen = sum(size * count for size, count in step_sizes(n, request).items())
         return padded(n, layer[1].in_features) if seen >= WORTH_SEEN * n else 0
 
+    def key(self, request: Train, n: int) -> Hashable:
+        """Requests with equal keys, and else alike, are answered together; ``n``: samples of the client."""
+        samples = self.width(request, n)
+        return samples, _at_home(request) if samples else ()
+
     def descend(
         self, requests: Sequence[Train], rows: Sequence[IntArray], plans: Sequence[Sequence[IntArray]], samples: int
     ) -> Descended:
         """Train clients side by side.
 
         Args:
-            requests: one a lane, all of one kind.
+            requests: one a lane, of equal :meth:`key`.
             rows: of each lane, ``(n,)``.
             plans: positions among these that each step of a lane sees; lanes with more steps come first.
             samples: to which each lane's are filled up.
@@ -136,7 +141,7 @@ class Duals:
         width = padded(len(rows[0]), first.batch_size)
         lanes = lay(_Positions(rows, self._rows.device), rows, plans, width)
         owned = [self._owned(request, own, samples) for request, own in zip(requests, rows, strict=True)]
-        way = Way.of(requests)
+        way = Way.of(first)
         shares = way.shares(lanes.steps[0])
         points = [way.points(request, names, self._rows.device) for request in requests]
         each = self._blocks(len(requests), 1, WORTH_PRODUCTS if owned[0].x.numel() >= WORTH_INPUTS else 0)
@@ -232,6 +237,11 @@ def _is_plain(request: Train) -> bool:
     return isinstance(chosen, Sgd) and not chosen.momentum and not more and everything and request.loss in LOSSES
 
 
+def _at_home(request: Train) -> tuple[bool, ...]:
+    """Which pulls lead to where the client starts, as those of many a method do."""
+    return tuple(pull.to is request.start for pull in request.pull)
+
+
 @dataclass(frozen=True)
 class Way:
     """What all lanes have in common.
@@ -249,16 +259,15 @@ class Way:
     pulls: Sequence[tuple[int, float]]
 
     @classmethod
-    def of(cls, requests: Sequence[Train]) -> "Way":
-        """The way of requests of one kind."""
-        first = requests[0]
+    def of(cls, first: Train) -> "Way":
+        """The way of requests that have the key of this one."""
         chosen = cast(Sgd, first.optimizer)
         steps = [chosen.lr * pull.strength for pull in first.pull]
-        # Many a client is pulled to where it starts.
-        apart = [j for j in range(len(steps)) if any(request.pull[j].to is not request.start for request in requests)]
-        home = sum(step for j, step in enumerate(steps) if j not in apart)
+        at_home = _at_home(first)
+        home = sum(step for step, is_home in zip(steps, at_home, strict=True) if is_home)
+        apart = [(j, step) for j, step in enumerate(steps) if not at_home[j]]
         kept = 1 - (sum(steps) + chosen.lr * chosen.weight_decay)
-        return cls(chosen.lr, kept, home, [(j, steps[j]) for j in apart])
+        return cls(chosen.lr, kept, home, apart)
 
     def points(self, request: Train, names: tuple[str, str], device: torch.device) -> list[Point]:
         """Where a lane's model starts, and where pulls lead."""

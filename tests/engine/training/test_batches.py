@@ -81,3 +81,16 @@ def test_samples_of_a_set_that_is_too_large_are_fetched_for_each_cohort(monkeypa
         assert y.tolist() == [row % 7 for row in cohort]
     assert numbers.tolist() == last  # places among all that are ready, or among the cohort
     assert rows.numbered(np.array([30, 7]), seen=2)[0].tolist() == [30, 7]
+
+
+def test_samples_that_lie_together_are_not_copied_unless_they_begin_where_no_tensor_would():
+    odd = Dataset("odd", np.arange(40 * 13).reshape(40, 13).astype(np.uint8), np.arange(40) % 7, 7)
+    rows, held = Rows(odd, torch.device("cpu")), {}
+    for own in ([5, 2, 9], [20, 21, 22, 23], [9, 5], [20, 22, 21, 23]):
+        x, y = rows.lying(np.array(own))
+        wanted, classes = rows.fetch(np.array(own))
+        assert torch.equal(x, wanted)
+        assert torch.equal(y, classes)
+        assert x.data_ptr() % 64 == 0
+        held[tuple(own)] = x.untyped_storage().nbytes() > x.nbytes
+    assert held == {(5, 2, 9): True, (20, 21, 22, 23): False, (9, 5): False, (20, 22, 21, 23): False}

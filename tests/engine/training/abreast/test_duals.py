@@ -17,7 +17,7 @@ from strata.engine.models.base import init_params
 from strata.engine.models.spec import ModelSpec
 from strata.engine.training import batched
 from strata.engine.training.abreast import duals, threads
-from strata.engine.training.abreast.duals import Duals, linear
+from strata.engine.training.abreast.duals import Duals, Own, linear
 from strata.engine.training.batched import Batched
 from strata.engine.training.sequential import Sequential
 from strata.engine.training.trainer import Asked, Broken
@@ -140,6 +140,25 @@ def test_who_is_beside_never_changes_a_bit(change, monkeypatch):
     assert len(set(expected)) == len(expected)
 
 
+def test_where_samples_lie_never_changes_a_bit():
+    odd = Dataset("odd", DATA.x.reshape(ROWS, -1)[:, :91].copy(), DATA.y, K)
+    asked = ask(ModelSpec("mclr", (91,), K), sizes=[17, 3, 50, 1, 28, 9, 91, 64])
+    expected = [fingerprint(one) for one in answers(Batched(odd, dual=True), asked)[0]]
+    lone = [fingerprint(answers(Batched(odd, dual=True), [one])[0][0]) for one in asked]
+    turned = [fingerprint(one) for one in answers(Batched(odd, dual=True), asked[::-1])[0]]
+    assert expected == lone == turned[::-1]
+
+
+def test_a_client_that_is_pulled_home_does_not_care_whether_another_is():
+    asked = ask(sizes=[30, 30, 30])
+    home = pulled_home(asked)
+    away = [replace(one, request=replace(one.request, pull=(Pull(to(7), 0.5), Pull(to(98), 0.2)))) for one in asked]
+    mixed = [home[0], away[1], home[2]]
+    expected = [fingerprint(answers(Batched(DATA, dual=True), [one])[0][0]) for one in mixed]
+    assert [fingerprint(one) for one in answers(Batched(DATA, dual=True), mixed)[0]] == expected
+    require_close(answers(Batched(DATA, dual=True), mixed)[0], answers(Sequential(DATA), mixed)[0])
+
+
 def test_threads_never_change_a_bit(monkeypatch):
     asked = ask(sizes=[40, 41, 50, 47, 60, 33, 64, 39, 58])
     expected = [fingerprint(one) for one in answers(Batched(DATA, dual=True), asked)[0]]
@@ -209,6 +228,12 @@ def test_steps_that_run_away_are_named():
     asked = ask(sizes=[30, 31], optimizer=Sgd(1e3), pull=(Pull(to(99), 1e3),), length=Length(steps=20))
     made, _ = answers(Batched(DATA, dual=True), asked)
     assert all(isinstance(one, Broken) and "after step" in str(one.error) for one in made)
+
+
+def test_samples_that_lie_among_others_take_no_memory_of_their_own():
+    x, y, products = torch.zeros(8, 10), torch.zeros(4, dtype=torch.int64), torch.zeros(4, 4)
+    assert Own(x[:3], y, products).nbytes == 4 * 8 + 16 * 4
+    assert Own(x[:3].clone(), y, products).nbytes == 4 * 8 + 16 * 4 + 30 * 4
 
 
 def test_which_modules_are_linear():
