@@ -30,11 +30,13 @@ def test_the_share_of_memory_is_enforced():
     torch.cuda.set_per_process_memory_fraction(1.0)
 
 
-@pytest.mark.parametrize("model", ["model=mclr", "model=cnn", "model=cnn_permfl_fmnist"])
-def test_a_cohort_trained_as_one_learns_what_its_clients_learn_one_by_one(model):
+@pytest.mark.parametrize(
+    ("model", "form"), [("mclr", "primal"), ("mclr", "dual"), ("cnn", "primal"), ("cnn_permfl_fmnist", "primal")]
+)
+def test_a_cohort_trained_as_one_learns_what_its_clients_learn_one_by_one(model, form):
     learnt = []
-    for width in (1, 8):
-        words = ("clients.num_gpus=0.5", model, "rounds=1", f"training.batch_clients={width}")
+    for together in ((), ("training.batch_clients=8", f"training.linear={form}")):
+        words = ("clients.num_gpus=0.5", f"model={model}", "rounds=1", "method.epochs=3", *together)
         with Federation(small("fedavg", *words)) as federation:
             federation.run_round()
             learnt.append(federation.rounds.snapshot().server.w)
