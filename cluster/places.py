@@ -1,6 +1,8 @@
 """Places that are written to in the end: whether they can be, before anything else is done."""
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from strata.engine.errors import StrataError
@@ -29,15 +31,28 @@ def require_file(option: str, path: Path) -> None:
         raise StrataError(f"{option} {path}: it cannot be written: {error}. Choose another file.") from None
 
 
+@contextmanager
+def tidied(folder: Path) -> Iterator[None]:
+    """Remove at the end what was made inside of the way to a folder, and of this, where it holds nothing."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        yield
+    finally:
+        for path in missing:
+            with suppress(OSError):
+                path.rmdir()
+
+
 def require_folder(folder: Path) -> None:
-    """Check that files can be made in a folder, which is made if it is missing.
+    """Check that files can be made in a folder, or that it can be made; all is left as it was.
 
     Raises:
         StrataError: where they cannot.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
+        with tidied(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise StrataError(f"{folder}: nothing can be written there: {error}. Choose another folder.") from None
 

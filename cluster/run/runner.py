@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
 
-from strata.cluster.places import fresh_folder
+from strata.cluster.places import fresh_folder, tidied
 from strata.cluster.run.profiling import Profile
 from strata.cluster.run.recall import remember
 from strata.cluster.run.recovery import INTERRUPTED, LOST, Recovery
@@ -83,7 +83,7 @@ def run_all(
     ``begun`` says of a run of one seed where it lies if it was begun before, and is then gone on with.
     """
     summaries = []
-    with on_one_ray([config]):
+    with tidied(Path(config.output).expanduser()), on_one_ray([config]):
         for seed in config.seeds or [config.seed]:
             one = for_seed(config, seed)
             found = begun(one) if begun else None
