@@ -33,7 +33,7 @@ from strata.engine.data.dataset import IntArray
 from strata.engine.determinism import single_thread
 from strata.engine.method.losses import cross_entropy, task_loss
 from strata.engine.method.requests import Sgd, Train
-from strata.engine.models.base import Buildable
+from strata.engine.models.base import Buildable, FeatureModel
 from strata.engine.params import Params
 from strata.engine.training.abreast.descents import Descended, FloatArray, beside
 from strata.engine.training.abreast.threads import WORTH_FLOPS, Threads
@@ -59,8 +59,8 @@ WORTH_SEEN = 2
 LOSSES = (task_loss, cross_entropy)
 """What can be trained so: of classes both are the cross-entropy of the logits."""
 
-BESIDE = (nn.Flatten, nn.Identity)
-"""What a linear model may hold beside its one layer."""
+AROUND = (FeatureModel, nn.Sequential, nn.Flatten, nn.Identity)
+"""What a linear model may be made of beside its one layer."""
 
 
 @dataclass(frozen=True)
@@ -222,11 +222,21 @@ def _nothing(places: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def linear(module: nn.Module) -> tuple[str, nn.Linear] | None:
-    """The one layer of a linear model, with its name in it; None: the model is another one."""
-    leaves = [(name, part) for name, part in module.named_modules() if not next(part.children(), None)]
-    layers = [(name, part) for name, part in leaves if isinstance(part, nn.Linear)]
-    others = [part for _, part in leaves if not isinstance(part, nn.Linear)]
-    return layers[0] if len(layers) == 1 and all(isinstance(part, BESIDE) for part in others) else None
+    """The one layer of a linear model, with its name in it; None: the model is another one.
+
+    Types are compared as they are: what a class of one's own makes of a layer, nobody can tell.
+    """
+    layers = [(name, part) for name, part in module.named_modules() if type(part) is nn.Linear]
+    others = [part for part in module.modules() if type(part) is not nn.Linear]
+    if len(layers) != 1 or any(type(part) not in AROUND for part in others):
+        return None
+    name, layer = layers[0]
+    held = {f"{name}.{key}" if name else key: value for key, value in (("weight", layer.weight), ("bias", layer.bias))}
+    found = dict(module.named_parameters())
+    moves = all(value.requires_grad for value in found.values()) and not dict(module.named_buffers())
+    is_plain = found.keys() == {key for key, value in held.items() if value is not None}
+    flat = all(part.start_dim == 1 and part.end_dim == -1 for part in others if isinstance(part, nn.Flatten))
+    return (name, layer) if moves and is_plain and flat else None
 
 
 def _is_plain(request: Train) -> bool:

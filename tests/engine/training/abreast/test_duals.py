@@ -236,10 +236,35 @@ def test_samples_that_lie_among_others_take_no_memory_of_their_own():
     assert Own(x[:3].clone(), y, products).nbytes == 4 * 8 + 16 * 4 + 30 * 4
 
 
+class Bent(nn.Module):
+    """Holds one layer, and makes something else of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(144, K)
+
+    def forward(self, x):
+        return self.layer(x.flatten(1)).relu()
+
+
+def frozen(layer):
+    layer.bias.requires_grad_(False)
+    return layer
+
+
 def test_which_modules_are_linear():
     assert linear(nn.Linear(3, 2))[0] == ""
     assert linear(nn.Sequential(nn.Flatten(), nn.Identity(), nn.Linear(3, 2)))[0] == "2"
-    assert linear(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))) is None
-    assert linear(nn.Sequential(nn.Dropout(), nn.Linear(3, 2))) is None
-    assert linear(nn.Sequential(nn.Linear(3, 2), nn.ReLU())) is None
-    assert linear(nn.Flatten()) is None
+    assert linear(MCLR.build())[0] == "head"
+    for other in (
+        nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2)),
+        nn.Sequential(nn.Dropout(), nn.Linear(3, 2)),
+        nn.Sequential(nn.Linear(3, 2), nn.ReLU()),
+        nn.Sequential(nn.Flatten(2), nn.Linear(3, 2)),
+        nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)),
+        nn.utils.spectral_norm(nn.Linear(3, 2)),
+        frozen(nn.Linear(3, 2)),
+        nn.Flatten(),
+        Bent(),
+    ):
+        assert linear(other) is None
