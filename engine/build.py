@@ -190,15 +190,15 @@ def _is_dual(config: RunConfig, spec: ModelSpec | Family, width: int) -> bool:
     """Whether linear models are trained in their dual form; refused where none is, or clients train one by one."""
     if config.training.linear == "primal":
         return False
-    if width < LEAST:
-        raise ConfigError(
-            f"training.linear=dual is for clients that train together: expected training.batch_clients ≥ {LEAST}, got "
-            f"{width}."
-        )
     if not any(linear(built(one)) for one in (spec.members if isinstance(spec, Family) else [spec])):
         raise ConfigError(
             f"training.linear=dual: model.name={config.model.name} is not one linear layer. Expected mclr, or "
             "training.linear=primal."
+        )
+    if width < LEAST:
+        raise ConfigError(
+            f"training.linear=dual is for clients that train together: expected training.batch_clients ≥ {LEAST}, got "
+            f"{width}."
         )
     return True
 
