@@ -153,8 +153,14 @@ def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> 
     """Options and settings in any order: argparse itself refuses settings that come after an option."""
     parsed, rest = parser.parse_known_args(arguments)
     words = getattr(parsed, "words", getattr(parsed, "overrides", None))
-    if words is None or any(word.startswith("-") for word in rest):
+    if words is None:
         return parser.parse_args(arguments)
+    if unknown := next((word for word in rest if word.startswith("-")), None):
+        key, _, value = unknown.strip("-").replace("-", "_").partition("=")
+        parser.error(
+            f"{unknown}: no such option. Settings are written key=value, without dashes: {key}={value or '…'}; options "
+            "are told by --help."
+        )
     words.extend(rest)
     return parsed
 
