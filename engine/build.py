@@ -191,10 +191,8 @@ def _is_dual(config: RunConfig, spec: ModelSpec | Family, width: int) -> bool:
     if config.training.linear == "primal":
         return False
     if not any(linear(built(one)) for one in (spec.members if isinstance(spec, Family) else [spec])):
-        raise ConfigError(
-            f"training.linear=dual: model.name={config.model.name} is not one linear layer. Expected mclr, or "
-            "training.linear=primal."
-        )
+        what = "none of model.family is" if isinstance(spec, Family) else f"model.name={config.model.name} is not"
+        raise ConfigError(f"training.linear=dual: {what} one linear layer. Expected mclr, or training.linear=primal.")
     if width < LEAST:
         raise ConfigError(
             f"training.linear=dual is for clients that train together: expected training.batch_clients ≥ {LEAST}, got "
