@@ -41,7 +41,10 @@ class ExactSum:
         size, device = sum(map(len, vectors[0])), next((vector.device for vector in vectors[0]), None)
         total = torch.empty(size, dtype=torch.float64, device=device)
         others, first = [], 0
-        for same in zip(*vectors, strict=True):
+        for run in _runs([len(vector) for vector in vectors[0]]):
+            same = [
+                vector[run.start] if len(run) == 1 else torch.cat(vector[run.start : run.stop]) for vector in vectors
+            ]
             for start in range(0, len(same[0]), AT_ONCE):
                 parts = [vector[start : start + AT_ONCE] for vector in same]
                 columns, rows = _add_up(parts, weights, total[first : first + len(parts[0])])
@@ -87,6 +90,20 @@ class ExactSum:
             vector = torch.zeros_like(self._whole[0])
             vector[columns] = values
         self._whole.append(vector)
+
+
+def _runs(sizes: Sequence[int]) -> list[range]:
+    """Which of a model's tensors are added up together: those that follow each other, as far as they are small."""
+    runs: list[range] = []
+    held = 0
+    for place, size in enumerate(sizes):
+        held += size
+        if runs and held <= AT_ONCE:
+            runs[-1] = range(runs[-1].start, place + 1)
+        else:
+            runs.append(range(place, place + 1))
+            held = size
+    return runs
 
 
 def _add_up(vectors: Sequence[Tensor], weights: Sequence[float], total: Tensor) -> tuple[Tensor, Tensor]:

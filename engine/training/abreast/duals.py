@@ -11,7 +11,7 @@ the inner products G = X Xᵀ, which are the same in every call, the logits of i
     W Xᵀ = a W_0 Xᵀ + Σ_j b_j P_j Xᵀ + C G,
 
 so that a step works on as many numbers as the client has samples, and weights are needed at the beginning and at the
-end alone (Schölkopf and Smola, *Learning with Kernels*, 2002, chapter 10, on dual representations of linear models). It
+end alone (the representer theorem; Schölkopf and Smola, *Learning with Kernels*, 2002, section 4.2). It
 equals the primal form but for rounding.
 
 # N lanes, Q samples to which a client's are filled up, P rows of a filled batch, K classes, D inputs
