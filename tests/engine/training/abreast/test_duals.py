@@ -17,7 +17,8 @@ from strata.engine.models.base import init_params
 from strata.engine.models.spec import ModelSpec
 from strata.engine.training import batched
 from strata.engine.training.abreast import duals, threads
-from strata.engine.training.abreast.duals import Duals, Own, linear
+from strata.engine.training.abreast.coefficients import Own
+from strata.engine.training.abreast.duals import Duals, linear
 from strata.engine.training.batched import Batched
 from strata.engine.training.sequential import Sequential
 from strata.engine.training.trainer import Asked, Broken
