@@ -158,8 +158,7 @@ class Duals:
     def _names(self, request: Train) -> tuple[str, str]:
         layer = self._layer(request.model)
         assert layer is not None
-        prefix = f"{layer[0]}." if layer[0] else ""
-        return f"{prefix}weight", f"{prefix}bias"
+        return _parts(layer[0])
 
     def _layer(self, model: Buildable) -> tuple[str, nn.Linear] | None:
         if model not in self._layers:
@@ -192,12 +191,18 @@ def linear(module: nn.Module) -> tuple[str, nn.Linear] | None:
     if len(layers) != 1 or any(type(part) not in AROUND for part in others):
         return None
     name, layer = layers[0]
-    held = {f"{name}.{key}" if name else key: value for key, value in (("weight", layer.weight), ("bias", layer.bias))}
+    weight, bias = _parts(name)
     found = dict(module.named_parameters())
     moves = all(value.requires_grad for value in found.values()) and not dict(module.named_buffers())
-    is_plain = found.keys() == {key for key, value in held.items() if value is not None}
+    is_plain = found.keys() == ({weight} if layer.bias is None else {weight, bias})
     flat = all(part.start_dim == 1 and part.end_dim == -1 for part in others if isinstance(part, nn.Flatten))
     return (name, layer) if moves and is_plain and flat else None
+
+
+def _parts(layer: str) -> tuple[str, str]:
+    """The names of weight and bias of a layer of this name, which is empty where it is the whole model."""
+    prefix = f"{layer}." if layer else ""
+    return f"{prefix}weight", f"{prefix}bias"
 
 
 def _is_plain(request: Train) -> bool:
