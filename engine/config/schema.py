@@ -139,7 +139,7 @@ class TrainingConfig(Validated):
 
     device: Literal["auto", "cpu", "cuda"] = option("auto", "auto: CUDA where the actor has a share of a GPU")
     batch_clients: Any = option(
-        "auto", "clients trained as one operation at most, 1: one by one; auto: 64 for small dense models, 256 on GPUs"
+        "auto", "clients trained as one operation at most, 1: one by one; auto: 128 for small dense models, 256 on GPUs"
     )
     linear: Literal["primal", "dual"] = option("primal", "linear models by their weights, or by clients' own samples")
 

@@ -11,15 +11,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import ray
+from ray._private import utils
 from ray._private.node import Node
-from ray._private.utils import get_num_cpus
 
 NEEDLESS = ("start_monitor", "start_log_monitor", "start_api_server")
 """What Ray's head node starts for clusters that grow, drivers that show their workers' output, and the dashboard."""
 FOR_THE_DRIVER = [getattr(signal, name) for name in ("SIGHUP", "SIGUSR1", "SIGXCPU") if hasattr(signal, name)]
 """Signals that a whole group of processes is sent, and after which the driver still finishes its round on Ray."""
 
-WHOLE = {name: getattr(Node, name) for name in NEEDLESS if hasattr(Node, name)}
+WHOLE = [name for name in NEEDLESS if hasattr(Node, name)]
+
+DEPENDENCIES = "get_dashboard_dependency_error"
+"""By what Ray tells whether the dashboard's packages are there; it imports them, and its agent then loads them all."""
 
 
 SOCKET_LETTERS = 103
@@ -125,7 +128,7 @@ def own_cores() -> int | None:
     if not hasattr(os, "sched_getaffinity"):
         return None
     cores = len(os.sched_getaffinity(0))
-    return cores if cores < get_num_cpus() else None
+    return cores if cores < utils.get_num_cpus() else None
 
 
 def temporary_folder() -> str | None:
@@ -186,15 +189,24 @@ def _deaf() -> Iterator[None]:
 def lean() -> Iterator[None]:
     """Ray starts none of :data:`NEEDLESS` meanwhile, for which it has no setting: three Python processes, 160 MB.
 
-    A Ray that names them otherwise starts them, as it would without this.
+    The dashboard's agent, which it starts in any case, does without the dashboard's packages. A Ray that names these
+    otherwise starts them, as it would without this.
     """
-    for name in WHOLE:
-        setattr(Node, name, _nothing)
+    stands_in: list[tuple[object, str, object]] = [(Node, name, _nothing) for name in WHOLE]
+    stands_in += [(utils, DEPENDENCIES, _no_dashboard)] if hasattr(utils, DEPENDENCIES) else []
+    before = [getattr(home, name) for home, name, _ in stands_in]
+    for home, name, other in stands_in:
+        setattr(home, name, other)
     try:
         yield
     finally:
-        for name, begin in WHOLE.items():
-            setattr(Node, name, begin)
+        for (home, name, _), own in zip(stands_in, before, strict=True):
+            setattr(home, name, own)
+
+
+def _no_dashboard() -> ImportError:
+    """Stands for a look at which of the dashboard's packages there are."""
+    return ImportError("no dashboard is asked for")
 
 
 def _nothing(node: Node, **settings: object) -> None:

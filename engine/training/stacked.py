@@ -18,6 +18,7 @@ from torch.func import functional_call, vmap
 from strata.engine.method.losses import Loss, sample_losses
 from strata.engine.params import Params
 from strata.engine.training.lanes import Weighed
+from strata.engine.training.replay.entropy import Entropy
 from strata.engine.training.replay.tape import Operation, record
 
 OPERATIONS_KEPT = 256
@@ -66,7 +67,8 @@ def gradients(model: nn.Module, loss: Loss, names: Names) -> Operation:
         with torch.enable_grad():
             moving = [tensor.detach().requires_grad_() for tensor in tensors[:first_still]]
             # A model that draws is refused here: who drew what would depend on who is beside.
-            means, values = vmap(lane)(x, y, weights, *moving, *tensors[first_still:])
+            with Entropy():
+                means, values = vmap(lane)(x, y, weights, *moving, *tensors[first_still:])
             # Lanes do not touch each other, so the gradient of the sum is the gradient of each.
             found = torch.autograd.grad(means.sum(), moving)
         return (*found, values.detach())

@@ -7,7 +7,7 @@ from torch import nn
 from strata.engine.determinism import torch_scope
 from strata.engine.models.base import Buildable, FeatureModel
 
-TOGETHER = 64
+TOGETHER = 128
 """Clients at once on a CPU where it pays: more gain little, and take more memory."""
 
 TOGETHER_ON_GPU = 256

@@ -32,9 +32,9 @@ from tests.bench.workloads import BATCH, CORES, SETTINGS, Setting, strata, words
 REPETITIONS = 7
 ARMS = {
     "Strata in-process": ("runtime=inprocess", "training.batch_clients=1"),
-    "Strata in-process, batched": ("runtime=inprocess", "training.batch_clients=64"),
+    "Strata in-process, batched": ("runtime=inprocess", "training.batch_clients=128"),
     "Strata on Ray": ("training.batch_clients=1",),
-    "Strata on Ray, batched": ("training.batch_clients=64",),
+    "Strata on Ray, batched": ("training.batch_clients=128",),
 }
 
 

@@ -52,10 +52,20 @@ def test_a_run_loads_no_package_that_it_does_not_need(tmp_path):
     assert run.returncode == 0, run.stderr
 
 
-def test_no_garbage_is_looked_for_while_modules_are_imported():
+@pytest.fixture
+def thawed():
+    yield
+    gc.unfreeze()
+
+
+def test_no_garbage_is_looked_for_while_modules_are_imported_nor_among_them_later(thawed):
+    before = gc.get_freeze_count()
     with importing():
         assert not gc.isenabled()
+        made = [[] for _ in range(1000)]
     assert gc.isenabled()
+    assert gc.get_freeze_count() >= before + len(made)
+    assert not any(one is made for one in gc.get_objects())
     gc.disable()
     try:
         with importing():

@@ -15,12 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from strata.engine.determinism import single_thread
+from strata.engine.data.dataset import IntArray
 from strata.engine.method.requests import Sgd, Train
 from strata.engine.params import Params
 from strata.engine.training.abreast.descents import FloatArray
-from strata.engine.training.lanes import LEAST, Lanes, means, to_width
-from strata.engine.training.trainer import are_finite
+from strata.engine.training.lanes import LEAST, Lanes, means, side_by_side, to_width
 
 LARGEST = float(np.finfo(np.float32).max)
 """Of float32, to whose infinity numbers beyond it are rounded."""
@@ -31,33 +30,20 @@ class Own:
     """A client's own samples.
 
     Attributes:
-        x: inputs, ``(n, D)``.
+        rows: of the data set, ``(Q,)``; behind the client's own its first again.
         y: classes, ``(Q,)``; behind the client's own zeros.
         products: inner products of the inputs, with 1 added to each where the layer has a bias, ``(Q, Q)``; 0 behind
             the client's own.
     """
 
-    x: Tensor
+    rows: IntArray
     y: Tensor
     products: Tensor
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its tensors that nobody else holds."""
-        is_part = self.x.untyped_storage().nbytes() > self.x.nbytes
-        return int(self.y.nbytes + self.products.nbytes) + (0 if is_part else int(self.x.nbytes))
-
-
-@dataclass(frozen=True)
-class Point:
-    """Weights and bias of a lane's model, (K, D) and (K,), on the trainer's device; no bias: None."""
-
-    weight: Tensor
-    bias: Tensor | None
-
-    def logits(self, x: Tensor) -> Tensor:
-        """The logits (K, n) of inputs (n, D)."""
-        return self.weight @ x.T if self.bias is None else torch.addmm(self.bias[:, None], self.weight, x.T)
+        """Bytes of all of it."""
+        return int(self.rows.nbytes + self.y.nbytes + self.products.nbytes)
 
 
 def at_home(request: Train) -> tuple[bool, ...]:
@@ -92,11 +78,10 @@ class Way:
         kept = 1 - (sum(steps) + chosen.lr * chosen.weight_decay)
         return cls(chosen.lr, kept, home, apart)
 
-    def points(self, request: Train, names: tuple[str, str], device: torch.device) -> list[Point]:
-        """Where a lane's model starts, and where pulls lead."""
-        weight, bias = names
-        held = [request.start, *(request.pull[j].to for j, _ in self.pulls)]
-        return [Point(one[weight].to(device), one[bias].to(device) if bias in one else None) for one in held]
+    def points(self, requests: Sequence[Train], device: torch.device) -> list[Params]:
+        """Where the lanes' models start, and where pulls lead; parameters (N, ...)."""
+        held = [[one.start for one in requests], *([one.pull[j].to for one in requests] for j, _ in self.pulls)]
+        return [side_by_side(requests[0].start, lanes, device) for lanes in held]
 
     def shares(self, steps: int) -> list[list[float]]:
         """The numbers a and b_j, one a point, before the first of so many steps, and after each."""
@@ -109,16 +94,12 @@ class Way:
 
 
 @torch.no_grad()
-def logits_at(points: Sequence[Sequence[Point]], owned: Sequence[Own]) -> list[Tensor]:
-    """The logits of all samples at each point of the lanes, ``(N, K, Q)``."""
-    made = []
-    with single_thread():
-        for number, point in enumerate(points[0]):
-            found = owned[0].x.new_zeros(len(points), len(point.weight), len(owned[0].y))
-            for lane, own in enumerate(owned):
-                found[lane, :, : len(own.x)] = points[lane][number].logits(own.x)
-            made.append(found)
-    return made
+def logits_of(params: Params, names: tuple[str, str], x: Tensor) -> Tensor:
+    """The logits (N, K, Q) of inputs (N, Q, D) with weights (N, K, D), and biases (N, K) if there are any."""
+    weight, bias = names
+    if bias not in params:
+        return torch.bmm(params[weight], x.mT)
+    return torch.baddbmm(params[bias][:, :, None], params[weight], x.mT)
 
 
 @torch.no_grad()
@@ -150,24 +131,20 @@ def walked(
 
 
 @torch.no_grad()
-def weights_of(
-    points: Sequence[Point], shares: Sequence[float], coefficients: Tensor, x: Tensor, names: tuple[str, str]
+def params_of(
+    points: Sequence[Params],
+    names: tuple[str, str],
+    shares: Sequence[Sequence[float]],
+    coefficients: Tensor,
+    x: Tensor,
 ) -> Params:
-    """The parameters that coefficients (K, Q) stand for, on the CPU, in memory of their own."""
-    own, (a, *others) = coefficients[:, : len(x)], shares
-    start, *towards = points
-    with single_thread():
-        weight = torch.addmm(start.weight, own, x, beta=a)
-        bias = None if start.bias is None else torch.add(own.sum(1), start.bias, alpha=a)
-    for b, point in zip(others, towards, strict=True):
-        weight.add_(point.weight, alpha=b)
-        if bias is not None and point.bias is not None:
-            bias.add_(point.bias, alpha=b)
-    made = {names[0]: weight.cpu()}
-    return made if bias is None else {**made, names[1]: bias.cpu()}
+    """The weights, and the biases if there are any, that coefficients (N, K, Q) of inputs (N, Q, D) stand for.
 
-
-def infinite_among(params: Sequence[Params]) -> list[list[str]]:
-    """The names of those that are not finite, of each lane."""
-    fine = {name: are_finite(torch.stack([one[name] for one in params])) for name in params[0]}
-    return [[name for name, lanes in fine.items() if not lanes[lane]] for lane in range(len(params))]
+    ``shares``: of each lane, the numbers of the points.
+    """
+    found = dict(zip(names, (torch.bmm(coefficients, x), coefficients.sum(2)), strict=True))
+    made = {name: found[name] for name in points[0]}
+    for point, share_N in zip(points, x.new_tensor(shares).T, strict=True):
+        for name, value in made.items():
+            value.addcmul_(point[name], share_N.view(-1, *[1] * (value.dim() - 1)))
+    return made

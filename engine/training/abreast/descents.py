@@ -98,10 +98,11 @@ def descend(
             factor = first.schedule(step, len(lanes.active)) if first.schedule else 1.0
             optimizer.step(corrections.added(pulls.added(used)), factor)
             losses.append(to_width(rows, len(requests)))
-    return _ended({name: held[name] for name in first.start}, means(torch.stack(losses), lanes.weights))
+    return ended({name: held[name] for name in first.start}, means(torch.stack(losses), lanes.weights))
 
 
-def _ended(held: Params, losses_SN: FloatArray) -> Descended:
+def ended(held: Params, losses_SN: FloatArray) -> Descended:
+    """What lanes have come to that hold these parameters, (N, ...), and had these losses in their steps."""
     # Each client gets memory of its own: what it keeps must not keep that of the others.
     taken = [apart(value) for value in held.values()]
     finite = [are_finite(value) for value in held.values()]

@@ -17,8 +17,8 @@ equals the primal form but for rounding.
 # N lanes, Q samples to which a client's are filled up, P rows of a filled batch, K classes, D inputs
 """
 
+import operator
 from collections.abc import Hashable, Sequence
-from itertools import chain
 
 import numpy as np
 import torch
@@ -32,21 +32,15 @@ from strata.engine.method.losses import cross_entropy, task_loss
 from strata.engine.method.requests import Sgd, Train
 from strata.engine.models.base import Buildable, FeatureModel
 from strata.engine.params import Params
-from strata.engine.training.abreast.coefficients import Own, Way, at_home, infinite_among, logits_at, walked, weights_of
-from strata.engine.training.abreast.descents import Descended, FloatArray, beside
-from strata.engine.training.abreast.threads import WORTH_FLOPS, Threads
+from strata.engine.training.abreast.coefficients import Own, Way, at_home, logits_of, params_of, walked
+from strata.engine.training.abreast.descents import Descended, FloatArray, beside, ended, joined
+from strata.engine.training.abreast.threads import Threads
 from strata.engine.training.batches import Fetch, Rows, step_sizes
 from strata.engine.training.lanes import lay, padded
 from strata.engine.training.modules import MODULES_KEPT, Modules
 
 KEPT_BYTES = 256 * 2**20
-"""Inner products of clients' samples, and these, that are kept, those that were used last, at most."""
-
-WORTH_PRODUCTS = 500_000
-"""Inner products that a block sees in a step, about half a millisecond of a core; of less, threads only wait."""
-
-WORTH_INPUTS = 100_000
-"""Numbers of a client's inputs for which a thread may wait for another in between."""
+"""Inner products of clients' samples that are kept, those that were used last, at most."""
 
 WORTH_SEEN = 2
 """How often a request sees its client's samples, on average, so that the dual form costs less."""
@@ -65,7 +59,7 @@ class Duals:
         """``modules``, ``rows`` and ``threads`` of the trainer; ``wanted``: whether to do so at all."""
         self._modules, self._rows, self._threads, self._wanted = modules, rows, threads, wanted
         self._kept: LRUCache[tuple[bool, bytes], Own] = LRUCache(KEPT_BYTES, lambda own: own.nbytes)
-        self._last: tuple[Sequence[Own], Tensor, Tensor] = ((), torch.empty(0), torch.empty(0))
+        self._last: tuple[Sequence[Own], tuple[Tensor, Tensor, Tensor]] | None = None
         self._layers: LRUCache[Buildable, tuple[str, nn.Linear] | None] = LRUCache(MODULES_KEPT)
 
     def width(self, request: Train, n: int) -> int:
@@ -80,7 +74,7 @@ class Duals:
         if layer is None or n > layer[1].in_features or any(set(request.start) - set(pull.to) for pull in request.pull):
             return 0
         seen = sum(size * count for size, count in step_sizes(n, request).items())
-        return padded(n, layer[1].in_features) if seen >= WORTH_SEEN * n else 0
+        return filled(n, layer[1].in_features) if seen >= WORTH_SEEN * n else 0
 
     def key(self, request: Train, n: int) -> Hashable:
         """Requests with equal keys, and else alike, are answered together; ``n``: samples of the client."""
@@ -102,36 +96,33 @@ class Duals:
         width = padded(len(rows[0]), first.batch_size)
         lanes = lay(_Positions(rows, self._rows.device), rows, plans, width)
         owned = [self._owned(request, own, samples) for request, own in zip(requests, rows, strict=True)]
+        x, products, y = self._stacked(owned)
         way = Way.of(first)
-        shares = way.shares(lanes.steps[0])
-        points = [way.points(request, names, self._rows.device) for request in requests]
-        each = self._blocks(len(requests), 1, WORTH_PRODUCTS if owned[0].x.numel() >= WORTH_INPUTS else 0)
-        found = self._threads.map(lambda block: logits_at(points[block], owned[block]), each)
-        held = [torch.cat(parts) for parts in zip(*found, strict=True)]
+        points, shares = way.points(requests, self._rows.device), way.shares(lanes.steps[0])
+        last, classes = [shares[steps] for steps in lanes.steps], points[0][names[0]].shape[1]
 
-        products, y = self._stacked(owned)
+        def begun(block: slice) -> list[Tensor]:
+            return [logits_of(point, names, x[block]) for point in _those(points, block)]
 
         def stepped(block: slice) -> tuple[Tensor, FloatArray]:
-            begun = [one[block] for one in held]
-            return walked(products[block], y[block], lanes.part(block), begun, shares, way)
+            return walked(products[block], y[block], lanes.part(block), [z[block] for z in held], shares, way)
 
-        parts = self._threads.map(stepped, self._blocks(len(requests), 4 * width * samples, width * samples))
-        coefficients = torch.cat([part for part, _ in parts])
+        def done(block: slice) -> Descended:
+            made = params_of(_those(points, block), names, last[block], coefficients[block], x[block])
+            return ended(made, losses[:, block])
 
-        def ended(block: slice) -> list[Params]:
-            return [
-                weights_of(points[lane], shares[lanes.steps[lane]], coefficients[lane], owned[lane].x, names)
-                for lane in range(*block.indices(len(requests)))
-            ]
-
-        params = list(chain.from_iterable(self._threads.map(ended, each)))
-        return Descended(params, infinite_among(params), beside([losses for _, losses in parts]))
+        each = self._blocks(len(requests), 1, classes * x[0].numel())
+        held = [torch.cat(parts) for parts in zip(*self._threads.map(begun, each), strict=True)]
+        steps = self._blocks(len(requests), 4 * width * samples, classes * width * samples)
+        parts = self._threads.map(stepped, steps)
+        coefficients, losses = torch.cat([part for part, _ in parts]), beside([losses for _, losses in parts])
+        return joined(self._threads.map(done, each))
 
     def _blocks(self, lanes: int, input_bytes: int, products: int) -> list[slice]:
-        """The blocks in which lanes are computed, of which each sees so many bytes and inner products at once."""
+        """The blocks in which lanes are computed, of which each sees so many bytes and makes so many products."""
         if self._rows.device.type != "cpu":
             return [slice(0, lanes)]
-        return self._threads.blocks(lanes, input_bytes, lambda: products * (WORTH_FLOPS // WORTH_PRODUCTS))
+        return self._threads.blocks(lanes, input_bytes, lambda: 2 * products)
 
     def _owned(self, request: Train, rows: IntArray, samples: int) -> Own:
         """The samples of a client that holds ``rows`` (n,)."""
@@ -142,18 +133,26 @@ class Duals:
         flat, beyond = x.flatten(1), samples - len(rows)
         with single_thread():  # or sums might rest on the machine's cores
             products = flat @ flat.T + float(len(request.start) > 1)
-        own = Own(flat, F.pad(y, (0, beyond)), F.pad(products, (0, beyond, 0, beyond)))
+        longer = np.concatenate([rows, np.repeat(rows[:1], beyond)])
+        own = Own(longer, F.pad(y, (0, beyond)), F.pad(products, (0, beyond, 0, beyond)))
         if own.nbytes <= KEPT_BYTES:
             self._kept[key] = own
         return own
 
-    def _stacked(self, owned: Sequence[Own]) -> tuple[Tensor, Tensor]:
-        """The inner products (N, Q, Q) and classes (N, Q) of lanes; kept, for the next are often the same."""
-        before, products, y = self._last
-        if len(before) != len(owned) or any(a is not b for a, b in zip(before, owned, strict=True)):
-            products, y = torch.stack([own.products for own in owned]), torch.stack([own.y for own in owned])
-            self._last = owned, products, y
-        return products, y
+    def _stacked(self, owned: Sequence[Own]) -> tuple[Tensor, Tensor, Tensor]:
+        """Inputs (N, Q, D), inner products (N, Q, Q) and classes (N, Q) of lanes.
+
+        Those of the last call are kept: the next one's are often the same.
+        """
+        if self._last is not None:
+            before, held = self._last
+            if len(before) == len(owned) and all(map(operator.is_, before, owned)):
+                return held
+        self._last = None  # or there would be room for two
+        products, y = torch.stack([own.products for own in owned]), torch.stack([own.y for own in owned])
+        x, _ = self._rows.lying(np.concatenate([own.rows for own in owned]))
+        self._last = owned, (x.reshape(*y.shape, -1), products, y)
+        return self._last[1]
 
     def _names(self, request: Train) -> tuple[str, str]:
         layer = self._layer(request.model)
@@ -166,6 +165,11 @@ class Duals:
         return self._layers[model]
 
 
+def _those(points: Sequence[Params], block: slice) -> list[Params]:
+    """Some lanes of points."""
+    return [{name: value[block] for name, value in point.items()} for point in points]
+
+
 class _Positions:
     """Stands for the rows of a data set where what a step sees are positions among a client's own."""
 
@@ -175,6 +179,15 @@ class _Positions:
     def numbered(self, rows: IntArray, seen: int) -> tuple[IntArray, Fetch]:
         """The positions, in the order of ``rows``; nothing is fetched by them."""
         return np.concatenate([np.arange(len(own)) for own in self._of]), _nothing
+
+
+def filled(n: int, most: int) -> int:
+    """Samples to which a client's ``n`` are filled up: a quarter of a power of two, or the ``most`` there may be.
+
+    It rests on this client alone, as what :func:`~strata.engine.training.lanes.padded` gives.
+    """
+    quarter = max(1, padded(n, most) // 8)
+    return min(most, -(-n // quarter) * quarter)
 
 
 def _nothing(places: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import ray
+from ray._private import utils
 from ray._private.node import Node
 
 from strata.engine.errors import ResourceError
@@ -37,12 +38,22 @@ def heard(pid, number):
     return not deaf_to >> (number - 1) & 1
 
 
+def left_out():
+    return [getattr(Node, name) for name in local_ray.NEEDLESS] + [getattr(utils, local_ray.DEPENDENCIES)]
+
+
+OWN = left_out()
+
+
 def test_ray_still_has_what_is_left_out():
-    assert set(local_ray.WHOLE) == set(local_ray.NEEDLESS)
+    assert tuple(local_ray.WHOLE) == local_ray.NEEDLESS
+    assert isinstance(utils.get_dashboard_dependency_error(), ImportError | None)
 
 
 @pytest.mark.slow
-def test_a_local_ray_has_no_dashboard_no_autoscaler_and_no_log_monitor_and_trains_all_the_same():
+def test_a_local_ray_has_no_dashboard_no_autoscaler_and_no_log_monitor_and_trains_all_the_same(monkeypatch):
+    looked = []
+    monkeypatch.setattr(utils, local_ray.DEPENDENCIES, lambda: looked.append("the dashboard's packages"))
     own = [heard(os.getpid(), number) for number in local_ray.FOR_THE_DRIVER]
     local_ray.start(1, 0)
     try:
@@ -58,7 +69,10 @@ def test_a_local_ray_has_no_dashboard_no_autoscaler_and_no_log_monitor_and_train
     assert "raylet" in running
     for name in ("monitor.py", "log_monitor.py", "dashboard.py"):
         assert name not in running
-    assert {name: getattr(Node, name) for name in local_ray.NEEDLESS} == local_ray.WHOLE
+    assert "--minimal" in running  # the dashboard's agent
+    assert not looked
+    monkeypatch.undo()
+    assert left_out() == OWN
 
 
 def test_an_error_leaves_ray_as_it_was(monkeypatch):
@@ -68,7 +82,7 @@ def test_an_error_leaves_ray_as_it_was(monkeypatch):
     monkeypatch.setattr(ray, "init", refuses)
     with pytest.raises(ValueError, match="no such resource"):
         local_ray.start(1, 0)
-    assert {name: getattr(Node, name) for name in local_ray.NEEDLESS} == local_ray.WHOLE
+    assert left_out() == OWN
 
 
 @pytest.mark.slow

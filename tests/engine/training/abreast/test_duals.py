@@ -17,8 +17,7 @@ from strata.engine.models.base import init_params
 from strata.engine.models.spec import ModelSpec
 from strata.engine.training import batched
 from strata.engine.training.abreast import duals, threads
-from strata.engine.training.abreast.coefficients import Own
-from strata.engine.training.abreast.duals import Duals, linear
+from strata.engine.training.abreast.duals import Duals, filled, linear
 from strata.engine.training.batched import Batched
 from strata.engine.training.sequential import Sequential
 from strata.engine.training.trainer import Asked, Broken
@@ -161,10 +160,9 @@ def test_a_client_that_is_pulled_home_does_not_care_whether_another_is():
 
 
 def test_threads_never_change_a_bit(monkeypatch):
-    asked = ask(sizes=[40, 41, 50, 47, 60, 33, 64, 39, 58])
+    asked = ask(sizes=[57, 58, 64, 61, 60, 59, 64, 62, 63])
     expected = [fingerprint(one) for one in answers(Batched(DATA, dual=True), asked)[0]]
     monkeypatch.setattr(threads, "WORTH_FLOPS", 1)
-    monkeypatch.setattr(duals, "WORTH_INPUTS", 1)
     torch.set_num_threads(3)
     cut = []
     found = threads.Threads.blocks
@@ -231,10 +229,11 @@ def test_steps_that_run_away_are_named():
     assert all(isinstance(one, Broken) and "after step" in str(one.error) for one in made)
 
 
-def test_samples_that_lie_among_others_take_no_memory_of_their_own():
-    x, y, products = torch.zeros(8, 10), torch.zeros(4, dtype=torch.int64), torch.zeros(4, 4)
-    assert Own(x[:3], y, products).nbytes == 4 * 8 + 16 * 4
-    assert Own(x[:3].clone(), y, products).nbytes == 4 * 8 + 16 * 4 + 30 * 4
+@pytest.mark.parametrize(
+    ("n", "most", "samples"), [(1, 144, 1), (3, 144, 3), (9, 144, 10), (50, 784, 56), (57, 784, 64), (140, 144, 144)]
+)
+def test_a_client_is_filled_up_by_a_quarter_at_most(n, most, samples):
+    assert filled(n, most) == samples
 
 
 class Bent(nn.Module):
