@@ -1,6 +1,6 @@
 """The modules in which one process trains the models of all its clients, one of each architecture."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -19,9 +19,11 @@ MODULES_KEPT = 64
 class Modules:
     """Modules by architecture, each built once and filled with a client's parameters when it is that client's turn."""
 
-    def __init__(self, device: torch.device) -> None:
-        """``device``: where they live."""
-        self.device = device
+    def __init__(
+        self, device: torch.device, prepared: Callable[[nn.Module], nn.Module] = lambda module: module
+    ) -> None:
+        """``device``: where they live; ``prepared``: makes of each that is built what is used."""
+        self.device, self._prepared = device, prepared
         self._kept: LRUCache[Buildable, tuple[nn.Module, Params]] = LRUCache(MODULES_KEPT)
 
     def __len__(self) -> int:
@@ -53,7 +55,7 @@ class Modules:
         """The module, and the counters it is built with."""
         if model not in self._kept:
             with torch_scope(0):  # what is drawn is overwritten; the global generator must not move
-                module = model.build().to(self.device)
+                module = self._prepared(model.build().to(self.device))
             counters = {name: b.clone() for name, b in module.named_buffers() if not b.is_floating_point()}
             self._kept[model] = module, counters
         return self._kept[model]

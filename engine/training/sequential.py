@@ -41,6 +41,7 @@ from strata.engine.training.batches import AHEAD, GATHER_SAMPLES, GRADIENT_ROWS,
 from strata.engine.training.descent import Corrections, Descent, Foreign, LookAhead, Pulls
 from strata.engine.training.flops import COUNTS, select_trainable, set_modes
 from strata.engine.training.modules import Modules, averaging, slots
+from strata.engine.training.replay.pooling import quickened
 from strata.engine.training.trainer import Asked, Broken, are_finite, differentiated, out_of_memory, trained
 
 ONE_VALUE = "Expected more than 1 value per channel"
@@ -59,7 +60,7 @@ class Sequential:
         self._rows = Rows(dataset, self._device)
         self._evaluation_batch, self._classes = evaluation_batch, dataset.classes
         self._one_class = dataset.one_class
-        self._modules, self._flops = Modules(self._device), COUNTS
+        self._modules, self._flops = Modules(self._device, quickened), COUNTS
 
     def answer(self, asked: Sequence[Asked]) -> list[Answer | Broken]:
         """Answer one request after the other; one that breaks does not keep the others from being answered."""

@@ -16,6 +16,7 @@ from torch.fx import Graph, GraphModule, Node
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
+from strata.engine.training.replay.pooling import with_pooling
 from strata.engine.training.replay.products import with_products
 
 Operation = Callable[..., Sequence[Tensor]]
@@ -118,6 +119,8 @@ class _Tape(TorchDispatchMode):
             self._fold()
         if any(isinstance(tensor, Tensor) and tensor.is_cuda for tensor in made):
             with_products(self._graph)
+        else:
+            with_pooling(self._graph)
         replay: Operation = GraphModule(self._held, self._graph).forward
         return replay
 
