@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -70,7 +71,7 @@ def shares(messages: Sequence[object], weights: Sequence[int]) -> Sequence[objec
     their server will refuse by its sender's name.
     """
     part = part_of(messages, weights) if len(messages) > 1 else None
-    if part is None or not part.limbs[0].values.sum().isfinite():
+    if part is None or not np.isfinite(part.limbs[0].values.sum()):
         return messages
     return [Share(part), *[Share()] * (len(messages) - 1)]
 

@@ -5,6 +5,7 @@ import random
 import struct
 from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 
@@ -73,6 +74,44 @@ def test_sums_are_exact_in_any_order_and_grouping(seed, monkeypatch):
         assert summed.rounded().tolist() == [float(value) for value in exact]
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_what_is_taken_in_is_not_written_to(first):
+    sums = [ExactSum(), ExactSum()]
+    large, small = 2.0**70, 2.0**-70
+    sums[0].add([[torch.tensor([1.0, large, 2.0])], [torch.tensor([2.0, small, 3.0])]], [1, 1])
+    sums[1].add([[torch.tensor([large, 5.0, 1.0])], [torch.tensor([1.0, 5.0, small])]], [1, 1])
+    limbs = [summed.limbs() for summed in sums]
+    assert [len(own) for own in limbs] == [2, 2]
+    arrays = [array for own in limbs for limb in own for array in (limb.values, limb.columns) if array is not None]
+    before = [array.copy() for array in arrays]
+    total = ExactSum()
+    for own in (limbs[first], limbs[1 - first]):
+        for limb in own:
+            total.take([limb])
+            held = total._whole[0].numpy()
+            # Until something is added it is read where it lies; there nothing may be written, which ends a process.
+            is_first = limb is limbs[first][0]
+            assert [np.shares_memory(held, array) for array in arrays] == [
+                is_first and a is limb.values for a in arrays
+            ]
+    assert all(np.array_equal(array, was) for array, was in zip(arrays, before, strict=True))
+    assert total.rounded().tolist() == [large + 4.0, large + 10.0, 6.0 + small]
+
+
+@pytest.mark.parametrize("size", [3, params.IN_CACHE + 5])
+def test_a_sum_of_two_is_told_from_one_that_loses_something(size):
+    one, other = torch.zeros(size, dtype=torch.float64), torch.ones(size, dtype=torch.float64)
+    total, lost = params._sum(one, other)
+    assert not len(lost)
+    assert torch.equal(total, other)
+    for large, small in ((one, other), (other, one)):  # lost by either
+        large[-1], small[-1] = 1e30, 1e-30
+        total, lost = params._sum(one, other)
+        assert total[-1] == 1e30
+        assert lost[-1] == 1e-30
+        assert not lost[:-1].any()
+
+
 def test_what_is_not_finite_stays_so_in_any_order():
     inf, nan = math.inf, math.nan
     models = [[torch.tensor(row)] for row in ([inf, nan, inf, 1.0], [1.0, 1.0, -inf, 1e-30], [2.0, -inf, 3.0, 1e30])]
@@ -111,6 +150,17 @@ def test_the_order_of_whole_weights_does_not_matter():
     assert {uniform_mean([trees[i] for i in order])["w"].item() for order in ((0, 1, 2), (0, 2, 1), (1, 0, 2))} == {
         torch.tensor(1 / 3).item()
     }
+
+
+@pytest.mark.parametrize("weight", [1.0, 7.0, 0.3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64])
+def test_the_mean_of_one_model_is_that_model_in_memory_of_its_own(dtype, weight):
+    model = {"w": torch.tensor([0.1, -3.7, 1e-7, torch.inf], dtype=dtype)}
+    mean = weighted_mean([model], [weight])
+    assert torch.equal(mean["w"], model["w"])
+    assert mean["w"].dtype == dtype
+    mean["w"].zero_()
+    assert model["w"][0] != 0
 
 
 def test_a_mean_may_be_averaged_again():

@@ -119,6 +119,14 @@ def test_a_pull_home_and_one_elsewhere(descents):
     assert descents
 
 
+def test_clients_with_fewer_steps_beside_those_with_more(descents):
+    asked = ask(sizes=[64, 58, 61], **PLAIN["two pulls"])
+    made, work = answers(Batched(DATA, dual=True), asked)
+    assert descents == [3]
+    assert [one.steps for one in work] == [21, 18, 21]
+    require_close(made, answers(Sequential(DATA), asked)[0])
+
+
 def test_a_layer_without_a_bias(descents):
     asked = ask(NoBias())
     require_close(answers(Batched(DATA, dual=True), asked)[0], answers(Sequential(DATA), asked)[0])

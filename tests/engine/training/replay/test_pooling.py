@@ -1,16 +1,24 @@
 """Max pooling with channels last: torch's own values, places and gradients to the bit, alone and recorded."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.func import grad, vmap
 
+from strata.engine.data.dataset import Dataset
+from strata.engine.method.length import Length
+from strata.engine.method.requests import Sgd, Train, Work
+from strata.engine.models.base import init_params
 from strata.engine.models.spec import ModelSpec
 from strata.engine.training.modules import Modules
 from strata.engine.training.replay import pooling
 from strata.engine.training.replay.pooling import ATEN, MaxPool1d, MaxPool2d, max_pool, quickened
 from strata.engine.training.replay.tape import record
+from strata.engine.training.sequential import Sequential
+from strata.engine.training.trainer import Asked
 
+CNN = ModelSpec("cnn", (1, 28, 28), 10, (("width", 0.5), ("depth", 2)))
 SHAPES = [(10, 32, 26, 26), (10, 8, 28, 28), (3, 64, 31, 17), (50, 16, 21, 22), (1, 512, 9, 9)]
 HOW = {
     "halves": ([2, 2], [2, 2]),
@@ -141,9 +149,18 @@ def test_a_recorded_step_pools_so_too(layer, monkeypatch):
     assert sum(seen) == 50
 
 
+def test_clients_that_train_one_by_one_pool_so(monkeypatch):
+    seen = []
+    monkeypatch.setattr(pooling, "_turned", lambda *a, own=pooling._turned: seen.append(len(a[0])) or own(*a))
+    rng = np.random.default_rng(0)
+    data = Dataset("made", rng.integers(0, 256, (30, 1, 28, 28), np.uint8), rng.integers(0, 10, 30), 10)
+    request = Train(CNN, init_params(CNN, 0), Sgd(0.1), 10, Length(epochs=1))
+    Sequential(data).answer([Asked(request, np.arange(30), 3, "client 0", Work())])
+    assert seen == [10] * 6  # two poolings in each of three steps
+
+
 def test_only_the_trainers_own_modules_are_changed():
-    spec = ModelSpec("cnn", (1, 28, 28), 10, (("width", 0.5), ("depth", 2)))
-    plain = Modules(torch.device("cpu")).bare(spec)
-    quick = Modules(torch.device("cpu"), quickened).bare(spec)
+    plain = Modules(torch.device("cpu")).bare(CNN)
+    quick = Modules(torch.device("cpu"), quickened).bare(CNN)
     kinds = [{type(part) for part in module.modules()} & {nn.MaxPool2d, MaxPool2d} for module in (plain, quick)]
     assert kinds == [{nn.MaxPool2d}, {MaxPool2d}]
