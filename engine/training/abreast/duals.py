@@ -35,12 +35,15 @@ from strata.engine.params import Params
 from strata.engine.training.abreast.coefficients import Own, Way, at_home, logits_of, params_of, walked
 from strata.engine.training.abreast.descents import Descended, FloatArray, beside, ended, joined
 from strata.engine.training.abreast.threads import Threads
-from strata.engine.training.batches import Fetch, Rows, step_sizes
+from strata.engine.training.batches import GATHERED_BYTES, Fetch, Rows, step_sizes
 from strata.engine.training.lanes import lay, padded
 from strata.engine.training.modules import MODULES_KEPT, Modules
 
 KEPT_BYTES = 256 * 2**20
 """Inner products of clients' samples that are kept, those that were used last, at most."""
+
+AS_FLOPS = 50
+"""What a step takes for each inner product that it sees, in FLOPs of larger products: it gathers them first."""
 
 WORTH_SEEN = 2
 """How often a request sees its client's samples, on average, so that the dual form costs less."""
@@ -111,18 +114,18 @@ class Duals:
             made = params_of(_those(points, block), names, last[block], coefficients[block], x[block])
             return ended(made, losses[:, block])
 
-        each = self._blocks(len(requests), 1, classes * x[0].numel())
+        each = self._blocks(len(requests), 1, 2 * classes * x[0].numel())
         held = [torch.cat(parts) for parts in zip(*self._threads.map(begun, each), strict=True)]
-        steps = self._blocks(len(requests), 4 * width * samples, classes * width * samples)
+        steps = self._blocks(len(requests), 4 * width * samples, AS_FLOPS * width * samples)
         parts = self._threads.map(stepped, steps)
         coefficients, losses = torch.cat([part for part, _ in parts]), beside([losses for _, losses in parts])
         return joined(self._threads.map(done, each))
 
-    def _blocks(self, lanes: int, input_bytes: int, products: int) -> list[slice]:
-        """The blocks in which lanes are computed, of which each sees so many bytes and makes so many products."""
+    def _blocks(self, lanes: int, input_bytes: int, flops: int) -> list[slice]:
+        """The blocks in which lanes are computed, of which each sees so many bytes and takes so many FLOPs."""
         if self._rows.device.type != "cpu":
             return [slice(0, lanes)]
-        return self._threads.blocks(lanes, input_bytes, lambda: 2 * products)
+        return self._threads.blocks(lanes, input_bytes, lambda: flops)
 
     def _owned(self, request: Train, rows: IntArray, samples: int) -> Own:
         """The samples of a client that holds ``rows`` (n,)."""
@@ -142,17 +145,16 @@ class Duals:
     def _stacked(self, owned: Sequence[Own]) -> tuple[Tensor, Tensor, Tensor]:
         """Inputs (N, Q, D), inner products (N, Q, Q) and classes (N, Q) of lanes.
 
-        Those of the last call are kept: the next one's are often the same.
+        Those of the last call are kept unless they are large: the next one's are often the same.
         """
-        if self._last is not None:
-            before, held = self._last
-            if len(before) == len(owned) and all(map(operator.is_, before, owned)):
-                return held
+        if self._last is not None and _are(self._last[0], owned):
+            return self._last[1]
         self._last = None  # or there would be room for two
         products, y = torch.stack([own.products for own in owned]), torch.stack([own.y for own in owned])
         x, _ = self._rows.lying(np.concatenate([own.rows for own in owned]))
-        self._last = owned, (x.reshape(*y.shape, -1), products, y)
-        return self._last[1]
+        held = x.reshape(*y.shape, -1), products, y
+        self._last = (owned, held) if x.nbytes <= GATHERED_BYTES else None
+        return held
 
     def _names(self, request: Train) -> tuple[str, str]:
         layer = self._layer(request.model)
@@ -163,6 +165,11 @@ class Duals:
         if model not in self._layers:
             self._layers[model] = linear(self._modules.bare(model))
         return self._layers[model]
+
+
+def _are(some: Sequence[object], others: Sequence[object]) -> bool:
+    """Whether all are the same objects."""
+    return len(some) == len(others) and all(map(operator.is_, some, others))
 
 
 def _those(points: Sequence[Params], block: slice) -> list[Params]:
