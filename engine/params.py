@@ -1,7 +1,6 @@
 """Parameters of models, by name: means of several, which are exact sums rounded once, and one long vector."""
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from strata.engine.tree import only_read
 
 Params = dict[str, Tensor]
 """Parameters and floating-point buffers of one model, by name."""
@@ -67,7 +68,7 @@ class ExactSum:
         """Add another sum, as its :meth:`limbs`."""
         for limb in limbs:
             self._borrowed |= not self._whole
-            self._add(_read(limb.values), None if limb.columns is None else _read(limb.columns))
+            self._add(only_read(limb.values), None if limb.columns is None else only_read(limb.columns))
 
     def limbs(self) -> tuple[Limb, ...]:
         """What the sum is held in, of all but the first only what is not 0."""
@@ -109,13 +110,6 @@ class ExactSum:
 
 def _array(values: Tensor) -> NDArray[Any]:
     return values.cpu().numpy()
-
-
-def _read(array: NDArray[Any]) -> Tensor:
-    """A tensor on the memory of an array that is only read."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
-        return torch.from_numpy(array)
 
 
 def _sum(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:

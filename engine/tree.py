@@ -7,6 +7,7 @@ in one fixed order, so bytes, hashes and files do not depend on how a tree was b
 import dataclasses
 import hashlib
 import operator
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -192,6 +193,13 @@ class OnWire:
         """The tensor again, on the array's memory where that may be written to, else on a copy."""
         # What comes out of Ray's object store is a read-only view; torch would let a method write to it, and crash.
         return torch.from_numpy(self.array if self.array.flags.writeable else self.array.copy())
+
+
+def only_read(array: NDArray[Any]) -> Tensor:
+    """A tensor on the memory of an array, for code that never writes to it: out of Ray's store that would crash."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
+        return torch.from_numpy(array)
 
 
 def to_wire(message: object) -> object:

@@ -1,6 +1,5 @@
 """A client's samples, in batches: which rows make up each step, and how they are fetched."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -15,6 +14,7 @@ from strata.engine.data.mapped import Mapped
 from strata.engine.method.length import Length
 from strata.engine.method.requests import Recalibrate, Train
 from strata.engine.seeding import generator, generators
+from strata.engine.tree import only_read
 
 GATHER_SAMPLES = 4096  # rows fetched at once: large enough to cost little per step, small enough to stay in cache
 
@@ -93,11 +93,7 @@ class Rows:
 
     def __init__(self, dataset: Dataset, device: torch.device) -> None:
         """Share the data set's memory on the CPU; copy it once on another device."""
-        with warnings.catch_warnings():
-            # In an actor the arrays are read-only views of the object store. Nothing here ever writes to them.
-            warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
-            self._x = torch.from_numpy(dataset.x).to(device)
-            self._y = torch.from_numpy(dataset.y).to(device)
+        self._x, self._y = only_read(dataset.x).to(device), only_read(dataset.y).to(device)
         self._mapped = [array for array in (dataset.x, dataset.y) if isinstance(array, Mapped)]
         self._range = dataset.value_range or ((0.0, 255.0) if dataset.x.dtype == np.uint8 else None)
         self._shift, self._scale, self._tokens = dataset.shift, dataset.scale, dataset.vocabulary > 0

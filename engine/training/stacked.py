@@ -60,15 +60,15 @@ def gradients(model: nn.Module, loss: Loss, names: Names) -> Operation:
         held = _prefixed((*names.moving, *names.still), tensors[:first_constant])
         constants = dict(zip(names.constants, tensors[first_constant:], strict=True))
         batch = Weighed(x, y, constants, weights)
-        values: Tensor = functional_call(scored, held, (batch,))
+        with Entropy(y):
+            values: Tensor = functional_call(scored, held, (batch,))
         return batch.mean(values), values
 
     def operation(x: Tensor, y: Tensor, weights: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         with torch.enable_grad():
             moving = [tensor.detach().requires_grad_() for tensor in tensors[:first_still]]
             # A model that draws is refused here: who drew what would depend on who is beside.
-            with Entropy():
-                means, values = vmap(lane)(x, y, weights, *moving, *tensors[first_still:])
+            means, values = vmap(lane)(x, y, weights, *moving, *tensors[first_still:])
             # Lanes do not touch each other, so the gradient of the sum is the gradient of each.
             found = torch.autograd.grad(means.sum(), moving)
         return (*found, values.detach())

@@ -2,13 +2,23 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.func import vmap
 
+from strata.engine.data.dataset import Dataset
+from strata.engine.method.length import Length
+from strata.engine.method.requests import Sgd, Train, Work
+from strata.engine.models.base import init_params
+from strata.engine.models.spec import ModelSpec
+from strata.engine.training.batched import Batched
 from strata.engine.training.replay.entropy import Entropy
+from strata.engine.training.sequential import Sequential
+from strata.engine.training.trainer import Asked
 from tests.helpers.small import small_overrides
 
 SHAPES = [(10, 10), (32, 10), (7, 3), (124, 10), (1, 2)]
@@ -34,8 +44,11 @@ def test_losses_and_gradients_are_those_of_torch_to_the_bit(shape, smoothing):
         return F.cross_entropy(z, y, reduction="none", label_smoothing=smoothing)
 
     def together(z, y):
-        with Entropy():
-            return vmap(loss)(z, y)
+        def lane(z, y):
+            with Entropy(y):
+                return loss(z, y)
+
+        return vmap(lane)(z, y)
 
     z, y, weights = drawn(*shape)
     made = losses_and_gradients(together, z, y, weights)
@@ -57,16 +70,37 @@ OTHERWISE = {
 def test_what_asks_for_more_is_left_to_torch(asked):
     z, y, _ = drawn(8, 3)
     asked = {"reduction": "none", **asked}
-    with Entropy():
-        made = F.cross_entropy(z[0], y[0], **asked)
-    assert torch.equal(made, F.cross_entropy(z[0], y[0], **asked))
+    classes = y[0]
+    with Entropy(classes):
+        made = F.cross_entropy(z[0], classes, **asked)
+    assert torch.equal(made, F.cross_entropy(z[0], classes, **asked))
 
 
 def test_shares_of_classes_are_left_to_torch():
     z, _, _ = drawn(8, 3)
-    with Entropy():
-        made = F.cross_entropy(z[0], z[1].softmax(1), reduction="none")
-    assert torch.equal(made, F.cross_entropy(z[0], z[1].softmax(1), reduction="none"))
+    shares = z[1].softmax(1)
+    with Entropy(torch.zeros(8, dtype=torch.int64)):
+        made = F.cross_entropy(z[0], shares, reduction="none")
+    assert torch.equal(made, F.cross_entropy(z[0], shares, reduction="none"))
+
+
+def of_some_classes(model, batch):
+    """A loss of one's own, of which torch leaves out what belongs to class 3."""
+    return F.cross_entropy(model(batch.x), torch.where(batch.y == 3, -100, batch.y), reduction="none")
+
+
+def test_what_a_loss_makes_of_the_classes_is_left_to_torch():
+    rng = np.random.default_rng(0)
+    data = Dataset("made", rng.integers(0, 256, (60, 1, 6, 6), np.uint8), rng.integers(0, 10, 60), 10)
+    model = ModelSpec("mclr", (1, 6, 6), 10)
+    request = Train(model, init_params(model, 0), Sgd(0.1), 10, Length(epochs=1), loss=of_some_classes)
+    asked = [Asked(request, np.arange(20) + 20 * client, client, f"client {client}", Work()) for client in range(3)]
+    made = Batched(data).answer(asked)
+    assert not any(one.work.singly for one in asked)
+    alone = Sequential(data).answer([replace(one, work=Work()) for one in asked])
+    for one, other in zip(made, alone, strict=True):
+        assert one.loss == pytest.approx(other.loss)
+        torch.testing.assert_close(one.params, other.params, rtol=1e-6, atol=1e-7)
 
 
 def test_clients_that_train_together_do_not_bring_sympy(tmp_path):
