@@ -3,11 +3,18 @@
 from collections.abc import Callable, Iterable
 from operator import attrgetter
 
+from ray._private.worker import WORKER_MODE, global_worker
+from ray.util import serialization_addons
+
 from strata.engine.errors import ClusterError, StrataError
 from strata.engine.lazy import importing
 
 with importing():  # torch, in the process of an actor, which imports this first
     from strata.engine.tree import OnWire, from_wire, replaced, to_wire
+
+if global_worker.mode == WORKER_MODE:
+    # Ray would load pyarrow and pydantic's first version to send their objects, of which an actor sends none: 14 MB.
+    serialization_addons.apply = lambda context: None
 
 
 class Slot:

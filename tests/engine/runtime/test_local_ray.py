@@ -2,15 +2,17 @@
 
 import gc
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
 import ray
-from ray._private import utils
+from ray._private import services, utils
 from ray._private.node import Node
 
 from strata.engine.errors import ResourceError
@@ -18,6 +20,8 @@ from strata.engine.federation import Federation
 from strata.engine.runtime import local_ray
 from tests.bench.processes import family
 from tests.helpers.small import small
+
+AGENT = shutil.which("cat") or ""  # what stands for the dashboard's
 
 
 def commands():
@@ -39,7 +43,8 @@ def heard(pid, number):
 
 
 def left_out():
-    return [getattr(Node, name) for name in local_ray.NEEDLESS] + [getattr(utils, local_ray.DEPENDENCIES)]
+    asked = [getattr(utils, local_ray.DEPENDENCIES), services.start_ray_process]
+    return [getattr(Node, name) for name in local_ray.NEEDLESS] + asked
 
 
 OWN = left_out()
@@ -67,12 +72,44 @@ def test_a_local_ray_has_no_dashboard_no_autoscaler_and_no_log_monitor_and_train
     finally:
         ray.shutdown()
     assert "raylet" in running
-    for name in ("monitor.py", "log_monitor.py", "dashboard.py"):
+    for name in ("monitor.py", "log_monitor.py", "dashboard.py", "DashboardAgent"):
         assert name not in running
-    assert "--minimal" in running  # the dashboard's agent
+    assert AGENT in running
+    assert "RuntimeEnvAgent" in running
     assert not looked
     monkeypatch.undo()
     assert left_out() == OWN
+
+
+@pytest.mark.slow
+def test_where_the_dashboards_agent_cannot_be_left_out_it_does_without_the_dashboards_packages(monkeypatch):
+    monkeypatch.setenv(local_ray.PIPED, "false")
+    local_ray.start(1, 0)
+    try:
+        running = commands()
+        assert ray.get(ray.remote(lambda: 7).remote()) == 7
+    finally:
+        ray.shutdown()
+    assert AGENT not in running
+    assert "DashboardAgent" in running or "--minimal" in running
+
+
+@pytest.mark.slow
+def test_what_stands_for_the_dashboards_agent_ends_when_the_raylet_is_killed():
+    local_ray.start(1, 0)
+    try:
+        raylet = ray._private.worker._global_node.all_processes["raylet"][0].process.pid
+        agents = Path(f"/proc/{raylet}/task/{raylet}/children").read_text().split()
+        stand_in = [Path(f"/proc/{pid}") for pid in agents if AGENT in Path(f"/proc/{pid}/cmdline").read_text()]
+        os.kill(raylet, signal.SIGKILL)
+        deadline = time.monotonic() + 20
+        while any(process.exists() for process in stand_in) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    finally:
+        local_ray.abandon()
+        ray.shutdown()
+    assert len(stand_in) == 1
+    assert not stand_in[0].exists()
 
 
 def test_an_error_leaves_ray_as_it_was(monkeypatch):

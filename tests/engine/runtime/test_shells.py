@@ -1,8 +1,14 @@
 """The shell that holds a tier in an actor's process."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
+import ray
+from ray.util import serialization_addons
 
 from strata.engine.errors import ClusterError, ResourceError
+from strata.engine.runtime import local_ray
 from strata.engine.runtime.shells import Shell
 
 
@@ -36,3 +42,20 @@ def test_a_shell_that_begins_again_refuses_calls_of_before():
         shell.begin_again(2, refuse, "no room")
     with pytest.raises(ResourceError, match="no room"):
         shell.ask(2, "count", (5,))
+
+
+def loaded(*names):
+    """Makes a shell that tells which of these modules its process has loaded."""
+    return SimpleNamespace(told=lambda: [name for name in names if name in sys.modules])
+
+
+@pytest.mark.slow
+def test_an_actor_loads_nothing_to_send_what_it_never_sends():
+    seen = ("torch", "pyarrow", "pydantic.v1", "starlette")
+    local_ray.start(1, 0)
+    try:
+        shell = ray.remote(Shell).remote(0, loaded, *seen)
+        assert ray.get(shell.ask.remote(0, "told", ())) == ["torch"]
+    finally:
+        ray.shutdown()
+    assert serialization_addons.apply.__module__ == "ray.util.serialization_addons"  # in no process but an actor's
