@@ -84,6 +84,7 @@ class Federation:
         self.rounds: Rounds = self.runtime.rounds
         self.started: Seconds = {"loading data": data_s, **self.runtime.started}
         self._before = Stopwatch()  # invitations and probes, which belong to the round to come
+        self._ahead_s: float | None = None  # when the next round began that is under way already, by the wall clock
 
     @classmethod
     def from_config(
@@ -129,13 +130,26 @@ class Federation:
         with self._before:
             return self.rounds.probe(clients)
 
-    def run_round(self, decisions: Decisions | None = None) -> RoundRecord:
+    @property
+    def is_under_way(self) -> bool:
+        """Whether the next round goes on already."""
+        return self._ahead_s is not None
+
+    def run_round(self, decisions: Decisions | None = None, ahead: bool = False) -> RoundRecord:
         """One global round, evaluated if its turn has come; without decisions the method's defaults hold.
+
+        Args:
+            decisions: for this round.
+            ahead: the next one follows whatever comes of this, by the method's defaults, and nothing is asked before it
+                is run: where the tiers are actors they go on with it at once (:attr:`is_under_way`), while this one is
+                scored and whatever the caller makes of it.
 
         Raises:
             StrataError: what broke it, e.g. a loss that is not finite, or an actor that died.
         """
-        began = perf_counter()
+        under_way_s, self._ahead_s = self._ahead_s, None
+        began = perf_counter() if under_way_s is None else under_way_s
+        ahead = ahead and self._goes_ahead(decisions, under_way_s is not None)
         outcome = self.rounds.run_round(decisions)
         ended = perf_counter()
         due = self._is_due(outcome)
@@ -143,21 +157,40 @@ class Federation:
         if self.round > self._told:  # else it is made again, after something was lost
             self._told = self.round
             self._tell_singly(outcome.singly)
-        scores = score_all(self.rounds.evaluate(), self._scoring) if due else {}
-        scored = perf_counter()
+        found = self.rounds.evaluate() if due else {}
+        answered = perf_counter()
+        self._ahead_s = answered if ahead else None
+        scores = score_all(found, self._scoring) if due else {}
+        scored = answered if ahead else perf_counter()  # what is done beside the next round takes no time of its own
         if due and self.world.privacy is not None:
             outcome = replace(outcome, metrics={**outcome.metrics, **self.world.privacy.metrics(self.round)})
         made = record(self.round, self.virtual_s, outcome, scores, scored - began)
         self._digest = chain(self._digest, made)
         parts = outcome.spent.split(self._before.take() + ended - began)
-        return replace(made, seconds={**parts, EVALUATION: scored - ended, TRACKING: perf_counter() - scored})
+        beyond_s = 0.0 if ahead else perf_counter() - scored
+        return replace(made, seconds={**parts, EVALUATION: scored - ended, TRACKING: beyond_s})
+
+    def _goes_ahead(self, decisions: Decisions | None, is_under_way: bool) -> bool:
+        """Hand over this round, its evaluation and the next one, before any of them is awaited; False: it cannot be."""
+        hand_over = self.runtime.hand_over
+        if hand_over is None or self.config.evaluation.every_s or self.config.stop.virtual_s:
+            return False  # by the virtual clock it is not known yet what is evaluated
+        if not is_under_way:
+            hand_over("run_round", decisions)
+        if self._is_due_by_number(self.round + 1):
+            hand_over("evaluate")
+        hand_over("run_round")
+        return True
 
     def _is_due(self, outcome: Outcome) -> bool:
         """Whether models are evaluated after a round that has just been made."""
-        plan, round = self.config.evaluation, outcome.round
-        last = round == self.config.rounds or self.config.stop.is_over(outcome.virtual_s)
-        by_round = last or bool(plan.every and round % plan.every == 0)
-        return by_round or is_due(plan.every_s, self.virtual_s, outcome.virtual_s)
+        last = self.config.stop.is_over(outcome.virtual_s)
+        by_clock = is_due(self.config.evaluation.every_s, self.virtual_s, outcome.virtual_s)
+        return last or by_clock or self._is_due_by_number(outcome.round)
+
+    def _is_due_by_number(self, round: int) -> bool:
+        every = self.config.evaluation.every
+        return round == self.config.rounds or bool(every and round % every == 0)
 
     def _tell_singly(self, singly: Mapping[str, int]) -> None:
         """Count requests that were answered one by one, and say why when a reason is new."""
@@ -252,6 +285,7 @@ class Federation:
             before.close()
         self.rounds = self.runtime.rounds
         self._checkpoints = Series(state_types(self.world.algorithm))
+        self._ahead_s = None
         self._before.take()
         self.round, self.virtual_s, self._digest = 0, 0.0, ""
 

@@ -79,7 +79,9 @@ class Spent:
     own_s: float = 0.0
 
     def split(self, wall_s: float) -> dict[str, float]:
-        """The parts of what the calls took as seen from the driver; they add up to ``wall_s``.
+        """The parts of what the calls took as seen from the driver; they add up to ``wall_s``, if that is enough.
+
+        A round that went ahead may have begun a little before the driver's clock for it.
 
         Training is that of the busiest process, which the others are waited for beside. Team servers' work counts where
         it is not hidden behind it, that of the busiest again. The rest is hand-over: serialising, the object store,
@@ -88,7 +90,7 @@ class Spent:
         training = min(max(self.trained.values(), default=0.0), self.waited_s)
         between = min(max(self.served.values(), default=0.0), self.waited_s - training)
         server = between + self.own_s
-        return {TRAINING: training, SERVER: server, HANDOVER: wall_s - training - server}
+        return {TRAINING: training, SERVER: server, HANDOVER: max(0.0, wall_s - training - server)}
 
 
 def together(parts: Iterable[Spent]) -> Spent:

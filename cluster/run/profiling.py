@@ -24,11 +24,11 @@ class RoundProfile:
     parts: Seconds
 
 
-def profiled(record: RoundRecord, wall_s: float) -> RoundProfile:
-    """The profile of a round that took ``wall_s``; what its record does not account for is tracking."""
+def profiled(record: RoundRecord, tracked_s: float) -> RoundProfile:
+    """The profile of a round, given the wall seconds that tracking took beyond those of its record."""
     parts = {AGENTS: 0.0, **record.seconds}
-    parts[TRACKING] += wall_s - sum(record.seconds.values())
-    return RoundProfile(record.round, wall_s, {part: parts[part] for part in PARTS})
+    parts[TRACKING] += tracked_s
+    return RoundProfile(record.round, sum(parts.values()), {part: parts[part] for part in PARTS})
 
 
 @dataclass
@@ -45,9 +45,12 @@ class Profile:
     rounds: list[RoundProfile] = field(default_factory=list)
     survived: Sequence[Survived] = ()
 
-    def add(self, record: RoundRecord, wall_s: float) -> None:
-        """Take one more round, which took ``wall_s`` from its beginning until its checkpoint was written."""
-        self.rounds.append(profiled(record, wall_s))
+    def add(self, record: RoundRecord, tracked_s: float) -> None:
+        """Take one more round, and the wall seconds from its record until its checkpoint was written.
+
+        They are 0 where the next round goes on meanwhile.
+        """
+        self.rounds.append(profiled(record, tracked_s))
 
     @property
     def wall_s(self) -> float:

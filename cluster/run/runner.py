@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from strata.cluster.places import fresh_folder, tidied
+from strata.cluster.run.between import is_followed, is_saved
 from strata.cluster.run.profiling import Profile
 from strata.cluster.run.recall import remember
 from strata.cluster.run.recovery import INTERRUPTED, LOST, Recovery
@@ -24,7 +25,6 @@ from strata.cluster.sinks.installed import guarded
 from strata.cluster.sinks.jsonl import CONFIG, METRICS, JsonlSink, read_metrics, record_from_plain
 from strata.cluster.sinks.sink import CHECKPOINTS, LEARNT, GuardedSink, Plain, RunInfo, Sink
 from strata.cluster.sinks.weights_and_biases import WandbSink
-from strata.engine.clock.delays import is_due
 from strata.engine.config.given import NOTHING, Given
 from strata.engine.config.load import to_dict, to_yaml
 from strata.engine.config.schema import RunConfig, for_seed
@@ -257,14 +257,16 @@ def _rounds(
     config = session.config
     # A run that lost something while its last checkpoint was written makes the rounds since the one before again.
     while session.round < config.rounds and not (summary.stopped and session.round >= summary.rounds):
-        began, before_s = time.perf_counter(), session.federation.virtual_s
+        before_s = session.federation.virtual_s
         try:
-            record = session.run_round()
+            ahead = not interrupted() and is_followed(config, session.round + 1, summary.stopping, spent)
+            record = session.run_round(ahead)
+            made = time.perf_counter()
             again = record.round <= summary.rounds
             take(record)
-            stop = interrupted()
+            stop = interrupted() and not session.federation.is_under_way
             last = record.round == (summary.rounds if summary.stopped else config.rounds)
-            if stop or _is_saved(config, record, before_s, last):
+            if stop or is_saved(config, record, before_s, last):
                 _save(session, summary.run_dir, display, final=stop or last)
         except LOST as error:
             if not interrupted():  # what stops a job may have ended all of its processes
@@ -274,19 +276,10 @@ def _rounds(
                 return
             continue
         if not again:
-            spent.add(record, time.perf_counter() - began)
+            spent.add(record, 0.0 if session.federation.is_under_way else time.perf_counter() - made)
         if stop and not last:
             summary.exit_code = INTERRUPTED
             return
-
-
-def _is_saved(config: RunConfig, record: RoundRecord, before_s: float, last: bool) -> bool:
-    """Whether a checkpoint is due after a round, given the virtual clock before it, and whether it is the last."""
-    plan = config.checkpoint
-    if last:
-        return bool(plan.every or plan.every_s)
-    by_round = bool(plan.every) and record.round % plan.every == 0
-    return by_round or is_due(plan.every_s, before_s, record.virtual_s)
 
 
 def _save(session: Session, run_dir: Path, display: Display, final: bool) -> None:

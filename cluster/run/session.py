@@ -78,10 +78,13 @@ class Session:
         """How many rounds of the run are done."""
         return self.federation.round
 
-    def run_round(self) -> RoundRecord:
-        """Run the next round, with the decisions of the agents if there are any; returns its record."""
+    def run_round(self, ahead: bool = False) -> RoundRecord:
+        """Run the next round, with the decisions of the agents if there are any; returns its record.
+
+        ``ahead``: see :meth:`~strata.engine.federation.Federation.run_round`; agents decide after each round.
+        """
         if self._driver is None:
-            return self.federation.run_round()
+            return self.federation.run_round(ahead=ahead)
         began = perf_counter()
         result = self._driver.run_round()
         record: RoundRecord = self._turns.rounds.record  # type: ignore[union-attr]

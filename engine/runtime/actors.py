@@ -77,7 +77,9 @@ class Actors:
             self._end(*chain(*self._spare.values()))
             self.close()
             raise
-        self.rounds: Rounds = cast(Rounds, Remote(top, "global server"))
+        remote = Remote(top, "global server")
+        self.rounds: Rounds = cast(Rounds, remote)
+        self.hand_over: Callable[..., None] | None = remote.hand_over
 
     def _start_all(self, world: World, seats: Sequence[Seat], device: str) -> Actor:
         ref = ray.put(world)

@@ -1,6 +1,8 @@
 """Asking actors: how a call travels to one and its answer back, and what is raised when one cannot be reached."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
 import ray
@@ -8,7 +10,7 @@ from ray import ObjectRef
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
-from strata.engine.errors import ActorDiedError, ClusterError
+from strata.engine.errors import ActorDiedError, ClusterError, StrataError
 from strata.engine.rounds.pools import Failure
 from strata.engine.runtime.shells import Shell
 from strata.engine.tree import count_bytes, from_wire, to_wire
@@ -36,9 +38,31 @@ class Remote:
     def __init__(self, actor: Actor, where: str) -> None:
         """``actor`` is the shell that holds it; ``where`` names it in errors."""
         self._actor, self._where = actor, where
+        self._ahead = deque[tuple[str, Ref]]()
+
+    def hand_over(self, verb: str, *arguments: object) -> None:
+        """Hand a call over now; whoever calls the method later waits for this one. Nothing else may be asked before.
+
+        Several are answered in their order; one that raises keeps those behind it from being made.
+        """
+        kind: Any = self._actor.process.ask_behind if self._ahead else self._actor.process.ask
+        self._ahead.append((verb, kind.remote(self._actor.term, verb, to_wire(arguments))))
 
     def __getattr__(self, verb: str) -> Callable[..., object]:
-        return lambda *arguments: answer(ask(self._actor, verb, to_wire(arguments)), self._where)
+        return partial(self._call, verb)
+
+    def _call(self, verb: str, *arguments: object) -> object:
+        if not self._ahead:
+            return answer(ask(self._actor, verb, to_wire(arguments)), self._where)
+        if self._ahead[0][0] != verb:
+            raise StrataError(
+                f"{self._where}: {verb} was asked for while {self._ahead[0][0]} is under way. Run the next round first."
+            )
+        try:
+            return answer(self._ahead.popleft()[1], self._where)
+        except BaseException:
+            self._ahead.clear()
+            raise
 
 
 def ask(actor: Actor, verb: str, arguments: object, *shared: object) -> Ref:

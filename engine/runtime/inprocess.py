@@ -1,5 +1,6 @@
 """All tiers in the process that asks for them, without Ray."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from strata.engine.rounds.clients import ClientHost
@@ -14,11 +15,14 @@ class Runtime(Protocol):
 
     Attributes:
         rounds: the federation's verbs (invite, run a round, evaluate, …), wherever its global server is.
+        hand_over: hands a verb and its arguments over before it is called, and awaited, on ``rounds``; None where
+            nothing is done meanwhile.
         started: wall seconds of the start, by what was started.
         head: address of the head of the cluster, without which no round can be made; empty where there is none.
     """
 
     rounds: Rounds
+    hand_over: Callable[..., None] | None
     started: Seconds
     head: str
 
@@ -38,6 +42,7 @@ class InProcess:
     def __init__(self, world: World, device: str) -> None:
         """Make the tiers of ``world``; ``device`` is torch's name of where the clients train, e.g. ``cpu``."""
         self.started: Seconds = {}
+        self.hand_over: Callable[..., None] | None = None
         self.head = ""
         clients = ClientHost(world, device)
         teams = world.data.teams

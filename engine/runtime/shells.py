@@ -43,6 +43,7 @@ class Shell:
         self._term = term
         self._held: object = None
         self._refused: StrataError | None = None
+        self._broke = False
         self._make(make, arguments)
 
     def _make(self, make: Callable[..., object], arguments: Iterable[object]) -> None:
@@ -75,6 +76,7 @@ class Shell:
             StrataError: what the start was refused for.
             ClusterError: for a call of an earlier term.
         """
+        self._broke = True
         self.ready()
         if term != self._term:
             raise ClusterError(f"{verb}: the call was handed over before the actors began again.")
@@ -84,7 +86,19 @@ class Shell:
             return parts[leaf.index] if isinstance(leaf, Slot) else from_wire(leaf)
 
         filled = [replaced(argument, (OnWire, Slot), arrived) for argument in arguments]
-        return to_wire(attrgetter(verb)(self._held)(*filled))
+        made = to_wire(attrgetter(verb)(self._held)(*filled))
+        self._broke = False
+        return made
+
+    def ask_behind(self, term: int, verb: str, arguments: Iterable[object]) -> object:
+        """As :meth:`ask`, for a call that was handed over before the one ahead of it was made.
+
+        Raises:
+            ClusterError: where that one raised something; this one is not made then.
+        """
+        if self._broke:
+            raise ClusterError(f"{verb}: the call was handed over behind one that broke.")
+        return self.ask(term, verb, arguments)
 
     def ready(self) -> bool:
         """True; an actor can answer this only once it has made what it holds, so whoever starts it waits for this.

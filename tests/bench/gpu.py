@@ -38,7 +38,7 @@ def measure(model: tuple[str, ...], clients: int, device: str) -> dict[str, floa
         arms = {}
         for name, width in ARMS.items():
             config = load_config("fedavg", [*common, *share, f"training.batch_clients={width}"])
-            arms[name] = strata(stack.enter_context(Federation(config)))
+            arms[name] = strata(stack.enter_context(Federation(config)), 1)
         for seconds in arms.values():  # the first rounds load and record
             for _ in range(2):
                 seconds()

@@ -72,11 +72,11 @@ def measure(setting: Setting, folder: str, pythons: Mapping[str, str]) -> dict[s
         arms = {"plain loop, one thread": plain_loop(setting, overrides)}
         for name, own in ARMS.items():
             config = load_config("fedavg", [*overrides, *own])
-            arms[name] = strata(stack.enter_context(Federation(config)))
+            arms[name] = strata(stack.enter_context(Federation(config)), setting.rounds)
         for name, peer in peers(setting, folder, pythons):
             arms[name] = partial(stack.enter_context(peer), 1)
         for seconds in arms.values():  # the first rounds load and record
-            for _ in range(3):
+            for _ in range(3 * setting.rounds):
                 seconds()
         times: dict[str, list[float]] = {name: [] for name in arms}
         for _ in range(REPETITIONS):

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -64,12 +65,13 @@ def words(setting: Setting, data: str) -> list[str]:
     ]
 
 
-def strata(federation: Federation) -> Callable[[], float]:
-    """Seconds of a round of a federation."""
+def strata(federation: Federation, rounds: int) -> Callable[[], float]:
+    """Seconds of a round of a federation, of which so many follow each other before something else has its turn."""
+    follows = cycle([True] * (rounds - 1) + [False])
 
     def seconds() -> float:
         began = time.perf_counter()
-        federation.run_round()
+        federation.run_round(ahead=next(follows))
         return time.perf_counter() - began
 
     return seconds

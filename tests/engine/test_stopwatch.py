@@ -87,3 +87,8 @@ def test_clients_that_had_trained_before_they_were_waited_for_count_as_waited_fo
 
 def test_rounds_without_children_are_the_servers():
     assert parts(Spent(own_s=1.0), 1.5) == [0.0, 1.0, 0.5]
+
+
+def test_no_part_is_negative_where_a_round_began_before_the_clock_for_it():
+    spent = Spent(trained={"a": 2.0}, waited_s=3.0, own_s=0.5)
+    assert spent.split(2.25) == {TRAINING: 2.0, SERVER: 0.5, HANDOVER: 0.0}

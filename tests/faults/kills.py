@@ -148,14 +148,13 @@ def played(config: RunConfig, folder: Path, killer: Killer | None) -> tuple[dict
             if killer is not None:
                 killer.at(START, self)
 
-        def run_round(self):
+        def run_round(self, ahead=False):
             rounds = self.federation.rounds
             if killer is not None:
                 killer.at("round", self)
                 evaluate = type(rounds).__getattr__(rounds, "evaluate")
                 rounds.evaluate = lambda: (killer.at("evaluation", self), evaluate())[1]
-            record = super().run_round()
-            return record
+            return super().run_round(ahead)
 
         def save(self, folder):
             if killer is not None:

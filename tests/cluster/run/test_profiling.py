@@ -109,8 +109,8 @@ def test_wall_seconds_leave_no_trace_in_the_results(tmp_path):
 
 def test_totals_means_and_shares_are_those_of_the_rounds(tmp_path):
     profile = Profile({"loading data": 1.5})
-    profile.add(record(1, seconds={TRAINING: 3.0, HANDOVER: 1.0, SERVER: 0.5, EVALUATION: 0.0, TRACKING: 0.25}), 5.0)
-    profile.add(record(2, seconds={TRAINING: 1.0, HANDOVER: 0.0, SERVER: 0.5, EVALUATION: 1.0, TRACKING: 0.25}), 3.0)
+    profile.add(record(1, seconds={TRAINING: 3.0, HANDOVER: 1.0, SERVER: 0.5, EVALUATION: 0.0, TRACKING: 0.25}), 0.25)
+    profile.add(record(2, seconds={TRAINING: 1.0, HANDOVER: 0.0, SERVER: 0.5, EVALUATION: 1.0, TRACKING: 0.25}), 0.25)
     assert profile.totals() == {TRAINING: 4, HANDOVER: 1, SERVER: 1, AGENTS: 0, EVALUATION: 1, TRACKING: 1}
     plain = profile.plain()
     assert (plain["rounds"], plain["wall_s"], plain["start_s"]) == (2, 8.0, {"loading data": 1.5})
