@@ -93,12 +93,10 @@ class Shell:
     def ask_behind(self, term: int, verb: str, arguments: Iterable[object]) -> object:
         """As :meth:`ask`, for a call that was handed over before the one ahead of it was made.
 
-        Raises:
-            ClusterError: where that one raised something; this one is not made then.
+        Where that one raised something, this one is not made and gives None: nobody waits for it any more, and Ray
+        would print an error.
         """
-        if self._broke:
-            raise ClusterError(f"{verb}: the call was handed over behind one that broke.")
-        return self.ask(term, verb, arguments)
+        return None if self._broke else self.ask(term, verb, arguments)
 
     def ready(self) -> bool:
         """True; an actor can answer this only once it has made what it holds, so whoever starts it waits for this.

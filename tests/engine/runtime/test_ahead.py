@@ -3,7 +3,7 @@
 import pytest
 import ray
 
-from strata.engine.errors import ClusterError, StrataError, TrainingError
+from strata.engine.errors import StrataError, TrainingError
 from strata.engine.federation import Federation
 from strata.engine.runtime import local_ray
 from strata.engine.runtime.asking import Actor, Remote, answer
@@ -119,6 +119,5 @@ def test_calls_are_handed_over_before_they_are_awaited_and_one_that_breaks_keeps
     assert counter.more() == 8
     with pytest.raises(ValueError, match="no more"):
         counter.fails()
-    with pytest.raises(ClusterError, match="handed over behind one that broke"):
-        answer(behind, "counter")
+    assert answer(behind, "counter") is None
     assert counter.more() == 9
