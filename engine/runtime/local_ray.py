@@ -3,40 +3,20 @@
 import atexit
 import logging
 import os
-import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import ray
-from ray import _raylet
-from ray._private import services, utils
-from ray._private.node import Node
-from ray._private.ray_constants import PROCESS_TYPE_RAYLET
+from ray._private import utils
 
-NEEDLESS = ("start_monitor", "start_log_monitor", "start_api_server")
-"""What Ray's head node starts for clusters that grow, drivers that show their workers' output, and the dashboard."""
+from strata.engine.runtime.lean.leaving_out import lean
+
 FOR_THE_DRIVER = [getattr(signal, name) for name in ("SIGHUP", "SIGUSR1", "SIGXCPU") if hasattr(signal, name)]
 """Signals that a whole group of processes is sent, and after which the driver still finishes its round on Ray."""
-
-WHOLE = [name for name in NEEDLESS if hasattr(Node, name)]
-
-DEPENDENCIES = "get_dashboard_dependency_error"
-"""By what Ray tells whether the dashboard's packages are there; it imports them, and its agent then loads them all."""
-
-AGENT = "--dashboard_agent_command="
-"""With what a raylet is told how to start the dashboard's agent, without which it does not run."""
-
-PORTS = ("METRICS_AGENT_PORT_NAME", "METRICS_EXPORT_PORT_NAME", "DASHBOARD_AGENT_LISTEN_PORT_NAME")
-"""What a raylet waits for the agent to write down; -1: there is no such port."""
-
-PIPED = "RAY_enable_pipe_based_agent_to_parent_health_check"
-"""By what Ray is told to do without the pipe through which the agent sees the raylet end."""
-
 
 SOCKET_LETTERS = 103
 """How long the path of a socket may be: systems take 104 to 108 bytes, of which the last is a zero."""
@@ -196,52 +176,3 @@ def _deaf() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def lean() -> Iterator[None]:
-    """Ray starts none of :data:`NEEDLESS` meanwhile, for which it has no setting: three Python processes, 160 MB.
-
-    The dashboard's agent, on which a raylet insists, is a process that waits for the raylet's end, without Python: 60
-    MB and a second of a core. A Ray that names these otherwise starts them, as it would without this.
-    """
-    stands_in: list[tuple[object, str, object]] = [(Node, name, _nothing) for name in WHOLE]
-    stands_in += [(utils, DEPENDENCIES, _no_dashboard)] if hasattr(utils, DEPENDENCIES) else []
-    stands_in += [(services, "start_ray_process", _without_agent)] if _agent_can_be_left_out() else []
-    before = [getattr(home, name) for home, name, _ in stands_in]
-    for home, name, other in stands_in:
-        setattr(home, name, other)
-    try:
-        yield
-    finally:
-        for (home, name, _), own in zip(stands_in, before, strict=True):
-            setattr(home, name, own)
-
-
-_start_process = services.start_ray_process
-_persist_port: Callable[..., None] | None = getattr(_raylet, "persist_port", None)
-
-
-def _agent_can_be_left_out() -> bool:
-    """Whether this Ray's raylets read what the dashboard's agent has to say from files, and hold a pipe to it."""
-    known = _persist_port is not None and all(hasattr(_raylet, name) for name in PORTS)
-    return known and PIPED not in os.environ and shutil.which("cat") is not None
-
-
-def _without_agent(command: list[str], process_type: str, *others: Any, **settings: Any) -> object:
-    """Stands for the start of one of Ray's processes: a raylet has ``cat`` for the dashboard's agent."""
-    if process_type == PROCESS_TYPE_RAYLET and _persist_port is not None:
-        said = dict(word.split("=", 1) for word in command if "=" in word)
-        for name in PORTS:
-            _persist_port(said["--session_dir"], said["--node_id"], getattr(_raylet, name), -1)
-        command = [f"{AGENT}{shutil.which('cat')}" if word.startswith(AGENT) else word for word in command]
-    return _start_process(command, process_type, *others, **settings)
-
-
-def _no_dashboard() -> ImportError:
-    """Stands for a look at which of the dashboard's packages there are."""
-    return ImportError("no dashboard is asked for")
-
-
-def _nothing(node: Node, **settings: object) -> None:
-    """Stands for what is not started."""

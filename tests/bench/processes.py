@@ -1,5 +1,6 @@
 """The processes of a run, and the memory that they take."""
 
+import os
 from pathlib import Path
 
 
@@ -29,3 +30,16 @@ def family(pid: int) -> set[int]:
         grew = bool(more)
         found |= more
     return found
+
+
+def command_line(pid: int) -> str:
+    """How a process was started; empty where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def command_lines() -> str:
+    """How this process and all its descendants were started."""
+    return " ".join(map(command_line, family(os.getpid())))

@@ -27,7 +27,7 @@ from strata.cluster.sinks.display import PlainDisplay
 from strata.cluster.terminal import console
 from strata.engine.config.schema import RunConfig
 from strata.engine.errors import ActorDiedError, ClusterError, ResourceError
-from strata.engine.runtime.local_ray import lean
+from strata.engine.runtime.lean.leaving_out import lean
 from tests.helpers.small import small
 
 MOMENTS = ("round", "evaluation", "checkpoint")

@@ -18,7 +18,7 @@ from strata.engine.method.calls import CallTable
 from strata.engine.notify import Step
 from strata.engine.rounds.pools import TeamCall, TeamReply
 from strata.engine.runtime.asking import Actor
-from strata.engine.runtime.local_ray import lean
+from strata.engine.runtime.lean.leaving_out import lean
 from strata.engine.runtime.remote import RayTeams
 from strata.engine.runtime.seats import Share, resources
 from strata.engine.tree import fingerprint

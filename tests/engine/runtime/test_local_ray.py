@@ -1,115 +1,23 @@
-"""A local Ray: what it starts, and what it does not."""
+"""A local Ray: how it begins, for whom, and how it ends."""
 
 import gc
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
 import ray
-from ray._private import services, utils
+from ray._private import services
 from ray._private.node import Node
 
 from strata.engine.errors import ResourceError
 from strata.engine.federation import Federation
 from strata.engine.runtime import local_ray
-from tests.bench.processes import family
+from tests.bench.processes import command_lines
 from tests.helpers.small import small
-
-AGENT = shutil.which("cat") or ""  # what stands for the dashboard's
-
-
-def commands():
-    """The command lines of this process's descendants."""
-    lines = []
-    for pid in family(os.getpid()):
-        try:
-            lines.append(Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " "))
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return " ".join(lines)
-
-
-def heard(pid, number):
-    """Whether a signal of this number reaches a process."""
-    told = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    deaf_to = int(told["SigBlk"], 16) | int(told["SigIgn"], 16)
-    return not deaf_to >> (number - 1) & 1
-
-
-def left_out():
-    asked = [getattr(utils, local_ray.DEPENDENCIES), services.start_ray_process]
-    return [getattr(Node, name) for name in local_ray.NEEDLESS] + asked
-
-
-OWN = left_out()
-
-
-def test_ray_still_has_what_is_left_out():
-    assert tuple(local_ray.WHOLE) == local_ray.NEEDLESS
-    assert isinstance(utils.get_dashboard_dependency_error(), ImportError | None)
-
-
-@pytest.mark.slow
-def test_a_local_ray_has_no_dashboard_no_autoscaler_and_no_log_monitor_and_trains_all_the_same(monkeypatch):
-    looked = []
-    monkeypatch.setattr(utils, local_ray.DEPENDENCIES, lambda: looked.append("the dashboard's packages"))
-    own = [heard(os.getpid(), number) for number in local_ray.FOR_THE_DRIVER]
-    local_ray.start(1, 0)
-    try:
-        running = commands()
-        assert ray.get(ray.remote(lambda: 7).remote()) == 7
-        assert ray.cluster_resources()["CPU"] == 1
-        of_ray = family(os.getpid()) - {os.getpid()}
-        assert len(of_ray) > 3
-        assert not [pid for pid in of_ray for number in local_ray.FOR_THE_DRIVER if heard(pid, number)]
-        assert [heard(os.getpid(), number) for number in local_ray.FOR_THE_DRIVER] == own
-    finally:
-        ray.shutdown()
-    assert "raylet" in running
-    for name in ("monitor.py", "log_monitor.py", "dashboard.py", "DashboardAgent"):
-        assert name not in running
-    assert AGENT in running
-    assert "RuntimeEnvAgent" in running
-    assert not looked
-    monkeypatch.undo()
-    assert left_out() == OWN
-
-
-@pytest.mark.slow
-def test_where_the_dashboards_agent_cannot_be_left_out_it_does_without_the_dashboards_packages(monkeypatch):
-    monkeypatch.setenv(local_ray.PIPED, "false")
-    local_ray.start(1, 0)
-    try:
-        running = commands()
-        assert ray.get(ray.remote(lambda: 7).remote()) == 7
-    finally:
-        ray.shutdown()
-    assert AGENT not in running
-    assert "DashboardAgent" in running or "--minimal" in running
-
-
-@pytest.mark.slow
-def test_what_stands_for_the_dashboards_agent_ends_when_the_raylet_is_killed():
-    local_ray.start(1, 0)
-    try:
-        raylet = ray._private.worker._global_node.all_processes["raylet"][0].process.pid
-        agents = Path(f"/proc/{raylet}/task/{raylet}/children").read_text().split()
-        stand_in = [Path(f"/proc/{pid}") for pid in agents if AGENT in Path(f"/proc/{pid}/cmdline").read_text()]
-        os.kill(raylet, signal.SIGKILL)
-        deadline = time.monotonic() + 20
-        while any(process.exists() for process in stand_in) and time.monotonic() < deadline:
-            time.sleep(0.05)
-    finally:
-        local_ray.abandon()
-        ray.shutdown()
-    assert len(stand_in) == 1
-    assert not stand_in[0].exists()
 
 
 def test_an_error_leaves_ray_as_it_was(monkeypatch):
@@ -117,9 +25,10 @@ def test_an_error_leaves_ray_as_it_was(monkeypatch):
         raise ValueError("no such resource")
 
     monkeypatch.setattr(ray, "init", refuses)
+    before = services.start_ray_process, Node.start_api_server
     with pytest.raises(ValueError, match="no such resource"):
         local_ray.start(1, 0)
-    assert left_out() == OWN
+    assert (services.start_ray_process, Node.start_api_server) == before
 
 
 @pytest.mark.slow
@@ -132,7 +41,7 @@ def test_a_ray_that_has_begun_is_the_one_that_is_started_and_lives_on():
         local_ray.begin(1, 0)  # there is one
         local_ray.forget()  # somebody asked for it
         assert ray.cluster_resources()["CPU"] == 2
-        before = commands().count("raylet_socket_name")
+        before = command_lines().count("raylet_socket_name")
     finally:
         ray.shutdown()
     assert before == 1
@@ -143,12 +52,12 @@ def test_a_ray_that_has_begun_otherwise_or_for_nobody_ends():
     local_ray.begin(1, 0)
     local_ray.forget()
     assert not ray.is_initialized()
-    assert "raylet" not in commands()
+    assert "raylet" not in command_lines()
     local_ray.begin(1, 0)
     local_ray.start(2, 0)
     try:
         assert ray.cluster_resources()["CPU"] == 2
-        assert commands().count("raylet_socket_name") == 1
+        assert command_lines().count("raylet_socket_name") == 1
     finally:
         ray.shutdown()
 

@@ -1,0 +1,1 @@
+"""Ray's processes on this machine, without those that no run needs."""
