@@ -172,12 +172,13 @@ class Federation:
 
     def _goes_ahead(self, decisions: Decisions | None, is_under_way: bool) -> bool:
         """Hand over this round, its evaluation and the next one, before any of them is awaited; False: it cannot be."""
-        hand_over = self.runtime.hand_over
-        if hand_over is None or self.config.evaluation.every_s or self.config.stop.virtual_s:
-            return False  # by the virtual clock it is not known yet what is evaluated
+        hand_over, round = self.runtime.hand_over, self.round + 1
+        by_clock = self.config.evaluation.every_s or self.config.stop.virtual_s  # which does not say yet what is due
+        if hand_over is None or by_clock or round >= self.config.rounds:
+            return False
         if not is_under_way:
             hand_over("run_round", decisions)
-        if self._is_due_by_number(self.round + 1):
+        if self._is_due_by_number(round):
             hand_over("evaluate")
         hand_over("run_round")
         return True

@@ -26,7 +26,7 @@ def played(method, *words, runtime="ray", ahead=False):
     with Federation(small(method, *WORDS, *words, runtime=runtime)) as federation:
         records, under_way = [], []
         for number in range(1, 6):
-            records.append(federation.run_round(ahead=ahead and number < 5))
+            records.append(federation.run_round(ahead=ahead))  # of which there is no next one after the last
             under_way += [number] * federation.is_under_way
         return records, federation.fingerprint(), under_way
 
