@@ -28,7 +28,7 @@ from strata.engine.config.foreword import foreword
 from strata.engine.config.given import NOTHING, Given, Source, load_given
 from strata.engine.config.load import Settings
 from strata.engine.config.schema import RunConfig
-from strata.engine.errors import ResourceError, SlowStartError, StrataWarning
+from strata.engine.errors import ResourceError, SlowStartError, StrataError, StrataWarning
 from strata.engine.identity import identity
 from strata.engine.method.calls import CallTable
 from strata.engine.method.situation import Decisions
@@ -147,6 +147,11 @@ class Federation:
         Raises:
             StrataError: what broke it, e.g. a loss that is not finite, or an actor that died.
         """
+        if decisions is not None and self.is_under_way:
+            raise StrataError(
+                f"round {self.round + 1} is under way without decisions, for run_round(ahead=True) was called before it. "
+                "Leave that away where something is decided for the next round."
+            )
         under_way_s, self._ahead_s = self._ahead_s, None
         began = perf_counter() if under_way_s is None else under_way_s
         ahead = ahead and self._goes_ahead(decisions, under_way_s is not None)

@@ -5,6 +5,7 @@ import ray
 
 from strata.engine.errors import StrataError, TrainingError
 from strata.engine.federation import Federation
+from strata.engine.method.situation import Decisions
 from strata.engine.runtime import local_ray
 from strata.engine.runtime.asking import Actor, Remote, answer
 from strata.engine.runtime.shells import Shell
@@ -64,6 +65,8 @@ def test_nothing_is_asked_while_the_next_round_is_under_way(ray_here):
                 StrataError, match=r"was asked for while run_round is under way. Run the next round first"
             ):
                 ask_for()
+        with pytest.raises(StrataError, match="round 2 is under way without decisions"):
+            federation.run_round(Decisions())
         assert federation.run_round().round == 2
         federation.fingerprint()
 
