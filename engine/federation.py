@@ -149,7 +149,7 @@ class Federation:
         """
         if decisions is not None and self.is_under_way:
             raise StrataError(
-                f"round {self.round + 1} is under way without decisions, for run_round(ahead=True) was called before it. "
+                f"round {self.round + 1} is under way without decisions: run_round(ahead=True) was called before it. "
                 "Leave that away where something is decided for the next round."
             )
         under_way_s, self._ahead_s = self._ahead_s, None

@@ -66,7 +66,7 @@ def test_nothing_is_asked_while_the_next_round_is_under_way(ray_here):
             ):
                 ask_for()
         with pytest.raises(StrataError, match="round 2 is under way without decisions"):
-            federation.run_round(Decisions())
+            federation.run_round(Decisions({}))
         assert federation.run_round().round == 2
         federation.fingerprint()
 
