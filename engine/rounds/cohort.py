@@ -49,7 +49,9 @@ def choose(members: Sequence[int] | IntArray, size: int, seed: int, *purpose: st
     if size >= len(members):
         return sorted(map(int, members))
     drawn = generator(seed, *purpose).choice(len(members), size=size, replace=False)
-    return sorted(np.asarray(members, np.int64)[drawn].tolist())
+    if isinstance(members, np.ndarray):
+        return sorted(members[drawn].tolist())
+    return sorted(int(members[place]) for place in drawn.tolist())  # of a range of millions, nothing else is made
 
 
 def invite_clients(

@@ -70,9 +70,10 @@ def _held_out(sizes: NDArray[np.integer], fraction: float) -> IntArray:
 
 def _split_one(y: IntArray, client: int, rows: IntArray, fraction: float, seed: int) -> ClientData:
     draws = generator(seed, "partition", "split", client)
-    shuffled = draws.permutation(np.sort(rows))
+    shuffled = draws.permutation(np.sort(np.asarray(rows)))
     test_size = int(_held_out(np.array([len(rows)]), fraction)[0])
-    by_class = [shuffled[y[shuffled] == label] for label in np.unique(y[shuffled])]
+    labels = np.asarray(y[shuffled])  # read once from where they may lie on the disk
+    by_class = [shuffled[labels == label] for label in np.unique(labels)]
     quotas = apportion(test_size, np.array([len(group) for group in by_class], np.float64))
     # A quota exceeds no class: shares are below the class sizes, and rounding up stays within them.
     test = np.concatenate([group[:quota] for group, quota in zip(by_class, quotas, strict=True)])

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 
 from strata.engine.build import build_world
@@ -25,6 +26,8 @@ def test_as_many_are_called_as_are_missing_to_the_concurrency():
     assert called_size(plan, 2) == 2  # of all there are
     assert called_size(TierPlan("async", 0.0, 0.5), 10, 1) == 4  # by the share of them
     drawn = choose(range(100), 10, 1, "cohort", 1)
+    assert drawn == choose(list(range(100)), 10, 1, "cohort", 1) == choose(np.arange(100), 10, 1, "cohort", 1)
+    assert len(set(choose(range(10**12), 10, 1, "cohort", 1))) == 10  # who is not drawn takes no memory
     assert drawn == sorted(set(drawn))
     assert len(drawn) == 10
     assert drawn == choose(range(100), 10, 1, "cohort", 1) != choose(range(100), 10, 1, "cohort", 2)
