@@ -43,7 +43,7 @@ from strata.engine.state.series import Series
 from strata.engine.state.snapshot import Saved
 from strata.engine.state.types import state_types
 from strata.engine.stopwatch import EVALUATION, TRACKING, Seconds, Stopwatch
-from strata.engine.training.device import resolve_device
+from strata.engine.training.device import give_freed_memory_back, resolve_device
 from strata.engine.tree import fingerprint
 
 
@@ -81,6 +81,7 @@ class Federation:
         for line in foreword(config, self.world):
             notify(line)
         self.runtime = self._kept(_start(config, self.world, notify))
+        give_freed_memory_back()  # lists of a million clients may have been made to seat them
         self.rounds: Rounds = self.runtime.rounds
         self.started: Seconds = {"loading data": data_s, **self.runtime.started}
         self._before = Stopwatch()  # invitations and probes, which belong to the round to come

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ class RayRuntime(Actors):
     ) -> None:
         """Start all actors; see :class:`~strata.engine.runtime.actors.Actors`."""
         self._owns_ray, self._lost = owns_ray, False
-        self.seats = seats
+        self.seats = [replace(seat, clients=()) for seat in seats]  # a million ids would take 40 MB
         self.started: Seconds = {}
         super().__init__(world, seats, config.training.device, config.ray.start_timeout_s, before)
         _HELD.add(self)

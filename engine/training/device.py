@@ -43,3 +43,9 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         for parameter, value in KEPT.items():
             mallopt(parameter, value)
+
+
+def give_freed_memory_back() -> None:
+    """Let the system have what this process has freed, and glibc keeps; other C libraries are left as they are."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
