@@ -78,7 +78,8 @@ def test_a_run_that_was_killed_outright_resumes_to_the_same_hashes(tmp_path, met
         main([word.replace("runtime=ray", "runtime=inprocess") for word in [*words, f"output={tmp_path}/whole"]]) == 0
     )
     killed = start(*words, f"output={tmp_path}/killed")
-    wait_for_rounds(killed, tmp_path / "killed", random.randint(2, 20))
+    # From the fourth on: who is killed while the first checkpoint is written begins anew, with an archive of another name.
+    wait_for_rounds(killed, tmp_path / "killed", random.randint(4, 20))
     for pid in family(killed.pid):
         try:
             os.kill(pid, signal.SIGKILL)
@@ -89,8 +90,7 @@ def test_a_run_that_was_killed_outright_resumes_to_the_same_hashes(tmp_path, met
     done = rounds_written(tmp_path / "killed")
     assert done < 60, "it was over before it was killed"
     out = finish(start("run", f"resume={run_dir}"))
-    # A round is written to the metrics before its checkpoint: killed between the two of round 3, there is none.
-    assert "Resumed after round" in out or done <= 3
+    assert "Resumed after round" in out
     whole = only_run(tmp_path / "whole")
     assert final_state(run_dir) == final_state(whole)
     assert (run_dir / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
