@@ -78,7 +78,7 @@ def test_a_run_that_was_killed_outright_resumes_to_the_same_hashes(tmp_path, met
         main([word.replace("runtime=ray", "runtime=inprocess") for word in [*words, f"output={tmp_path}/whole"]]) == 0
     )
     killed = start(*words, f"output={tmp_path}/killed")
-    # From the fourth on: who is killed while the first checkpoint is written begins anew, with an archive of another name.
+    # From the fourth on: a run that is killed while its first checkpoint is written begins anew, with another archive.
     wait_for_rounds(killed, tmp_path / "killed", random.randint(4, 20))
     for pid in family(killed.pid):
         try:
