@@ -69,17 +69,12 @@ def final_state(run_dir):
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["fedavg", pytest.param("permfl", marks=pytest.mark.exhaustive)])
 def test_a_run_that_was_killed_outright_resumes_to_the_same_hashes(tmp_path, method):
-    words = [
-        "run",
-        method,
-        *small_overrides(method, "rounds=60", "checkpoint.every=3", "clients_per_actor=8", runtime="ray"),
-    ]
-    assert (
-        main([word.replace("runtime=ray", "runtime=inprocess") for word in [*words, f"output={tmp_path}/whole"]]) == 0
-    )
+    settings = ("rounds=60", "checkpoint.every=3", "clients_per_actor=8")
+    words = ["run", method, *small_overrides(method, *settings, runtime="ray")]
+    here = [word.replace("runtime=ray", "runtime=inprocess") for word in words]
+    assert main([*here, f"output={tmp_path}/whole"]) == 0
     killed = start(*words, f"output={tmp_path}/killed")
-    # From the fourth on: a run that is killed while its first checkpoint is written begins anew, with another archive.
-    wait_for_rounds(killed, tmp_path / "killed", random.randint(4, 20))
+    wait_for_rounds(killed, tmp_path / "killed", random.randint(2, 20))
     for pid in family(killed.pid):
         try:
             os.kill(pid, signal.SIGKILL)
@@ -89,10 +84,15 @@ def test_a_run_that_was_killed_outright_resumes_to_the_same_hashes(tmp_path, met
     run_dir = only_run(tmp_path / "killed")
     done = rounds_written(tmp_path / "killed")
     assert done < 60, "it was over before it was killed"
+    left = {path.name for path in (run_dir / "checkpoints").glob("*[0-9]*")}
     out = finish(start("run", f"resume={run_dir}"))
-    assert "Resumed after round" in out
+    # A round is written to the metrics before its checkpoint: killed between the two of round 3, there is none.
+    assert "Resumed after round" in out or done <= 3
     whole = only_run(tmp_path / "whole")
-    assert final_state(run_dir) == final_state(whole)
+    expected = final_state(whole)
+    if "clients-1.db" in left and not any(name.startswith("round-") for name in left):
+        expected[2]["fields"]["clients"]["fields"]["file"] = "clients-2.db"  # the first is nobody's
+    assert final_state(run_dir) == expected
     assert (run_dir / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
 
 

@@ -80,7 +80,17 @@ def test_where_agents_cannot_be_left_out_the_dashboards_does_without_its_package
         ray.shutdown()
     assert DASHBOARD not in running
     assert ENVIRONMENTS not in running
-    assert "DashboardAgent" in running or "--minimal" in running
+    assert "--minimal" in running  # the dashboard's agent
+
+
+def test_an_error_leaves_ray_as_it_was(monkeypatch):
+    def refuses(**options):
+        raise ValueError("no such resource")
+
+    monkeypatch.setattr(ray, "init", refuses)
+    with pytest.raises(ValueError, match="no such resource"):
+        local_ray.start(1, 0)
+    assert left_out() == OWN
 
 
 def agents():
