@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, cast
 
 import ray
 from ray import ObjectRef
@@ -12,13 +12,12 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from strata.engine.errors import ActorDiedError, ClusterError, StrataError
 from strata.engine.rounds.pools import Failure
+from strata.engine.runtime.passing.packing import Outgoing, Reply, greeting_to, is_near, read
 from strata.engine.runtime.shells import Shell
-from strata.engine.tree import count_bytes, from_wire, to_wire
+from strata.engine.tree import from_wire, to_wire
 
 Process = ActorHandle[Shell]
 Ref = ObjectRef[object]  # of a shell's answer
-
-INLINE_BYTES = 100_000  # what is larger goes through the object store once; Ray's own limit for inlined arguments
 
 
 class Actor(NamedTuple):
@@ -45,8 +44,7 @@ class Remote:
 
         Several are answered in their order; one that raises keeps those behind it from being made.
         """
-        kind: Any = self._actor.process.ask_behind if self._ahead else self._actor.process.ask
-        self._ahead.append((verb, kind.remote(self._actor.term, verb, to_wire(arguments))))
+        self._ahead.append((verb, ask(self._actor, verb, to_wire(arguments), behind=bool(self._ahead))))
 
     def __getattr__(self, verb: str) -> Callable[..., object]:
         return partial(self._call, verb)
@@ -65,12 +63,17 @@ class Remote:
             raise
 
 
-def ask(actor: Actor, verb: str, arguments: object, *shared: object) -> Ref:
+def ask(actor: Actor, verb: str, arguments: object, *shared: Outgoing, behind: bool = False) -> Ref:
     """Hand a call over to a shell; see :meth:`~strata.engine.runtime.shells.Shell.ask`. Gives a reference.
 
-    Tensors in ``arguments`` must be on the wire already.
+    Tensors in ``arguments`` must be on the wire already; ``behind``: as
+    :meth:`~strata.engine.runtime.shells.Shell.ask_behind`.
     """
-    return actor.process.ask.remote(actor.term, verb, arguments, *shared)
+    name = actor.process._actor_id.hex()
+    near = is_near(name)
+    kind: Any = actor.process.ask_behind if behind else actor.process.ask
+    sent = [part.to_actor(near) for part in shared]
+    return cast(Ref, kind.remote(actor.term, greeting_to(name), verb, arguments, *sent))
 
 
 def answer(ref: Ref, where: str) -> Any:
@@ -109,19 +112,13 @@ def _answer_or_failure(ref: Ref, where: str) -> Any:
         return Failure(error)
 
 
-def shared_once(messages: Iterable[object]) -> dict[int, object]:
+def shared_once(messages: Iterable[object]) -> dict[int, Outgoing]:
     """Each distinct message ready for the wire, by ``id(message)``, prepared once, however many are sent it."""
-    wires: dict[int, object] = {}
+    wires: dict[int, Outgoing] = {}
     for message in messages:
         if id(message) not in wires:
-            wires[id(message)] = put_once(message)
+            wires[id(message)] = Outgoing(to_wire(message))
     return wires
-
-
-def put_once(message: object) -> object:
-    """A message ready for the wire; above :data:`INLINE_BYTES` a reference to the object store, where it lies once."""
-    wire = to_wire(message)
-    return ray.put(wire) if count_bytes(message) > INLINE_BYTES else wire
 
 
 def fetch(ref: Ref, where: str) -> object:
@@ -133,7 +130,7 @@ def fetch(ref: Ref, where: str) -> object:
         Exception: what the task raised, as it was raised in the actor.
     """
     try:
-        return ray.get(ref)
+        reply = ray.get(ref)
     except RayTaskError as error:
         raise_cause(error)
     except RayActorError as error:
@@ -143,6 +140,10 @@ def fetch(ref: Ref, where: str) -> object:
         raise ClusterError(
             f"{where}: Ray lost or could not keep what it held ({type(error).__name__}: {reason})."
         ) from None
+    try:
+        return read(reply) if isinstance(reply, Reply) else reply  # nothing, for a call that was not made
+    except ClusterError as error:
+        raise ActorDiedError(f"{where}: {error}") from None
 
 
 def raise_cause(error: RayTaskError) -> NoReturn:

@@ -30,10 +30,10 @@ from strata.engine.runtime.asking import (
     as_they_come,
     ask,
     names_of,
-    put_once,
     shared_once,
 )
 from strata.engine.runtime.loads import Dealer
+from strata.engine.runtime.passing.packing import Outgoing
 from strata.engine.runtime.shells import Slot
 from strata.engine.tree import to_wire
 
@@ -50,7 +50,7 @@ class Tasks(Generic[C, R]):
         self._early: dict[Ref, dict[int, R]] = {}  # answers that nobody has asked for yet, by number
 
     def began(
-        self, actor: Actor, verb: str, calls: Sequence[C], wires: Mapping[int, object], where: str
+        self, actor: Actor, verb: str, calls: Sequence[C], wires: Mapping[int, Outgoing], where: str
     ) -> list[Pending]:
         """Hand calls over as one task; one ticket each, in their order. What several are sent travels once.
 
@@ -154,7 +154,7 @@ class RayClients(Tasks[ClientCall, ClientReply]):
         Raises:
             StrataError: what broke an evaluation; an ActorDiedError where an actor's process ended.
         """
-        shared = put_once(call.shared)
+        shared = Outgoing(to_wire(call.shared))
         clients = list(call.clients)
         asked = []
         for host, places in self._dealer.by_home(clients):
@@ -244,7 +244,7 @@ class RayTeams(Tasks[TeamCall, TeamReply]):
         Raises:
             StrataError: what broke an evaluation; an ActorDiedError where an actor's process ended.
         """
-        wire = put_once(shared)
+        wire = Outgoing(to_wire(shared))
 
         def message(own: Sequence[int]) -> object:
             return Slot(0), picked(topology, own)
@@ -269,7 +269,12 @@ class RayTeams(Tasks[TeamCall, TeamReply]):
         list(self._answers("resume", "teams.restore", list(self._homes), lambda own: to_wire((picked(teams, own),))))
 
     def _answers(
-        self, purpose: str, verb: str, teams: Sequence[int], message: Callable[[Sequence[int]], object], *shared: object
+        self,
+        purpose: str,
+        verb: str,
+        teams: Sequence[int],
+        message: Callable[[Sequence[int]], object],
+        *shared: Outgoing,
     ) -> Iterator[Any]:
         """Ask the servers of some teams something, all actors side by side; one answer per actor."""
         asked = []

@@ -8,6 +8,7 @@ from ray.util import serialization_addons
 
 from strata.engine.errors import ClusterError, StrataError
 from strata.engine.lazy import importing
+from strata.engine.runtime.passing.packing import SEGMENTS, Greeting, Outgoing, Packed, Reply, unpacked
 
 with importing():  # torch, in the process of an actor, which imports this first
     from strata.engine.tree import OnWire, from_wire, replaced, to_wire
@@ -60,14 +61,16 @@ class Shell:
         """
         # What is held goes first: it need not be there twice.
         self._term, self._held, self._refused = term, None, None
+        SEGMENTS.forget()
         self._make(make, arguments)
         return self.ready()
 
-    def ask(self, term: int, verb: str, arguments: Iterable[object], *shared: object) -> object:
+    def ask(self, term: int, greeting: Greeting, verb: str, arguments: Iterable[object], *shared: Packed) -> Reply:
         """Call a method of what is held; arguments and result travel as :func:`~strata.engine.tree.to_wire` makes them.
 
         Args:
             term: in which the call was handed over.
+            greeting: of the process that asks.
             verb: name of the method, dotted where it is one of something that is held: ``clients.evaluate``.
             arguments: a sequence, in which a :class:`Slot` stands for one of ``shared``.
             shared: what travels once; Ray fetches a reference before the call.
@@ -80,23 +83,26 @@ class Shell:
         self.ready()
         if term != self._term:
             raise ClusterError(f"{verb}: the call was handed over before the actors began again.")
-        parts = [from_wire(part) for part in shared]
+        parts = [from_wire(unpacked(part)) for part in shared]
 
         def arrived(leaf: object) -> object:
             return parts[leaf.index] if isinstance(leaf, Slot) else from_wire(leaf)
 
         filled = [replaced(argument, (OnWire, Slot), arrived) for argument in arguments]
-        made = to_wire(attrgetter(verb)(self._held)(*filled))
+        made = Outgoing(to_wire(attrgetter(verb)(self._held)(*filled)))
+        reply = Reply(made.to_asker(greeting.sees), greeting.returned())
         self._broke = False
-        return made
+        return reply
 
-    def ask_behind(self, term: int, verb: str, arguments: Iterable[object]) -> object:
+    def ask_behind(
+        self, term: int, greeting: Greeting, verb: str, arguments: Iterable[object], *shared: Packed
+    ) -> Reply | None:
         """As :meth:`ask`, for a call that was handed over before the one ahead of it was made.
 
         Where that one raised something, this one is not made and gives None: nobody waits for it any more, and Ray
         would print an error.
         """
-        return None if self._broke else self.ask(term, verb, arguments)
+        return None if self._broke else self.ask(term, greeting, verb, arguments, *shared)
 
     def ready(self) -> bool:
         """True; an actor can answer this only once it has made what it holds, so whoever starts it waits for this.

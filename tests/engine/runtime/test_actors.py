@@ -19,6 +19,7 @@ from strata.engine.notify import Step
 from strata.engine.rounds.pools import TeamCall, TeamReply
 from strata.engine.runtime.asking import Actor
 from strata.engine.runtime.lean.leaving_out import lean
+from strata.engine.runtime.passing.packing import unpacked
 from strata.engine.runtime.remote import RayTeams
 from strata.engine.runtime.seats import Share, resources
 from strata.engine.tree import fingerprint
@@ -329,9 +330,9 @@ def test_a_client_actor_that_dies_ends_the_run_with_its_name(cluster, method):
 def test_each_team_is_sent_its_own_message_and_a_common_one_travels_once(cluster, monkeypatch):
     @ray.remote(num_cpus=0.1)
     class Echo:
-        def ask(self, term, verb, arguments, *downs):
-            (calls,) = arguments
-            return [TeamReply(c.team, downs[c.down.index], 1, 0.0, [], CallTable.of([]), 0, 0) for c in calls]
+        def ask(self, term, greeting, verb, arguments, *downs):
+            ups = [unpacked(down) for down in downs]
+            return [TeamReply(c.team, ups[c.down.index], 1, 0.0, [], CallTable.of([]), 0, 0) for c in arguments[0]]
 
     put = []
     plain = ray.put
