@@ -17,6 +17,7 @@ from strata.engine.config.tasks import require_task
 from strata.engine.data.capacity import require_time
 from strata.engine.data.dataset import ClientData, Dataset
 from strata.engine.data.federated import build
+from strata.engine.data.mapped import release
 from strata.engine.errors import ConfigError
 from strata.engine.evaluation.personal import Personal
 from strata.engine.method.algorithm import TieredAlgorithm
@@ -106,6 +107,7 @@ def build_world(config: RunConfig, given: Given = NOTHING) -> World:
     _require_served(world)
     _require_planned(world)
     _ = world.metrics  # one that is not there is said now, and not by an actor
+    release(data.dataset.x, data.dataset.y)  # who holds what may follow from all labels
     return protected(config, world)
 
 

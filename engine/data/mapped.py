@@ -58,6 +58,13 @@ def open_mapped(path: Path) -> Mapped:
     return Mapped(path.absolute(), found.dtype, "r", found.offset, found.shape)
 
 
+def release(*arrays: NDArray[np.generic]) -> None:
+    """Give back the pages that were read of those arrays that are mapped: much more comes with a row than the row."""
+    for array in arrays:
+        if isinstance(array, Mapped):
+            array.release()
+
+
 def _opened_again(path: Path, trace: tuple[str, tuple[int, ...], str]) -> Mapped:
     made = open_mapped(path)
     if made._trace() != trace:

@@ -13,7 +13,7 @@ from strata.engine.clock.devices import Profile
 from strata.engine.clock.presence import Presence
 from strata.engine.clock.profiles import Profiles
 from strata.engine.data.dataset import Dataset, FederatedData, IntArray
-from strata.engine.data.mapped import chunks
+from strata.engine.data.mapped import chunks, release
 from strata.engine.data.outline import Outline
 from strata.engine.data.parts import ClientRows, Listed
 from strata.engine.evaluation.personal import Personal, Service, service_of
@@ -83,12 +83,14 @@ class Infos(OnDemand[ClientInfo]):
     def made(self, place: int) -> ClientInfo:
         """What servers know of the client with this id."""
         rows, profile, team = self._rows[place], self._profiles[place], int(self._team_of[place])
+        counts = _label_counts(self._dataset, rows.train)
+        release(self._dataset.y)
         return ClientInfo(
             id=place,
             team=None if team == NO_TEAM else team,
             train_samples=len(rows.train),
             test_samples=len(rows.test),
-            label_counts=_label_counts(self._dataset, rows.train),
+            label_counts=counts,
             device=profile.device,
             flops_per_s=profile.flops_per_s,
         )

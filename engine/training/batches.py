@@ -10,7 +10,7 @@ from torch import Tensor
 
 from strata.engine.data.capacity import require_memory
 from strata.engine.data.dataset import Dataset, IntArray
-from strata.engine.data.mapped import Mapped
+from strata.engine.data.mapped import Mapped, release
 from strata.engine.method.length import Length
 from strata.engine.method.requests import Recalibrate, Train
 from strata.engine.seeding import generator, generators
@@ -110,8 +110,7 @@ class Rows:
         """
         index = rows if isinstance(rows, Tensor) else torch.from_numpy(rows).to(self.device)
         x, y = self._x.index_select(0, index), self._y.index_select(0, index)
-        for array in self._mapped:
-            array.release()  # of a large file much more comes with a row than the row
+        release(*self._mapped)
         if self._tokens:
             return x, y
         x = x.to(torch.float32)

@@ -221,6 +221,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
         "permfl",
         (*TEAMS, "clients.mode=async", "teams.mode=async", "delays=pareto"),
     ),
+    "large models": ("permfl", (*TEAMS, "model=mlp")),  # which processes of a machine lend each other
 }
 """The method of each kind of run, and its words."""
 
@@ -231,11 +232,13 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--each", type=int, default=5, help="kills of one run at most")
+    parser.add_argument("--case", choices=list(CASES), help="runs of this kind alone")
     given = parser.parse_args()
+    cases = [given.case] if given.case else list(CASES)
     rng, left, number = random.Random(given.seed), given.kills, 0
     with tempfile.TemporaryDirectory() as folder, three_nodes() as nodes:
         while left > 0:
-            case = list(CASES)[number % len(CASES)]
+            case = cases[number % len(cases)]
             kills = min(left, rng.randint(1, given.each))
             survive(nodes, Path(folder) / str(number), case, rng, kills)
             left, number = left - kills, number + 1

@@ -1,5 +1,8 @@
 """A large population costs what is done with it: nothing is made of clients whom nobody asks about."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -49,6 +52,30 @@ def test_rows_are_split_of_clients_that_train_or_are_evaluated_only(folder, monk
     assert len(called) == 3 * COHORT
     assert set(made) == called | scored
     assert len(made) == len(set(made))
+
+
+def in_view(path):
+    """Bytes of a file that this process has in its memory, by its maps."""
+    found, ours = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.partition(" ")[0]:
+            ours = line.endswith(str(path))
+        elif ours and line.startswith("Rss:"):
+            found += int(line.split()[1]) * 1024
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux says what is in view")
+def test_no_more_of_data_on_the_disk_is_in_memory_than_what_is_trained_with(folder):
+    with Federation(small("fedavg", *words(folder))) as federation:
+        assert [in_view(folder / name) for name in ("X.npy", "y.npy")] == [0, 0]
+        federation.run_round()
+        assert [in_view(folder / name) for name in ("X.npy", "y.npy")] == [0, 0]
+        assert federation.world.infos[17_000].label_counts.sum() == 3
+        assert in_view(folder / "y.npy") == 0
+        labels = federation.world.data.dataset.y
+        assert labels.sum() > 0
+        assert in_view(folder / "y.npy") >= 8 * len(labels)  # whoever reads them has them
 
 
 def test_a_client_has_the_same_bits_among_many_and_among_few(folder, tmp_path):
