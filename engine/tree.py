@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -180,36 +179,11 @@ def _bytes(part: object) -> int:
     raise TypeError(f"a {type(part).__name__} cannot cross the network; use tensors and numbers")
 
 
-class OnWire:
-    """A tensor on its way between processes, as an array that travels without being copied."""
-
-    __slots__ = ("array",)
-
-    def __init__(self, array: NDArray[np.generic]) -> None:
-        """Wrap the array of a tensor, so that whoever receives it can tell it from an array that was none."""
-        self.array = array
-
-    def tensor(self) -> Tensor:
-        """The tensor again, on the array's memory where that may be written to, else on a copy."""
-        # What comes out of Ray's object store is a read-only view; torch would let a method write to it, and crash.
-        return torch.from_numpy(self.array if self.array.flags.writeable else self.array.copy())
-
-
 def only_read(array: NDArray[Any]) -> Tensor:
     """A tensor on the memory of an array, for code that never writes to it: out of Ray's store that would crash."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
         return torch.from_numpy(array)
-
-
-def to_wire(message: object) -> object:
-    """The message with its tensors as :class:`OnWire` arrays in CPU memory; everything else stays as it is."""
-    return replaced(message, Tensor, lambda leaf: OnWire(leaf.detach().cpu().numpy()))
-
-
-def from_wire(message: object) -> object:
-    """The message with :class:`OnWire` arrays as tensors on the CPU again: the inverse of :func:`to_wire`."""
-    return replaced(message, OnWire, OnWire.tensor)
 
 
 def fingerprint(tree: object) -> str:

@@ -4,7 +4,6 @@ Each takes the subject, raises a :class:`~strata.engine.errors.ConformanceError`
 is worth saying though it holds, as a rule nothing.
 """
 
-import copy
 import dataclasses
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,11 +26,12 @@ from strata.engine.models.spec import Family, ModelSpec
 from strata.engine.rounds.clients import ClientHost
 from strata.engine.rounds.pools import EvaluationCall
 from strata.engine.rounds.world import Method
+from strata.engine.runtime.passing.packing import packed, unpacked
 from strata.engine.state.encoding import pack, unpack
 from strata.engine.state.types import state_types
 from strata.engine.training.conversation import Conversation, drive
 from strata.engine.training.sequential import Sequential
-from strata.engine.tree import count_bytes, fingerprint, from_wire, leaves, to_wire
+from strata.engine.tree import count_bytes, fingerprint, leaves
 
 FAMILY = ((8,), (16, 8))  # hidden layers of the two MLPs that a method of several architectures is tried with
 DERIVED = "Draw from a generator made of context.seed (or of the seed that init_global and init_client are given)"
@@ -145,7 +145,7 @@ def survives_wire_and_disk(subject: Subject) -> str:
     """States and messages come back as they were, from another process and from a checkpoint."""
     types = state_types(subject.world.algorithm)
     for name, part in subject.played.parts.items():
-        if fingerprint(from_wire(copy.deepcopy(to_wire(part)))) != fingerprint(part):
+        if fingerprint(unpacked(packed(part))) != fingerprint(part):
             raise ConformanceError(f"{name} arrives in another process as something else. Use tensors and numbers.")
         if fingerprint(unpack(pack(part, types, name), types)) != fingerprint(part):
             raise ConformanceError(f"{name} comes back from a checkpoint as something else. Use tensors and numbers.")

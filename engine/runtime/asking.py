@@ -14,7 +14,6 @@ from strata.engine.errors import ActorDiedError, ClusterError, StrataError
 from strata.engine.rounds.pools import Failure
 from strata.engine.runtime.passing.packing import Outgoing, Reply, greeting_to, is_near, read
 from strata.engine.runtime.shells import Shell
-from strata.engine.tree import from_wire, to_wire
 
 Process = ActorHandle[Shell]
 Ref = ObjectRef[object]  # of a shell's answer
@@ -44,14 +43,14 @@ class Remote:
 
         Several are answered in their order; one that raises keeps those behind it from being made.
         """
-        self._ahead.append((verb, ask(self._actor, verb, to_wire(arguments), behind=bool(self._ahead))))
+        self._ahead.append((verb, ask(self._actor, verb, arguments, behind=bool(self._ahead))))
 
     def __getattr__(self, verb: str) -> Callable[..., object]:
         return partial(self._call, verb)
 
     def _call(self, verb: str, *arguments: object) -> object:
         if not self._ahead:
-            return answer(ask(self._actor, verb, to_wire(arguments)), self._where)
+            return answer(ask(self._actor, verb, arguments), self._where)
         if self._ahead[0][0] != verb:
             raise StrataError(
                 f"{self._where}: {verb} was asked for while {self._ahead[0][0]} is under way. Run the next round first."
@@ -66,26 +65,20 @@ class Remote:
 def ask(actor: Actor, verb: str, arguments: object, *shared: Outgoing, behind: bool = False) -> Ref:
     """Hand a call over to a shell; see :meth:`~strata.engine.runtime.shells.Shell.ask`. Gives a reference.
 
-    Tensors in ``arguments`` must be on the wire already; ``behind``: as
-    :meth:`~strata.engine.runtime.shells.Shell.ask_behind`.
+    ``behind``: as :meth:`~strata.engine.runtime.shells.Shell.ask_behind`.
     """
     name = actor.process._actor_id.hex()
     near = is_near(name)
     kind: Any = actor.process.ask_behind if behind else actor.process.ask
-    sent = [part.to_actor(near) for part in shared]
-    return cast(Ref, kind.remote(actor.term, greeting_to(name), verb, arguments, *sent))
-
-
-def answer(ref: Ref, where: str) -> Any:
-    """Wait for what a shell answers, its arrays from the wire made tensors again; raises as :func:`fetch` does."""
-    return from_wire(fetch(ref, where))
+    sent = [part.to_actor(near) for part in (Outgoing(arguments), *shared)]
+    return cast(Ref, kind.remote(actor.term, greeting_to(name), verb, *sent))
 
 
 def as_they_come(tickets: Iterable[Pending]) -> Iterator[tuple[Ref, Any, list[int]]]:
     """Wait for tasks, in the order in which they end.
 
     Yields:
-        each task's reference; its answer, or a failure with what :func:`fetch` raises; and which of the calls that it
+        each task's reference; its answer, or a failure with what :func:`answer` raises; and which of the calls that it
         makes are among the tickets, by number.
     """
     waiting: dict[Ref, tuple[list[int], str]] = {}
@@ -117,12 +110,12 @@ def shared_once(messages: Iterable[object]) -> dict[int, Outgoing]:
     wires: dict[int, Outgoing] = {}
     for message in messages:
         if id(message) not in wires:
-            wires[id(message)] = Outgoing(to_wire(message))
+            wires[id(message)] = Outgoing(message)
     return wires
 
 
-def fetch(ref: Ref, where: str) -> object:
-    """Wait for the value of a reference; ``where`` says in errors who was asked.
+def answer(ref: Ref, where: str) -> Any:
+    """Wait for what a shell answers; ``where`` says in errors who was asked.
 
     Raises:
         ActorDiedError: when the actor's process ended.

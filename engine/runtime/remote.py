@@ -33,9 +33,7 @@ from strata.engine.runtime.asking import (
     shared_once,
 )
 from strata.engine.runtime.loads import Dealer
-from strata.engine.runtime.passing.packing import Outgoing
-from strata.engine.runtime.shells import Slot
-from strata.engine.tree import to_wire
+from strata.engine.runtime.passing.packing import Outgoing, Slot
 
 C = TypeVar("C", ClientCall, TeamCall)
 R = TypeVar("R", ClientReply, TeamReply)
@@ -154,7 +152,7 @@ class RayClients(Tasks[ClientCall, ClientReply]):
         Raises:
             StrataError: what broke an evaluation; an ActorDiedError where an actor's process ended.
         """
-        shared = Outgoing(to_wire(call.shared))
+        shared = Outgoing(call.shared)
         clients = list(call.clients)
         asked = []
         for host, places in self._dealer.by_home(clients):
@@ -187,10 +185,7 @@ class RayClients(Tasks[ClientCall, ClientReply]):
         parts: list[dict[int, object]] = [{} for _ in self._actors]
         for client, state in states.items():
             parts[self._dealer.homes[client]][client] = state
-        refs = [
-            ask(actor, "clients.restore", to_wire((clients, part)))
-            for actor, part in zip(self._actors, parts, strict=True)
-        ]
+        refs = [ask(actor, "clients.restore", (clients, part)) for actor, part in zip(self._actors, parts, strict=True)]
         for number, ref in enumerate(refs):
             answer(ref, f"{self._hosted(number)}, resume")
 
@@ -244,7 +239,7 @@ class RayTeams(Tasks[TeamCall, TeamReply]):
         Raises:
             StrataError: what broke an evaluation; an ActorDiedError where an actor's process ended.
         """
-        wire = Outgoing(to_wire(shared))
+        wire = Outgoing(shared)
 
         def message(own: Sequence[int]) -> object:
             return Slot(0), picked(topology, own)
@@ -266,7 +261,7 @@ class RayTeams(Tasks[TeamCall, TeamReply]):
             ActorDiedError: when an actor's process ended.
         """
         self.forget()
-        list(self._answers("resume", "teams.restore", list(self._homes), lambda own: to_wire((picked(teams, own),))))
+        list(self._answers("resume", "teams.restore", list(self._homes), lambda own: (picked(teams, own),)))
 
     def _answers(
         self,

@@ -2,30 +2,20 @@
 
 from collections.abc import Callable, Iterable
 from operator import attrgetter
+from typing import Any
 
 from ray._private.worker import WORKER_MODE, global_worker
 from ray.util import serialization_addons
 
 from strata.engine.errors import ClusterError, StrataError
 from strata.engine.lazy import importing
-from strata.engine.runtime.passing.packing import SEGMENTS, Greeting, Outgoing, Packed, Reply, unpacked
 
 with importing():  # torch, in the process of an actor, which imports this first
-    from strata.engine.tree import OnWire, from_wire, replaced, to_wire
+    from strata.engine.runtime.passing.packing import SEGMENTS, Greeting, Outgoing, Packed, Reply, unpacked
 
 if global_worker.mode == WORKER_MODE:
     # Ray would load pyarrow and pydantic's first version to send their objects, of which an actor sends none: 14 MB.
     serialization_addons.apply = lambda context: None
-
-
-class Slot:
-    """Stands in a message for something that travels beside it, once, however often it is meant."""
-
-    __slots__ = ("index",)
-
-    def __init__(self, index: int) -> None:
-        """``index``: the place, among what travels beside the message, of the thing that this stands for."""
-        self.index = index
 
 
 class Shell:
@@ -65,14 +55,14 @@ class Shell:
         self._make(make, arguments)
         return self.ready()
 
-    def ask(self, term: int, greeting: Greeting, verb: str, arguments: Iterable[object], *shared: Packed) -> Reply:
-        """Call a method of what is held; arguments and result travel as :func:`~strata.engine.tree.to_wire` makes them.
+    def ask(self, term: int, greeting: Greeting, verb: str, arguments: Packed, *shared: Packed) -> Reply:
+        """Call a method of what is held.
 
         Args:
             term: in which the call was handed over.
             greeting: of the process that asks.
             verb: name of the method, dotted where it is one of something that is held: ``clients.evaluate``.
-            arguments: a sequence, in which a :class:`Slot` stands for one of ``shared``.
+            arguments: a sequence, in which a :class:`~.passing.packing.Slot` stands for one of ``shared``.
             shared: what travels once; Ray fetches a reference before the call.
 
         Raises:
@@ -83,20 +73,13 @@ class Shell:
         self.ready()
         if term != self._term:
             raise ClusterError(f"{verb}: the call was handed over before the actors began again.")
-        parts = [from_wire(unpacked(part)) for part in shared]
-
-        def arrived(leaf: object) -> object:
-            return parts[leaf.index] if isinstance(leaf, Slot) else from_wire(leaf)
-
-        filled = [replaced(argument, (OnWire, Slot), arrived) for argument in arguments]
-        made = Outgoing(to_wire(attrgetter(verb)(self._held)(*filled)))
+        given: Any = unpacked(arguments, [unpacked(part) for part in shared])
+        made = Outgoing(attrgetter(verb)(self._held)(*given))
         reply = Reply(made.to_asker(greeting.sees), greeting.returned())
         self._broke = False
         return reply
 
-    def ask_behind(
-        self, term: int, greeting: Greeting, verb: str, arguments: Iterable[object], *shared: Packed
-    ) -> Reply | None:
+    def ask_behind(self, term: int, greeting: Greeting, verb: str, arguments: Packed, *shared: Packed) -> Reply | None:
         """As :meth:`ask`, for a call that was handed over before the one ahead of it was made.
 
         Where that one raised something, this one is not made and gives None: nobody waits for it any more, and Ray

@@ -331,8 +331,8 @@ def test_each_team_is_sent_its_own_message_and_a_common_one_travels_once(cluster
     @ray.remote(num_cpus=0.1)
     class Echo:
         def ask(self, term, greeting, verb, arguments, *downs):
-            ups = [unpacked(down) for down in downs]
-            return [TeamReply(c.team, ups[c.down.index], 1, 0.0, [], CallTable.of([]), 0, 0) for c in arguments[0]]
+            (calls,) = unpacked(arguments, [unpacked(down) for down in downs])
+            return [TeamReply(call.team, call.down, 1, 0.0, [], CallTable.of([]), 0, 0) for call in calls]
 
     put = []
     plain = ray.put

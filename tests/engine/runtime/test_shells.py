@@ -10,7 +10,7 @@ from ray.util import serialization_addons
 from strata.engine.errors import ClusterError, ResourceError
 from strata.engine.runtime import local_ray
 from strata.engine.runtime.asking import Actor, answer, ask
-from strata.engine.runtime.passing.packing import Greeting, unpacked
+from strata.engine.runtime.passing.packing import Greeting, packed, unpacked
 from strata.engine.runtime.shells import Shell
 
 STRANGER = Greeting("", None, False)
@@ -18,7 +18,7 @@ STRANGER = Greeting("", None, False)
 
 def asked(shell, term, verb, arguments):
     """What a shell in this process answers somebody who does not see its memory."""
-    return unpacked(shell.ask(term, STRANGER, verb, arguments).message)
+    return unpacked(shell.ask(term, STRANGER, verb, packed(arguments)).message)
 
 
 def refuse(why):

@@ -1,19 +1,22 @@
 """Messages between processes: packed, and lent to those who see each other's memory."""
 
 import pickle
+import sys
 import time
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import ray
+import torch
 from ray import cloudpickle
 
 from strata.engine.errors import ActorDiedError
 from strata.engine.runtime import local_ray
 from strata.engine.runtime.asking import Actor, answer, ask
-from strata.engine.runtime.passing.packing import INLINE_BYTES, SEGMENTS, Greeting, Outgoing, unpacked
+from strata.engine.runtime.passing.packing import INLINE_BYTES, SEGMENTS, Greeting, Outgoing, Slot, packed, unpacked
 from strata.engine.runtime.passing.segments import is_there
-from strata.engine.runtime.shells import Shell, Slot
+from strata.engine.runtime.shells import Shell
 
 
 @pytest.fixture(autouse=True)
@@ -28,9 +31,9 @@ def message(bytes_each, tensors=2):
     return {"text": "x", "values": [np.arange(bytes_each // 8, dtype=np.int64) + n for n in range(tensors)]}
 
 
-def sent(packed):
-    """What arrives of it in another process."""
-    return unpacked(pickle.loads(cloudpickle.dumps(packed, protocol=5)))
+def sent(message):
+    """What arrives of a packed message in another process."""
+    return unpacked(pickle.loads(cloudpickle.dumps(message, protocol=5)))
 
 
 def equal(one, other):
@@ -40,9 +43,9 @@ def equal(one, other):
 @pytest.mark.parametrize("near", [True, False])
 def test_a_small_message_is_sent_beside_the_call(near):
     small = message(INLINE_BYTES // 2)
-    packed = Outgoing(small).to_actor(near)
-    assert packed.loan is None
-    assert equal(sent(packed), small)
+    made = Outgoing(small).to_actor(near)
+    assert made.loan is None
+    assert equal(sent(made), small)
 
 
 def test_a_large_message_is_lent_to_who_is_near_and_stored_once_for_the_others(monkeypatch):
@@ -56,8 +59,8 @@ def test_a_large_message_is_lent_to_who_is_near_and_stored_once_for_the_others(m
     assert equal(sent(stored[0]), large)
     assert near[0].loan.name == near[1].loan.name
     assert len(cloudpickle.dumps(near[0])) < 1000
-    for packed in near:
-        arrived = sent(packed)
+    for made in near:
+        arrived = sent(made)
         assert equal(arrived, large)
         assert not arrived["values"][0].flags.writeable
 
@@ -72,9 +75,68 @@ def test_what_cannot_be_lent_is_stored(monkeypatch):
 
 def test_what_changes_after_it_was_lent_does_not_change_what_arrives():
     array = np.ones(INLINE_BYTES)
-    packed = Outgoing(array).to_asker(near=True)
+    made = Outgoing(array).to_asker(near=True)
     array[:] = 0
-    assert sent(packed).sum() == INLINE_BYTES
+    assert sent(made).sum() == INLINE_BYTES
+
+
+class Pair(NamedTuple):
+    left: object
+    right: object
+
+
+def read_only(message):
+    """What arrives of a packed message out of Ray's object store."""
+    return unpacked(message._replace(buffers=[memoryview(buffer).toreadonly() for buffer in message.buffers]))
+
+
+@pytest.mark.parametrize("arrive", [sent, read_only])
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.arange(6.0).view(2, 3),
+        torch.tensor(3),
+        torch.arange(6.0).view(2, 3).t(),
+        torch.arange(8.0)[2:5],
+        torch.zeros(0, 2),
+        torch.nn.Parameter(torch.ones(2)),
+        torch.ones(2, requires_grad=True) * 2,
+    ],
+)
+def test_tensors_arrive_as_tensors_of_their_own_that_may_be_written_to(arrive, tensor):
+    before = tensor.detach().clone()
+    came = arrive(packed(Pair({"w": tensor}, (tensor, 1))))
+    assert type(came) is Pair
+    assert torch.equal(came.left["w"], before)
+    assert came.left["w"].dtype == before.dtype
+    assert came.right == (came.left["w"], 1)  # the same, as it was
+    came.left["w"].add_(1)
+    assert torch.equal(came.right[0], before + 1)
+
+
+def test_what_pickle_cannot_send_is_sent_all_the_same(monkeypatch):
+    class Local:
+        def __init__(self, tensor):
+            self.tensor = tensor
+
+    came = sent(packed([Local(torch.ones(2)), lambda: 3]))
+    assert came[0].tensor.tolist() == [1, 1]
+    assert came[1]() == 3
+    of_a_script = type("OfAScript", (), {"__module__": "__main__", "__qualname__": "OfAScript"})
+    monkeypatch.setattr(sys.modules["__main__"], "OfAScript", of_a_script, raising=False)
+    body = packed(of_a_script()).body
+    monkeypatch.delattr(sys.modules["__main__"], "OfAScript")
+    assert type(pickle.loads(body)).__name__ == "OfAScript"  # though its script is not there
+
+
+def test_slots_are_filled_with_what_travels_beside_the_message():
+    calls = packed([(1, Slot(1)), {"a": Slot(0), "b": Slot(1)}])
+    beside = [torch.ones(2), {"model": torch.zeros(1)}]
+    ((_, one), by_name) = unpacked(calls, beside)
+    assert one is by_name["b"] is beside[1]
+    assert by_name["a"] is beside[0]
+    with pytest.raises(IndexError):
+        unpacked(calls, beside[:1])
 
 
 def test_an_actor_on_another_machine_lends_nothing_and_is_lent_nothing():
