@@ -52,9 +52,9 @@ class ExactSum:
         total = torch.empty(size, dtype=torch.float64, device=device)
         others, first = list[tuple[Tensor, Tensor]](), 0
         for run in _runs([len(vector) for vector in vectors[0]]):
-            same = [
-                vector[run.start] if len(run) == 1 else torch.cat(vector[run.start : run.stop]) for vector in vectors
-            ]
+            same: Sequence[Tensor] = [vector[run.start] for vector in vectors]
+            if len(run) > 1:  # one by one, each would take as long as all of them
+                same = torch.cat([vector[place] for vector in vectors for place in run]).view(len(vectors), -1).unbind()
             for start in range(0, len(same[0]), AT_ONCE):
                 parts = [vector[start : start + AT_ONCE] for vector in same]
                 columns, rows = _add_up(parts, weights, total[first : first + len(parts[0])])

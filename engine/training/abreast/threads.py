@@ -3,13 +3,16 @@
 # N lanes
 """
 
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from itertools import pairwise
 from typing import TypeVar
 
 import torch
 
+from strata.engine.determinism import single_thread
 from strata.engine.training.lanes import LEAST
 
 R = TypeVar("R")
@@ -20,8 +23,8 @@ CACHE_BYTES = 3 * 2**20
 WORTH = 8
 """Lanes for which the Python of a step is worth it; so many are a block, however large their inputs."""
 
-WORTH_FLOPS = 25_000_000
-"""Of a step of a block, about a millisecond of a core; of less, threads wait for each other more than they gain."""
+WORTH_FLOPS = 10_000_000
+"""Of a step of a block, about half a millisecond of a core; of less, threads wait for each other more than they gain."""
 
 
 class Threads:
@@ -31,9 +34,9 @@ class Threads:
     """
 
     def __init__(self, count: int) -> None:
-        """``count`` of them; they are started when there is something for more than one."""
+        """``count`` of them, the one that asks among them; they are started when there is something for more than one."""
         self._count = count
-        self._pool = ThreadPoolExecutor(count, "lanes", _alone) if count > 1 else None
+        self._others = ThreadPoolExecutor(count - 1, "lanes", _alone) if count > 1 else None
 
     def blocks(self, lanes: int, input_bytes: int, flops: Callable[[], int]) -> list[slice]:
         """Cut lanes, :data:`~.lanes.LEAST` at least, into as many blocks as all threads take equally often.
@@ -54,11 +57,25 @@ class Threads:
 
         Whatever comes of it, nothing is computed any more then.
         """
-        if self._pool is None or len(blocks) == 1:
+        if self._others is None or len(blocks) == 1:
             return [compute(block) for block in blocks]
-        futures = [self._pool.submit(compute, block) for block in blocks]
-        wait(futures)
-        return [future.result() for future in futures]
+        left, made = deque(enumerate(blocks)), [Future[R]() for _ in blocks]
+
+        def work() -> None:
+            with suppress(IndexError):  # there is none left
+                while True:
+                    number, block = left.popleft()
+                    try:
+                        made[number].set_result(compute(block))
+                    except BaseException as error:
+                        made[number].set_exception(error)
+
+        for _ in range(min(self._count, len(blocks)) - 1):
+            self._others.submit(work)
+        with single_thread():
+            work()  # to wake one more, and to be woken by it, would take a millisecond
+        wait(made)
+        return [future.result() for future in made]
 
 
 def _alone() -> None:

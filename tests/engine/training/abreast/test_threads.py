@@ -65,7 +65,22 @@ def test_blocks_are_computed_side_by_side_and_given_in_their_order():
         both.wait()  # nobody passes alone
         return block.start, threading.current_thread() is threading.main_thread(), torch.get_num_threads()
 
-    assert threads.map(compute, [slice(0, 2), slice(2, 4)]) == [(0, False, 1), (2, False, 1)]
+    starts, by_main, torch_threads = zip(*threads.map(compute, [slice(0, 2), slice(2, 4)]), strict=True)
+    assert starts == (0, 2)
+    assert sorted(by_main) == [False, True]  # whoever asks computes too
+    assert torch_threads == (1, 1)
+
+
+def test_all_blocks_are_computed_whichever_breaks():
+    done = []
+
+    def compute(block):
+        done.append(block.start)
+        raise KeyError(block.start)
+
+    with pytest.raises(KeyError, match="^0$"):
+        Threads(2).map(compute, [slice(start, start + 2) for start in range(0, 10, 2)])
+    assert sorted(done) == [0, 2, 4, 6, 8]
 
 
 def test_the_error_of_a_block_is_raised():
