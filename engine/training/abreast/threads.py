@@ -24,7 +24,7 @@ WORTH = 8
 """Lanes for which the Python of a step is worth it; so many are a block, however large their inputs."""
 
 WORTH_FLOPS = 10_000_000
-"""Of a step of a block, about half a millisecond of a core; of less, threads wait for each other more than they gain."""
+"""Of a step of a block, half a millisecond of a core or more; of less, threads wait more than they gain."""
 
 
 class Threads:
@@ -34,7 +34,7 @@ class Threads:
     """
 
     def __init__(self, count: int) -> None:
-        """``count`` of them, the one that asks among them; they are started when there is something for more than one."""
+        """``count`` of them, the asking one among them; they are started when there is something for more than one."""
         self._count = count
         self._others = ThreadPoolExecutor(count - 1, "lanes", _alone) if count > 1 else None
 

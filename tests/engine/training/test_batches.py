@@ -20,6 +20,18 @@ def rows():
     return Rows(DATA, torch.device("cpu"))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float32])
+@pytest.mark.parametrize("bounds", [None, (0.0, 255.0), (-3.0, 252.0), (0.1, 260.7)])
+@pytest.mark.parametrize(("shift", "scale"), [(0.5, 0.5), (0.4914, 0.25), (0.1307, 0.3081), (0.0, 1.0), (0.3, 4.0)])
+def test_inputs_are_shifted_and_scaled_as_their_set_says_to_the_bit(dtype, bounds, shift, scale):
+    values = np.arange(256).astype(dtype)[:, None]
+    data = Dataset("made", values, np.arange(256) % 7, 7, shift=shift, scale=scale, value_range=bounds)
+    x, _ = Rows(data, torch.device("cpu")).fetch(np.arange(256))
+    low, high = bounds or (0.0, 255.0)
+    expected = ((torch.from_numpy(values).float() - low) / (high - low) - shift) / scale
+    assert torch.equal(x, expected if bounds or dtype is np.uint8 else torch.from_numpy(values).float())
+
+
 def test_plans_made_together_are_those_made_one_by_one():
     request = Train(ModelSpec("mclr", (1, 3, 3), 7), {}, Sgd(0.1), 4, Length(epochs=2))
     asked = [(n, request, 100 + n) for n in (3, 4, 9, 20)]

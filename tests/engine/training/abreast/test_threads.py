@@ -78,7 +78,7 @@ def test_all_blocks_are_computed_whichever_breaks():
         done.append(block.start)
         raise KeyError(block.start)
 
-    with pytest.raises(KeyError, match="^0$"):
+    with pytest.raises(KeyError, match=r"^0$"):
         Threads(2).map(compute, [slice(start, start + 2) for start in range(0, 10, 2)])
     assert sorted(done) == [0, 2, 4, 6, 8]
 
