@@ -209,7 +209,7 @@ class RayTeams(Tasks[TeamCall, TeamReply]):
     def submit(self, calls: Sequence[TeamCall]) -> list[Pending]:
         """Hand the teams' rounds over, one task per actor, all side by side.
 
-        A large message that several teams are sent is put into the object store once.
+        A message that several teams are sent is packed once, and laid down once where it is large.
         """
         wires = shared_once(call.down for call in calls)
         tickets: list[Pending] = [None] * len(calls)  # type: ignore[list-item]
