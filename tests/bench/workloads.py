@@ -24,16 +24,16 @@ class Setting:
     cohort: int
     samples: int
     steps: int
-    rounds: int  # per measurement
+    rounds: int  # per measurement, one after the other as in a run
 
 
 CNN_215K = ("model=cnn_permfl_fmnist",)
 CNN_29K = ("model=cnn", "model.width=0.5", "model.depth=2")
 SETTINGS = (
     Setting("CNN of 215 k parameters, 10 of 100 clients, one epoch of 50", CNN_215K, 100, 10, 50, 5, 3),
-    Setting("MCLR, 100 of 1,000 clients, 5 steps", ("model=mclr",), 1000, 100, 50, 5, 3),
-    Setting("MLP 784-64-10, 100 of 1,000 clients, 5 steps", ("model=mlp", "model.hidden=[64]"), 1000, 100, 50, 5, 2),
-    Setting("CNN of 21 k parameters, 100 of 1,000 clients, 5 steps", CNN_29K, 1000, 100, 50, 5, 1),
+    Setting("MCLR, 100 of 1,000 clients, 5 steps", ("model=mclr",), 1000, 100, 50, 5, 15),
+    Setting("MLP 784-64-10, 100 of 1,000 clients, 5 steps", ("model=mlp", "model.hidden=[64]"), 1000, 100, 50, 5, 5),
+    Setting("CNN of 21 k parameters, 100 of 1,000 clients, 5 steps", CNN_29K, 1000, 100, 50, 5, 2),
 )
 
 

@@ -65,7 +65,10 @@ def test_a_segment_is_used_again_once_all_have_returned_it_and_no_more_are_lent_
 def test_a_loan_is_read_once(lender):
     lending = lender.lend([view(1)])
     loan = lending.loan()
-    Segments().borrow(loan)
+    buffers = Segments().borrow(loan)
+    with pytest.raises(ClusterError, match="read before"):  # and is being read
+        Segments().borrow(loan)
+    del buffers
     with pytest.raises(ClusterError, match="read before"):
         Segments().borrow(loan)
     del lending
