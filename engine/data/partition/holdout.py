@@ -124,9 +124,9 @@ def server_rows(dataset: Dataset, data: DataConfig, seed: int) -> ClientData:
     Raises:
         DataError: for a share that comes to nothing.
     """
-    every, published = np.arange(len(dataset.y)), data.split == "published"
     if not (data.server_fraction or data.server_test_fraction):
-        return ClientData(every[:0], every[:0])
+        return ClientData(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    every, published = np.arange(len(dataset.y)), data.split == "published"
     training = every[~test_flags(dataset)] if published else every
     pool = np.setdiff1d(every, training) if published else every
     test = _share(dataset, pool, data.server_test_fraction, seed, "test")

@@ -73,6 +73,8 @@ def test_no_more_of_data_on_the_disk_is_in_memory_than_what_is_trained_with(fold
         assert [in_view(folder / name) for name in ("X.npy", "y.npy")] == [0, 0]
         assert federation.world.infos[17_000].label_counts.sum() == 3
         assert in_view(folder / "y.npy") == 0
+        server = federation.world.data.server
+        assert (server.train.base, server.test.base) == (None, None)  # of none, nothing, and not of all rows
         labels = federation.world.data.dataset.y
         assert labels.sum() > 0
         assert in_view(folder / "y.npy") >= 8 * len(labels)  # whoever reads them has them
