@@ -84,8 +84,8 @@ class Spent:
         A round that went ahead may have begun a little before the driver's clock for it.
 
         Training is that of the busiest process, which the others are waited for beside. Team servers' work counts where
-        it is not hidden behind it, that of the busiest again. The rest is hand-over: serialising,
-        transport, and waiting where processes have unequal work.
+        it is not hidden behind it, that of the busiest again. The rest is hand-over: serialising, transport,
+        and waiting where processes have unequal work.
         """
         training = min(max(self.trained.values(), default=0.0), self.waited_s)
         between = min(max(self.served.values(), default=0.0), self.waited_s - training)

@@ -36,6 +36,7 @@ READY_BYTES = 256 * 2**20
 """Inputs of a data set, as models take them, and targets, up to which each sample is made ready once and kept."""
 
 POWERS = frozenset(math.ldexp(1.0, exponent) for exponent in range(-16, 17))
+"""Scales by which a division rounds nothing, whatever whole numbers a set's inputs are."""
 
 ALIGNED = 64
 """The bytes of which torch begins a tensor at a multiple."""
@@ -100,8 +101,7 @@ class Rows:
         self._mapped = [array for array in (dataset.x, dataset.y) if isinstance(array, Mapped)]
         self._range = dataset.value_range or ((0.0, 255.0) if dataset.x.dtype == np.uint8 else None)
         self._shift, self._scale, self._tokens = dataset.shift, dataset.scale, dataset.vocabulary > 0
-        # To divide by a power of two rounds nothing, but of numbers that are next to nothing: so it is done with the
-        # division by the range, for which every third pass over the inputs is saved.
+        # Such a division is done with that by the range: every third pass over the inputs is saved.
         self._at_once = dataset.x.dtype.kind in "bui" and dataset.scale in POWERS
         self.device = device
         self._kept: LRUCache[bytes, tuple[Tensor, Tensor]] = LRUCache(GATHERED_BYTES, lambda kept: int(kept[0].nbytes))
