@@ -1,7 +1,7 @@
 """Parameters of models, by name: means of several, which are exact sums rounded once, and one long vector."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,9 @@ SUMMED = frozenset({torch.float32, torch.float16, torch.bfloat16})
 """Types whose values, times whole numbers, are added up exactly."""
 HEADROOM = 53 - 23  # bits of a float64 beyond those of a float32 that lie below its first
 IN_CACHE = 2**14  # values of float64 that are compared at a time
-AT_ONCE = 2**16  # values of each tensor that are added up at a time, so that they stay in the processor's cache
+AT_ONCE = 2**16  # values of each model that are added up at a time, so that they stay in the processor's cache
+AS_ROWS = 2**20  # values of all models up to which they are copied into one matrix, whose operations are fewer
+BLOCK = 2**17  # values of that matrix that are added up at a time
 
 
 @dataclass(frozen=True)
@@ -47,19 +49,14 @@ class ExactSum:
 
     def add(self, models: Sequence[Sequence[Tensor]], weights: Sequence[float]) -> None:
         """Add models, alike tensors of types in :data:`SUMMED`, each times a whole number below 2^29."""
-        vectors = [[tensor.reshape(-1) for tensor in model] for model in models]
-        size, device = sum(map(len, vectors[0])), next((vector.device for vector in vectors[0]), None)
-        total = torch.empty(size, dtype=torch.float64, device=device)
+        sizes, device = [tensor.numel() for tensor in models[0]], next((one.device for one in models[0]), None)
+        total = torch.empty(sum(sizes), dtype=torch.float64, device=device)
         others, first = list[tuple[Tensor, Tensor]](), 0
-        for run in _runs([len(vector) for vector in vectors[0]]):
-            same: Sequence[Tensor] = [vector[run.start] for vector in vectors]
-            if len(run) > 1:  # one by one, each would take as long as all of them
-                same = torch.cat([vector[place] for vector in vectors for place in run]).view(len(vectors), -1).unbind()
-            for start in range(0, len(same[0]), AT_ONCE):
-                parts = [vector[start : start + AT_ONCE] for vector in same]
-                columns, rows = _add_up(parts, weights, total[first : first + len(parts[0])])
+        for run in _runs(sizes):
+            for part in _parts([model[run.start : run.stop] for model in models]):
+                columns, rows = _add_up(part, weights, total[first : first + len(part[0])])
                 others += [(values, columns + first) for values in _distilled(rows)]
-                first += len(parts[0])
+                first += len(part[0])
         self._add(total, None)
         for values, columns in others:
             self._add(values, columns)
@@ -140,8 +137,22 @@ def _runs(sizes: Sequence[int]) -> list[range]:
     return runs
 
 
-def _add_up(vectors: Sequence[Tensor], weights: Sequence[float], total: Tensor) -> tuple[Tensor, Tensor]:
-    """Let ``total`` (d,) be the sum of vectors times whole numbers, but 0 in the columns where it might be rounded.
+def _parts(models: Sequence[Sequence[Tensor]]) -> Iterator[Tensor | list[Tensor]]:
+    """Models as what is added up at a time: the rows of a matrix (k, d), or k vectors (d,)."""
+    count, size = len(models), sum(tensor.numel() for tensor in models[0])
+    if count * size <= AS_ROWS:
+        yield torch.cat([torch.stack(tensors).view(count, -1) for tensors in zip(*models, strict=True)], 1)
+    elif len(models[0]) > 1:  # tensor by tensor, each would take as long as all of them
+        flat = [tensor.reshape(-1) for model in models for tensor in model]
+        yield list(torch.cat(flat).view(count, -1).unbind())
+    else:
+        vectors = [tensor.reshape(-1) for (tensor,) in models]
+        for start in range(0, size, AT_ONCE):
+            yield [vector[start : start + AT_ONCE] for vector in vectors]
+
+
+def _add_up(part: Tensor | list[Tensor], weights: Sequence[float], total: Tensor) -> tuple[Tensor, Tensor]:
+    """Let ``total`` (d,) be the sum of k vectors times whole numbers, but 0 in the columns where it might be rounded.
 
     Values of at least 2^t are multiples of 2^(t−23), and so are their products with whole numbers; a float64 holds all
     multiples of that up to 2^53 of them. So nothing is rounded where the values of a column are of like size, or 0.
@@ -149,6 +160,37 @@ def _add_up(vectors: Sequence[Tensor], weights: Sequence[float], total: Tensor) 
     Returns:
         those columns (c,), ascending, as a rule hardly any; and their terms (k, c).
     """
+    factors = total.new_tensor(weights)
+    if isinstance(part, Tensor):
+        least, largest = _summed_as_rows(part, factors, total)
+    else:
+        least, largest = _summed_one_by_one(part, weights, total)
+    weight_bits = math.ceil(math.log2(max(1.0, sum(map(abs, weights)))))
+    largest = largest.float().mul_(math.ldexp(1.0, 1 + weight_bits - HEADROOM))
+    at = (least < largest).nonzero().flatten()
+    if not len(at):
+        return at, total[at][:0, None]
+    rows = part[:, at] if isinstance(part, Tensor) else torch.stack([vector[at] for vector in part])
+    small = ((rows.abs() < largest[at]) & (rows != 0)).any(0)
+    total[at[small]] = 0
+    return at[small], rows[:, small].double() * factors[:, None]
+
+
+def _summed_as_rows(rows: Tensor, factors: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+    """Let ``total`` (d,) be the sum of rows (k, d) times numbers (k,); gives each column's least and largest size."""
+    least, largest = (rows.new_empty(len(total)) for _ in range(2))
+    width = max(1, BLOCK // len(rows))
+    for columns in (slice(start, start + width) for start in range(0, len(total), width)):
+        block = rows[:, columns]
+        torch.mv(block.double().t(), factors, out=total[columns])
+        sizes = block.abs()
+        torch.amin(sizes, 0, out=least[columns])
+        torch.amax(sizes, 0, out=largest[columns])
+    return least, largest
+
+
+def _summed_one_by_one(vectors: Sequence[Tensor], weights: Sequence[float], total: Tensor) -> tuple[Tensor, Tensor]:
+    """As :func:`_summed_as_rows`, for vectors (d,)."""
     largest = vectors[0].abs()
     least, size = largest.clone(), torch.empty_like(largest)
     total.copy_(vectors[0]).mul_(weights[0])
@@ -157,15 +199,7 @@ def _add_up(vectors: Sequence[Tensor], weights: Sequence[float], total: Tensor) 
         torch.maximum(largest, size, out=largest)
         torch.minimum(least, size, out=least)
         total.add_(vector, alpha=weight)
-    weight_bits = math.ceil(math.log2(max(1.0, sum(map(abs, weights)))))
-    largest = largest.float().mul_(math.ldexp(1.0, 1 + weight_bits - HEADROOM))
-    at = (least < largest).nonzero().flatten()
-    if not len(at):
-        return at, total[at][:0, None]
-    rows = torch.stack([vector[at] for vector in vectors])
-    small = ((rows.abs() < largest[at]) & (rows != 0)).any(0)
-    total[at[small]] = 0
-    return at[small], rows[:, small].double() * total.new_tensor(weights)[:, None]
+    return least, largest
 
 
 def _distilled(rows: Tensor) -> list[Tensor]:

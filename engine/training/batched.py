@@ -43,7 +43,7 @@ from strata.engine.training.lanes import (
 from strata.engine.training.modules import Modules, slots
 from strata.engine.training.sequential import Sequential
 from strata.engine.training.stacked import Network, Operations
-from strata.engine.training.together import Togetherness, kind_of
+from strata.engine.training.together import Togetherness, changes_of, kind_of
 from strata.engine.training.trainer import (
     Asked,
     Broken,
@@ -119,11 +119,9 @@ class Batched:
         if isinstance(request, Gradient):
             return kind, padded(n, GRADIENT_ROWS)
         train = _train(one)
-        pulls = tuple((tuple(pull.to), pull.strength) for pull in train.pull)
         steps = sum(step_sizes(n, train).values()) if train.schedule else 0  # on which the learning rate then rests
-        changes = pulls, tuple(train.correction), train.clip_norm, train.schedule, steps, train.look_ahead
         widths = padded(n, train.batch_size), self._duals.key(train, n)
-        return kind, train.optimizer, train.batch_size, changes, widths
+        return kind, train.optimizer, train.batch_size, changes_of(train), steps, widths
 
     def _parts(self, places: Sequence[int], asked: Sequence[Asked]) -> Iterable[list[int]]:
         """The places of a group in parts that may be held at once."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -33,7 +33,10 @@ GATHERED_BYTES = 40 * 2**20
 """Inputs of cohorts, as models take them, that are kept from one call to the next, at most."""
 
 READY_BYTES = 256 * 2**20
-"""Inputs of a data set, as models take them, and targets, up to which each sample is made ready once and kept."""
+"""Inputs of a data set, as models take them, and targets, up to which samples that come again are made ready once."""
+
+UNKNOWN, MET = -1, -2
+"""In the place of a sample that is not ready: nobody has asked for it, or somebody has, once."""
 
 POWERS = frozenset(math.ldexp(1.0, exponent) for exponent in range(-16, 17))
 """Scales by which a division rounds nothing, whatever whole numbers a set's inputs are."""
@@ -45,8 +48,20 @@ Fetch = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Gives inputs and targets by numbers (n,)."""
 
 
+@dataclass(frozen=True)
+class Store:
+    """Inputs ``x`` and targets ``y`` of samples, which it gives by their numbers."""
+
+    x: Tensor
+    y: Tensor
+
+    def __call__(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of the samples of some numbers (n,)."""
+        return self.x.index_select(0, numbers), self.y.index_select(0, numbers)
+
+
 class Ready:
-    """Samples as models take them: each is made ready when it is first asked for, and kept."""
+    """Samples as models take them: each is made ready when its place is first asked for, and kept."""
 
     def __init__(self, n: int, make: Callable[[IntArray], tuple[Tensor, Tensor]]) -> None:
         """``n``: samples of the data set; ``make``: gives those of some rows."""
@@ -54,17 +69,27 @@ class Ready:
         self._places = np.zeros(0, np.int32)
         self._x, self._y = torch.empty(0), torch.empty(0)
 
+    def met(self, rows: IntArray) -> bool:
+        """Whether most of ``rows`` (n,) were asked for before; all of them are from now on."""
+        found = self._found(rows)
+        self._places[rows[found == UNKNOWN]] = MET
+        return 2 * int((found == UNKNOWN).sum()) < len(rows)
+
+    def _found(self, rows: IntArray) -> IntArray:
+        if not len(self._places):  # many trainers need none
+            self._places = np.full(self._n, UNKNOWN, np.int32)
+        found: IntArray = self._places[rows].astype(np.int64)
+        return found
+
     def places(self, rows: IntArray) -> IntArray:
         """Where the samples of ``rows`` (n,) lie."""
-        if not len(self._places):  # many trainers need none
-            self._places = np.full(self._n, -1, np.int32)
-        found = self._places[rows]
+        found = self._found(rows)
         if (found < 0).any():
             new = rows[found < 0]
             # In the order in which they are asked for: those of a client lie together, and so in few pages of memory.
             self._add(new[np.sort(np.unique(new, return_index=True)[1])])
-            found = self._places[rows]
-        return found.astype(np.int64)
+            found = self._found(rows)
+        return found
 
     def _add(self, rows: IntArray) -> None:
         x, y = self._make(rows)
@@ -75,9 +100,10 @@ class Ready:
         self._places[rows] = np.arange(self._held, after)
         self._held = after
 
-    def fetch(self, places: Tensor) -> tuple[Tensor, Tensor]:
-        """The samples that lie at some places (n,)."""
-        return _select(self._x, self._y, places)
+    @property
+    def store(self) -> "Store":
+        """Gives the samples that lie at some places (n,)."""
+        return Store(self._x, self._y)
 
     def lying(self, rows: IntArray) -> tuple[Tensor, Tensor]:
         """The samples of ``rows`` (n,), without a copy where they follow each other.
@@ -87,7 +113,7 @@ class Ready:
         places = self.places(rows)
         first, last = int(places[0]), int(places[-1]) + 1
         if last - first != len(rows) or not bool((np.diff(places) == 1).all()):
-            return self.fetch(torch.from_numpy(places))
+            return self.store(torch.from_numpy(places))
         x = self._x[first:last]
         return x if x.data_ptr() % ALIGNED == 0 else x.clone(), self._y[first:last]
 
@@ -104,7 +130,7 @@ class Rows:
         # Such a division is done with that by the range: every third pass over the inputs is saved.
         self._at_once = dataset.x.dtype.kind in "bui" and dataset.scale in POWERS
         self.device = device
-        self._kept: LRUCache[bytes, tuple[Tensor, Tensor]] = LRUCache(GATHERED_BYTES, lambda kept: int(kept[0].nbytes))
+        self._kept: LRUCache[bytes, Store] = LRUCache(GATHERED_BYTES, lambda kept: int(kept.x.nbytes))
         small = 4 * dataset.x.size + dataset.y.nbytes <= READY_BYTES
         readied = small and self._range is not None and not self._mapped and device.type == "cpu"
         self._ready = Ready(len(dataset.x), self.fetch) if readied else None
@@ -138,13 +164,13 @@ class Rows:
 
         All that is made ready for it is made now; what it gives can be asked by several threads.
         """
-        if seen <= SEEN_ONCE * len(rows):
-            return rows, self.fetch
-        if self._ready is not None:
-            return self._ready.places(rows), self._ready.fetch
-        return np.arange(len(rows)), self.gathered(rows)
+        once = seen <= SEEN_ONCE * len(rows)
+        # What is seen once now, and once in a later round, is worth it when it comes again: most never do in a crowd.
+        if self._ready is not None and (self._ready.met(rows) or not once):
+            return self._ready.places(rows), self._ready.store
+        return (rows, self.fetch) if once else (np.arange(len(rows)), self.gathered(rows))
 
-    def gathered(self, rows: IntArray) -> Fetch:
+    def gathered(self, rows: IntArray) -> Store:
         """A function like :meth:`fetch` by positions among ``rows`` (n,), all of which are fetched now.
 
         They are kept for the next time as long as there is room: a cohort is often the same again.
@@ -153,13 +179,9 @@ class Rows:
         if key not in self._kept:
             x, y = self.fetch(rows)
             if x.nbytes > GATHERED_BYTES:
-                return partial(_select, x, y)
-            self._kept[key] = x, y
-        return partial(_select, *self._kept[key])
-
-
-def _select(x: Tensor, y: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-    return x.index_select(0, positions), y.index_select(0, positions)
+                return Store(x, y)
+            self._kept[key] = Store(x, y)
+        return self._kept[key]
 
 
 AHEAD = "batches ahead"

@@ -103,7 +103,7 @@ class Lanes:
         """Inputs and targets (width, P, ...) and weights (width, P) of a step of the first ``width`` lanes."""
         index = self.index[step, :width]
         x, y = self.fetch(index.reshape(-1))
-        return x.view(*index.shape, *x.shape[1:]), y.view(*index.shape, *y.shape[1:]), self.weights[step, :width]
+        return x.unflatten(0, (width, -1)), y.unflatten(0, (width, -1)), self.weights[step, :width]
 
     @cached_property
     def active(self) -> list[int]:

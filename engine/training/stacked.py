@@ -8,7 +8,7 @@ that they come to are recorded once (:mod:`~strata.engine.training.replay.tape`)
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from threading import Lock
+from threading import RLock
 
 import torch
 from cachetools import LRUCache
@@ -18,11 +18,15 @@ from torch.func import functional_call, vmap
 from strata.engine.method.losses import Loss, sample_losses
 from strata.engine.params import Params
 from strata.engine.training.lanes import Weighed
+from strata.engine.training.replay.compiled import compiled
 from strata.engine.training.replay.entropy import Entropy
 from strata.engine.training.replay.tape import Operation, record
 
 OPERATIONS_KEPT = 256
 """Recorded operations that are kept, the last used ones; one is by request, number of lanes and rows."""
+
+WORTH_COMPILING = 16
+"""How often an operation of several steps has come, in equal shapes, before it is compiled: that takes as long."""
 
 
 class _Scored(nn.Module):
@@ -96,7 +100,9 @@ class Operations:
     def __init__(self) -> None:
         """Nothing is recorded yet."""
         self._kept: LRUCache[Hashable, Operation] = LRUCache(OPERATIONS_KEPT)
-        self._one_at_a_time = Lock()
+        self._compiled: LRUCache[Hashable, Operation | int] = LRUCache(OPERATIONS_KEPT)
+        self._unable: LRUCache[Hashable, None] = LRUCache(OPERATIONS_KEPT)  # keys of what cannot be compiled
+        self._one_at_a_time = RLock()  # what is compiled uses what is recorded
 
     def get(
         self, key: Hashable, make: Callable[[], Operation], operands: Sequence[Tensor], model: nn.Module
@@ -112,6 +118,27 @@ class Operations:
                 copies = [operand.clone() for operand in operands]
                 self._kept[shaped] = record(make(), copies, model.buffers())
             return self._kept[shaped]
+
+    def quickened(
+        self, key: Hashable, operation: Operation, read: Sequence[Tensor], changed: Sequence[Tensor]
+    ) -> Operation:
+        """An operation of this ``key``, compiled once it has come often enough; see :func:`~.compiled.compiled`."""
+        shaped = key, tuple(operand.shape for operand in (*read, *changed))
+        with self._one_at_a_time:
+            known = self._compiled.get(shaped, 0)
+            if not isinstance(known, int):
+                return known
+            if key in self._unable:
+                return operation
+            if known < WORTH_COMPILING:
+                self._compiled[shaped] = known + 1
+                return operation
+            made = compiled(operation, read, changed)
+            if made is operation:
+                self._unable[key] = None
+            else:
+                self._compiled[shaped] = made
+            return made
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,12 @@ def kind_of(request: Request) -> Hashable:
     return type(request), request.model, tuple(request.params)
 
 
+def changes_of(request: Train) -> Hashable:
+    """What a step of training makes of gradients before the optimiser has them; see :func:`kind_of`."""
+    pulls = tuple((tuple(pull.to), pull.strength) for pull in request.pull)
+    return pulls, tuple(request.correction), request.clip_norm, request.schedule, request.look_ahead
+
+
 def _shapes(request: Train | Gradient) -> Hashable:
     return tuple((name, value.shape, value.dtype) for name, value in request.constants.items())
 

@@ -3,8 +3,10 @@
 # N lanes, S steps of the longest lane
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from typing import cast
 
 import numpy as np
 import torch
@@ -13,13 +15,18 @@ from torch import Tensor
 
 from strata.engine.method.requests import AdamW, Sgd, Train
 from strata.engine.params import Params
+from strata.engine.training.batches import Store
 from strata.engine.training.descent import Corrections, Descent, Pulls
 from strata.engine.training.lanes import LEAST, SHRINK, Lanes, apart, means, side_by_side, to_width
+from strata.engine.training.replay.tape import Operation
 from strata.engine.training.stacked import Names, Network
-from strata.engine.training.together import kind_of
+from strata.engine.training.together import changes_of, kind_of
 from strata.engine.training.trainer import are_finite
 
 FloatArray = NDArray[np.float64]
+
+STEPS_COMPILED = 64
+"""Steps that are compiled as one operation, at most: each of them is made of operations of its own."""
 
 
 @dataclass(frozen=True)
@@ -70,35 +77,118 @@ def descend(
     held = side_by_side(network.held, [request.start for request in requests], device)
     constants = side_by_side(first.constants, [request.constants for request in requests], device)
     names = Names(moving, tuple(name for name in held if name not in moving), tuple(constants))
-    tensors = [*(held[name] for name in (*moving, *names.still)), *constants.values()]
-    assert isinstance(first.optimizer, Sgd | AdamW)
-    optimizer = Descent(first.optimizer, tensors[: len(moving)])
-    corrections = _corrections(requests, held, moving, device)
-    pulls = Pulls([_pull(requests, number, held, moving, device) for number in range(len(first.pull))])
-    key, losses = (kind_of(first), names.moving), list[Tensor]()
-    width = active = 0
-    with torch.no_grad():
-        for step, alive in enumerate(lanes.active):
-            if alive <= SHRINK * width or not width:
-                width = max(alive, LEAST)
-                operands = [tensor[:width] for tensor in tensors]
-                operation = network.gradients(key, first.loss, names, [*lanes.batch(step, width), *operands])
-            if alive != active:
-                active = alive
-                optimizer.narrow(active)
-                pulls.narrow(active)
-                corrections.narrow(active)
-            moved = operands
-            if ahead is not None:
-                *slopes, _ = operation(*ahead.batch(step, width), *operands)
-                stepped = torch._foreach_add(operands[: len(moving)], slopes, alpha=-first.look_ahead)
-                moved = [*stepped, *operands[len(moving) :]]
-            *found, rows = operation(*lanes.batch(step, width), *moved)
-            used = found if active == width else [one[:active] for one in found]
-            factor = first.schedule(step, len(lanes.active)) if first.schedule else 1.0
-            optimizer.step(corrections.added(pulls.added(used)), factor)
-            losses.append(to_width(rows, len(requests)))
-    return ended({name: held[name] for name in first.start}, means(torch.stack(losses), lanes.weights))
+    still = [*(held[name] for name in names.still), *constants.values()]
+    course = _Course(first, names, network)
+    pulled = {place: [request.pull[place].to for request in requests] for place in range(len(first.pull))}
+    towards = [_beside(held, course.pulled(place), to, device) for place, to in pulled.items()]
+    corrections = _beside(held, course.corrected, [request.correction for request in requests], device)
+    fixed = [*still, *chain.from_iterable(towards), *corrections]
+    losses = course.quickly(lanes, ahead, [held[name] for name in moving], fixed)
+    return ended({name: held[name] for name in first.start}, means(losses, lanes.weights))
+
+
+def _beside(
+    held: Params, names: Sequence[str], values: Sequence[Mapping[str, Tensor]], device: torch.device
+) -> list[Tensor]:
+    """What all lanes have by these names, as one tensor each, of the types of what is held."""
+    return list(side_by_side({name: held[name] for name in names}, values, device).values())
+
+
+@dataclass(frozen=True)
+class _Course:
+    """The steps of clients side by side: all but their tensors.
+
+    Attributes:
+        first: one of their requests.
+        names: of the tensors that a step takes.
+        network: of their model.
+        recorded: the operation of a step by the number of lanes, as far as it was made.
+    """
+
+    first: Train
+    names: Names
+    network: Network
+    recorded: dict[int, Operation] = field(default_factory=dict)
+
+    def pulled(self, number: int) -> list[str]:
+        """The parameters that a pull moves."""
+        return [name for name in self.names.moving if name in self.first.pull[number].to]
+
+    @property
+    def corrected(self) -> list[str]:
+        """The parameters whose gradients are corrected."""
+        return [name for name in self.names.moving if name in self.first.correction]
+
+    def quickly(self, lanes: Lanes, ahead: Lanes | None, moving: list[Tensor], fixed: list[Tensor]) -> Tensor:
+        """What :meth:`steps` makes, without Python where the same came before and lanes end together."""
+        few = len(lanes.active) <= STEPS_COMPILED and lanes.active[0] == lanes.active[-1]
+        if not (few and isinstance(lanes.fetch, Store) and lanes.weights.device.type == "cpu"):
+            return self.steps(lanes, ahead, moving, fixed)
+        seen = [lanes] if ahead is None else [lanes, ahead]
+        steps, read = lanes.steps, [tensor for one in seen for tensor in _taken_apart(one)]
+        first_fixed, first_moving = len(read), len(read) + len(fixed)
+
+        def operation(*operands: Tensor) -> tuple[Tensor]:
+            x, y, index, weights, *rest = operands[:first_fixed]
+            again = Lanes(index, Store(x, y), weights, steps)
+            first = Lanes(rest[2], Store(rest[0], rest[1]), rest[3], steps) if rest else None
+            return (self.steps(again, first, list(operands[first_moving:]), list(operands[first_fixed:first_moving])),)
+
+        key = kind_of(self.first), self.names.moving, changes_of(self.first), self.first.optimizer
+        made = self.network.operations.quickened(key, operation, [*read, *fixed], moving)
+        (losses,) = made(*read, *fixed, *moving)
+        return losses
+
+    def steps(self, lanes: Lanes, ahead: Lanes | None, moving: list[Tensor], fixed: list[Tensor]) -> Tensor:
+        """Make all steps; gives the loss of each row, ``(S, N, P)``.
+
+        Args:
+            lanes: what the clients see.
+            ahead: the first batches of steps that look ahead.
+            moving: what is trained, ``(N, ...)`` each; it is changed.
+            fixed: what stands still, constants, where each pull pulls to, and corrections, ``(N, ...)`` each.
+        """
+        first, names = self.first, self.names
+        given = iter(fixed)
+        still = list(islice(given, len(names.still) + len(names.constants)))
+        places = [[names.moving.index(name) for name in self.pulled(number)] for number in range(len(first.pull))]
+        pulls = Pulls(
+            [
+                (own, [moving[place] for place in own], list(islice(given, len(own))), pull.strength)
+                for own, pull in zip(places, first.pull, strict=True)
+            ]
+        )
+        corrected = [names.moving.index(name) for name in self.corrected]
+        corrections = Corrections(corrected, list(given), first.clip_norm, lanes=True)
+        assert isinstance(first.optimizer, Sgd | AdamW)
+        optimizer = Descent(first.optimizer, moving)
+        key, losses = (kind_of(first), names.moving), list[Tensor]()
+        width = active = 0
+        with torch.no_grad():
+            for step, alive in enumerate(lanes.active):
+                if alive <= SHRINK * width or not width:
+                    width = max(alive, LEAST)
+                    operands = [tensor[:width] for tensor in (*moving, *still)]
+                    if width not in self.recorded:
+                        taken = [*lanes.batch(step, width), *operands]
+                        self.recorded[width] = self.network.gradients(key, first.loss, names, taken)
+                    operation = self.recorded[width]
+                if alive != active:
+                    active = alive
+                    optimizer.narrow(active)
+                    pulls.narrow(active)
+                    corrections.narrow(active)
+                moved = operands
+                if ahead is not None:
+                    *slopes, _ = operation(*ahead.batch(step, width), *operands)
+                    stepped = torch._foreach_add(operands[: len(moving)], slopes, alpha=-first.look_ahead)
+                    moved = [*stepped, *operands[len(moving) :]]
+                *found, rows = operation(*lanes.batch(step, width), *moved)
+                used = found if active == width else [one[:active] for one in found]
+                factor = first.schedule(step, len(lanes.active)) if first.schedule else 1.0
+                optimizer.step(corrections.added(pulls.added(used)), factor)
+                losses.append(to_width(rows, len(lanes.steps)))
+        return torch.stack(losses)
 
 
 def ended(held: Params, losses_SN: FloatArray) -> Descended:
@@ -111,21 +201,7 @@ def ended(held: Params, losses_SN: FloatArray) -> Descended:
     return Descended(params, infinite, losses_SN)
 
 
-def _corrections(requests: Sequence[Train], held: Params, moving: Sequence[str], device: torch.device) -> Corrections:
-    """The corrections of all lanes, and to which norm each lane's gradients are scaled down."""
-    first = requests[0]
-    places = [place for place, name in enumerate(moving) if name in first.correction]
-    values = {moving[place]: held[moving[place]] for place in places}
-    added = side_by_side(values, [request.correction for request in requests], device)
-    return Corrections(places, list(added.values()), first.clip_norm, lanes=True)
-
-
-def _pull(
-    requests: Sequence[Train], number: int, held: Params, moving: Sequence[str], device: torch.device
-) -> tuple[list[int], list[Tensor], list[Tensor], float]:
-    """A pull of all lanes: the places of what it moves, those parameters, where to, and how strongly."""
-    to = requests[0].pull[number].to
-    places = [place for place, name in enumerate(moving) if name in to]
-    values = {moving[place]: held[moving[place]] for place in places}
-    towards = side_by_side(values, [request.pull[number].to for request in requests], device)
-    return places, list(values.values()), list(towards.values()), requests[0].pull[number].strength
+def _taken_apart(lanes: Lanes) -> list[Tensor]:
+    """Inputs and targets of a store, which lanes are, and their numbers and weights."""
+    store = cast(Store, lanes.fetch)
+    return [store.x, store.y, lanes.index, lanes.weights]

@@ -147,15 +147,26 @@ def test_an_optimiser_of_ones_own_is_stepped_one_by_one_and_counted():
     assert [fingerprint(one) for one in together] == [fingerprint(one) for one in answers(Sequential(DATA), asked)[0]]
 
 
+def are_rows_alike_beside_any():
+    """Whether this processor's products give a row the same bits beside however many others."""
+    rng = torch.Generator().manual_seed(0)
+    x, w = torch.randn(32, 144, generator=rng), torch.randn(5, 144, generator=rng)
+    return all(torch.equal(x[:n] @ w.T, (x @ w.T)[:n]) for n in range(1, 32))
+
+
 @pytest.mark.parametrize("model", [MCLR, MLP], ids=lambda model: model.name)
-def test_evaluations_are_those_of_one_by_one(model):
+@pytest.mark.parametrize("sizes", [[64, 32, 96, 32], [40, 7, 100, 12]], ids=["whole batches", "any"])
+def test_evaluations_are_those_of_one_by_one(model, sizes):
     rng = np.random.default_rng(5)
     asked = [
         Asked(Evaluate(model, init_params(model, client)), rng.choice(ROWS, size, replace=False), 0, "", Work())
-        for client, size in enumerate([40, 7, 100, 12])
+        for client, size in enumerate(sizes)
     ]
     alone = Sequential(DATA, evaluation_batch=32).answer(asked)
-    assert Batched(DATA, evaluation_batch=32).answer(asked) == alone
+    together = Batched(DATA, evaluation_batch=32).answer(asked)
+    if sizes[0] == 64 or are_rows_alike_beside_any():
+        assert together == alone
+    assert together == [replace(one, loss_sum=pytest.approx(one.loss_sum, rel=1e-6)) for one in alone]
     assert sum(one.correct for one in alone) > 0
     nobody = Asked(Evaluate(model, init_params(model, 0)), np.zeros(0, np.int64), 0, "", Work())
     assert Batched(DATA).answer([nobody])[0].samples == 0

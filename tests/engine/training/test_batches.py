@@ -92,7 +92,24 @@ def test_samples_of_a_set_that_is_too_large_are_fetched_for_each_cohort(monkeypa
         assert torch.equal(x, (torch.from_numpy(PIXELS[cohort]).float() / 255 - DATA.shift) / DATA.scale)
         assert y.tolist() == [row % 7 for row in cohort]
     assert numbers.tolist() == last  # places among all that are ready, or among the cohort
-    assert rows.numbered(np.array([30, 7]), seen=2)[0].tolist() == [30, 7]
+
+
+def test_samples_that_are_seen_once_are_made_ready_when_most_of_them_come_again():
+    rows, found = Rows(DATA, torch.device("cpu")), []
+    for cohort in ([7, 30, 2], [7, 8, 9], [30, 2, 8], [9, 11, 12], [9, 12, 7]):
+        numbers, fetch = rows.numbered(np.array(cohort), seen=len(cohort))
+        x, y = fetch(torch.from_numpy(numbers))
+        assert torch.equal(x, (torch.from_numpy(PIXELS[cohort]).float() / 255 - DATA.shift) / DATA.scale)
+        assert y.tolist() == [row % 7 for row in cohort]
+        found.append(numbers.tolist())
+    assert found == [[7, 30, 2], [7, 8, 9], [0, 1, 2], [9, 11, 12], [3, 4, 5]]
+
+
+def test_samples_of_a_set_that_is_too_large_are_fetched_whenever_they_are_seen_once(monkeypatch):
+    monkeypatch.setattr(batches, "READY_BYTES", 0)
+    rows = Rows(DATA, torch.device("cpu"))
+    for _ in range(3):
+        assert rows.numbered(np.array([30, 7]), seen=2)[0].tolist() == [30, 7]
 
 
 def test_samples_that_lie_together_are_not_copied_unless_they_begin_where_no_tensor_would():
