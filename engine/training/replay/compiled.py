@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
-from torch.jit._fuser import optimized_execution
 
 Operation = Callable[..., Sequence[Tensor]]
 
@@ -35,7 +34,8 @@ def compiled(operation: Operation, read: Sequence[Tensor], changed: Sequence[Ten
         return operation
 
     def replay(*operands: Tensor) -> Sequence[Tensor]:
-        with torch.no_grad(), optimized_execution(False):  # or it would make other operations of them
+        # Not optimised, or it would make other operations of them.
+        with torch.no_grad(), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
             made: Sequence[Tensor] = traced(*operands)
         return made
 
