@@ -25,6 +25,9 @@ from strata.engine.training.replay.tape import Operation, record
 OPERATIONS_KEPT = 256
 """Recorded operations that are kept, the last used ones; one is by request, number of lanes and rows."""
 
+COMPILED_KEPT = 64
+"""Compiled operations that are kept, the last used ones: each has its steps one by one, and a megabyte or two."""
+
 WORTH_COMPILING = 16
 """How often an operation of several steps has come, in equal shapes, before it is compiled: that takes as long."""
 
@@ -100,7 +103,8 @@ class Operations:
     def __init__(self) -> None:
         """Nothing is recorded yet."""
         self._kept: LRUCache[Hashable, Operation] = LRUCache(OPERATIONS_KEPT)
-        self._compiled: LRUCache[Hashable, Operation | int] = LRUCache(OPERATIONS_KEPT)
+        self._compiled: LRUCache[Hashable, Operation] = LRUCache(COMPILED_KEPT)
+        self._came: LRUCache[Hashable, int] = LRUCache(OPERATIONS_KEPT)  # how often each has that is not compiled
         self._unable: LRUCache[Hashable, None] = LRUCache(OPERATIONS_KEPT)  # keys of what cannot be compiled
         self._one_at_a_time = RLock()  # what is compiled uses what is recorded
 
@@ -125,13 +129,10 @@ class Operations:
         """An operation of this ``key``, compiled once it has come often enough; see :func:`~.compiled.compiled`."""
         shaped = key, tuple(operand.shape for operand in (*read, *changed))
         with self._one_at_a_time:
-            known = self._compiled.get(shaped, 0)
-            if not isinstance(known, int):
+            if (known := self._compiled.get(shaped)) is not None:
                 return known
-            if key in self._unable:
-                return operation
-            if known < WORTH_COMPILING:
-                self._compiled[shaped] = known + 1
+            self._came[shaped] = self._came.get(shaped, 0) + 1
+            if key in self._unable or self._came[shaped] <= WORTH_COMPILING:
                 return operation
             made = compiled(operation, read, changed)
             if made is operation:
