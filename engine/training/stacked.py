@@ -25,8 +25,8 @@ from strata.engine.training.replay.tape import Operation, record
 OPERATIONS_KEPT = 256
 """Recorded operations that are kept, the last used ones; one is by request, number of lanes and rows."""
 
-COMPILED_KEPT = 64
-"""Compiled operations that are kept, the last used ones: each has its steps one by one, and a megabyte or two."""
+STEPS_COMPILED = 256
+"""Steps that are compiled in all, at most: each of them has operations of its own, half a megabyte of them."""
 
 WORTH_COMPILING = 16
 """How often an operation of several steps has come, in equal shapes, before it is compiled: that takes as long."""
@@ -103,7 +103,8 @@ class Operations:
     def __init__(self) -> None:
         """Nothing is recorded yet."""
         self._kept: LRUCache[Hashable, Operation] = LRUCache(OPERATIONS_KEPT)
-        self._compiled: LRUCache[Hashable, Operation] = LRUCache(COMPILED_KEPT)
+        self._compiled: dict[Hashable, Operation] = {}  # to compile one again and again would take longer than it saves
+        self._left = STEPS_COMPILED
         self._came: LRUCache[Hashable, int] = LRUCache(OPERATIONS_KEPT)  # how often each has that is not compiled
         self._unable: LRUCache[Hashable, None] = LRUCache(OPERATIONS_KEPT)  # keys of what cannot be compiled
         self._one_at_a_time = RLock()  # what is compiled uses what is recorded
@@ -124,21 +125,24 @@ class Operations:
             return self._kept[shaped]
 
     def quickened(
-        self, key: Hashable, operation: Operation, read: Sequence[Tensor], changed: Sequence[Tensor]
+        self, key: Hashable, operation: Operation, steps: int, read: Sequence[Tensor], changed: Sequence[Tensor]
     ) -> Operation:
-        """An operation of this ``key``, compiled once it has come often enough; see :func:`~.compiled.compiled`."""
+        """An operation of so many steps, compiled once it has come often enough; see :func:`~.compiled.compiled`.
+
+        ``key`` says which operation it is.
+        """
         shaped = key, tuple(operand.shape for operand in (*read, *changed))
         with self._one_at_a_time:
-            if (known := self._compiled.get(shaped)) is not None:
-                return known
+            if shaped in self._compiled:
+                return self._compiled[shaped]
             self._came[shaped] = self._came.get(shaped, 0) + 1
-            if key in self._unable or self._came[shaped] <= WORTH_COMPILING:
+            if key in self._unable or self._came[shaped] <= WORTH_COMPILING or steps > self._left:
                 return operation
             made = compiled(operation, read, changed)
             if made is operation:
                 self._unable[key] = None
             else:
-                self._compiled[shaped] = made
+                self._compiled[shaped], self._left = made, self._left - steps
             return made
 
 

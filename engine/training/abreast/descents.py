@@ -25,9 +25,6 @@ from strata.engine.training.trainer import are_finite
 
 FloatArray = NDArray[np.float64]
 
-STEPS_COMPILED = 64
-"""Steps that are compiled as one operation, at most: each of them is made of operations of its own."""
-
 
 @dataclass(frozen=True)
 class Descended:
@@ -121,8 +118,8 @@ class _Course:
 
     def quickly(self, lanes: Lanes, ahead: Lanes | None, moving: list[Tensor], fixed: list[Tensor]) -> Tensor:
         """What :meth:`steps` makes, without Python where the same came before and lanes end together."""
-        few = len(lanes.active) <= STEPS_COMPILED and lanes.active[0] == lanes.active[-1]
-        if not (few and isinstance(lanes.fetch, Store) and lanes.weights.device.type == "cpu"):
+        together, on_cpu = lanes.active[0] == lanes.active[-1], lanes.weights.device.type == "cpu"
+        if not (together and on_cpu and isinstance(lanes.fetch, Store)):
             return self.steps(lanes, ahead, moving, fixed)
         seen = [lanes] if ahead is None else [lanes, ahead]
         steps, read = lanes.steps, [tensor for one in seen for tensor in _taken_apart(one)]
@@ -135,7 +132,7 @@ class _Course:
             return (self.steps(again, first, list(operands[first_moving:]), list(operands[first_fixed:first_moving])),)
 
         key = kind_of(self.first), self.names.moving, changes_of(self.first), self.first.optimizer
-        made = self.network.operations.quickened(key, operation, [*read, *fixed], moving)
+        made = self.network.operations.quickened(key, operation, len(lanes.active), [*read, *fixed], moving)
         (losses,) = made(*read, *fixed, *moving)
         return losses
 

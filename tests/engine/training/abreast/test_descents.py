@@ -6,11 +6,10 @@ import torch
 from strata.engine.determinism import single_thread
 from strata.engine.method.length import Length
 from strata.engine.training import stacked
-from strata.engine.training.abreast import descents
 from strata.engine.training.batched import Batched
 from strata.engine.training.sequential import Sequential
 from strata.engine.tree import fingerprint
-from tests.engine.training.test_batched import CHANGES, CNN, DATA, MLP, again, answers, ask
+from tests.engine.training.test_batched import CHANGES, CNN, DATA, MLP, SIZES, again, answers, ask
 
 STEPS = {"length": Length(steps=7)}
 
@@ -90,9 +89,11 @@ def test_descents_that_end_apart_or_see_samples_once_are_not_compiled(found, cha
     assert found == []
 
 
-def test_long_descents_are_not_compiled(found, monkeypatch):
-    monkeypatch.setattr(descents, "STEPS_COMPILED", 6)
-    asked, trainer = ask(MLP, **STEPS), Batched(DATA)
-    for _ in range(3):
-        trainer.answer(again(asked))
-    assert found == []
+def test_no_more_steps_are_compiled_than_there_is_room_for(found, monkeypatch):
+    monkeypatch.setattr(stacked, "STEPS_COMPILED", 13)  # seven, and no other seven
+    first, other, trainer = ask(MLP, **STEPS), ask(MLP, SIZES[:4], **STEPS), Batched(DATA)
+    expected = prints(answers(Sequential(DATA), first)[0])
+    for _ in range(4):
+        assert prints(answers(trainer, first)[0]) == expected
+        assert prints(answers(trainer, other)[0]) == expected[:4]
+    assert found == [True]
