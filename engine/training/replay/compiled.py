@@ -6,13 +6,13 @@ needs one of C++ wherever Strata runs, and rounds otherwise. Where torch has no 
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 
-Operation = Callable[..., Sequence[Tensor]]
+from strata.engine.training.replay.tape import Operation
 
 
 def compiled(operation: Operation, read: Sequence[Tensor], changed: Sequence[Tensor]) -> Operation:
@@ -29,9 +29,20 @@ def compiled(operation: Operation, read: Sequence[Tensor], changed: Sequence[Ten
     try:
         # In a thread of its own: where each operation is asked for is noted too, which takes as long as it is deep.
         with ThreadPoolExecutor(1) as thread:
-            traced = thread.submit(_traced, operation, (*read, *_copies(changed))).result()
-    except Exception:  # whatever the tracer meets in a model's or a loss's own operations, Python can make it
+            replay = thread.submit(_replay, operation, (*read, *_copies(changed))).result()
+        found = _tried(replay, read, changed)
+    except Exception:  # whatever they meet in a model's or a loss's own operations, Python can make it
         return operation
+    alike = all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(expected, found, strict=True))
+    return replay if alike else operation
+
+
+@torch.no_grad()
+def _replay(operation: Operation, operands: tuple[Tensor, ...]) -> Operation:
+    """What the interpreter has noted of an operation, which changes the operands that it is noted with."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it is deprecated, and that numbers are those of these operands
+        traced: Operation = torch.jit.trace(operation, operands, check_trace=False)
 
     def replay(*operands: Tensor) -> Sequence[Tensor]:
         # Not optimised, or it would make other operations of them.
@@ -39,17 +50,7 @@ def compiled(operation: Operation, read: Sequence[Tensor], changed: Sequence[Ten
             made: Sequence[Tensor] = traced(*operands)
         return made
 
-    found = _tried(replay, read, changed)
-    alike = all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(expected, found, strict=True))
-    return replay if alike else operation
-
-
-@torch.no_grad()
-def _traced(operation: Operation, operands: tuple[Tensor, ...]) -> Operation:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it is deprecated, and that numbers are those of these operands
-        traced: Operation = torch.jit.trace(operation, operands, check_trace=False)
-    return traced
+    return replay
 
 
 def _tried(operation: Operation, read: Sequence[Tensor], changed: Sequence[Tensor]) -> list[Tensor]:
