@@ -20,7 +20,8 @@ SUMMED = frozenset({torch.float32, torch.float16, torch.bfloat16})
 HEADROOM = 53 - 23  # bits of a float64 beyond those of a float32 that lie below its first
 IN_CACHE = 2**14  # values of float64 that are compared at a time
 AT_ONCE = 2**16  # values of each model that are added up at a time, so that they stay in the processor's cache
-AS_ROWS = 2**20  # values of all models up to which they are copied into one matrix, whose operations are fewer
+AS_ROWS = 2**13  # values of a model up to which many of them are copied into one matrix, whose operations are fewer
+MANY = 8  # models for which that is worth it
 BLOCK = 2**17  # values of that matrix that are added up at a time
 
 
@@ -140,7 +141,7 @@ def _runs(sizes: Sequence[int]) -> list[range]:
 def _parts(models: Sequence[Sequence[Tensor]]) -> Iterator[Tensor | list[Tensor]]:
     """Models as what is added up at a time: the rows of a matrix (k, d), or k vectors (d,)."""
     count, size = len(models), sum(tensor.numel() for tensor in models[0])
-    if count * size <= AS_ROWS:
+    if count >= MANY and size <= AS_ROWS:
         yield torch.cat([torch.stack(tensors).view(count, -1) for tensors in zip(*models, strict=True)], 1)
     elif len(models[0]) > 1:  # tensor by tensor, each would take as long as all of them
         flat = [tensor.reshape(-1) for model in models for tensor in model]

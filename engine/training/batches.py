@@ -71,9 +71,9 @@ class Ready:
 
     def met(self, rows: IntArray) -> bool:
         """Whether most of ``rows`` (n,) were asked for before; all of them are from now on."""
-        found = self._found(rows)
-        self._places[rows[found == UNKNOWN]] = MET
-        return 2 * int((found == UNKNOWN).sum()) < len(rows)
+        new = rows[self._found(rows) == UNKNOWN]
+        self._places[new] = MET
+        return 2 * len(new) < len(rows)
 
     def _found(self, rows: IntArray) -> IntArray:
         if not len(self._places):  # many trainers need none
@@ -101,7 +101,7 @@ class Ready:
         self._held = after
 
     @property
-    def store(self) -> "Store":
+    def store(self) -> Store:
         """Gives the samples that lie at some places (n,)."""
         return Store(self._x, self._y)
 

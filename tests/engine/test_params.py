@@ -59,6 +59,8 @@ def test_sums_are_exact_in_any_order_and_grouping(seed, monkeypatch):
     rng = random.Random(seed)
     monkeypatch.setattr(params, "AT_ONCE", rng.choice([1, 2, 5, 2**16]))
     models, weights = drawn(rng)
+    monkeypatch.setattr(params, "MANY", rng.choice([1, 8, 1000]))  # as rows of a matrix, or one by one
+    monkeypatch.setattr(params, "BLOCK", rng.choice([1, 100, 2**17]))
     vectors = [torch.cat([part.reshape(-1) for part in model]).tolist() for model in models]
     exact = [
         sum(w * Fraction(x) for w, x in zip(weights, column, strict=True)) for column in zip(*vectors, strict=True)
@@ -112,7 +114,9 @@ def test_a_sum_of_two_is_told_from_one_that_loses_something(size):
         assert not lost[:-1].any()
 
 
-def test_what_is_not_finite_stays_so_in_any_order():
+@pytest.mark.parametrize("many", [1, 1000])
+def test_what_is_not_finite_stays_so_in_any_order(many, monkeypatch):
+    monkeypatch.setattr(params, "MANY", many)
     inf, nan = math.inf, math.nan
     models = [[torch.tensor(row)] for row in ([inf, nan, inf, 1.0], [1.0, 1.0, -inf, 1e-30], [2.0, -inf, 3.0, 1e30])]
     for seed in range(12):

@@ -113,22 +113,6 @@ def test_what_is_trained_one_by_one_is_said():
     assert remark == "some requests are answered one by one: features are averaged client by client"
 
 
-@pytest.mark.parametrize(
-    ("values", "by", "fine"), [(1, 5e-4, True), (1, 2e-3, False), (50, 5e-4, False), (50, 5e-5, True)]
-)
-def test_a_choice_among_nearly_equal_values_is_told_from_what_rests_on_company(monkeypatch, values, by, fine):
-    subject = Subject("fedavg", (*FEW, "model=mclr"))
-    wide = subject.together(whole_runs.WIDTHS[0], whole_runs.ROUNDS)
-    (largest,) = [value for value in wide.states[0][0].w.values() if value.dim() == 2]
-    largest.view(-1)[:values] += by
-    monkeypatch.setattr(subject, "together", lambda width, rounds: wide)
-    if fine:
-        assert whole_runs.comes_close_when_clients_are_trained_as_one(subject) == ""
-    else:
-        with pytest.raises(ConformanceError, match=rf"{values} of 7,850 values .* by 0\.00\d"):
-            whole_runs.comes_close_when_clients_are_trained_as_one(subject)
-
-
 @pytest.mark.slow
 @pytest.mark.exhaustive  # golden runs are compared on Ray
 def test_a_run_on_ray_is_compared_to_the_bit(monkeypatch):
