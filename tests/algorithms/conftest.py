@@ -4,7 +4,7 @@ import pytest
 
 from strata.cluster.conformance import whole_runs
 from strata.engine.method.find import method_names
-from tests.helpers.products import ANY_ROWS
+from tests.helpers.arithmetic.processor import ANY_ROWS
 
 LARGE = ("fedtp", "perfedrlnas")
 TOGETHER = whole_runs.comes_close_when_clients_are_trained_as_one

@@ -19,7 +19,7 @@ from strata.engine.training.batched import Batched
 from strata.engine.training.sequential import Sequential
 from strata.engine.training.trainer import Asked, Broken
 from strata.engine.tree import fingerprint
-from tests.helpers.products import ANY_ROWS
+from tests.helpers.arithmetic.processor import ANY_ROWS
 
 SHAPE, K, ROWS = (1, 12, 12), 5, 900
 RNG = np.random.default_rng(3)
