@@ -19,6 +19,7 @@ TOLERANCE = 1e-4
 ABOVE_CHANCE = 0.2
 WIDTHS = (4, 3)
 ROUNDS = 2  # of the runs that are compared with the whole one
+MORE_SEEDS = 4  # with which is tried again what may differ by right with one
 
 
 def learns(subject: Subject) -> str:
@@ -69,18 +70,35 @@ def comes_close_when_clients_are_trained_as_one(subject: Subject) -> str:
             f"{differing} differ between training.batch_clients={WIDTHS[0]} and {WIDTHS[1]}: what a client comes to "
             "rests on who is beside it. A sample's loss must rest on that sample alone, but for batch.mean."
         )
-    one_by_one = dict(leaves(subject.whole.states[0]))
-    for path, other in leaves(wide.states[0]):
+    said = f"some requests are answered one by one: {'; '.join(wide.singly)}" if wide.singly else ""
+    apart = _apart(subject.whole, wide)
+    if not apart:
+        return said
+    # Rounding may choose otherwise among nearly equal values, as max pooling does, but not with most seeds.
+    words = [f"seed={subject.config.seed + more}" for more in range(1, 1 + MORE_SEEDS)]
+    with_more = [
+        _apart(subject.run(1, subject.configured(word)), subject.together(WIDTHS[0], 1, word)) for word in words
+    ]
+    if 2 * sum(map(bool, with_more)) < MORE_SEEDS:
+        return "; ".join(filter(None, [said, f"{apart} with one seed, and not with most others"]))
+    raise ConformanceError(
+        f"{apart}, and with other seeds, too. Let a sample's loss rest on that sample alone, but for batch.mean."
+    )
+
+
+def _apart(alone: Run, together: Run) -> str:
+    """Which value of a run's first round differs where clients are trained as one, if any does, and by how much."""
+    one_by_one = dict(leaves(alone.states[0]))
+    for path, other in leaves(together.states[0]):
         one = one_by_one[path]
         if not isinstance(one, Tensor) or not isinstance(other, Tensor):
             continue
         if not torch.allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE):
-            raise ConformanceError(
+            return (
                 f"after a round {path} of (server, teams, clients) differs by {float((one - other).abs().max()):.2g} "
-                "where clients are trained as one. Let a sample's loss rest on that sample alone, but for batch.mean. "
-                "(What is chosen among nearly equal values may differ by right.)"
+                "where clients are trained as one"
             )
-    return f"some requests are answered one by one: {'; '.join(wide.singly)}" if wide.singly else ""
+    return ""
 
 
 def costs_what_was_counted(subject: Subject) -> str:

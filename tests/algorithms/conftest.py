@@ -1,14 +1,12 @@
-"""Which of the conformance tests are for `make test-all`, and which rest on the processor."""
+"""Which of the conformance tests are for `make test-all`."""
 
 import pytest
 
 from strata.cluster.conformance import whole_runs
 from strata.engine.method.find import method_names
-from tests.helpers.arithmetic.processor import ANY_ROWS
 
 LARGE = ("fedtp", "perfedrlnas")
 TOGETHER = whole_runs.comes_close_when_clients_are_trained_as_one
-CHOOSING = ("hapfl",)  # max pooling may choose otherwise among nearly equal values, from which training goes apart
 REPEATED = (whole_runs.repeats_its_run, whole_runs.resumes)  # golden runs, and those of the runtime, do so as well
 
 
@@ -25,5 +23,3 @@ def pytest_collection_modifyitems(items):
         params = item.callspec.params if hasattr(item, "callspec") else {}
         if {"subject", "check"} <= params.keys() and is_exhaustive(params["subject"], params["check"]):
             item.add_marker(pytest.mark.exhaustive)
-        if params.get("subject") in CHOOSING and params.get("check") is TOGETHER:
-            item.add_marker(ANY_ROWS)

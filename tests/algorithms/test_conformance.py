@@ -17,6 +17,7 @@ from strata.engine.errors import ConfigError
 from strata.engine.method.algorithm import FlatAlgorithm, TieredAlgorithm
 from strata.engine.method.find import load_method, method_names
 from strata.engine.method.messages import ClientInfo
+from tests.helpers.arithmetic.processor import are_rows_alike_beside_any
 from tests.helpers.small import small_overrides
 
 METHODS = method_names()
@@ -66,6 +67,8 @@ def test_its_clients_train_on_their_own_data_better_and_better(subject):
 def test_its_runs_are_what_the_engine_rests_on(subject, check):
     remark = check(subject)
     if check is whole_runs.comes_close_when_clients_are_trained_as_one:
+        if not are_rows_alike_beside_any():  # then max pooling may choose otherwise among nearly equal values
+            remark = re.sub("(; )?after a round [^;]* with one seed, and not with most others$", "", remark)
         expected = FALLING_BACK.get(subject.source)
         assert remark.startswith(f"some requests are answered one by one: {expected}") if expected else not remark
     else:
