@@ -62,7 +62,7 @@ class Queue(Generic[K, R]):
 
     def submit(self, calls: Iterable[K]) -> list[Queued[K, R]]:
         """Take calls that are to be made; one ticket each, in their order."""
-        tickets = [Queued[K, R](call) for call in calls]
+        tickets: list[Queued[K, R]] = [Queued(call) for call in calls]
         self._waiting.extend(tickets)
         return tickets
 

@@ -26,6 +26,24 @@ Verdict = tuple[str, tuple[str, ...]]
 """Why a kind of request is answered client by client ("" where it is not), and the parameters that it moves."""
 
 
+class Kind:
+    """What requests that are answered alike have in common, which is asked for time and again: hashed once."""
+
+    __slots__ = ("_hash", "_parts")
+
+    def __init__(self, *parts: object) -> None:
+        """``parts``: in which kinds differ, all of which can be hashed."""
+        self._parts, self._hash = parts, hash(parts)
+
+    def __hash__(self) -> int:
+        """That of the parts."""
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the parts are equal."""
+        return self is other or (isinstance(other, Kind) and self._parts == other._parts)
+
+
 class Togetherness:
     """Tries each kind of request once, on a single row, and remembers what came of it."""
 
@@ -100,14 +118,15 @@ class Togetherness:
         return lay(self._rows, [asked.rows[:1]] * LEAST, [one] * LEAST, LEAST).batch(0, LEAST)
 
 
-def kind_of(request: Request) -> Hashable:
+def kind_of(request: Request) -> Kind:
     """Requests of one kind can be answered by the same operation, but for their numbers of rows."""
     if isinstance(request, Train):
-        return request.model, request.loss, request.trainable, request.frozen, tuple(request.start), _shapes(request)
+        start, shapes = tuple(request.start), _shapes(request)
+        return Kind(request.model, request.loss, request.trainable, request.frozen, start, shapes)
     if isinstance(request, Gradient):
-        kind, params = type(request), tuple(request.params)
-        return kind, request.model, request.loss, request.trainable, params, _shapes(request)
-    return type(request), request.model, tuple(request.params)
+        params, shapes = tuple(request.params), _shapes(request)
+        return Kind(Gradient, request.model, request.loss, request.trainable, params, shapes)
+    return Kind(type(request), request.model, tuple(request.params))
 
 
 def changes_of(request: Train) -> Hashable:
