@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,7 +53,15 @@ def device_classes(path: str) -> dict[str, Profile]:
     Raises:
         ConfigError: naming the file, the class and the key that is wrong.
     """
-    file = Path(path) if path else SHIPPED
+    return _read(Path(path)) if path else dict(_shipped())
+
+
+@cache
+def _shipped() -> Mapping[str, Profile]:
+    return _read(SHIPPED)
+
+
+def _read(file: Path) -> dict[str, Profile]:
     try:
         loaded: object = yaml.safe_load(file.read_text(encoding="utf8"))
     except (OSError, UnicodeDecodeError) as error:

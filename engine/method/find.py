@@ -5,6 +5,7 @@ import inspect
 import pkgutil
 import sys
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -21,8 +22,13 @@ MAIN = "__main__"
 
 def method_names() -> list[str]:
     """Names of the methods that ship with Strata: the modules of ``algorithms``."""
+    return list(_shipped())
+
+
+@cache
+def _shipped() -> tuple[str, ...]:
     package = importlib.import_module("strata.algorithms")
-    return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.ispkg)
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.ispkg))
 
 
 def shipped_settings() -> dict[str, Path]:
@@ -43,7 +49,7 @@ def path_named(name: str) -> str:
     Packages are asked only for names that are neither paths nor methods that ship with Strata: all of their metadata
     are read for it.
     """
-    if "." in name or ":" in name or name in method_names():
+    if "." in name or ":" in name or name in _shipped():
         return name
     return installed_methods().get(name, name)
 
@@ -130,7 +136,7 @@ def method_module(name: str) -> ModuleType:
     if colon:
         return _imported(name, named)
     path = name if "." in name else f"strata.algorithms.{name}"
-    if "." not in name and name not in method_names():
+    if "." not in name and name not in _shipped():
         installed = installed_methods()
         if name in installed:  # under the name of its own module
             return _imported(name, name)
