@@ -7,6 +7,7 @@ nothing is downloaded behind the user's back: `strata fetch` does, when it is as
 import dataclasses
 import os
 import re
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,16 @@ KNOWN = {  # name: (format, its name on the hub, the files expected in data.root
     "cifar10": ("cifar", "hub:uoft-cs/cifar10", "the binary version: data_batch_1.bin .. 5, test_batch.bin"),
     "cifar100": ("cifar", "hub:uoft-cs/cifar100 data.target=fine_label", "the binary version: train.bin, test.bin"),
 }
+
+
+@cache
+def _embedded() -> Raw:
+    """The set that ships with Strata, which the runs of a comparison share: nobody writes to its arrays."""
+    raw = read_npz(EMBEDDED_FILE, DataConfig())
+    for array in (raw.x, raw.labels, raw.test):
+        if array is not None:
+            array.setflags(write=False)
+    return dataclasses.replace(raw, names=GARMENTS)
 
 
 def data_root(config: DataConfig) -> Path:
@@ -82,8 +93,7 @@ def _own(config: DataConfig, own: Dataset | None) -> Dataset:
 def _load_whole(config: DataConfig, clients: int, seed: int) -> Dataset:
     name = config.name
     if name == EMBEDDED:
-        raw = read_npz(EMBEDDED_FILE, DataConfig())
-        return to_dataset(dataclasses.replace(raw, names=GARMENTS), name, name, config)
+        return to_dataset(_embedded(), name, name, config)
     if name == "synthetic":
         return to_dataset(
             generate(config, clients, seed), f"synthetic({config.alpha:g}, {config.beta:g})", name, config
