@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from strata.engine.clock.config import DelayConfig
-from strata.engine.clock.devices import SHIPPED
+from strata.engine.clock.devices import SHIPPED, device_classes
 from strata.engine.clock.profiles import client_profiles
 from strata.engine.errors import ConfigError, DataError
 from strata.engine.options import check
@@ -89,6 +89,11 @@ def test_every_shipped_class_is_plausible_and_has_a_source() -> None:
         assert 1e8 < profile.flops_per_s < 1e14
         assert 1e4 < profile.up_bytes_per_s <= profile.down_bytes_per_s * 2 < 1e9
         assert 0 < profile.latency_s < 1
+
+
+def test_what_ships_is_nobodys_to_change() -> None:
+    device_classes("").clear()
+    assert len(device_classes("")) >= 8
 
 
 def write_devices(folder: Path, text: str) -> DelayConfig:

@@ -26,6 +26,13 @@ def test_embedded_set(embedded):
     assert (embedded.shift, embedded.scale) == (0.5, 0.5)
 
 
+def test_runs_share_the_embedded_set_and_cannot_write_to_it(embedded):
+    again = load(DataConfig(), 1, 0)
+    assert np.shares_memory(again.x, embedded.x)
+    with pytest.raises(ValueError, match="read-only"):
+        again.x[0] = 0
+
+
 def test_embedded_classes_are_what_their_names_say(embedded):
     # Trousers have the fewest lit columns: true of the pictures, not of a mere label.
     lit = [(embedded.x[embedded.y == label][:, 0] > 40).any(axis=1).sum(axis=1).mean() for label in range(10)]
