@@ -264,9 +264,9 @@ class Subject:
                 saved = federation.save(Path(folder))
             return self.run(rounds, restored=saved)
 
-    def together(self, width: int, rounds: int, *words: str) -> Run:
-        """The same run, or with ``words`` another one, with up to ``width`` clients trained as one operation."""
-        return self.run(rounds, self.configured(f"training.batch_clients={width}", *words))
+    def together(self, width: int, rounds: int) -> Run:
+        """The same run, with up to ``width`` clients trained as one operation."""
+        return self.run(rounds, self.configured(f"training.batch_clients={width}"))
 
     def on_ray(self, rounds: int) -> Run:
         """The same run on a local Ray, its clients in two actors."""

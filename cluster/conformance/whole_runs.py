@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from strata.cluster.conformance.subject import Digests, Run, Subject
+from strata.engine.config.schema import for_seed
 from strata.engine.errors import ConformanceError
 from strata.engine.method.calls import LOST, PROBE
 from strata.engine.rounds.costs import CallCosts
@@ -75,10 +76,9 @@ def comes_close_when_clients_are_trained_as_one(subject: Subject) -> str:
     if not apart:
         return said
     # Rounding may choose otherwise among nearly equal values, as max pooling does, but not with most seeds.
-    words = [f"seed={subject.config.seed + more}" for more in range(1, 1 + MORE_SEEDS)]
-    with_more = [
-        _apart(subject.run(1, subject.configured(word)), subject.together(WIDTHS[0], 1, word)) for word in words
-    ]
+    configs = subject.config, subject.configured(f"training.batch_clients={WIDTHS[0]}")
+    seeds = range(subject.config.seed + 1, subject.config.seed + 1 + MORE_SEEDS)
+    with_more = [_apart(*(subject.run(1, for_seed(config, seed)) for config in configs)) for seed in seeds]
     if 2 * sum(map(bool, with_more)) < MORE_SEEDS:
         return "; ".join(filter(None, [said, f"{apart} with one seed, and not with most others"]))
     raise ConformanceError(
